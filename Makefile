@@ -1,0 +1,34 @@
+# make quickstart   train on the toy catalogue, evaluate, index, report
+# make test         the test suite
+# make test-slow    what takes minutes
+# Another Python: make PYTHON=python3.12 test. On a GPU or TPU machine: make EXTRAS=test,cuda quickstart.
+
+PYTHON ?= python3
+EXTRAS ?= test
+VENV := .venv
+INSTALLED := $(VENV)/.installed-$(subst $(eval ) ,-,$(EXTRAS))
+
+.PHONY: quickstart test test-slow lint clean
+
+quickstart: $(INSTALLED)
+	$(VENV)/bin/ssljax train experiments/quickstart.py
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -n auto -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(INSTALLED): pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -c 'import sys; sys.exit("ssljax needs Python 3.11 or later, not " + sys.version) if sys.version_info < (3, 11) else None'
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet -e ".[$(EXTRAS)]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,18 @@
+"""Normalisation to unit length, in float32 and safe at zero."""
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.types import Array
+
+SMALLEST_NORM = 1e-6
+
+
+def l2_normalise(x: Array) -> Array:
+    """f32[..., D], `x` divided by its norm along the last axis; vectors shorter than 1e-6 are divided by 1e-6.
+
+    The maximum is taken of the squares, so that the gradient at 0 is finite.
+    """
+    x = jnp.asarray(x, jnp.float32)
+    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(square, SMALLEST_NORM**2))

@@ -1,0 +1,56 @@
+"""A queue of the keys of past batches (MoCo, He et al. 2020, section 3.2).
+
+Kept as [B, slots, D], a slot for each past batch, and sharded along B exactly as a batch is. So every device writes
+its own keys into its own shard, nothing of the queue ever travels, a queue of K keys costs each of n devices K / n,
+and the layout does not depend on the number of devices. B comes first so that `flat`, [K, D], is split in the same
+way: the reshape moves nothing either.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.types import Array, UserError, pytree
+
+
+@pytree
+class Queue:
+    """Keys of the last batches; `count` batches were ever written, the next goes to slot `count % slots`."""
+
+    keys: Array  # f32[B, slots, D]
+    count: Array  # i32[]
+
+    @property
+    def flat(self) -> Array:
+        """f32[K, D], all places of the queue, in no order of time."""
+        return self.keys.reshape(-1, self.keys.shape[-1])
+
+    @property
+    def valid(self) -> Array:
+        """bool[K], False for the places of `flat` never written."""
+        batch, slots, _ = self.keys.shape
+        return jnp.broadcast_to(jnp.arange(slots)[None] < self.count, (batch, slots)).reshape(-1)
+
+    @property
+    def fill(self) -> Array:
+        """f32[], the share of the queue that holds keys."""
+        slots = self.keys.shape[1]
+        return jnp.minimum(self.count, slots) / slots
+
+
+def empty_queue(size: int, batch_size: int, features: int) -> Queue:
+    """A queue of `size` keys without any; raises UserError unless `size` is a multiple of `batch_size`."""
+    if size < batch_size or size % batch_size:
+        below, above = size // batch_size * batch_size, (size // batch_size + 1) * batch_size
+        choice = f"{below} or {above}" if below else f"{above}"
+        raise UserError(f"method.queue_size={size} is not a multiple of batch_size={batch_size}: try {choice}")
+    return Queue(
+        keys=jnp.zeros((batch_size, size // batch_size, features), jnp.float32),
+        count=jnp.zeros((), jnp.int32),
+    )
+
+
+def enqueue(queue: Queue, keys: Array) -> Queue:
+    """`queue` with `keys` f32[B, D] in the place of its oldest batch; no gradient goes into it."""
+    slot = queue.count % queue.keys.shape[1]
+    written = jax.lax.dynamic_update_index_in_dim(queue.keys, jax.lax.stop_gradient(keys).astype(jnp.float32), slot, 1)
+    return Queue(keys=written, count=queue.count + 1)

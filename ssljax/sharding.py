@@ -1,0 +1,84 @@
+"""Where arrays live: the mesh, the parameters' rule, the batch, the queue. Only this module names devices.
+
+The mesh has two axes: `data`, and `shard`, over which large parameters are split (FSDP). A batch is split over both.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ssljax.queue import Queue
+from ssljax.types import Array, PyTree, UserError
+
+BATCH_AXES = ("data", "shard")
+FSDP_SMALLEST = 2**16  # parameters with fewer elements are copied to every device: splitting them saves nothing
+
+
+def make_mesh(shards: int = 1, devices: Any = None) -> Mesh:
+    """A mesh of all devices (or of those given) with `shards` of them holding the parts of one copy of the parameters.
+
+    Raises UserError if the number of devices is not a multiple of `shards`.
+    """
+    devices = jax.devices() if devices is None else devices
+    if shards < 1 or len(devices) % shards:
+        raise UserError(f"shards={shards} does not divide the number of devices, {len(devices)}")
+    shape = (len(devices) // shards, shards)
+    return jax.make_mesh(shape, BATCH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def check_batch_size(mesh: Mesh, batch_size: int) -> None:
+    """Raises UserError unless every device gets the same number of items."""
+    if batch_size % mesh.size:
+        raise UserError(f"batch_size={batch_size} is not a multiple of the number of devices, {mesh.size}")
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Split along the first axis over all devices."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def place_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, Array]:
+    """The process's part of a global batch, as arrays split over all devices."""
+    sharding = batch_sharding(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+
+
+def state_sharding(mesh: Mesh, state: PyTree) -> PyTree:
+    """The sharding of every array of a TrainState (or of its shapes).
+
+    The queue is split along its batch axis; an array of FSDP_SMALLEST elements or more along the largest axis that
+    `shard` divides; all else is copied.
+    """
+
+    def parameter(x: Any) -> NamedSharding:
+        shards = mesh.shape["shard"]
+        axes = [axis for axis in range(x.ndim) if x.shape[axis] % shards == 0]
+        if shards == 1 or x.size < FSDP_SMALLEST or not axes:
+            return replicated(mesh)
+        largest = max(axes, key=lambda axis: x.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * largest, "shard"))
+
+    def leaf(x: Any) -> Any:
+        if isinstance(x, Queue):
+            return Queue(keys=batch_sharding(mesh), count=replicated(mesh))
+        return parameter(x)
+
+    return jax.tree.map(leaf, state, is_leaf=lambda x: isinstance(x, Queue))
+
+
+def replicate(x: Array) -> Array:
+    """`x` on every device, inside a step: an all-gather if `x` is split. Without a mesh, `x` itself.
+
+    Used for the small side of a product with something large and split (the anchors against the queue), so that the
+    large side stays where it is.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec())

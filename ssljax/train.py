@@ -1,0 +1,44 @@
+"""The training step: a pure function of state and batch to state and metrics."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ssljax.types import Array, Batch, Method, Metrics, TrainState, Views
+
+
+def init_state(rng: Array, batch: Batch, *, augment: Views, method: Method, tx: optax.GradientTransformation) -> Any:
+    """The state before the first step; `batch` gives shapes alone. `rng` is u32[2], from `jax.random.PRNGKey`."""
+    views_rng, method_rng, train_rng = jax.random.split(rng, 3)
+    params, aux = method.init(method_rng, augment(views_rng, batch))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), params=params, aux=aux, opt_state=tx.init(params), rng=train_rng
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    augment: Views,
+    method: Method,
+    tx: optax.GradientTransformation,
+    total_steps: int,
+) -> tuple[TrainState, Metrics]:
+    """One update of `state` by a batch of photos, and the figures to log (f32[] each)."""
+    views_rng, method_rng = jax.random.split(jax.random.fold_in(state.rng, state.step))
+    progress = state.step / total_steps
+    batch = augment(views_rng, batch)
+
+    gradient = jax.value_and_grad(method.loss, has_aux=True)
+    (loss, (aux, metrics)), grads = gradient(state.params, state.aux, batch, method_rng, progress)
+
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    aux = method.after_update(params, aux, progress)
+
+    metrics = {"loss": loss, "gradient_norm": optax.global_norm(grads), **metrics}
+    state = TrainState(step=state.step + 1, params=params, aux=aux, opt_state=opt_state, rng=state.rng)
+    return state, metrics

@@ -1,0 +1,78 @@
+"""The core types: what a training step reads and writes, and what a method is."""
+
+import dataclasses
+from typing import Any, Protocol, TypeVar, dataclass_transform
+
+import jax
+
+Array = jax.Array
+PyTree = Any
+Params = PyTree
+Aux = PyTree
+Batch = dict[str, Any]
+Metrics = dict[str, Array]
+
+T = TypeVar("T")
+
+
+class UserError(ValueError):
+    """A mistake of the user's: one sentence that names the field, its value and what would be right."""
+
+
+class RunStopped(RuntimeError):
+    """A training that cannot go on, through no mistake of the command's: one sentence that says why and where."""
+
+
+@dataclass_transform(frozen_default=True)
+def pytree(cls: type[T]) -> type[T]:
+    """Makes `cls` a frozen dataclass whose fields are children of a JAX pytree."""
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+
+@pytree
+class TrainState:
+    """All that a step reads and writes; a checkpoint is exactly this."""
+
+    step: Array  # i32[]
+    params: Params  # what the optimizer updates, and nothing else
+    aux: Aux  # what it must not: teacher, batch statistics, queue, centre
+    opt_state: PyTree
+    rng: Array  # u32[2], folded with step, never carried split: a resumed run is the same run
+
+
+class Method(Protocol):
+    """A training method: four pure functions over explicit state, and no state of its own.
+
+    `batch["views"]` is a tuple of f32[B, h, w, 3], one array a view, made and normalised by the views of the
+    experiment. `progress` is f32[], step / total steps in [0, 1].
+    """
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """The initial parameters and the rest of the state; raises UserError if the method does not fit the batch."""
+        ...
+
+    def loss(
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+    ) -> tuple[Array, tuple[Aux, Metrics]]:
+        """The scalar loss f32[], the state after the forward pass, and the figures to log (f32[] each)."""
+        ...
+
+    def after_update(self, params: Params, aux: Aux, progress: Array) -> Aux:
+        """The state after the optimizer's step: the teacher's moving average and the like."""
+        ...
+
+    def embed(self, params: Params, aux: Aux, batch: Batch) -> Array:
+        """f32[B, D], what retrieval sees, of `batch["views"][0]`."""
+        ...
+
+
+class Views(Protocol):
+    """What makes a method's views of a batch, on the accelerator."""
+
+    def __call__(self, rng: Array, batch: Batch) -> Batch:
+        """The batch with random `views`: a tuple of f32[B, h, w, 3]."""
+        ...
+
+    def evaluation(self, batch: Batch) -> Batch:
+        """The batch with one deterministic view, for embedding."""
+        ...

@@ -1,0 +1,165 @@
+"""What every method must keep, on one device and on eight: run on MoCo, its variants, and SimCLR."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import BATCH, ENCODER, MOCO, SIMCLR, STEPS, VIEWS, Training, photos
+
+from ssljax.sharding import make_mesh, state_sharding
+from ssljax.types import UserError
+
+METHODS = {
+    "moco": MOCO,
+    "moco_symmetric_split_bn": dataclasses.replace(
+        MOCO, symmetric=True, shuffle=True, encoder=dataclasses.replace(ENCODER, norm_groups=2)
+    ),
+    "simclr": SIMCLR,
+}
+
+
+def largest_difference(a, b):
+    """The largest difference of any two numbers of two trees."""
+    return max(
+        float(np.max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)), initial=0))
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_device_equals_eight_in_loss_and_state(name):
+    one, eight = Training(METHODS[name]), Training(METHODS[name], devices=8)
+    assert largest_difference(one.state, eight.state) < 1e-6
+    figures_one, figures_eight = one.run(3), eight.run(3)
+    assert largest_difference(figures_one, figures_eight) < 1e-3
+    assert largest_difference(one.state, eight.state) < 1e-3  # three steps of lr .1 amplify float32's rounding
+
+
+def test_one_device_equals_eight_in_gradients():
+    one, eight = Training(MOCO), Training(MOCO, devices=8)
+    one.run(2), eight.run(2)
+    eight.state = jax.device_put(jax.device_get(one.state), eight.shardings)  # the same state, not two near ones
+    grads = []
+    for training in (one, eight):
+
+        def gradient(state, batch):
+            batch = VIEWS(jax.random.PRNGKey(0), batch)
+            return jax.grad(MOCO.loss, has_aux=True)(state.params, state.aux, batch, state.rng, jnp.float32(0.5))[0]
+
+        with jax.set_mesh(training.mesh):
+            grads.append(jax.jit(gradient)(training.state, training.batch(7)))
+    scale = max(float(jnp.max(jnp.abs(g))) for g in jax.tree.leaves(grads[0]))
+    assert largest_difference(*grads) < 1e-4 * scale
+
+
+def test_parameter_shards_equal_copies():
+    copied, split = Training(MOCO, devices=8), Training(MOCO, devices=8, shards=4)
+    assert largest_difference(copied.run(2), split.run(2)) < 1e-3
+
+
+def test_large_parameters_are_split_and_small_ones_copied():
+    mesh = make_mesh(8)
+    state = {"large": jax.ShapeDtypeStruct((256, 512), "float32"), "small": jax.ShapeDtypeStruct((8, 8), "float32")}
+    sharding = state_sharding(mesh, state)
+    assert sharding["large"].shard_shape((256, 512)) == (256, 64)
+    assert sharding["small"].shard_shape((8, 8)) == (8, 8)
+
+
+def test_queue_is_split_over_the_devices():
+    training = Training(MOCO, devices=8)
+    keys = training.run(1) and training.state.aux.queue.keys
+    assert {shard.data.shape for shard in keys.addressable_shards} == {(BATCH // 8, 3, 8)}
+
+
+def collectives(training):
+    """(operation, shape) of every array that the compiled step sends between devices."""
+    with jax.set_mesh(training.mesh):
+        text = training.step.lower(training.state, training.batch(0)).compile().as_text()
+    kinds = "all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute"
+    found = re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", text)
+    return [(kind, shape) for shapes, kind in found for shape in re.findall(r"\w+\[[\d,]*\]", shapes)]
+
+
+def test_collectives_carry_embeddings_and_never_the_queue_or_the_logits():
+    training = Training(MOCO, devices=8)
+    sent = collectives(training)
+    size = MOCO.queue_size
+    queue_shapes = [rf"\[{size},8\]", rf"\[{BATCH},3,8\]", rf"\[{BATCH},{size}\]", rf"\[{BATCH},{size // 8}\]"]
+    assert not [s for s in sent if any(re.search(q, s[1]) for q in queue_shapes)], sent
+    gathers = [shape for kind, shape in sent if kind != "all-reduce"]
+    assert gathers and set(gathers) <= {f"f32[{BATCH},8]", f"f32[{BATCH}]"}, sent
+    assert len(gathers) <= 6, sent
+
+
+def test_no_gradient_reaches_the_teacher_or_the_queue():
+    training = Training(MOCO)
+    training.run(2)
+    state, batch = training.state, VIEWS(jax.random.PRNGKey(0), photos())
+
+    def loss(teacher, keys):
+        aux = dataclasses.replace(state.aux, teacher=teacher, queue=dataclasses.replace(state.aux.queue, keys=keys))
+        return MOCO.loss(state.params, aux, batch, state.rng, jnp.float32(0))[0]
+
+    gradient, _ = jax.jit(jax.grad(loss, argnums=(0, 1)))(state.aux.teacher, state.aux.queue.keys)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+def test_teacher_follows_the_student_by_its_momentum():
+    training = Training(MOCO)
+    before = training.state.aux.teacher
+    training.run(1)
+    expected = jax.tree.map(lambda t, s: 0.9 * t + 0.1 * s, before, training.state.params)
+    assert largest_difference(expected, training.state.aux.teacher) < 1e-6
+    assert largest_difference(before, training.state.aux.teacher) > 0
+
+
+def test_keys_of_a_step_enter_the_queue_after_its_loss():
+    training = Training(MOCO)
+    assert float(training.run(1)["loss"]) == 0.0  # no negative yet: InfoNCE of the positive alone
+    queue = training.state.aux.queue
+    assert int(queue.count) == 1 and float(queue.fill) == pytest.approx(1 / 3)
+    np.testing.assert_allclose(np.linalg.norm(queue.keys[:, 0], axis=-1), np.ones(BATCH), rtol=1e-5)
+    assert not np.any(queue.keys[:, 1:])
+    assert float(training.run(1)["loss"]) > 0
+
+
+def test_symmetric_enqueues_both_views():
+    training = Training(METHODS["moco_symmetric_split_bn"])
+    training.run(1)
+    assert int(training.state.aux.queue.count) == 2
+
+
+def test_step_compiles_once_and_is_reproducible():
+    one, two = Training(MOCO), Training(MOCO)
+    one.run(3), two.run(3)
+    assert one.step._cache_size() == 1
+    assert largest_difference(one.state, two.state) == 0
+
+
+def test_loss_falls_on_a_batch_seen_again():
+    training = Training(SIMCLR)
+    with jax.set_mesh(training.mesh):
+        losses = []
+        for _ in range(STEPS):
+            training.state, metrics = training.step(training.state, training.batch(0))
+            losses.append(float(metrics["loss"]))
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+
+
+@pytest.mark.parametrize("size, hint", [(20, "try 16 or 32"), (8, "try 16")])
+def test_queue_that_does_not_fit_is_refused_before_compilation(size, hint):
+    with pytest.raises(UserError, match=f"queue_size={size} is not a multiple of batch_size=16: {hint}"):
+        Training(dataclasses.replace(MOCO, queue_size=size))
+
+
+def test_symmetric_queue_shorter_than_its_keys_is_refused():
+    with pytest.raises(UserError, match=r"queue_size=16.*try 32"):
+        Training(dataclasses.replace(MOCO, queue_size=BATCH, symmetric=True))
+
+
+def test_mesh_refuses_what_does_not_divide():
+    with pytest.raises(UserError, match="shards=3 does not divide the number of devices, 8"):
+        make_mesh(3)

@@ -1,0 +1,61 @@
+"""Imports point down, flax stays in models, scann in the index, and nobody but the command reads arguments."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "ssljax"
+# What each part may import of the others, from the bottom up.
+ALLOWED = {
+    "types": set(),
+    "allocator": set(),
+    "schedules": {"types"},
+    "queue": {"types"},
+    "sharding": {"queue", "types"},
+    "losses": {"types"},
+    "models": {"types"},
+    "optim": {"schedules", "types"},
+    "views": {"types"},
+    "data": {"types"},
+    "methods": {"losses", "models", "queue", "schedules", "sharding", "types"},
+    "retrieval": {"data", "types"},
+    "train": {"types"},
+    "checkpoint": {"types"},
+    "logging": set(),
+    "config": {"data", "methods", "optim", "retrieval", "types", "views"},
+    "run": {"config", "types"},
+    "embed": {"config", "data", "retrieval", "sharding", "types"},
+    "finish": {"config", "data", "embed", "logging", "retrieval", "run", "types"},
+    "loop": {
+        *("checkpoint", "config", "data", "embed", "finish", "logging", "run", "sharding", "train", "types"),
+    },
+    "commands": {"checkpoint", "config", "data", "finish", "logging", "loop", "retrieval", "run", "types"},
+    "cli": {"allocator", "commands", "types"},
+}
+ONLY_IN = {"flax": "models/", "scann": "retrieval/index.py", "orbax": "checkpoint.py"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of all modules that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    others = {name.split(".")[1] for name in imported(path) if name.startswith("ssljax.")} - {part}
+    assert others <= (ALLOWED[part] if part != "__init__" else set())
+
+
+@pytest.mark.parametrize("library, place", ONLY_IN.items())
+def test_library_is_imported_in_one_place(library, place):
+    users = {str(p.relative_to(PACKAGE)) for p in FILES if any(n.split(".")[0] == library for n in imported(p))}
+    assert all(user.startswith(place) for user in users), users

@@ -1,0 +1,67 @@
+"""Optimizers against their formulas, written out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssljax.optim import LARS, SGD, Adam, AdamW
+
+PARAMS = {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "bias": jnp.array([1.0, -1.0])}
+GRADS = {"kernel": jnp.array([[0.1, 0.2], [-0.3, 0.4]]), "bias": jnp.array([0.5, -0.5])}
+
+
+def steps(optimizer, count, total=10):
+    tx = optimizer.build(total)
+    params, state = PARAMS, tx.init(PARAMS)
+    for _ in range(count):
+        updates, state = tx.update(GRADS, state, params)
+        params = jax.tree.map(lambda p, u: p + u, params, updates)
+    return params
+
+
+def test_sgd_with_momentum_and_decay_of_weights_alone():
+    def reference(p, g, decay):
+        p, g, velocity = np.asarray(p, np.float64), np.asarray(g, np.float64), 0.0
+        for step in range(4):
+            lr = 0.1 * (1 + np.cos(np.pi * step / 10)) / 2
+            velocity = 0.9 * velocity + g + decay * p
+            p = p - lr * velocity
+        return p
+
+    got = steps(SGD(lr=0.1, weight_decay=0.01), 4)
+    np.testing.assert_allclose(got["kernel"], reference(PARAMS["kernel"], GRADS["kernel"], 0.01), rtol=1e-5)
+    np.testing.assert_allclose(got["bias"], reference(PARAMS["bias"], GRADS["bias"], 0.0), rtol=1e-5)
+
+
+def test_lars_adapts_weights_and_leaves_biases_plain():
+    got = steps(LARS(lr=0.1, weight_decay=0.01, trust_coefficient=0.02, schedule=1.0), 1)
+    kernel, grad = np.asarray(PARAMS["kernel"]), np.asarray(GRADS["kernel"])
+    decayed = grad + 0.01 * kernel
+    ratio = 0.02 * np.linalg.norm(kernel) / np.linalg.norm(decayed)
+    np.testing.assert_allclose(got["kernel"], kernel - 0.1 * ratio * decayed, rtol=1e-5)
+    np.testing.assert_allclose(got["bias"], PARAMS["bias"] - 0.1 * GRADS["bias"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", [Adam, AdamW])
+def test_adam_first_step_is_the_sign_of_the_gradient(optimizer):
+    got = steps(optimizer(lr=0.1, schedule=1.0), 1)
+    np.testing.assert_allclose(got["kernel"], PARAMS["kernel"] - 0.1 * np.sign(GRADS["kernel"]), rtol=1e-4)
+
+
+def test_adamw_decays_weights_apart_from_the_moments():
+    got = steps(AdamW(lr=0.1, weight_decay=0.5, schedule=1.0), 1)
+    expected = PARAMS["kernel"] - 0.1 * (np.sign(GRADS["kernel"]) + 0.5 * PARAMS["kernel"])
+    np.testing.assert_allclose(got["kernel"], expected, rtol=1e-4)
+    np.testing.assert_allclose(got["bias"], PARAMS["bias"] - 0.1 * np.sign(GRADS["bias"]), rtol=1e-4)
+
+
+def test_clipping_bounds_the_update():
+    got = steps(SGD(lr=1.0, momentum=0.0, schedule=1.0, clip_norm=0.1), 1)
+    moved = jax.tree.map(lambda a, b: a - b, got, PARAMS)
+    assert np.sqrt(sum(np.sum(np.square(x)) for x in jax.tree.leaves(moved))) == pytest.approx(0.1, rel=1e-4)
+
+
+def test_warmup_is_a_share_of_training():
+    rate = SGD(lr=2.0, warmup=0.5).learning_rate(10)
+    np.testing.assert_allclose([rate(0), rate(1), rate(5), rate(10)], [0.0, 0.4, 2.0, 0.0], atol=1e-6)

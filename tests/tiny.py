@@ -1,0 +1,58 @@
+"""Shapes and models so small that a training step compiles in a second or two; shared by the tests."""
+
+import functools
+
+import jax
+import numpy as np
+
+from ssljax.methods import MoCo, SimCLR
+from ssljax.models import MLP, ResNet
+from ssljax.optim import SGD
+from ssljax.sharding import make_mesh, place_batch, replicated, state_sharding
+from ssljax.train import init_state, train_step
+from ssljax.views import TwoCrops
+
+BATCH = 16
+STEPS = 20
+ENCODER = ResNet(depth=10, stem="imagenet", width=4)
+VIEWS = TwoCrops(size=16, blur=0.0)
+MOCO = MoCo(encoder=ENCODER, projector=MLP(hidden=(16,), out=8), queue_size=3 * BATCH, momentum=0.9)
+SIMCLR = SimCLR(encoder=ENCODER, projector=MLP(hidden=(16,), out=8, batch_norm=True))
+OPTIMIZER = SGD(lr=0.1, weight_decay=1e-4)
+
+
+def photos(step: int = 0) -> dict[str, np.ndarray]:
+    """A batch of random photos, another for every step."""
+    rng = np.random.default_rng(step)
+    return {
+        "image": rng.integers(0, 256, (BATCH, 1, 20, 20, 3), np.uint8),
+        "aspect": rng.uniform(0.5, 2.0, (BATCH, 1)).astype(np.float32),
+        "index": np.arange(BATCH, dtype=np.int32),
+    }
+
+
+class Training:
+    """A method's state and compiled step on `devices` devices."""
+
+    def __init__(self, method, *, devices: int = 1, shards: int = 1, seed: int = 0):
+        tx = OPTIMIZER.build(STEPS)
+        self.method, self.mesh = method, make_mesh(shards, jax.devices()[:devices])
+        make = functools.partial(init_state, augment=VIEWS, method=method, tx=tx)
+        with jax.set_mesh(self.mesh):
+            shapes = jax.eval_shape(make, jax.random.PRNGKey(seed), photos())
+            self.shardings = state_sharding(self.mesh, shapes)
+            self.state = jax.jit(make, out_shardings=self.shardings)(jax.random.PRNGKey(seed), self.batch(0))
+        step = functools.partial(train_step, augment=VIEWS, method=method, tx=tx, total_steps=STEPS)
+        self.step = jax.jit(step, out_shardings=(self.shardings, replicated(self.mesh)))
+
+    def batch(self, step: int) -> dict[str, jax.Array]:
+        """Photos of a step, placed on the mesh."""
+        return place_batch(self.mesh, photos(step))
+
+    def run(self, steps: int) -> dict[str, jax.Array]:
+        """Trains on; gives the last step's figures."""
+        metrics = {}
+        for _ in range(steps):
+            with jax.set_mesh(self.mesh):
+                self.state, metrics = self.step(self.state, self.batch(int(self.state.step)))
+        return metrics
