@@ -1,0 +1,26 @@
+"""Retrieval: embeddings, what is found with them, how well, and the indexes that find it."""
+
+from ssljax.retrieval.embeddings import Embeddings, raw_pixels
+from ssljax.retrieval.evaluate import Retrieval, relevance
+from ssljax.retrieval.index import Builder, Exact, Index, ScaNN, open_index
+from ssljax.retrieval.knn import KNN
+from ssljax.retrieval.pairs import PairSimilarities, pair_similarities
+from ssljax.retrieval.report import write_report
+from ssljax.retrieval.topk import top_k
+
+__all__ = [
+    "KNN",
+    "Builder",
+    "Embeddings",
+    "Exact",
+    "Index",
+    "PairSimilarities",
+    "Retrieval",
+    "ScaNN",
+    "open_index",
+    "pair_similarities",
+    "raw_pixels",
+    "relevance",
+    "top_k",
+    "write_report",
+]

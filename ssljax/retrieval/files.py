@@ -1,0 +1,117 @@
+"""Files that are whole or not there: written aside, then put in place in one step; read only if every byte is right.
+
+A folder written by `save_folder` holds `manifest.json` and one data folder that it names. Saving anew writes another
+data folder and then replaces the manifest, which is one file, so that a reader or a crash sees the old content or the
+new.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ssljax.types import UserError
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+DATA_FOLDER = re.compile(r"data-[0-9a-f]{16}")
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """What `write` puts into a file beside `path` becomes `path`; a failure leaves the old one. The folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with open(aside, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def save_folder(folder: Path, facts: dict[str, Any], write: Callable[[Path], None]) -> None:
+    """Replaces what `folder` holds by the files that `write` puts into the empty folder that it is given.
+
+    Args:
+      folder: made if needed; it may hold only what an earlier call saved.
+      facts: what `open_folder` gives back, as JSON.
+      write: makes plain files, no folders.
+
+    Raises:
+      UserError: the folder holds other things, which could be the user's.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    others = [name for name in os.listdir(folder) if name != MANIFEST and not DATA_FOLDER.fullmatch(name)]
+    if others:
+        raise UserError(f"{folder} holds other files ({sorted(others)[0]}): give a new or empty folder")
+    data = folder / f"data-{secrets.token_hex(8)}"
+    data.mkdir()
+    try:
+        write(data)
+        files = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(data.iterdir())}
+        for path in data.iterdir():
+            _flush(path)
+        content = {"data": data.name, "files": files, "facts": facts}
+        manifest = {"schema": SCHEMA, "sha256": _sha256_of_json(content), "content": content}
+        replace_file(folder / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=1).encode()))
+    except BaseException:
+        shutil.rmtree(data, ignore_errors=True)
+        raise
+    for name in os.listdir(folder):
+        if DATA_FOLDER.fullmatch(name) and name != data.name:
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def open_folder(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The facts and the data folder of what `save_folder` wrote.
+
+    Raises UserError if the folder is not there or not one of these, or if a file is missing, added or changed.
+    """
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        schema, content = manifest["schema"], manifest["content"]
+        whole = manifest["sha256"] == _sha256_of_json(content)
+    except (OSError, ValueError, LookupError, TypeError):
+        state = "holds none or a damaged one" if folder.is_dir() else "is not there"
+        raise UserError(f"no index in {folder}: the folder {state}; build the index anew") from None
+    if schema != SCHEMA:
+        raise UserError(f"{folder} has schema {schema}: this version of ssljax reads {SCHEMA}; build the index anew")
+    if not (whole and DATA_FOLDER.fullmatch(content["data"])):
+        raise UserError(f"{folder / MANIFEST} is damaged: build the index anew")
+    data, files = folder / content["data"], content["files"]
+    # no file more than is listed either: ScaNN, for one, unpickles a file if it finds it
+    there = {path.name for path in data.iterdir()} if data.is_dir() else set()
+    if there != set(files):
+        raise UserError(
+            f"{data} is damaged: {sorted(there ^ set(files))[0]} is missing or foreign; build the index anew"
+        )
+    for name, expected in files.items():
+        path = data / name
+        if not path.is_file() or path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
+            raise UserError(f"{path} is damaged: its checksum differs; build the index anew")
+    return content["facts"], data
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """To the disk: a manifest must not outlive, in a power cut, the files that it lists."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())

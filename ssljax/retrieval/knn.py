@@ -1,0 +1,74 @@
+"""The kNN classifier of self-supervised learning: how well neighbours tell the label, with nothing trained on top."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.topk import top_k_chunks
+from ssljax.retrieval.vectors import normalise
+from ssljax.types import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class KNN:
+    """Labels each photo of `test` by its `k` nearest in `train` by cosine s, each with the vote exp(s / temperature).
+
+    Figures: `<test>/<name>/accuracy`, the share labelled rightly; `queries` and `queries_left_out`, the photos with and
+    without a label; and `k`, which is the number of labelled photos in `train` if there are no more than that.
+    Photos without a label do not vote; of labels with equal votes the lower number wins.
+    Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", section 3.4.
+    Papers on CIFAR take k = 200, T = 0.1; DINO takes k = 20, T = 0.07.
+    """
+
+    k: int = 200
+    """Neighbours that vote."""
+    temperature: float = 0.1
+    """The lower, the more the nearest decide."""
+    train: str = "train"
+    """The split of the neighbours."""
+    test: str = "test"
+    """The split that is labelled."""
+    name: str = "knn"
+    """Part of the figures' names."""
+
+    def __post_init__(self):
+        if self.k < 1:
+            raise UserError(f"KNN.k={self.k} must be at least 1: try 200")
+        if not self.temperature > 0:
+            raise UserError(f"KNN.temperature={self.temperature} must be above 0: try 0.1")
+        if self.train == self.test:
+            raise UserError(f"KNN.train and KNN.test are both {self.test!r}: a photo would vote for itself")
+
+    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+        """The figures, of embeddings by split; raises UserError if a split has no labels."""
+        (gallery, labels), (queries, truth) = (self._labelled(embed(split), split) for split in (self.train, self.test))
+        k = min(self.k, len(labels))
+        right = 0
+        for part, rows, scores in top_k_chunks(queries, gallery, k):
+            right += int((vote(labels[rows], scores, self.temperature) == truth[part]).sum())
+        figures = {
+            "accuracy": right / len(truth),
+            "queries": len(truth),
+            "queries_left_out": len(embed(self.test)) - len(truth),
+            "k": k,
+        }
+        return {f"{self.test}/{self.name}/{name}": value for name, value in figures.items()}
+
+    def _labelled(self, embeddings: Embeddings, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors f32[n, D] and labels i32[n] of the items with a label."""
+        rows = np.flatnonzero(embeddings.label >= 0) if embeddings.label is not None else []
+        if not len(rows):
+            raise UserError(f"KNN needs labels, and split {split!r} has none: name the label's column in `data`")
+        return normalise(embeddings.vectors[rows]), embeddings.label[rows]
+
+
+def vote(labels: np.ndarray, scores: np.ndarray, temperature: float) -> np.ndarray:
+    """i32[Q]: each query's label with the most votes, of its neighbours' labels i32[Q, k] and cosines f32[Q, k]."""
+    # relative to the nearest, so that a low temperature does not overflow
+    votes = np.exp((scores - scores[:, :1]) / np.float64(temperature))
+    classes = int(labels.max()) + 1
+    cells = np.arange(len(labels))[:, None] * classes + labels
+    totals = np.bincount(cells.ravel(), votes.ravel(), minlength=len(labels) * classes)
+    return totals.reshape(len(labels), classes).argmax(axis=1).astype(np.int32)

@@ -1,0 +1,12 @@
+"""One page about a run: `report.html` in the run folder, a single static file that asks nothing of the network.
+
+Its parts: the facts of the run, the table of results beside the raw-pixel baseline, training curves, queries with their
+ten nearest, distances within and between groups, and a 2-D map of the embeddings. page.html.template holds the looks.
+Whatever came from data is escaped, and where there is nothing to show the page says so: an empty run still has a page.
+
+    write_report(run, embeddings, groups=embeddings.listing, photo=lambda row: items_as_u8[row])
+"""
+
+from ssljax.retrieval.report.page import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,86 @@
+"""Queries with their nearest neighbours: some at random, and those that fail worst."""
+
+import html
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ssljax.retrieval.report import charts
+from ssljax.retrieval.report.jpeg import jpeg
+
+NEIGHBOURS = 10
+SAMPLE = 500  # queries whose rankings are looked at
+CHUNK = 32  # queries compared with all items at a time
+PIXELS = 112  # of a thumbnail's longer side: the page shows it at 60 to 90, and screens are dense
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one query found: itself left out."""
+
+    query: int
+    rows: np.ndarray  # i[k], the nearest first
+    scores: np.ndarray  # f32[k], their cosine similarity
+    first_hit: int  # the row of the first relevant item
+    rank: int  # its rank, from 1
+
+
+def answers(vectors: np.ndarray, groups: np.ndarray, queries: np.ndarray) -> Iterator[Answer]:
+    """For each of `queries` i[q], rows of unit vectors f32[n, D]: its nearest, and its first hit however late."""
+    for start in range(0, len(queries), CHUNK):
+        chunk = queries[start : start + CHUNK]
+        for query, scores in zip(chunk.tolist(), vectors[chunk] @ vectors.T, strict=True):
+            scores[query] = -np.inf
+            order = np.argsort(-scores, kind="stable")[:-1]
+            rank = int(np.argmax(groups[order] == groups[query]))
+            nearest = order[:NEIGHBOURS].copy()  # a view would keep the whole order
+            yield Answer(query, nearest, scores[nearest], int(order[rank]), rank + 1)
+
+
+def choose(found: list[Answer], groups: np.ndarray, many: int = 10) -> tuple[list[Answer], list[Answer]]:
+    """The first `many` of `found`, and of the others those whose first hit comes last, one a group."""
+    drawn, failures = found[:many], {}
+    for answer in sorted(found[many:], key=lambda answer: -answer.rank):
+        if answer.rank > 1:
+            failures.setdefault(int(groups[answer.query]), answer)
+    return drawn, list(failures.values())[:many]
+
+
+def gallery(
+    vectors: np.ndarray, groups: np.ndarray, photo: Callable[[int], np.ndarray], captions: list[str], relevant: str
+) -> str:
+    """HTML: ten queries drawn at random with a fixed seed, and of SAMPLE those whose first hit comes last."""
+    sizes = Counter(groups[groups >= 0].tolist())
+    queries = [row for row, group in enumerate(groups.tolist()) if sizes.get(group, 0) > 1]
+    if not queries:
+        return "<p class=note>No two items are relevant to each other, so there is nothing to look for.</p>"
+    sample = np.random.default_rng(0).permutation(queries)[:SAMPLE]
+    drawn, failures = choose(list(answers(vectors, groups, sample)), groups)
+
+    def thumbnail(row: int) -> str:
+        image = Image.fromarray(np.asarray(photo(row)))
+        image.thumbnail((PIXELS, PIXELS))
+        return f"<img src='{jpeg(image)}' alt='{html.escape(captions[row])}' title='{html.escape(captions[row])}'>"
+
+    def card(row: int, below: str, group: int, late: str = "") -> str:
+        kind, mark = ("hit", "✓") if groups[row] == group else ("miss", "&times;")
+        return f"<li class='{kind} {late}'>{thumbnail(row)}<b>{mark}</b><small>{below}</small></li>"
+
+    def line(answer: Answer) -> str:
+        group = groups[answer.query]
+        scores = [f"{score:.2f}".replace("-", charts.MINUS) for score in answer.scores]
+        cards = [card(row, score, group) for row, score in zip(answer.rows, scores, strict=True)]
+        if answer.rank > NEIGHBOURS:
+            cards.append(card(answer.first_hit, f"rank {answer.rank:,}", group, "late"))
+        caption = f"<span>{html.escape(captions[answer.query])}</span><em>first hit at rank {answer.rank:,}</em>"
+        asked = f"<div class=asked>{thumbnail(answer.query)}<p>{caption}</p></div>"
+        return f"<article>{asked}<ol>{''.join(cards)}</ol></article>"
+
+    key = f"<li class=hit><b>✓</b> {html.escape(relevant)}</li><li class=miss><b>&times;</b> another</li>"
+    parts = [f"<ul class=marks>{key}</ul><h3>Drawn at random</h3>", *map(line, drawn)]
+    if failures:
+        parts += [f"<h3>First hit latest, of {len(sample) - len(drawn):,} others</h3>", *map(line, failures)]
+    return "".join(parts)

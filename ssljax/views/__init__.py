@@ -1,0 +1,10 @@
+"""Augmentations on the accelerator: batched JAX inside the training step, random numbers from one key.
+
+A batch holds whole photos squashed to squares, `image` u8[B, N, S, S, 3], and the width / height that each had,
+`aspect` f32[B, N]; crops are drawn in the geometry of the original.
+"""
+
+from ssljax.views.augment import Augmentation, augment
+from ssljax.views.two_crops import TwoCrops
+
+__all__ = ["Augmentation", "TwoCrops", "augment"]

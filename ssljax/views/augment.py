@@ -1,0 +1,103 @@
+"""The augmentation of one view: what may happen to a photo, how often and how strongly."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ssljax.types import UserError
+from ssljax.views import colour
+from ssljax.views.blur import blur
+from ssljax.views.crop import random_boxes, resize
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random resized crop, flip, colour jitter, grey, blur and solarisation, in this order.
+
+    The defaults are those of MoCo v2 (Chen et al. 2020). A probability of 0 costs nothing.
+    """
+
+    scale: tuple[float, float] = (0.2, 1.0)
+    """Smallest and largest area of the crop, as a share of the photo's."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Smallest and largest width / height of the crop."""
+    flip: float = 0.5
+    """Probability of mirroring left to right."""
+    jitter: float = 0.8
+    """Probability of changing brightness, contrast, saturation and hue, in random order."""
+    brightness: float = 0.4
+    """Brightness is multiplied by up to 1 ± this."""
+    contrast: float = 0.4
+    """Contrast is multiplied by up to 1 ± this."""
+    saturation: float = 0.4
+    """Saturation is multiplied by up to 1 ± this."""
+    hue: float = 0.1
+    """The hue is turned by up to ± this, in turns of the colour circle (at most 0.5)."""
+    grey: float = 0.2
+    """Probability of taking the colour away."""
+    blur: float = 0.5
+    """Probability of Gaussian blur."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Smallest and largest sigma of the blur, in pixels of the view."""
+    solarise: float = 0.0
+    """Probability of inverting what is brighter than a half."""
+
+    def __post_init__(self):
+        for name in ("flip", "jitter", "grey", "blur", "solarise"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise UserError(f"{name}={value} is not a probability: choose from 0 to 1")
+        for name in ("scale", "ratio", "blur_sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise UserError(f"{name}=({low}, {high}): choose two positive numbers, the smaller first")
+        if self.scale[1] > 1:
+            raise UserError(f"scale={self.scale} is larger than the photo: choose two shares, at most 1.0")
+        for name in ("brightness", "contrast", "saturation"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name}={getattr(self, name)}: choose 0 to leave it out, or a positive number")
+        if not 0 <= self.hue <= 0.5:
+            raise UserError(f"hue={self.hue}: choose from 0 to 0.5 turns of the colour circle")
+
+
+def augment(rng: Array, photos: Array, aspect: Array, size: int, augmentation: Augmentation) -> Array:
+    """One random view of every photo.
+
+    Args:
+        rng: a random key.
+        photos: u8[B, S, S, 3], or f32 in [0, 1]: whole photos, squashed to squares.
+        aspect: f32[B], width / height before that.
+        size: side of the view, in pixels.
+        augmentation: what may happen to a photo.
+
+    Returns:
+        f32[B, size, size, 3] in [0, 1], not normalised.
+    """
+    choice_rng, crop_rng, jitter_rng, blur_rng = jax.random.split(rng, 4)
+    a = augmentation
+    probabilities = jnp.array([a.flip, a.jitter, a.grey, a.blur, a.solarise], jnp.float32)
+    flips, jitters, greys, blurs, solarises = jax.random.bernoulli(
+        choice_rng, probabilities[:, None], (len(probabilities), len(aspect))
+    )
+
+    boxes = random_boxes(crop_rng, aspect, a.scale, a.ratio)
+    images = resize(photos, boxes, size, flips if a.flip else None)
+    if a.jitter:
+        amounts = colour.draw_jitter(jitter_rng, jitters, a.brightness, a.contrast, a.saturation, a.hue)
+        images = colour.jitter(images, amounts)
+    if a.grey:
+        images = colour.drop_colour(images, greys)
+    if a.blur:
+        sigma = jax.random.uniform(blur_rng, aspect.shape, minval=a.blur_sigma[0], maxval=a.blur_sigma[1])
+        images = blur(images, sigma, blurs)
+    if a.solarise:
+        images = colour.solarise(images, solarises)
+    return channels_last(images)
+
+
+def channels_last(images: Array) -> Array:
+    """f32[B, H, W, 3] of f32[B, 3, H, W]."""
+    # Stacked, not transposed: XLA for CPUs fuses a transposition into what comes before, which is then not vectorised.
+    return jnp.stack(jnp.unstack(images, axis=1), axis=-1)

@@ -1,0 +1,123 @@
+"""Changes of colour, each of a strength of its own for every image of the batch; the definitions are torchvision's.
+
+Images are planes, f32[B, 3, H, W] in [0, 1], and stay in [0, 1].
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+LUMA = (0.2989, 0.587, 0.114)  # shares of red, green and blue in grey
+BRIGHTNESS, CONTRAST, SATURATION = range(3)  # kinds of blend: with black, with the mean grey, with each pixel's grey
+
+
+class Jitter(NamedTuple):
+    """What happens to the colours of each image: K blends in sequence, and a turn of the hue among them."""
+
+    kinds: Array  # i32[B, K], BRIGHTNESS, CONTRAST or SATURATION, in the order in which they apply
+    factors: Array  # f32[B, K], the share of the image in the blend; more than 1 leads away from black or grey
+    turns: Array | None  # f32[B], in turns of the colour circle
+    place: Array  # i32[B], how many of the blends come before the turn, 0 to K
+
+
+def draw_jitter(rng: Array, chosen: Array, brightness: float, contrast: float, saturation: float, hue: float) -> Jitter:
+    """Draws random amounts in random order, as torchvision's ColorJitter.
+
+    Args:
+        rng: a random key.
+        chosen: bool[B], the images to change; the others get amounts that change nothing.
+        brightness: the factors are uniform in [max(0, 1 - brightness), 1 + brightness]; 0 leaves it out.
+        contrast: likewise.
+        saturation: likewise.
+        hue: the turns are uniform in [-hue, hue], in turns of the colour circle; 0 leaves it out.
+    """
+    order_rng, factor_rng, turn_rng = jax.random.split(rng, 3)
+    strengths = (brightness, contrast, saturation)
+    kinds = [kind for kind in (BRIGHTNESS, CONTRAST, SATURATION) if strengths[kind]]
+    shape = (len(chosen), len(kinds))
+
+    order = jnp.array(kinds, jnp.int32)[jnp.argsort(jax.random.uniform(order_rng, shape), axis=1)]
+    strength = jnp.array(strengths)[order]
+    low = jnp.maximum(0, 1 - strength)
+    factors = low + jax.random.uniform(factor_rng, shape) * (1 + strength - low)
+    turn, place = jax.random.uniform(turn_rng, (2, len(chosen)))
+    return Jitter(
+        kinds=order,
+        factors=jnp.where(chosen[:, None], factors, 1),
+        turns=jnp.where(chosen, hue * (2 * turn - 1), 0) if hue else None,
+        place=jnp.floor(place * (len(kinds) + 1)).astype(jnp.int32),
+    )
+
+
+def jitter(images: Array, amounts: Jitter) -> Array:
+    """f32[B, 3, H, W], the images with their colours changed by these amounts."""
+    kinds, factors, turns, place = amounts
+    if turns is None:
+        return blend(images, kinds, factors)
+    # A turn costs more than the blends, so there is one, between the blends before it and those after it, and not one
+    # at each place with a choice. A blend on the other side takes the factor 1, which changes nothing.
+    before = jnp.arange(kinds.shape[1])[None] < place[:, None]
+    images = blend(images, kinds, jnp.where(before, factors, 1))
+    images = turn_hue(images, turns)
+    return blend(images, kinds, jnp.where(before, 1, factors))
+
+
+def blend(images: Array, kinds: Array, factors: Array) -> Array:
+    """Blends each image f32[B, 3, H, W] with black or grey, once for each of kinds and factors [B, K] in sequence."""
+    for k in range(kinds.shape[1]):
+        kind, factor = kinds[:, k], factors[:, k]
+        light = grey(images)
+        offset = jnp.where(kind == CONTRAST, (1 - factor) * light.mean((1, 2)), 0)
+        share = jnp.where(kind == SATURATION, 1 - factor, 0)
+        other = share[:, None, None] * light + offset[:, None, None]
+        images = jnp.clip(factor[:, None, None, None] * images + other[:, None], 0, 1)
+    return images
+
+
+def grey(images: Array) -> Array:
+    """The grey f32[B, H, W] of images f32[B, 3, H, W]."""
+    return LUMA[0] * images[:, 0] + LUMA[1] * images[:, 1] + LUMA[2] * images[:, 2]
+
+
+def turn_hue(images: Array, turns: Array) -> Array:
+    """Turns the hue, in HSV, and keeps saturation and value.
+
+    Args:
+        images: f32[B, 3, H, W].
+        turns: f32[B], in turns of the colour circle: 1/3 makes red green.
+
+    Returns:
+        f32[B, 3, H, W].
+    """
+    red, green, blue = jnp.unstack(images, axis=1)
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
+    scale = 1 / jnp.where(chroma == 0, 1, chroma)
+    hue = jnp.where(  # in sixths of the circle
+        value == red,
+        (green - blue) * scale,
+        jnp.where(value == green, 2 + (blue - red) * scale, 4 + (red - green) * scale),
+    )
+    hue = hue + 6 * turns[:, None, None]
+
+    def channel(opposite):
+        # A channel lacks all of the chroma within one sixth of the hue opposite to it, and none beyond two sixths.
+        apart = hue - opposite
+        apart = jnp.abs(apart - 6 * jnp.round(apart / 6))
+        return value - chroma * jnp.clip(2 - apart, 0, 1)
+
+    return jnp.stack([channel(3), channel(5), channel(1)], axis=1)  # cyan, magenta and yellow
+
+
+def drop_colour(images: Array, chosen: Array) -> Array:
+    """Takes the colour from the images chosen by bool[B]."""
+    light = grey(images)
+    # A stack of planes is kept in memory; the same as one selection would be computed again for each use that follows.
+    return jnp.stack([jnp.where(chosen[:, None, None], light, plane) for plane in jnp.unstack(images, axis=1)], axis=1)
+
+
+def solarise(images: Array, chosen: Array) -> Array:
+    """Inverts what is brighter than a half, in the images chosen by bool[B]."""
+    return jnp.where(chosen[:, None, None, None] & (images >= 0.5), 1 - images, images)

@@ -1,0 +1,54 @@
+"""Two random views of each photo, for methods that make them agree."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ssljax.types import Batch, UserError
+from ssljax.views.augment import Augmentation, augment, channels_last
+from ssljax.views.crop import central_boxes, resize
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoCrops(Augmentation):
+    """Two random crops of each photo; the augmentation's own fields are those of the first.
+
+    Both views alike, as in MoCo and SimCLR: `TwoCrops(size=32, blur=0.0)`. Different, as in BYOL:
+    `TwoCrops(size=32, blur=1.0, second=Augmentation(blur=0.1, solarise=0.2))`.
+    """
+
+    size: int = 224
+    """Side of a view, in pixels."""
+    second: Any = None
+    """The second view's `Augmentation`; None for the same as the first's."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Subtracted from red, green and blue in [0, 1]; the default is ImageNet's mean."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """What red, green and blue are then divided by; the default is ImageNet's standard deviation."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.size < 1:
+            raise UserError(f"size={self.size}: choose the side of a view in pixels, such as 32 or 224")
+
+    def __call__(self, rng: Array, batch: Batch) -> Batch:
+        """The batch with `views`: two arrays f32[B, size, size, 3], normalised, of the first photo of each item."""
+        photos, aspect = batch["image"][:, 0], batch["aspect"][:, 0]
+        views = tuple(
+            self._normalise(augment(view_rng, photos, aspect, self.size, augmentation))
+            for view_rng, augmentation in zip(jax.random.split(rng), (self, self.second or self), strict=True)
+        )
+        return batch | {"views": views}
+
+    def evaluation(self, batch: Batch) -> Batch:
+        """The batch with one of `views`, f32[B, size, size, 3]: the largest central crop that `ratio` allows."""
+        boxes = central_boxes(batch["aspect"][:, 0], self.ratio)
+        images = resize(batch["image"][:, 0], boxes, self.size)
+        return batch | {"views": (self._normalise(channels_last(images)),)}
+
+    def _normalise(self, images: Array) -> Array:
+        mean, std = jnp.array(self.mean), jnp.array(self.std)
+        return (images - mean[None, None, None]) / std[None, None, None]

@@ -1,0 +1,94 @@
+"""The metrics against figures by hand, a loop that follows the definitions, and scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from ssljax.retrieval.metrics import per_query, retrieval_figures
+from ssljax.types import UserError
+
+
+def test_worked_example():
+    # rel = 0,1,0,0,1,1 with R = 5: by hand
+    figures = per_query(np.array([[0, 1, 0, 0, 1, 1]], bool), np.array([5]), ks=(1, 2, 6), caps=(2, 100))
+    expected = {
+        "cmc@1": 0,
+        "cmc@2": 1,
+        "cmc@6": 1,
+        "p@2": 1 / 2,
+        "p@6": 3 / 6,
+        "r-precision": 2 / 5,
+        "map@r": (1 / 2 + 2 / 5) / 5,
+        "map@min(r,2)": (1 / 2) / 2,
+        "map@min(r,100)": (1 / 2 + 2 / 5) / 5,
+    }
+    assert figures.keys() == expected.keys()
+    for name, value in expected.items():
+        assert figures[name][0] == pytest.approx(value), name
+    assert figures["map@r"][0] == pytest.approx(0.18)
+
+
+def loop(queries, query_groups, gallery, gallery_groups, same, ks):
+    """The definitions, one query after the other."""
+    rows, left_out = [], 0
+    for i, (query, group) in enumerate(zip(queries, query_groups, strict=True)):
+        order = [j for j in np.argsort(-(gallery @ query), kind="stable") if not (same and i == j)]
+        rel = [group >= 0 and gallery_groups[j] == group for j in order]
+        big_r = sum(rel)
+        if big_r == 0:
+            left_out += 1
+            continue
+        row = {f"cmc@{k}": float(any(rel[:k])) for k in ks}
+        row |= {f"p@{k}": sum(rel[:k]) / k for k in ks if k > 1}
+        row["r-precision"] = sum(rel[:big_r]) / big_r
+        row["map@r"] = sum(sum(rel[: n + 1]) / (n + 1) for n in range(big_r) if rel[n]) / big_r
+        rows.append(row)
+    means = {name: np.mean([row[name] for row in rows]) for name in rows[0]} if rows else {}
+    return means | {"queries": len(rows), "queries_left_out": left_out}
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10_000), st.booleans(), st.sampled_from([2, 9]))
+def test_equals_the_loop_with_ties_duplicates_and_queries_without_positives(seed, same, items):
+    rng = np.random.default_rng(seed)
+    gallery = rng.integers(-1, 2, (items, 3)).astype(np.float32)
+    gallery_groups = rng.integers(-1, 4, items).astype(np.int32)
+    queries, query_groups = gallery, gallery_groups
+    if not same:
+        queries, query_groups = rng.integers(-1, 2, (6, 3)).astype(np.float32), rng.integers(-1, 5, 6).astype(np.int32)
+    expected = loop(queries, query_groups, gallery, gallery_groups, same, (1, 4))
+    if expected["queries"] == 0:
+        with pytest.raises(UserError, match="relevant"):
+            retrieval_figures(queries, query_groups, gallery, gallery_groups, same=same, ks=(1, 4))
+        return
+    figures = retrieval_figures(queries, query_groups, gallery, gallery_groups, same=same, ks=(1, 4))
+    assert figures == pytest.approx(expected)
+
+
+def test_a_perfect_ranking_scores_one_and_the_worst_zero():
+    vectors = np.repeat(np.eye(3, dtype=np.float32), 4, axis=0)
+    groups = np.repeat(np.arange(3, dtype=np.int32), 4)
+    best = retrieval_figures(vectors, groups, vectors, groups, same=True, ks=(1, 3))
+    assert {v for k, v in best.items() if "queries" not in k} == {1.0}
+    worst = retrieval_figures(vectors[:4], groups[4:8], vectors, groups, ks=(1, 4))
+    assert {v for k, v in worst.items() if "queries" not in k} == {0.0}
+
+
+def test_over_a_full_ranking_the_sum_of_precisions_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    relevant, scores = rng.random(40) < 0.3, rng.random(40)
+    order = np.argsort(-scores)
+    ours = per_query(relevant[order][None], np.array([40]), ks=(1,))["map@r"][0] * 40 / relevant.sum()
+    assert ours == pytest.approx(average_precision_score(relevant, scores))
+
+
+def test_permuting_the_items_changes_nothing():
+    rng = np.random.default_rng(0)
+    vectors, groups = rng.standard_normal((40, 5), np.float32), rng.integers(0, 9, 40).astype(np.int32)
+    order = rng.permutation(40)
+    figures = retrieval_figures(vectors, groups, vectors, groups, same=True)
+    assert figures == pytest.approx(
+        retrieval_figures(vectors[order], groups[order], vectors[order], groups[order], same=True)
+    )

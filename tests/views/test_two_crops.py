@@ -1,0 +1,113 @@
+"""Two crops of each photo, as the training step sees them."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from PIL import Image
+
+from ssljax.types import UserError
+from ssljax.views import Augmentation, TwoCrops
+
+ASYMMETRIC = TwoCrops(size=16, blur=1.0, second=Augmentation(blur=0.1, solarise=0.2))
+COLLECTIVE = re.compile(
+    r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter|collective-broadcast)\b"
+)
+
+
+make = jax.jit(lambda views, rng, batch: views(rng, batch), static_argnums=0)
+evaluate = jax.jit(lambda views, batch: views.evaluation(batch), static_argnums=0)
+
+
+def batch_of(batch, size=20, photos=1, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "image": jnp.asarray(rng.integers(0, 256, (batch, photos, size, size, 3), np.uint8)),
+        "aspect": jnp.asarray(np.exp(rng.normal(0, 0.4, (batch, photos))), jnp.float32),
+        "index": jnp.arange(batch),
+    }
+
+
+def test_two_views_of_the_first_photo_and_the_rest_of_the_batch():
+    batch = batch_of(4, photos=2)
+    result = make(TwoCrops(size=16), jax.random.key(0), batch)
+    assert [view.shape for view in result["views"]] == [(4, 16, 16, 3)] * 2
+    assert all(view.dtype == jnp.float32 for view in result["views"])
+    np.testing.assert_array_equal(result["index"], batch["index"])
+    other = batch | {"image": batch["image"].at[:, 1].set(0)}
+    np.testing.assert_array_equal(make(TwoCrops(size=16), jax.random.key(0), other)["views"][0], result["views"][0])
+
+
+def test_the_views_differ_and_the_key_decides():
+    batch = batch_of(4, photos=2)
+    first, second = make(TwoCrops(size=16), jax.random.key(0), batch)["views"]
+    assert (np.abs(first - second).max((1, 2, 3)) > 0.01).all()
+    np.testing.assert_array_equal(make(TwoCrops(size=16), jax.random.key(0), batch)["views"][0], first)
+    assert np.abs(make(TwoCrops(size=16), jax.random.key(1), batch)["views"][0] - first).max() > 0.01
+
+
+def test_the_second_view_can_have_an_augmentation_of_its_own():
+    off = dict(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grey=0.0, blur=0.0)
+    batch = batch_of(4, size=16) | {"aspect": jnp.ones((4, 1))}
+    views = TwoCrops(size=16, **off, mean=(0, 0, 0), std=(1, 1, 1), second=Augmentation(**off | {"solarise": 1.0}))
+    first, second = np.asarray(make(views, jax.random.key(0), batch)["views"])
+    np.testing.assert_allclose(second, np.where(first >= 0.5, 1 - first, first), atol=1e-6)
+    np.testing.assert_allclose(first, batch["image"][:, 0] / 255, atol=1e-5)
+
+
+@pytest.mark.parametrize("run", [evaluate, lambda views, batch: make(views, jax.random.key(0), batch)])
+def test_views_are_normalised(run):
+    mean, std = (0.5, 0.4, 0.3), (0.1, 0.2, 0.4)
+    off = dict(jitter=0.0, grey=0.0, blur=0.0)
+    raw = run(TwoCrops(size=16, **off, mean=(0, 0, 0), std=(1, 1, 1)), batch_of(4))["views"]
+    result = run(TwoCrops(size=16, **off, mean=mean, std=std), batch_of(4))["views"]
+    np.testing.assert_allclose(result, (np.asarray(raw) - mean) / std, atol=1e-4)
+
+
+def test_evaluation_is_the_whole_photo_unless_it_is_elongated():
+    batch = batch_of(3, size=24) | {"aspect": jnp.array([[0.75], [0.3], [3.0]])}
+    (result,) = evaluate(TwoCrops(size=10, mean=(0, 0, 0), std=(1, 1, 1)), batch)["views"]
+    boxes = [(0, 0, 24, 24), (0, 24 * 0.3, 24, 24 * 0.7), (24 * 5 / 18, 0, 24 * 13 / 18, 24)]
+    for row, box in enumerate(boxes):
+        plane = Image.fromarray(np.asarray(batch["image"][row, 0, :, :, 0]).astype(np.float32) / 255)
+        expected = np.asarray(plane.resize((10, 10), Image.Resampling.BILINEAR, box=box))
+        np.testing.assert_allclose(result[row, :, :, 0], expected, atol=1e-5)
+
+
+def test_it_compiles_once():
+    traces = []
+
+    @jax.jit
+    def views(rng, batch):
+        traces.append(0)
+        return TwoCrops(size=8, jitter=0.0)(rng, batch)["views"]
+
+    for seed in range(3):
+        views(jax.random.key(seed), batch_of(4, seed=seed))
+    assert len(traces) == 1
+
+
+def test_eight_devices_make_what_one_makes_without_speaking_to_each_other():
+    devices = jax.device_count()
+    mesh = jax.make_mesh((devices,), ("data",), (AxisType.Auto,))
+    batch = batch_of(2 * devices)
+    views = jax.jit(lambda rng, batch: (ASYMMETRIC(rng, batch)["views"], ASYMMETRIC.evaluation(batch)["views"]))
+    expected = views(jax.random.key(0), batch)
+
+    sharded = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+    rng = jax.device_put(jax.random.key(0), NamedSharding(mesh, PartitionSpec()))
+    compiled = views.lower(rng, sharded).compile()
+    assert not COLLECTIVE.findall(compiled.as_text())
+    result = compiled(rng, sharded)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), result, expected)
+    assert all(len(view.sharding.device_set) == devices for view in jax.tree.leaves(result))
+    assert not any(view.sharding.is_fully_replicated for view in jax.tree.leaves(result)) or devices == 1
+
+
+@pytest.mark.parametrize(("field", "value"), [("size", 0), ("flip", 2.0)])
+def test_a_mistake_is_named(field, value):
+    with pytest.raises(UserError, match=f"^{field}="):
+        TwoCrops(**{field: value})
