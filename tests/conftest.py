@@ -1,10 +1,12 @@
-"""Set before jax is imported: eight virtual CPU devices, and no silent rank promotion."""
+"""Set before jax is imported: eight virtual CPU devices, quick compilation, and no silent rank promotion."""
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The tests compile much and compute little: LLVM's optimisations would take most of their time.
+FLAGS = " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + FLAGS
 
 from pathlib import Path
 

@@ -17,7 +17,7 @@ ALLOWED = {
     "models": {"types"},
     "optim": {"schedules", "types"},
     "views": {"types"},
-    "data": {"types"},
+    "data": {"sharding", "types"},
     "methods": {"losses", "models", "queue", "schedules", "sharding", "types"},
     "retrieval": {"data", "types"},
     "train": {"types"},

@@ -34,16 +34,8 @@ def photos(step: int = 0) -> dict[str, np.ndarray]:
 class Training:
     """A method's state and compiled step on `devices` devices."""
 
-    def __init__(self, method, *, devices: int = 1, shards: int = 1, seed: int = 0):
-        tx = OPTIMIZER.build(STEPS)
-        self.method, self.mesh = method, make_mesh(shards, jax.devices()[:devices])
-        make = functools.partial(init_state, augment=VIEWS, method=method, tx=tx)
-        with jax.set_mesh(self.mesh):
-            shapes = jax.eval_shape(make, jax.random.PRNGKey(seed), photos())
-            self.shardings = state_sharding(self.mesh, shapes)
-            self.state = jax.jit(make, out_shardings=self.shardings)(jax.random.PRNGKey(seed), self.batch(0))
-        step = functools.partial(train_step, augment=VIEWS, method=method, tx=tx, total_steps=STEPS)
-        self.step = jax.jit(step, out_shardings=(self.shardings, replicated(self.mesh)))
+    def __init__(self, method, *, devices: int = 1, shards: int = 1):
+        self.mesh, self.shardings, self.state, self.step = _compiled(method, devices, shards)
 
     def batch(self, step: int) -> dict[str, jax.Array]:
         """Photos of a step, placed on the mesh."""
@@ -56,3 +48,16 @@ class Training:
             with jax.set_mesh(self.mesh):
                 self.state, metrics = self.step(self.state, self.batch(int(self.state.step)))
         return metrics
+
+
+@functools.cache
+def _compiled(method, devices, shards):
+    """Tests share what is compiled; the step does not donate, so that they share the initial state too."""
+    tx, mesh = OPTIMIZER.build(STEPS), make_mesh(shards, jax.devices()[:devices])
+    make = functools.partial(init_state, augment=VIEWS, method=method, tx=tx)
+    with jax.set_mesh(mesh):
+        shapes = jax.eval_shape(make, jax.random.PRNGKey(0), photos())
+        shardings = state_sharding(mesh, shapes)
+        state = jax.jit(make, out_shardings=shardings)(jax.random.PRNGKey(0), place_batch(mesh, photos()))
+    step = functools.partial(train_step, augment=VIEWS, method=method, tx=tx, total_steps=STEPS)
+    return mesh, shardings, state, jax.jit(step, out_shardings=(shardings, replicated(mesh)))

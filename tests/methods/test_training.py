@@ -135,7 +135,7 @@ def test_symmetric_enqueues_both_views():
 def test_step_compiles_once_and_is_reproducible():
     one, two = Training(MOCO), Training(MOCO)
     one.run(3), two.run(3)
-    assert one.step._cache_size() == 1
+    assert one.step._cache_size() == 1  # of all the steps that the tests of this process took with it
     assert largest_difference(one.state, two.state) == 0
 
 

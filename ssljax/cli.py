@@ -1,0 +1,61 @@
+"""The command `ssljax`: the only place that reads arguments and decides the exit code."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ssljax.allocator import keep_freed_memory
+
+HELP = """\
+ssljax: embeddings that find the same item again.
+
+  ssljax train FILE [OPTIONS]     train an experiment; the same command again continues it
+                                  (FILE --help lists its options, --restart starts anew)
+  ssljax sweep FILE [--only N]    train all experiments of a file's `sweep`, and print one table
+  ssljax evaluate RUN             evaluate a run again, and write its index and report anew
+  ssljax search RUN PHOTO         the nearest items to a photo
+  ssljax report RUN               write RUN/report.html anew
+
+Begin with:   ssljax train experiments/quickstart.py
+              ssljax search runs/quickstart runs/quickstart/samples/...
+An experiment file is Python and is executed: run only files that you trust.
+`ssljax COMMAND --help` tells more of each.
+"""
+
+
+def main() -> None:
+    """Runs the command; exits 0, or 2 after a user's mistake, or 1 if a training could not go on."""
+    keep_freed_memory()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line (without the program's name) and gives the exit code."""
+    from ssljax import commands  # after the allocator is set: this imports jax
+    from ssljax.types import RunStopped, UserError
+
+    known: dict[str, Callable[[list[str]], Any]] = {
+        "train": commands.train,
+        "sweep": commands.sweep,
+        "evaluate": commands.evaluate,
+        "search": commands.search,
+        "report": commands.report,
+    }
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0 if arguments else 2
+    if arguments[0] not in known:
+        print(f"ssljax: there is no command {arguments[0]!r}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    try:
+        known[arguments[0]](arguments[1:])
+    except UserError as error:
+        print(f"ssljax {arguments[0]}: {error}", file=sys.stderr)
+        return 2
+    except RunStopped as error:
+        print(f"ssljax {arguments[0]}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
+        return 0
+    return 0

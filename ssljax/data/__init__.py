@@ -1,0 +1,10 @@
+"""Data: sources of photos, the reading of them, and the batches that a step gets."""
+
+from ssljax.data.arrays import Arrays
+from ssljax.data.catalogue import Catalogue
+from ssljax.data.folder import Folder
+from ssljax.data.items import Items, Source
+from ssljax.data.tfds import TFDS
+from ssljax.data.toy import ToyCatalogue
+
+__all__ = ["TFDS", "Arrays", "Catalogue", "Folder", "Items", "Source", "ToyCatalogue"]

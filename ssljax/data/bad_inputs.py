@@ -1,0 +1,79 @@
+"""Photos that cannot be read: listed with their reasons, and a limit to how many there may be."""
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssljax.types import UserError
+
+COLUMNS = ("id", "photo", "reason")
+
+
+class BadPhoto(NamedTuple):
+    """A photo that cannot be read."""
+
+    row: int
+    """in the Items"""
+    name: str
+    """its path; blank if it is no file"""
+    reason: str
+
+
+class BadInputs:
+    """The bad photos of one split, appended to a CSV file (id, photo, reason): each once, also over resumed runs.
+
+    Args:
+        path: the file, which several splits and runs may share; None keeps no list.
+        total: photos in the split.
+        limit: the share of them that may be bad.
+    """
+
+    def __init__(self, path: Path | None, *, total: int, limit: float = 0.01):
+        self._path, self._total, self._limit = path, total, limit
+        self._met: dict[tuple[str, str], str] = {}
+        self._listed: set[tuple[str, str]] = set()
+        self._file_size = 0
+
+    @property
+    def count(self) -> int:
+        """Bad photos of this split met so far; a resumed run meets those of before again, within an epoch."""
+        return len(self._met)
+
+    def record(self, id: Any, photo: str, reason: str) -> None:
+        """Lists a bad photo, if it is not listed yet."""
+        key = (str(id), photo)
+        if key in self._met:
+            return
+        self._met[key] = reason
+        if self._path is None:
+            return
+        self._read()
+        if key not in self._listed:
+            self._append(*key, reason)
+
+    def check(self) -> None:
+        """Raises UserError if more than the limit are bad."""
+        if self.count <= self._limit * self._total:
+            return
+        first = "; ".join(f"{photo or id}: {reason}" for (id, photo), reason in list(self._met.items())[:3])
+        listed = "" if self._path is None else f"; all that were met are listed in {self._path}"
+        raise UserError(
+            f"{self.count} of {self._total} photos cannot be read, more than max_bad_share={self._limit} allows "
+            f"({first}{listed}): mend or remove them, or allow more"
+        )
+
+    def _read(self) -> None:
+        """Brings what is known of the file up to date: another split's list may have been added to it."""
+        if self._path.exists() and self._path.stat().st_size != self._file_size:
+            with self._path.open(newline="", encoding="utf-8") as file:
+                self._listed = {(line["id"], line["photo"]) for line in csv.DictReader(file)}
+            self._file_size = self._path.stat().st_size
+
+    def _append(self, id: str, photo: str, reason: str) -> None:
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if file.tell() == 0:
+                writer.writerow(COLUMNS)
+            writer.writerow((id, photo, reason))
+        self._listed.add((id, photo))
+        self._file_size = self._path.stat().st_size

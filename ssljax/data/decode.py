@@ -1,0 +1,154 @@
+"""A photo to a square of pixels and the aspect ratio it had: whatever a catalogue may hold is read right or refused.
+
+`decode` is called from many threads and processes at once; the decoders leave Python's lock.
+"""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000")  # none that runs a program, as EPS
+MAX_PIXELS = 178_956_970  # Pillow refuses more as a decompression bomb; the fast path must refuse the same
+
+# Pillow warns from half that size on, and of oddities in metadata that do not touch the pixels.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+class BadImage(Exception):
+    """A photo that cannot be read; the message is the reason."""
+
+
+def decode(photo: Path | bytes | np.ndarray, size: int) -> tuple[np.ndarray, float]:
+    """A photo, resized (with antialiasing) to a square whatever its shape, and its width / height.
+
+    Upright as its EXIF orientation says; the first frame if animated; transparency on white; 16 bits scaled to 8.
+
+    Args:
+        photo: a file, the bytes of one, or pixels u8[H, W, 3].
+        size: S, the side of the square in pixels.
+
+    Returns:
+        u8[S, S, 3], RGB, not to be written to; and the aspect ratio of the upright photo.
+
+    Raises:
+        BadImage: with the reason.
+    """
+    if isinstance(photo, np.ndarray):
+        return _resize(_check_pixels(photo), size), photo.shape[1] / photo.shape[0]
+    data = _read(photo) if isinstance(photo, Path) else photo
+    if not data:
+        raise BadImage("empty file")
+    pixels, aspect, orientation = _decode_jpeg(data, size) or _decode_any(data, size)
+    # turned after resizing: a square is cheap to turn
+    return _upright(_resize(pixels, size), orientation), 1 / aspect if orientation >= 5 else aspect
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BadImage("missing file") from None
+    except OSError as error:
+        raise BadImage(f"file cannot be read: {error.strerror}") from None
+
+
+def _check_pixels(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
+        raise BadImage(f"pixels are {pixels.dtype}{list(pixels.shape)}, not uint8[H, W, 3]")
+    return pixels
+
+
+def _decode_jpeg(data: bytes, size: int) -> tuple[np.ndarray, float, int] | None:
+    """Pixels, at the smallest scale that covers the square, aspect and orientation; None for Pillow to decide."""
+    try:
+        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
+        if colour not in ("YCbCr", "Gray", "RGB") or height * width > MAX_PIXELS:
+            return None
+        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, strict=True)
+    except ValueError as error:
+        if "remature end" in str(error):  # Pillow overlooks it if the file still ends in an end-of-image marker
+            raise BadImage("truncated") from None
+        return None
+    has_metadata = b"Exif\0\0" in data or b"tiff:Orientation" in data  # asking Pillow each time would be slow
+    return pixels, width / height, _jpeg_orientation(data) if has_metadata else 1
+
+
+def _decode_any(data: bytes, size: int) -> tuple[np.ndarray, float, int]:
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            aspect = image.width / image.height
+            image.draft(None, (size, size))
+            image.load()
+            orientation = _orientation(image)  # after loading: TIFF turns itself, and then has none
+            return (
+                np.asarray(_to_rgb(image).resize((size, size), Image.BILINEAR, reducing_gap=2.0)),
+                aspect,
+                orientation,
+            )
+    except Image.DecompressionBombError:
+        raise BadImage(f"decompression bomb: more than {MAX_PIXELS:,} pixels") from None
+    except UnidentifiedImageError:
+        raise BadImage("not an image in a format that can be read") from None
+    except Exception as error:  # on broken files Pillow's readers raise whatever they stumble over
+        truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
+        raise BadImage("truncated" if truncated else f"broken image: {error or type(error).__name__}") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_8_bits(image)).convert("RGB")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> np.ndarray:
+    """u8[H, W] of 16-bit, 32-bit or float grey levels; Pillow's own conversion clips them at 255."""
+    levels = np.nan_to_num(np.asarray(image, dtype=np.float32))
+    whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
+    white = next((w for w in whites if levels.max() <= w), levels.max())
+    return (levels.clip(0) * (255 / white) + 0.5).astype(np.uint8)
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return _orientation(image)
+    except Exception:  # broken metadata is no reason to refuse good pixels
+        return 1
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1, upright, if there is none or none that makes sense, as viewers do."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # as above
+        return 1
+    return int(orientation) if orientation in range(1, 9) else 1
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """u8[S, S, 3] turned by an EXIF orientation, 1 to 8."""
+    turned = {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.swapaxes(0, 1),
+        6: np.rot90(pixels, -1),
+        7: pixels[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(pixels),
+    }
+    return np.ascontiguousarray(turned[orientation])
+
+
+def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.BILINEAR))

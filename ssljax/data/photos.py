@@ -1,0 +1,121 @@
+"""Photos by row, decoded: each time they are asked for, or once and kept."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssljax.data.bad_inputs import BadPhoto
+from ssljax.data.decode import BadImage, decode
+from ssljax.types import UserError
+
+TASK = 4  # photos a thread takes at a time: a task costs tens of microseconds, a small photo as much
+
+
+class Decoded(NamedTuple):
+    """Photos of some rows."""
+
+    image: np.ndarray
+    """u8[n, S, S, 3], zeros where not good"""
+    aspect: np.ndarray
+    """f32[n], width / height; 1 where not good"""
+    good: np.ndarray
+    """bool[n]: read; neither bad nor left empty"""
+
+
+def _empty(n: int, size: int) -> Decoded:
+    return Decoded(np.zeros((n, size, size, 3), np.uint8), np.ones(n, np.float32), np.zeros(n, bool))
+
+
+class Decoder:
+    """Decodes photos to squares of side `size`, in threads. With one thread it can be pickled to another process."""
+
+    def __init__(self, photos: Sequence[Any], *, size: int, threads: int):
+        self._photos, self._size = photos, size
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode") if threads > 1 else None
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def read(self, rows: np.ndarray, places: int | None = None) -> tuple[Decoded, list[BadPhoto]]:
+        """The photos at rows i[n] in the first of `places` (default: n) places; and those of them that are bad."""
+        n = len(rows)
+        decoded = _empty(places or n, self._size)
+        tasks = [range(start, min(start + TASK, n)) for start in range(0, n, TASK)]
+        run = map if self._pool is None else self._pool.map
+        bad = run(lambda places: [b for p in places if (b := self.read_one(int(rows[p]), p, decoded))], tasks)
+        return decoded, [photo for part in bad for photo in part]
+
+    def read_one(self, row: int, place: int, decoded: Decoded) -> BadPhoto | None:
+        """Decodes the photo at `row` into `place`; tells if it is bad."""
+        name = ""
+        try:
+            photo = self._photos[row]
+            name = str(photo) if isinstance(photo, Path) else ""
+            decoded.image[place], decoded.aspect[place] = decode(photo, self._size)
+        except BadImage as error:
+            return BadPhoto(row, name, str(error))
+        decoded.good[place] = True
+        return None
+
+    def close(self) -> None:
+        """Ends the threads, once they are through with the photos in hand."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def decode_all(
+    photos: Sequence[Any],
+    *,
+    size: int,
+    threads: int,
+    record: Callable[[list[BadPhoto]], None],
+    progress: Callable[[int, int], None] | None = None,
+) -> Decoded:
+    """All photos, decoded in threads.
+
+    Args:
+        photos: n paths, encoded bytes, or arrays.
+        size: S, the side of the squares.
+        threads: that decode.
+        record: is called with the bad photos, in order; may raise to stop.
+        progress: is called with the photos done and their number.
+    """
+    n = len(photos)
+    whole = _empty(n, size)
+    decoder = Decoder(photos, size=size, threads=threads)
+    step = 16 * TASK * threads
+    try:
+        for start in range(0, n, step):
+            rows = np.arange(start, min(start + step, n))
+            part, bad = decoder.read(rows)
+            for kept, new in zip(whole, part, strict=True):
+                kept[rows] = new
+            record(bad)
+            if progress is not None:
+                progress(int(rows[-1]) + 1, n)
+    finally:
+        decoder.close()
+    return whole
+
+
+def replace_bad(rows: np.ndarray, good: np.ndarray, spares: Iterable[int], take: Callable[[int, int], bool]) -> None:
+    """Gives the places of bad photos to spare ones, changing `rows` i[n] in place.
+
+    Args:
+        rows: the photos of a batch.
+        good: bool[n].
+        spares: rows to try, none of them in the batch.
+        take: take(row, place) tells if the photo is good, and puts it there.
+
+    Raises:
+        UserError: if the spares do not suffice.
+    """
+    spares: Iterator[int] = iter(spares)
+    for place in np.flatnonzero(~good):
+        row = next((row for row in spares if take(row, place)), None)
+        if row is None:
+            raise UserError(f"batch_size={len(rows)} is too large: fewer photos of the train split can be read")
+        rows[place] = row

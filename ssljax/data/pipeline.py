@@ -1,0 +1,269 @@
+"""Batches of photos by Grain: shuffled and endless for training, in order for embedding.
+
+Any training batch is a pure function of the data, the seed, the batch size and its number, whatever the cache, the
+threads, the worker processes and the number of machines. So the position in the data is one number, and the place of
+a bad photo is always taken by the same good one.
+"""
+
+import json
+import math
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+import grain
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh
+
+from ssljax.data.bad_inputs import BadInputs, BadPhoto
+from ssljax.data.items import Items
+from ssljax.data.photos import Decoded, Decoder, decode_all, replace_bad
+from ssljax.data.samplers import Shuffled
+from ssljax.sharding import batch_sharding, place_batch, replicated
+from ssljax.types import Array, Batch, UserError
+
+# Two batches are made at a time, so that the decoding threads have the next one to go on with when one ends.
+AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=3)
+AT_ONCE = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+
+
+def batch_shapes(items: Items, *, batch_size: int, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of a whole training batch, without reading a photo."""
+    none = {"image": np.empty((0, 1, size, size, 3), np.uint8), "aspect": np.empty((0, 1), np.float32)}
+    none |= _columns(items, np.arange(0))
+    return {name: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for name, x in none.items()}
+
+
+def ordered_batches(items: Items, *, batch_size: int, size: int, bad: BadInputs, threads: int = 8) -> Iterator[Batch]:
+    """All photos once and in order, as host arrays.
+
+    Args:
+        items: what to read.
+        batch_size: B, photos a batch; the last one is filled up.
+        size: S, the side of the squares.
+        bad: where bad photos are recorded.
+        threads: that decode.
+
+    Yields:
+        `image` u8[B, 1, S, S, 3], `aspect` f32[B, 1], `index` i32[B], `valid` bool[B], which is False at the places
+        of bad photos and at those that fill the last batch; and what the items have of `label`, `listing`,
+        `attributes`.
+
+    Raises:
+        UserError: if too many photos are bad.
+    """
+    decoder = Decoder(items.photos, size=size, threads=threads)
+    batches = grain.MapDataset.range(math.ceil(len(items) / batch_size)).map(_OrderedBatch(decoder, batch_size))
+    iterator = iter(batches.to_iter_dataset(AHEAD))
+    try:
+        for made in iterator:
+            _record(bad, items, made.bad)
+            image, aspect, good = made.decoded
+            yield {"image": image[:, None], "aspect": aspect[:, None], "valid": good} | _columns(items, made.rows)
+    finally:
+        iterator.close()
+        decoder.close()
+
+
+class TrainBatches:
+    """Shuffled training batches without end, and the position in them, to be saved and restored.
+
+    Batches are dicts: `image` u8[B, 1, S, S, 3], `aspect` f32[B, 1], `index` i32[B], and what the items have of
+    `label` i32[B], `listing` i32[B], `attributes` i32[B, A]. On a mesh they are global arrays, split along B; without
+    one, the process's own rows as host arrays (but for an image that is cached on the device).
+
+    Args:
+        items: the train split.
+        batch_size: B, over all processes.
+        size: S, the side of the squares.
+        seed: decides the order of the photos.
+        bad: where bad photos are recorded.
+        cache: "device" or "host" decodes every photo once, now, and keeps it there, on each device or machine; None
+            decodes it each time.
+        threads: that decode.
+        workers: processes that decode in place of the threads; not needed with a cache.
+        mesh: where batches go.
+        shard: (index, count) of this process among those that share a batch; jax's own by default.
+        progress: is called with the photos cached and their number.
+
+    Raises:
+        UserError: here or while iterating, if the batch does not fit the data or too many photos are bad.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        *,
+        batch_size: int,
+        size: int,
+        seed: int,
+        bad: BadInputs,
+        cache: Literal["device", "host"] | None = None,
+        threads: int = 8,
+        workers: int = 0,
+        mesh: Mesh | None = None,
+        shard: tuple[int, int] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ):
+        self._items, self._bad, self._mesh = items, bad, mesh
+        shard = shard or (jax.process_index(), jax.process_count())
+        self._sampler = Shuffled(len(items), batch_size=batch_size, seed=seed, shard=shard)
+        self._workers = 0 if cache else workers
+        self._options = AT_ONCE if self._workers or cache == "device" else AHEAD
+        self._delivered = 0
+        self._iterator = self._decoder = self._gather = None
+        if cache is None:
+            self._decoder = Decoder(items.photos, size=size, threads=1 if workers else threads)
+            self._make = _DecodedBatch(self._sampler, self._decoder)
+            return
+        cached = decode_all(items.photos, size=size, threads=threads, record=self._record, progress=progress)
+        if cache == "device":
+            self._gather = _gatherer(cached.image, mesh)
+            cached = cached._replace(image=None)
+        self._make = _CachedBatch(self._sampler, cached)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the data."""
+        return self._sampler.batches_per_epoch
+
+    def __iter__(self) -> "TrainBatches":
+        return self
+
+    def __next__(self) -> Batch:
+        if self._iterator is None:
+            self._iterator = self._start()
+        made = next(self._iterator)
+        self._delivered += 1
+        self._record(made.bad)
+        batch = {"aspect": made.decoded.aspect[:, None]} | _columns(self._items, made.rows)
+        if self._gather is None:
+            batch["image"] = made.decoded.image[:, None]
+        if self._mesh is not None:
+            batch = place_batch(self._mesh, batch)
+        if self._gather is not None:
+            batch["image"] = self._gather(batch["index"])
+        return batch
+
+    def get_state(self) -> bytes:
+        """The position, as JSON: how many batches were delivered, and of what."""
+        return json.dumps({"delivered": self._delivered} | self._sampler.identity).encode()
+
+    def set_state(self, state: bytes) -> None:
+        """Goes to a position; raises UserError if it is one of other data or other batches."""
+        position = json.loads(state)
+        for name, value in self._sampler.identity.items():
+            if position[name] != value:
+                raise UserError(f"{name}={value} differs from the checkpoint's {position[name]}: use the same to go on")
+        self._stop()
+        self._delivered = position["delivered"]
+
+    def close(self) -> None:
+        """Ends the threads and worker processes."""
+        self._stop()
+        if self._decoder is not None:
+            self._decoder.close()
+
+    def __enter__(self) -> "TrainBatches":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _start(self) -> grain.DatasetIterator:
+        # A range of batch numbers that begins where we are: Grain's own position would be another for each number of
+        # workers, and would count what was read ahead by them.
+        batches = grain.MapDataset.range(self._delivered, sys.maxsize).map(self._make).to_iter_dataset(self._options)
+        if self._workers:
+            flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags, which only absl's own `app.run` parses
+            options = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2)
+            batches = batches.mp_prefetch(options, worker_init_fn=_leave_interrupts_to_the_main_process)
+        return iter(batches)
+
+    def _stop(self) -> None:
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def _record(self, photos: list[BadPhoto]) -> None:
+        _record(self._bad, self._items, photos)
+
+
+class _Made(NamedTuple):
+    """A batch as it comes out of Grain; the columns of the items are added later: workers do without them."""
+
+    rows: np.ndarray
+    decoded: Decoded
+    bad: list[BadPhoto]
+
+
+class _DecodedBatch:
+    """Number → training batch, decoded now."""
+
+    def __init__(self, sampler: Shuffled, decoder: Decoder):
+        self._sampler, self._decoder = sampler, decoder
+
+    def __call__(self, batch: int) -> _Made:
+        rows = self._sampler.rows(batch)
+        decoded, bad = self._decoder.read(rows)
+
+        def take(row: int, place: int) -> bool:
+            spare = self._decoder.read_one(row, place, decoded)
+            bad.extend([spare] if spare else [])
+            return spare is None
+
+        replace_bad(rows, decoded.good, self._sampler.spares(batch), take)
+        return _Made(rows, decoded, bad)
+
+
+class _CachedBatch:
+    """Number → training batch of photos that were decoded before; without their pixels if they are on the device."""
+
+    def __init__(self, sampler: Shuffled, cached: Decoded):
+        self._sampler, self._cached = sampler, cached
+
+    def __call__(self, batch: int) -> _Made:
+        rows, (image, aspect, good) = self._sampler.rows(batch), self._cached
+        replace_bad(rows, good[rows], self._sampler.spares(batch), lambda row, place: good[row])
+        return _Made(rows, Decoded(None if image is None else image[rows], aspect[rows], good[rows]), [])
+
+
+class _OrderedBatch:
+    """Number → batch in order; the last is filled up with the first photo, which is not valid there."""
+
+    def __init__(self, decoder: Decoder, batch_size: int):
+        self._decoder, self._batch_size = decoder, batch_size
+
+    def __call__(self, batch: int) -> _Made:
+        start, n = batch * self._batch_size, len(self._decoder)
+        rows = np.arange(start, min(start + self._batch_size, n))
+        decoded, bad = self._decoder.read(rows, places=self._batch_size)
+        return _Made(np.pad(rows, (0, self._batch_size - len(rows))), decoded, bad)
+
+
+def _columns(items: Items, rows: np.ndarray) -> dict[str, np.ndarray]:
+    columns = {"label": items.label, "listing": items.listing, "attributes": items.attributes}
+    return {"index": rows.astype(np.int32)} | {k: v[rows].astype(np.int32) for k, v in columns.items() if v is not None}
+
+
+def _record(bad: BadInputs, items: Items, photos: list[BadPhoto]) -> None:
+    for photo in photos:
+        bad.record(items.ids[photo.row], photo.name, photo.reason)
+    bad.check()
+
+
+def _gatherer(image: np.ndarray, mesh: Mesh | None) -> Callable[[np.ndarray | Array], Array]:
+    """Puts u8[n, S, S, 3] on the device, a copy on each; gives a function of index i32[B] to u8[B, 1, S, S, 3]."""
+    if mesh is None:
+        images, sharding = jax.device_put(image), None
+    else:
+        images, sharding = jax.make_array_from_process_local_data(replicated(mesh), image), batch_sharding(mesh)
+    gather = jax.jit(lambda images, index: images.at[index].get(mode="clip")[:, None], out_shardings=sharding)
+    return lambda index: gather(images, index)
+
+
+def _leave_interrupts_to_the_main_process(worker: int, workers: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,67 @@
+"""Photos to embeddings, with the parameters of a training state."""
+
+import functools
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from ssljax.config import Experiment
+from ssljax.data import Items
+from ssljax.data.pipeline import BadInputs, ordered_batches
+from ssljax.retrieval import Embeddings, raw_pixels
+from ssljax.sharding import batch_sharding, replicated
+from ssljax.types import Batch, TrainState
+
+Embed = Callable[[str], Embeddings]
+RAW_PIXELS_SIDE = 32
+
+
+class Embedder:
+    """Embeds splits of an experiment's data: decoded, one evaluation view, `method.embed`. Bad photos are left out."""
+
+    def __init__(self, experiment: Experiment, mesh: Mesh, bad: Callable[[Items], BadInputs]):
+        self._experiment, self._mesh, self._bad = experiment, mesh, bad
+        method, views = experiment.method, experiment.views
+        self._apply = jax.jit(
+            lambda params, aux, batch: method.embed(params, aux, views.evaluation(batch)), out_shardings=replicated(mesh)
+        )
+
+    def photos(self, state: TrainState, batch: Batch) -> np.ndarray:
+        """f32[B, D] of one batch of decoded photos."""
+        batch = jax.device_put({"image": batch["image"], "aspect": batch["aspect"]}, batch_sharding(self._mesh))
+        with jax.set_mesh(self._mesh):
+            return np.asarray(jax.device_get(self._apply(state.params, state.aux, batch)))
+
+    def trained(self, state: TrainState) -> Embed:
+        """Split name → embeddings by `state`; each split is computed once."""
+
+        def vectors(batches: Iterator[Batch]) -> Iterator[np.ndarray]:
+            return (self.photos(state, batch)[batch["valid"]] for batch in batches)
+
+        return self._by_split(vectors, self._experiment.photo_size)
+
+    def raw_pixels(self) -> Embed:
+        """Split name → 32x32 RGB pixels less the split's mean: the baseline that needs no training."""
+
+        def vectors(batches: Iterator[Batch]) -> Iterator[np.ndarray]:
+            yield raw_pixels(np.concatenate([batch["image"][batch["valid"], 0] for batch in batches]))
+
+        return self._by_split(vectors, RAW_PIXELS_SIDE)
+
+    def _by_split(self, vectors: Callable[[Iterator[Batch]], Iterator[np.ndarray]], size: int) -> Embed:
+        @functools.cache
+        def embed(split: str) -> Embeddings:
+            e, items, rows = self._experiment, self._experiment.data.load(split), []
+
+            def batches() -> Iterator[Batch]:
+                bad = self._bad(items)
+                for batch in ordered_batches(items, batch_size=e.batch_size, size=size, bad=bad, threads=e.threads):
+                    rows.append(batch["index"][batch["valid"]])
+                    yield batch
+
+            embedded = np.concatenate(list(vectors(batches())))
+            return Embeddings.of(items.select(np.concatenate(rows)), embedded)
+
+        return embed

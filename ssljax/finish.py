@@ -1,0 +1,110 @@
+"""What follows training: embeddings, figures beside the baselines, the search index, samples and the report."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from ssljax.config import Experiment
+from ssljax.data import Items
+from ssljax.data.decode import BadImage, decode
+from ssljax.embed import Embed, Embedder
+from ssljax.logging import console
+from ssljax.retrieval import Embeddings, Retrieval, write_report
+from ssljax.run import Run, read_json, write_json
+from ssljax.types import TrainState
+
+SAMPLES = 6
+SAMPLE_SIDE = 256
+THUMBNAIL_SIDE = 112
+
+
+def finish(
+    run: Run, experiment: Experiment, embedder: Embedder, states: dict[str, TrainState], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Evaluates, and writes embeddings, index, samples, results.json and report.html; gives the results.
+
+    `states` holds at least "trained"; each becomes a row of the table, above raw pixels. `facts` join the results.
+    """
+    console.print("Embedding and evaluating ...")
+    rows = {name: embedder.trained(state) for name, state in states.items()}
+    table = evaluate(experiment, rows | {"raw pixels": embedder.raw_pixels()})
+    results = {
+        "name": experiment.name,
+        "table": table,
+        **facts,
+        "environment": read_json(run.path / "environment.json"),
+        "config": read_json(run.path / "config.json"),
+    }
+    if jax.process_index() == 0:
+        build_index(run, experiment, rows["trained"])
+        write_samples(run, experiment.data.load(experiment.gallery[0]))
+        write_json(run.results, results)
+        report(run, experiment, rows["trained"])
+    return results
+
+
+def evaluate(experiment: Experiment, rows: dict[str, Embed]) -> dict[str, dict[str, float]]:
+    """Row → figures of all the experiment's evaluators, for each way to embed a split."""
+    return {row: {k: v for e in experiment.evaluate for k, v in e(embed).items()} for row, embed in rows.items()}
+
+
+def build_index(run: Run, experiment: Experiment, embed: Embed) -> None:
+    """Saves the embeddings of the gallery's splits, and the index of them all."""
+    parts = [embed(split) for split in experiment.gallery]
+    for split, part in zip(experiment.gallery, parts, strict=True):
+        part.save(run.embeddings(split))
+    ids, vectors = np.concatenate([p.ids for p in parts]), np.concatenate([p.vectors for p in parts])
+    experiment.index.build(ids, vectors).save(run.index)
+
+
+def saved_embeddings(run: Run) -> Embed:
+    """Split name → the embeddings that the run saved."""
+    return lambda split: Embeddings.load(run.embeddings(split))
+
+
+def write_samples(run: Run, items: Items) -> None:
+    """A few photos as PNG files, spread over the items, to search with."""
+    folder = run.path / "samples"
+    folder.mkdir(exist_ok=True)
+    for row in np.linspace(0, len(items) - 1, min(SAMPLES, len(items))).astype(int):
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(items.ids[row]))
+        try:
+            Image.fromarray(original_shape(items.photos[row], SAMPLE_SIDE)).save(folder / f"{name}.png")
+        except BadImage:
+            continue
+
+
+def report(run: Run, experiment: Experiment, embed: Embed) -> Path:
+    """Writes report.html, on the split and the relevance of the experiment's first Retrieval."""
+    retrieval = next((e for e in experiment.evaluate if isinstance(e, Retrieval)), Retrieval())
+    embeddings = embed(retrieval.split)
+    items = experiment.data.load(retrieval.split)
+    row_of = {item: row for row, item in enumerate(items.ids)}
+    return write_report(
+        run.path,
+        embeddings,
+        retrieval.groups(embeddings),
+        lambda row: original_shape(items.photos[row_of[embeddings.ids[row]]], THUMBNAIL_SIDE),
+        captions=embeddings.columns.get("title"),
+        kinds=_kinds(items, embeddings),
+        relevant=retrieval.meaning,
+    )
+
+
+def _kinds(items: Items, embeddings: Embeddings) -> list[str] | None:
+    """What colours the map: the label, or else the first attribute; None if the data has neither."""
+    if embeddings.label is not None:
+        return [items.label_names[label] if label >= 0 else "" for label in embeddings.label]
+    if items.attribute_names and items.attribute_names[0] in embeddings.columns:
+        return list(embeddings.columns[items.attribute_names[0]])
+    return None
+
+
+def original_shape(photo: Any, side: int) -> np.ndarray:
+    """u8[h, w, 3], a photo with its longer side at `side` pixels; raises BadImage."""
+    pixels, aspect = decode(photo, side)
+    width, height = (side, max(1, round(side / aspect))) if aspect >= 1 else (max(1, round(side * aspect)), side)
+    return np.asarray(Image.fromarray(pixels).resize((width, height)))

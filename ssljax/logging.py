@@ -1,0 +1,84 @@
+"""What a run writes as it goes: metrics.jsonl, TensorBoard events, and one line on the terminal."""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+console = Console(stderr=True, highlight=False)
+
+
+class MetricsWriter:
+    """Appends figures to metrics.jsonl and to TensorBoard's event files.
+
+    Lines after `resumed_at` are dropped at the start: the steps that a killed run made after its last checkpoint are
+    made again, and would appear twice.
+    """
+
+    def __init__(self, path: Path, tensorboard: Path, *, resumed_at: int = 0):
+        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= resumed_at]
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(path)
+        self._file = path.open("a", encoding="utf-8")
+        self._events = SummaryWriter(str(tensorboard), purge_step=resumed_at + 1 if resumed_at else None)
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        """One line {"step": step, **figures}; a figure that is not finite is written as null."""
+        plain = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        self._file.write(json.dumps({"step": step, **plain}) + "\n")
+        self._file.flush()
+        for name, value in figures.items():
+            self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Ends both files."""
+        self._file.close()
+        self._events.close()
+
+
+class ProgressBar:
+    """Steps, images/s, time left and the main figures on one line; on a pipe, a line every half minute."""
+
+    def __init__(self, total: int, start: int, batch_size: int):
+        self._batch_size, self._total = batch_size, total
+        self._began, self._start, self._printed = time.monotonic(), start, time.monotonic()
+        columns = [TextColumn("step"), MofNCompleteColumn(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
+        self._bar = Progress(*columns, TextColumn("{task.fields[figures]}"), console=console, transient=False)
+        self._task = self._bar.add_task("train", total=total, completed=start, figures="")
+
+    def __enter__(self) -> "ProgressBar":
+        if console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    @property
+    def images_per_second(self) -> float:
+        """Since this process began to train, its compilation included."""
+        return self._done * self._batch_size / max(time.monotonic() - self._began, 1e-9)
+
+    def update(self, step: int, figures: dict[str, float]) -> None:
+        """Shows that `step` steps are done."""
+        self._done = step - self._start
+        shown = [f"{self.images_per_second:,.0f} images/s"]
+        shown += [f"{name} {value:.3g}" for name, value in figures.items()]
+        self._bar.update(self._task, completed=step, figures="  ".join(shown))
+        now = time.monotonic()
+        if not console.is_terminal and (now - self._printed > 30 or step == self._total):
+            self._printed = now
+            print(f"step {step}/{self._total}  " + "  ".join(shown), file=sys.stderr, flush=True)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file that may not exist and may end in the middle of one."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]

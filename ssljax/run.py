@@ -1,0 +1,144 @@
+"""The run folder, runs/<name>/: what is in it, and when a run may go on in it.
+
+    config.json       the experiment, every field      checkpoints/    the last training states
+    experiment.py     the file it came from            embeddings/     one file a split
+    options.json      the options given beside it      index/          what `ssljax search` asks
+    environment.json  versions, commit, devices        samples/        some photos of the gallery, to search with
+    metrics.jsonl     one line a logged step           results.json    the final figures
+    tensorboard/      the same for TensorBoard         report.html     the page to look at
+    bad_inputs.csv    photos that could not be read
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ssljax.config import Experiment, differences, resolved
+from ssljax.types import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder by its path; the names of what lies in it."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of training states."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def bad_inputs(self) -> Path:
+        """Photos that could not be read, with the reason."""
+        return self.path / "bad_inputs.csv"
+
+    @property
+    def results(self) -> Path:
+        """The final figures; it exists once the run is complete."""
+        return self.path / "results.json"
+
+    @property
+    def index(self) -> Path:
+        """Folder of the search index."""
+        return self.path / "index"
+
+    @property
+    def source(self) -> Path:
+        """The copy of the experiment file."""
+        return self.path / "experiment.py"
+
+    @property
+    def options(self) -> Path:
+        """The command-line options and the position in the sweep, if any."""
+        return self.path / "options.json"
+
+    def embeddings(self, split: str) -> Path:
+        """The file with a split's embeddings."""
+        return self.path / "embeddings" / f"{split}.npz"
+
+    def prepare(self, experiment: Experiment, source: Path, options: dict[str, Any], *, restart: bool) -> None:
+        """Makes the folder, or checks that the one there is of the same experiment; `restart` deletes it first.
+
+        Raises UserError if the folder is of another experiment, naming what differs.
+        """
+        config = self.path / "config.json"
+        if restart and self.path.exists():
+            if not config.is_file():
+                raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")
+            shutil.rmtree(self.path)
+        if config.exists():
+            changed = differences(read_json(config), resolved(experiment))
+            if changed:
+                raise UserError(
+                    f"{self.path} holds a run of another configuration ({'; '.join(changed[:3])}): "
+                    "choose another --name, or --restart to delete it"
+                )
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, self.source)
+        write_json(self.options, options)
+        write_json(self.path / "environment.json", environment())
+        write_json(config, resolved(experiment))  # last: a folder with it is complete
+
+
+def environment() -> dict[str, Any]:
+    """Versions, git commit, host and devices, for the record."""
+    packages = ("ssljax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scann")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": git_commit(),
+        "platform": platform.platform(),
+        "cpu_cores": os.cpu_count(),
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the project's checkout, with "+changes" if files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != here:
+            return None  # installed inside somebody else's repository
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
