@@ -59,3 +59,7 @@ def run(arguments: list[str]) -> int:
         print("Interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
         return 0
     return 0
+
+
+if __name__ == "__main__":
+    main()

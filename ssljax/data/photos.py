@@ -45,7 +45,7 @@ class Decoder:
         decoded = _empty(places or n, self._size)
         tasks = [range(start, min(start + TASK, n)) for start in range(0, n, TASK)]
         run = map if self._pool is None else self._pool.map
-        bad = run(lambda places: [b for p in places if (b := self.read_one(int(rows[p]), p, decoded))], tasks)
+        bad = run(lambda task: [b for place in task if (b := self.read_one(int(rows[place]), place, decoded))], tasks)
         return decoded, [photo for part in bad for photo in part]
 
     def read_one(self, row: int, place: int, decoded: Decoded) -> BadPhoto | None:

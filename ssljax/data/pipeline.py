@@ -134,8 +134,7 @@ class TrainBatches:
         return self
 
     def __next__(self) -> Batch:
-        if self._iterator is None:
-            self._iterator = self._start()
+        self.start_prefetch()
         made = next(self._iterator)
         self._delivered += 1
         self._record(made.bad)
@@ -160,6 +159,12 @@ class TrainBatches:
                 raise UserError(f"{name}={value} differs from the checkpoint's {position[name]}: use the same to go on")
         self._stop()
         self._delivered = position["delivered"]
+
+    def start_prefetch(self) -> None:
+        """Begins to read ahead, as the first `next` does otherwise; Grain's checkpoints call it after `set_state`."""
+        if self._iterator is None:
+            self._iterator = self._start()
+            self._iterator.start_prefetch()
 
     def close(self) -> None:
         """Ends the threads and worker processes."""
@@ -257,10 +262,17 @@ def _record(bad: BadInputs, items: Items, photos: list[BadPhoto]) -> None:
 
 def _gatherer(image: np.ndarray, mesh: Mesh | None) -> Callable[[np.ndarray | Array], Array]:
     """Puts u8[n, S, S, 3] on the device, a copy on each; gives a function of index i32[B] to u8[B, 1, S, S, 3]."""
-    if mesh is None:
-        images, sharding = jax.device_put(image), None
-    else:
-        images, sharding = jax.make_array_from_process_local_data(replicated(mesh), image), batch_sharding(mesh)
+    try:
+        if mesh is None:
+            images, sharding = jax.device_put(image), None
+        else:
+            images, sharding = jax.make_array_from_process_local_data(replicated(mesh), image), batch_sharding(mesh)
+        jax.block_until_ready(images)
+    except jax.errors.JaxRuntimeError:
+        raise UserError(
+            f'cache="device" needs {image.nbytes / 2**30:.1f} GiB on each device, which is more than is free: '
+            'use cache="host", or None'
+        ) from None
     gather = jax.jit(lambda images, index: images.at[index].get(mode="clip")[:, None], out_shardings=sharding)
     return lambda index: gather(images, index)
 

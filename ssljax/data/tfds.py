@@ -113,6 +113,8 @@ class _Photos(Sequence):
         return len(self.records)
 
     def __getitem__(self, row: int) -> bytes | np.ndarray:
+        if not 0 <= row < len(self):
+            raise IndexError(row)  # what ends a loop over a sequence; ArrayRecord raises another error
         return self.records[row][self.source.image]
 
     def columns(self) -> dict[str, np.ndarray]:

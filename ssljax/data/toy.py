@@ -21,7 +21,7 @@ class ToyCatalogue:
     under another light. No two listings are alike in shape, pattern, colour and logo at once.
 
     The label is the shape. The attributes (shape, pattern, colour, logo, material) are blank here and there, as in a
-    shop. The same fields give the same photos on any machine; photos are drawn when they are read.
+    shop. The same fields give the same photos in any process; photos are drawn when they are read.
     """
 
     listings: int = 1000
@@ -126,9 +126,8 @@ def _look(shape: str, pattern: str, colour: str, logo: str, draw: np.ndarray) ->
 def _title(look: Look, terse: bool) -> str:
     """For example "Red striped mug with star logo"; a terse one leaves out the pattern and the logo."""
     pattern = "" if terse or look.pattern == "plain" else f" {look.pattern}"
-    return f"{look.colour_name.capitalize()}{pattern} {look.shape}" + (
-        f" with {look.logo} logo" if look.logo and not terse else ""
-    )
+    logo = "" if terse or not look.logo else f" with {look.logo} logo"
+    return f"{look.colour_name.capitalize()}{pattern} {look.shape}{logo}"
 
 
 def _rng(*key: int) -> np.random.Generator:

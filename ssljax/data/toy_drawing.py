@@ -117,31 +117,30 @@ def _background(name: str, size: int) -> np.ndarray:
     grain = np.asarray(noise.resize((2 * size, 2 * size), Image.Resampling.BICUBIC)) / 255 - 0.5
     colour, tone = {
         "studio": ((246, 246, 247), 0.04 * (0.5 - y)),
-        "paper": ((226, 214, 198), 0.06 * grain),
-        "table": ((205, 192, 178), np.where(y < 1.0, 0.12, -0.12) + 0.05 * grain),
-        "wood": ((168, 124, 84), 0.16 * np.sin(22 * y + 5 * grain) * 0.5 - 0.3 * (np.abs((y * 3) % 1 - 0.5) > 0.47)),
-        "tiles": ((206, 216, 220), -0.14 * np.maximum((x * 2.5) % 1 > 0.94, (y * 2.5) % 1 > 0.94) + 0.05 * grain),
-        "linen": ((188, 186, 178), 0.04 * (np.sin(44 * x) * np.sin(44 * y)) + 0.12 * grain),
-        "slate": ((84, 90, 98), 0.3 * grain),
-        "wall": ((150, 172, 178), np.where(y > 1.2, -0.3, 0.06) + 0.06 * grain),
+        "paper": ((240, 234, 226), 0.04 * grain),
+        "table": ((232, 226, 218), np.where(y < 1.1, 0.04, -0.04) + 0.03 * grain),
+        "wood": ((232, 216, 196), 0.03 * np.sin(22 * y + 5 * grain) - 0.1 * (np.abs((y * 3) % 1 - 0.5) > 0.47)),
+        "tiles": ((232, 237, 239), -0.06 * np.maximum((x * 2.5) % 1 > 0.94, (y * 2.5) % 1 > 0.94) + 0.03 * grain),
+        "linen": ((226, 224, 218), 0.02 * (np.sin(44 * x) * np.sin(44 * y)) + 0.06 * grain),
+        "wall": ((222, 229, 231), np.where(y > 1.2, -0.08, 0.03) + 0.03 * grain),
     }[name]
     return (np.array(colour) * (1 + tone[..., None])).astype(np.float32)
 
 
 def render(look: Look, background: str, size: int, rng: np.random.Generator) -> np.ndarray:
     """A photo u8[size, size, 3] of a product: the pose, the window of the background and the light come from `rng`."""
-    turn, zoom, squeeze, shear, dx, dy, px, py, wx, wy, light, power, exposure, warmth = rng.random(14) * 2 - 1
-    homography = _homography(
-        0.32 * turn, 1.22 + 0.22 * zoom, 0.12 * squeeze, 0.12 * shear, dx, dy, 0.14 * px, 0.14 * py
-    )
-    side = 2 * size
+    turn, zoom, side, squeeze, shear, dx, dy, px, py, wx, wy, light, power, exposure, warmth = rng.random(15) * 2 - 1
+    homography = _homography(0.4 * turn, 1.2 + 0.2 * zoom, 0.12 * squeeze, 0.12 * shear, dx, dy, 0.14 * px, 0.14 * py)
+    homography[0] *= 1 if side > 0 else -1  # seen from the other side
+    pixels = 2 * size
     to_unit = np.array([[2 / size, 0, -1], [0, 2 / size, -1], [0, 0, 1]])
-    to_pixels = np.array([[side / 2, 0, side / 2], [0, side / 2, side / 2], [0, 0, 1]])
+    to_pixels = np.array([[pixels / 2, 0, pixels / 2], [0, pixels / 2, pixels / 2], [0, 0, 1]])
     matrix = to_pixels @ homography @ to_unit
-    posed = _product(look, side).transform(
+    posed = _product(look, pixels).transform(
         (size, size), Image.Transform.PERSPECTIVE, (matrix / matrix[2, 2]).ravel()[:8], Image.Resampling.BILINEAR
     )
-    soft = np.asarray(posed.getchannel("a").filter(ImageFilter.BoxBlur(size / 16)), dtype=np.float32) / 255
+    blurred = posed.getchannel("a").filter(ImageFilter.BoxBlur(size / 16))
+    soft = np.asarray(blurred, dtype=np.float32) / 255
     posed = np.asarray(posed, dtype=np.float32)
     # the blurred mask is a height: its slope towards the light brightens, away from it darkens, as on a cushion
     lx, ly = np.sin(1.1 * light), -np.cos(1.1 * light)
@@ -150,8 +149,9 @@ def render(look: Look, background: str, size: int, rng: np.random.Generator) -> 
     shine = 0.86 + 0.18 * soft - slope * size / 64 * 1.2
     left, top = int((wx + 1) / 2 * size), int((wy + 1) / 4 * size) + size // 4
     scene = _background(background, size)[top : top + size, left : left + size]
-    sx, sy = round(-lx * size / 14), round(-ly * size / 14)
-    shadow = 1 - 0.42 * np.roll(soft, (sy, sx), axis=(0, 1)) * (1 - 0.3 * power)
+    aside = (1, 0, lx * size / 14, 0, 1, ly * size / 14)  # the shadow falls away from the light
+    fallen = blurred.transform(blurred.size, Image.Transform.AFFINE, aside)
+    shadow = 1 - 0.42 / 255 * (1 - 0.3 * power) * np.asarray(fallen, dtype=np.float32)
     cover = 1 - posed[..., 3:] / 255
     photo = scene * shadow[..., None] * cover + posed[..., :3] * shine[..., None]
     gloss = MATERIALS[look.material]
@@ -168,5 +168,5 @@ def _homography(turn, zoom, squeeze, shear, dx, dy, px, py) -> np.ndarray:
     cos, sin = np.cos(turn), np.sin(turn)
     rotate = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
     stretch = np.array([[zoom * (1 + squeeze), shear, 0], [0, zoom * (1 - squeeze), 0], [0, 0, 1]])
-    move = np.array([[1, 0, -0.1 * dx], [0, 1, -0.1 * dy], [px, py, 1]])
+    move = np.array([[1, 0, -0.16 * dx], [0, 1, -0.16 * dy], [px, py, 1]])
     return stretch @ rotate @ move

@@ -194,4 +194,4 @@ LOGOS: dict[str, list[Part]] = {
                           (-3, -1), (-1, -1))))],
 }  # fmt: skip
 
-BACKGROUNDS = ("studio", "paper", "table", "wood", "tiles", "linen", "slate", "wall")
+BACKGROUNDS = ("studio", "paper", "table", "wood", "tiles", "linen", "wall")

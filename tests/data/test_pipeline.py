@@ -7,6 +7,7 @@ import multiprocessing
 import threading
 import time
 
+import grain
 import jax
 import numpy as np
 import pytest
@@ -166,6 +167,15 @@ def test_a_restored_position_goes_on_as_if_never_stopped(mixed, cache, position)
         assert_equal(jax.device_get([next(batches) for _ in range(10 - position)]), whole[position:])
 
 
+def test_checkpoints_of_grain(good, tmp_path):
+    handler = grain.checkpoint.CheckpointHandler()
+    with train_batches(good) as batches, train_batches(good) as restored:
+        next(batches)
+        handler.save(tmp_path, batches)
+        handler.restore(tmp_path, restored)
+        assert_equal([next(restored)], [next(batches)])
+
+
 def test_the_position_is_restored_on_another_number_of_processes(good):
     with train_batches(good, shard=(1, 2)) as batches:
         next(batches)
@@ -240,6 +250,15 @@ def test_photos_may_be_bytes_or_arrays_and_errors_of_the_source_are_not_hidden()
 def test_a_batch_larger_than_the_data(good, cache):
     with pytest.raises(UserError, match="batch_size=512 is larger than the train split's 37 photos"):
         train_batches(good, cache=cache, batch_size=512)
+
+
+def test_a_cache_larger_than_the_device(good, monkeypatch):
+    def full(array):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(jax, "device_put", full)
+    with pytest.raises(UserError, match=r'cache="device" needs 0\.0 GiB on each device'):
+        train_batches(good, cache="device")
 
 
 def test_progress_of_a_cache(good):

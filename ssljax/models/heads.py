@@ -1,0 +1,76 @@
+"""Projectors and predictors: what stands between an encoder's features and a loss."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ssljax.models import ops
+from ssljax.models.norm import BatchNorm
+from ssljax.types import Array
+
+_torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # uniform in +-1 / sqrt(fan in)
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU, and on request BatchNorm, between them.
+
+    A layer that BatchNorm follows has no bias of its own. The heads of the papers:
+
+    - MoCo v1: `MLP(hidden=())`; MoCo v2: `MLP(hidden=(features,))`
+    - SimCLR: `MLP(hidden=(features,), batch_norm=True, last_batch_norm=True)`
+    - BYOL, projector and predictor: `MLP(hidden=(4096,), out=256, batch_norm=True, last_bias=False)`
+    - SimSiam, projector: `MLP(hidden=(2048, 2048), out=2048, batch_norm=True, last_batch_norm=True,
+      last_affine=False)`; predictor: `MLP(hidden=(512,), out=2048, batch_norm=True)`
+    """
+
+    hidden: Sequence[int] = (2048,)
+    """width of each hidden layer; none makes the head linear"""
+    out: int = 128
+    """length of the result"""
+    batch_norm: bool = False
+    """BatchNorm after each hidden layer, before its ReLU"""
+    last_batch_norm: bool = False
+    """BatchNorm after the last layer"""
+    last_affine: bool = True
+    """that last BatchNorm learns a scale and a bias"""
+    last_bias: bool = True
+    """the last layer has a bias, unless BatchNorm follows it"""
+    norm_groups: int = 1
+    """parts of the batch that are normalised apart (split-BN); must divide the batch"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """type of the matrix products' factors; parameters, statistics and the result stay float32"""
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """x: f32[B, F]; gives f32[B, out]. With `train` it updates `batch_stats`, if it has BatchNorm.
+
+        Raises UserError if `norm_groups` does not divide B.
+        """
+        for i, width in enumerate(self.hidden):
+            x = Linear(width, not self.batch_norm, self.dtype, name=f"linear{i}")(x)
+            if self.batch_norm:
+                x = BatchNorm(self.norm_groups, name=f"norm{i}")(x, train)
+            x = nn.relu(x)
+        x = Linear(self.out, self.last_bias and not self.last_batch_norm, self.dtype, name="linear_out")(x)
+        if self.last_batch_norm:
+            x = BatchNorm(self.norm_groups, affine=self.last_affine, name="norm_out")(x, train)
+        return x
+
+
+class Linear(nn.Module):
+    """x @ kernel + bias, with torch's initial range of the weights and a bias that starts at zero."""
+
+    features: int
+    bias: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x: f32[B, C]; gives f32[B, features]."""
+        kernel = self.param("kernel", _torch_linear, (x.shape[-1], self.features), jnp.float32)
+        y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
+        if self.bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)[None]
+        return y

@@ -1,0 +1,193 @@
+"""The operations that models are made of, each with a fast form for CPUs where XLA's own is slow there.
+
+The backend is asked for in one place, `_on_cpu`; everywhere else the plain lax operations run. A fast form equals the
+plain one in value and gradient up to rounding (and, in the maximum, up to ties).
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ssljax.types import Array
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """Convolution of x [B, H, W, C] with a square kernel [k, k, C, F] (k odd), padded by k // 2."""
+    return _cpu_conv(x, kernel, stride) if _on_cpu() else _plain_conv(x, kernel, stride)
+
+
+def max_pool(x: Array) -> Array:
+    """3x3 maximum with stride 2, padded by 1: [B, H, W, C] to [B, ceil(H / 2), ceil(W / 2), C].
+
+    Where the maximum is tied, a CPU divides the gradient among the tied entries; elsewhere the first one gets it.
+    """
+    if not _on_cpu():
+        pads = ((0, 0), (1, 1), (1, 1), (0, 0))
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
+    # The gradient of reduce_window, select-and-scatter, is a naive loop on CPUs.
+    for axis in (1, 2):
+        out = (x.shape[axis] + 1) // 2
+        pads = [(0, 0)] * 4
+        pads[axis] = (1, 1)
+        padded = jnp.pad(x, pads, constant_values=-jnp.inf)
+        first, second, third = (lax.slice_in_dim(padded, i, i + 2 * out - 1, 2, axis) for i in range(3))
+        x = jnp.maximum(jnp.maximum(first, second), third)
+    return x
+
+
+def dense(x: Array, kernel: Array) -> Array:
+    """x [B, C] @ kernel [C, F], summed in float32: f32[B, F]."""
+    return _dot(x, kernel)
+
+
+def _plain_conv(x: Array, kernel: Array, stride: int) -> Array:
+    pad = kernel.shape[0] // 2
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _dot(x: Array, y: Array) -> Array:
+    # A float32 result is what lets a product of bfloat16 matrices use the matrix units of CPUs.
+    return jnp.dot(x, y, preferred_element_type=jnp.float32)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _cpu_conv(x: Array, kernel: Array, stride: int) -> Array:
+    if _suits_winograd(kernel, stride):
+        return _winograd(x, kernel)
+    return _direct(x, kernel, stride)
+
+
+def _cpu_conv_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return _cpu_conv(x, kernel, stride), (x, kernel)
+
+
+def _cpu_conv_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    if _suits_winograd(kernel, stride):
+        return _winograd(g, kernel, transposed=True), _winograd_kernel_gradient(x, g).astype(kernel.dtype)
+    (dx,) = jax.linear_transpose(lambda x: _direct(x, kernel, stride), x)(g)
+    # As a convolution this would transpose both operands. Here the sum is over the left factor's minor axis, written
+    # out transposed: the barrier keeps XLA from folding the transpose into a product that takes twice the time.
+    patches = _patches(x, kernel.shape[0], stride)
+    left = lax.optimization_barrier(patches.reshape(-1, patches.shape[-1]).T)
+    dk = _dot(left, g.reshape(-1, g.shape[-1]))
+    return dx, dk.reshape(kernel.shape).astype(kernel.dtype)
+
+
+_cpu_conv.defvjp(_cpu_conv_forward, _cpu_conv_backward)
+
+
+def _direct(x: Array, kernel: Array, stride: int) -> Array:
+    size, _, _, features = kernel.shape
+    _, height, width, _ = x.shape
+    outputs = -(-height // stride) * -(-width // stride)
+    if size > 1 and size * size <= outputs:
+        return _plain_conv(x, kernel, stride)
+    # On maps smaller than the kernel XLA swaps the two and falls to a naive loop.
+    patches = _patches(x, size, stride)
+    y = _dot(patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, features))
+    return y.reshape(*patches.shape[:3], features).astype(x.dtype)
+
+
+def _patches(x: Array, size: int, stride: int) -> Array:
+    """What each output of a convolution sees: [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), size^2 C]."""
+    _, height, width, _ = x.shape
+    pad = size // 2
+    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    columns = [x[:, :, i : i + width : stride] for i in range(size)]
+    x = jnp.concatenate(columns, axis=3)
+    return jnp.concatenate([x[:, i : i + height : stride] for i in range(size)], axis=3)
+
+
+# Winograd's F(2x2, 3x3) (Lavin & Gray 2016, section 4.1): 16 products give 2x2 outputs of a 3x3 convolution, which
+# takes 36 directly. In one dimension, with d four inputs, w three weights and y two outputs,
+#     y = A^T [(G w) * (B^T d)]
+#     B^T d = (d0 - d2, d1 + d2, d2 - d1, d1 - d3)
+#     G w   = (w0, (w0 + w1 + w2) / 2, (w0 - w1 + w2) / 2, w2)
+#     A^T m = (m0 + m1 + m2, m1 - m2 - m3)
+# and in two each is applied along both axes. The sum over the channels stays a matrix product, one for each of the 16.
+# It is bilinear, so the kernel's gradient is G^T [sum over tiles of (B^T d) * (A g)].
+
+
+_CACHED = 2**19  # numbers of x whose tiles, four times as many, stay in the cache
+
+
+def _suits_winograd(kernel: Array, stride: int) -> bool:
+    # With few channels the transforms cost more than the products that they save.
+    return stride == 1 and kernel.shape[0] == 3 and kernel.shape[2] >= 16
+
+
+def _winograd(x: Array, kernel: Array, transposed: bool = False) -> Array:
+    """The convolution with stride 1 of x [B, H, W, C] and kernel [3, 3, C, F], or its transpose, from F to C."""
+    batch, height, width, _ = x.shape
+    if transposed:
+        kernel = kernel[::-1, ::-1]
+    weights = [w.astype(x.dtype) for rows in _g(kernel.astype(jnp.float32)) for w in _g(rows)]
+    contract = (((1,), (1 if transposed else 0,)), ((), ()))
+
+    def part(x: Array) -> Array:
+        tiles = _tiles(x)
+        m = [
+            lax.dot_general(d.reshape(-1, d.shape[-1]), w, contract, preferred_element_type=jnp.float32)
+            for d, w in zip(tiles, weights, strict=True)
+        ]
+        m = [product.reshape(*tiles[0].shape[:3], -1) for product in m]
+        rows = [_a_transposed(m[4 * i : 4 * i + 4]) for i in range(4)]
+        y = [jnp.stack(_a_transposed(column), axis=2) for column in zip(*rows, strict=True)]  # [B, H / 2, 2, W / 2, F]
+        y = jnp.stack(y, axis=4)
+        return y.reshape(len(x), 2 * y.shape[1], 2 * y.shape[3], -1)[:, :height, :width].astype(x.dtype)
+
+    # Parts of the batch whose tiles stay in the cache; several CPU devices, as in tests, each hold a part already.
+    images = max(1, _CACHED // (height * width * x.shape[3])) if jax.device_count() == 1 else batch
+    if images >= batch or batch % images:
+        return part(x)
+    y = lax.map(part, x.reshape(-1, images, *x.shape[1:]))
+    return y.reshape(batch, height, width, -1)
+
+
+def _winograd_kernel_gradient(x: Array, g: Array) -> Array:
+    """f32[3, 3, C, F], from the inputs x [B, H, W, C] and the gradient of the outputs g [B, H, W, F]."""
+    _, height, width, _ = g.shape
+    padded = jnp.pad(g.astype(jnp.float32), ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    spread = [u.astype(g.dtype) for rows in _a(padded, 1) for u in _a(rows, 2)]
+    m = [_dot(d.reshape(-1, d.shape[-1]).T, u.reshape(-1, u.shape[-1])) for d, u in zip(_tiles(x), spread, strict=True)]
+    rows = [_g_transposed(m[4 * i : 4 * i + 4]) for i in range(4)]
+    return jnp.stack([jnp.stack(_g_transposed(column)) for column in zip(*rows, strict=True)], axis=1)
+
+
+def _tiles(x: Array) -> list[Array]:
+    """B^T d B of each tile of 4x4, at distances of 2: 16 times [B, ceil(H / 2), ceil(W / 2), C], row by row."""
+    _, height, width, _ = x.shape
+    padded = jnp.pad(x.astype(jnp.float32), ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0)))
+    return [d.astype(x.dtype) for rows in _b_transposed(padded, 1) for d in _b_transposed(rows, 2)]
+
+
+def _b_transposed(x: Array, axis: int) -> tuple[Array, ...]:
+    d0, d1, d2, d3 = (lax.slice_in_dim(x, i, i + x.shape[axis] - 3, 2, axis) for i in range(4))
+    return d0 - d2, d1 + d2, d2 - d1, d1 - d3
+
+
+def _g(w: Array) -> tuple[Array, ...]:
+    return w[0], (w[0] + w[1] + w[2]) / 2, (w[0] - w[1] + w[2]) / 2, w[2]
+
+
+def _g_transposed(m: Sequence[Array]) -> tuple[Array, ...]:
+    return m[0] + (m[1] + m[2]) / 2, (m[1] - m[2]) / 2, (m[1] + m[2]) / 2 + m[3]
+
+
+def _a(y: Array, axis: int) -> tuple[Array, ...]:
+    y0, y1 = (lax.slice_in_dim(y, i, None, 2, axis) for i in range(2))
+    return y0, y0 + y1, y0 - y1, -y1
+
+
+def _a_transposed(m: Sequence[Array]) -> tuple[Array, ...]:
+    return m[0] + m[1] + m[2], m[1] - m[2] - m[3]

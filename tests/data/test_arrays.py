@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from ssljax.data.arrays import Arrays
+from ssljax.types import UserError
+
+IMAGES = np.arange(6 * 4 * 5 * 3, dtype=np.uint8).reshape(6, 4, 5, 3)
+SPLITS = np.array(["train"] * 4 + ["test"] * 2)
+
+
+def save(tmp_path, **arrays):
+    np.savez(tmp_path / "a.npz", **arrays)
+    return Arrays(str(tmp_path / "a.npz"))
+
+
+def test_all_arrays_are_read(tmp_path):
+    source = save(
+        tmp_path, image=IMAGES, label=np.array([3, 3, -1, 10, 10, 3]), listing=np.array([7, 7, 8, 9, 1, 1]),
+        id=np.array(list("abcdef")), split=SPLITS, title=np.array([b"x"] * 6), centre=np.zeros(3),
+    )  # fmt: skip
+    items = source.load("train")
+    np.testing.assert_array_equal(items.photos[3], IMAGES[3])
+    np.testing.assert_array_equal(items.label, [0, 0, -1, 1])
+    assert items.label_names == ("3", "10") and list(items.ids) == list("abcd")
+    np.testing.assert_array_equal(items.listing[1:] == items.listing[0], [True, False, False])
+    assert items.columns["title"][0] == "x" and "centre" not in items.columns
+    assert list(source.load("test").ids) == ["e", "f"]
+
+
+def test_only_images_and_grey_ones(tmp_path):
+    source = save(tmp_path, image=np.repeat(IMAGES[..., 0], 10, axis=0))
+    parts = [source.load(split) for split in ("train", "val", "test")]
+    assert sorted(int(i) for items in parts for i in items.ids) == list(range(60))
+    photo = parts[0].photos[0]
+    assert photo.shape == (4, 5, 3) and (photo == photo[..., :1]).all()
+    assert parts[0].label is None and parts[0].listing is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": IMAGES}, "no array is called 'image': did you mean 'images'"),
+        ({"image": IMAGES.astype(np.float32)}, "image is float32; it must be uint8"),
+        ({"image": IMAGES[..., :2]}, r"image has shape \(6, 4, 5, 2\)"),
+        ({"image": IMAGES, "label": np.zeros(5, int)}, r"label has shape \(5,\); it must be \(6,\)"),
+        ({"image": IMAGES, "label": np.arange(6)}, "data.label='label' never repeats"),
+        ({"image": IMAGES, "id": np.zeros(6)}, "ids come more than once"),
+        ({"image": IMAGES, "split": np.array(["test"] * 6)}, r"'train' is empty; there are test \(6\)"),
+        ({"image": np.array([None])}, "is not an .npz file of plain arrays"),
+    ],
+)
+def test_wrong_arrays_are_one_sentence(tmp_path, arrays, message):
+    with pytest.raises(UserError, match=message):
+        save(tmp_path, **arrays).load("train")
+
+
+def test_not_an_npz(tmp_path):
+    for content in (b"", b"hello", b"PK\x03\x04 cut"):
+        (tmp_path / "a.npz").write_bytes(content)
+        with pytest.raises(UserError, match=r"is not an \.npz file"):
+            Arrays(str(tmp_path / "a.npz")).load("train")
+    np.save(tmp_path / "b.npy", IMAGES)
+    with pytest.raises(UserError, match=r"is not an \.npz file"):
+        Arrays(str(tmp_path / "b.npy")).load("train")

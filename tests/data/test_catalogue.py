@@ -1,0 +1,163 @@
+import json
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from ssljax.data.catalogue import Catalogue, read_table
+from ssljax.types import UserError
+
+ROWS = [
+    {"id": "0012", "kind": "mug", "name": "Red Mug", "colour": "red", "split": "train"},
+    {"id": "7", "kind": "mug", "name": " red mug", "colour": None, "split": "train"},
+    {"id": "8", "kind": "cap", "name": 'Cap, "blue"\nsmall', "colour": "blue", "split": "test"},
+    {"id": "9", "kind": "cap", "name": "Cap", "colour": "red", "split": "train"},
+    {"id": "10", "kind": None, "name": None, "colour": "blue", "split": "train"},
+    {"id": "11", "kind": "mug", "name": None, "colour": "blue", "split": None},
+]
+
+
+def write(path, rows):
+    """`rows` as CSV, JSONL or Parquet, by the suffix of `path`."""
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    else:
+        quoted = [['"' + (v or "").replace('"', '""') + '"' for v in row.values()] for row in rows]
+        path.write_text("\n".join(",".join(line) for line in [list(rows[0]), *quoted]), encoding="utf-8-sig")
+    return str(path)
+
+
+def csv(tmp_path, content):
+    path = tmp_path / "c.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["c.csv", "c.jsonl", "c.parquet"])
+def test_every_format_reads_alike(tmp_path, name):
+    source = Catalogue(
+        write(tmp_path / name, ROWS), label="kind", listing="name", attributes=("colour",), title="name"
+    )  # fmt: skip
+    items = source.load("train")
+    assert list(items.ids) == ["0012", "7", "9", "10"]
+    assert items.photos[0] == tmp_path / "images" / "0012.jpg"
+    assert items.label_names == ("cap", "mug")
+    np.testing.assert_array_equal(items.label, [1, 1, 0, -1])
+    assert items.listing[0] == items.listing[1]
+    assert len(set(items.listing)) == 3
+    np.testing.assert_array_equal(items.attributes, [[1], [-1], [1], [0]])
+    assert items.attribute_values == (("blue", "red"),)
+    assert items.columns["title"][1] == " red mug"
+    test = source.load("test")
+    assert test.columns["name"][0] == 'Cap, "blue"\nsmall' and test.label_names == items.label_names
+    np.testing.assert_array_equal(test.label, [0])
+
+
+def test_the_images_may_be_a_column(tmp_path):
+    items = Catalogue(csv(tmp_path, "id,file,split\n1,a/b.png,test\n2,/x/c.png,test\n"), images="file").load("test")
+    assert list(items.photos) == [tmp_path / "a/b.png", type(tmp_path)("/x/c.png")]
+
+
+def test_several_images_are_rows_of_one_listing(tmp_path):
+    path = csv(tmp_path, "id,a,b,split,kind\n1,1a.jpg,1b.jpg,test,x\n2,,2b.jpg,test,y\n3,,,test,z\n")
+    items = Catalogue(path, images=("a", "pics/{b}"), label="kind").load("test")
+    assert list(items.ids) == ["1#0", "1#1", "2#1"]
+    assert [p.relative_to(tmp_path).as_posix() for p in items.photos] == ["1a.jpg", "pics/1b.jpg", "pics/2b.jpg"]
+    np.testing.assert_array_equal(items.listing == items.listing[0], [True, True, False])
+    np.testing.assert_array_equal(items.label, [0, 0, 1])
+    assert list(items.columns["id"]) == ["1", "1", "2"]
+
+
+def test_without_splits_listings_never_straddle_and_the_order_of_rows_is_no_matter(tmp_path):
+    rows = [{"id": str(k), "name": f"L{k // 3}"} for k in range(90)]
+    where = []
+    for some in (rows, rows[::-1]):
+        source = Catalogue(write(tmp_path / "c.csv", some), listing="name", shares=(0.4, 0.3, 0.3))
+        where.append({i: s for s in ("train", "val", "test") for i in source.load(s).ids})
+    assert where[0] == where[1] and len(where[0]) == 90
+    assert all(where[0][str(k)] == where[0][str(k // 3 * 3)] for k in range(90))
+
+
+def test_a_relative_path_is_found_under_the_data_root(tmp_path, monkeypatch):
+    (tmp_path / "shop").mkdir()
+    csv(tmp_path / "shop", "id,split\n1,test\n")
+    monkeypatch.setenv("SSLJAX_DATA", str(tmp_path))
+    assert Catalogue("shop/c.csv").load("test").photos[0] == tmp_path / "shop/images/1.jpg"
+
+
+def test_values_of_other_types_become_text(tmp_path):
+    rows = [{"id": 1, "year": 2011.0, "ok": True, "price": 2.5, "none": None}, {"id": 2, "year": None, "new": "x"}]
+    path = tmp_path / "c.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    table = {name: list(values) for name, values in read_table(path).items()}
+    assert table == {
+        "id": ["1", "2"], "year": ["2011", ""], "ok": ["true", ""], "price": ["2.5", ""], "none": ["", ""],
+        "new": ["", "x"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (
+            "label",
+            "Kind",
+            r"data.label='Kind' is not a column of c.csv: did you mean 'kind'\? There are id, kind, name",
+        ),
+        ("listing", "zzz", "data.listing='zzz' is not a column of c.csv: there are id, kind"),
+        ("attributes", ("colour", "sise"), "data.attributes='sise' is not a column"),
+        ("images", "photos/{idd}.jpg", r"data.images='idd' is not a column of c.csv: did you mean 'id'\?"),
+        ("images", "file", "data.images='file' is not a column"),
+        ("images", (), "data.images"),
+        ("split", "fold", "data.split='fold' is not a column"),
+        ("id", "kind", r"1 of 6 ids are blank"),
+        ("id", "split", r"ids are blank"),
+        ("label", "id", "data.label='id' never repeats"),
+    ],
+)
+def test_a_wrong_field_is_one_sentence(tmp_path, field, value, message):
+    with pytest.raises(UserError, match=message):
+        Catalogue(write(tmp_path / "c.csv", ROWS), **{field: value}).load("train")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.csv", b"id,a\n1,x\n2,y,z\n", "line 3: 3 values for 2 columns; a comma in a value needs quotes"),
+        ("c.csv", b'id,a\n1,"x\ny"\n2\n', "line 4: 1 values for 2 columns; is the line cut short"),
+        ("c.csv", b'id,a\n1,x\n2,"y\n3,z\n', "line 3: .*is a quote left open"),
+        ("c.csv", b"", "is empty"),
+        ("c.csv", b"id,a,a\n1,2,3\n", "two columns are named 'a'"),
+        ("c.csv", b"id,a\n", "columns but not one row"),
+        ("c.csv", "id,a\n1,é\n".encode("latin-1"), "not UTF-8"),
+        ("c.jsonl", b'{"id": 1}\n\n{"id": 2\n', "line 3: not JSON"),
+        ("c.jsonl", b"[1]\n", "line 1: must be an object"),
+        ("c.jsonl", b"\n", "has no row"),
+        ("c.parquet", b"PAR1 no", "not a Parquet file"),
+        ("c.xlsx", b"", "must be a .csv, .parquet or .jsonl file"),
+    ],
+)
+def test_a_messy_file_is_one_sentence_with_the_line(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        Catalogue(str(tmp_path / name)).load("train")
+
+
+def test_an_empty_split_and_a_missing_file(tmp_path):
+    with pytest.raises(UserError, match=r"split 'val' is empty; there are train \(4\), test \(1\)"):
+        Catalogue(write(tmp_path / "c.csv", ROWS)).load("val")
+    with pytest.raises(UserError, match="is not there"):
+        Catalogue(str(tmp_path / "d.csv")).load("val")
+
+
+@pytest.mark.real_data
+def test_the_fashion_catalogue_has_the_protocol_s_queries(data_root):
+    source = Catalogue("fashion/styles.csv", listing="productDisplayName", label="articleType")
+    items = source.load("test")
+    sizes = np.unique(items.listing, return_counts=True)[1]
+    assert sizes[sizes > 1].sum() == 2113
+    assert items.photos[0].exists()
+    assert not set(items.listing) & set(source.load("train").listing)

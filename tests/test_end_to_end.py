@@ -1,0 +1,240 @@
+"""The quickstart, shrunk to seconds: trained, interrupted, killed, continued, searched; and every mistake a user makes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssljax.checkpoint import Checkpoints
+from ssljax.cli import run as ssljax
+from ssljax.loop import Setting
+from ssljax.commands import _experiment_of
+from ssljax.run import Run
+
+QUICKSTART = str(Path(__file__).parent.parent / "experiments" / "quickstart.py")
+SMALL = [
+    *("--data.listings", "48", "--epochs", "4", "--batch-size", "16", "--photo-size", "20", "--views.size", "16"),
+    *("--method.encoder.width", "4", "--method.encoder.stem", "imagenet", "--method.projector.hidden", "16"),
+    *("--method.projector.out", "8", "--method.queue-size", "48", "--checkpoint-every", "3", "--log-every", "1"),
+]
+STEPS = 4 * (48 * 3 // 4 * 4 // 16)
+
+
+def train(runs: Path, *options: str) -> int:
+    """The exit code of `ssljax train` on the small quickstart."""
+    return ssljax(["train", QUICKSTART, *SMALL, "--runs", str(runs), *options])
+
+
+def started(runs: Path, *options: str) -> subprocess.Popen:
+    """The same in a process of its own, so that it can be killed."""
+    command = [sys.executable, "-m", "ssljax.cli", "train", QUICKSTART, *SMALL, "--runs", str(runs), *options]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def final_state(run: Run):
+    """The state in the last checkpoint."""
+    setting = Setting.of(_experiment_of(run))
+    with Checkpoints(run.checkpoints) as checkpoints:
+        return jax.device_get(checkpoints.restore(setting.shapes, setting.shardings))
+
+
+def wait_for(condition, seconds: float = 120) -> None:
+    """Returns once `condition()` holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def logged(run: Run) -> list[dict]:
+    """The lines of metrics.jsonl that are whole."""
+    text = run.metrics.read_text() if run.metrics.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A folder in which the small quickstart has run from start to end."""
+    runs = tmp_path_factory.mktemp("runs")
+    assert train(runs) == 0
+    return runs
+
+
+@pytest.fixture(scope="module")
+def run(runs) -> Run:
+    """That run."""
+    return Run(runs / "quickstart")
+
+
+def test_run_folder_is_complete(run):
+    results = json.loads(run.results.read_text())
+    assert set(results["table"]) == {"trained", "untrained", "raw pixels"}
+    assert all("test/cmc@1" in row for row in results["table"].values())
+    assert results["steps"] == STEPS
+    lines = logged(run)
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert {"loss", "gradient_norm", "embedding_std", "learning_rate", "queue_fill", "epoch"} <= set(lines[-1])
+    names = {"config.json", "experiment.py", "environment.json", "checkpoints", "tensorboard", "index", "report.html"}
+    assert names <= {path.name for path in run.path.iterdir()}
+    assert run.source.read_text() == Path(QUICKSTART).read_text()
+    assert json.loads((run.path / "config.json").read_text())["method"]["encoder"]["width"] == 4
+
+
+def test_search_finds_the_photo_itself(run, capsys):
+    sample = min((run.path / "samples").glob("*.png"))
+    assert ssljax(["search", str(run.path), str(sample), "--k", "3"]) == 0
+    first = next(line for line in capsys.readouterr().out.splitlines() if "│ 1 " in line)
+    assert sample.stem in first and "1.000" in first
+
+
+def test_a_complete_run_is_shown_and_not_trained_again(runs, run, capsys):
+    before = run.results.stat().st_mtime_ns
+    assert train(runs) == 0
+    assert "test/cmc@1" in capsys.readouterr().out
+    assert run.results.stat().st_mtime_ns == before
+
+
+def test_report_and_evaluation_again(run, capsys):
+    before = json.loads(run.results.read_text())
+    (run.path / "report.html").unlink()
+    assert ssljax(["report", str(run.path)]) == 0
+    assert "<html" in (run.path / "report.html").read_text()
+    assert ssljax(["evaluate", str(run.path)]) == 0
+    assert json.loads(run.results.read_text())["table"] == before["table"]
+
+
+def test_another_configuration_is_refused_in_the_same_folder(runs, capsys):
+    assert train(runs, "--optimizer.lr", "0.5") == 2
+    assert "optimizer.lr is 0.06 there and 0.5 here" in capsys.readouterr().err
+
+
+def test_restart_trains_anew(runs, tmp_path):
+    assert train(tmp_path, "--epochs", "1") == 0
+    before = Run(tmp_path / "quickstart").results.stat().st_mtime_ns
+    assert train(tmp_path, "--epochs", "1", "--restart") == 0
+    assert Run(tmp_path / "quickstart").results.stat().st_mtime_ns > before
+
+
+def test_killed_at_any_step_and_continued_is_the_same_run(run, tmp_path):
+    killed = Run(tmp_path / "quickstart")
+    rng = np.random.default_rng(time.time_ns())  # another step at every run of the tests; the run must not depend on it
+    for earliest in sorted(rng.choice(np.arange(3, STEPS - 1), 2, replace=False)):
+        process = started(tmp_path)
+        wait_for(lambda e=earliest: process.poll() is not None or any(x["step"] >= e for x in logged(killed)))
+        process.kill()
+        process.communicate()
+    (killed.checkpoints / f"{STEPS - 1}.orbax-checkpoint-tmp").mkdir()  # half-written: never restored
+    assert train(tmp_path) == 0
+    whole, continued = final_state(run), final_state(killed)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(continued), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [line["step"] for line in logged(killed)] == list(range(1, STEPS + 1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_saves_and_says_how_to_continue(number, tmp_path):
+    run = Run(tmp_path / "quickstart")
+    process = started(tmp_path, "--epochs", "4000")
+    wait_for(lambda: process.poll() is not None or len(logged(run)) >= 2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "Continue with:" in errors and f"ssljax train {QUICKSTART}" in errors.replace("\n", " ").replace("  ", " ")
+    with Checkpoints(run.checkpoints) as checkpoints:
+        assert checkpoints.latest >= 2
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path, capsys):
+    assert train(tmp_path, "--optimizer.lr", "1e30", "--optimizer.warmup", "0.0", "--checkpoint-every", "1") == 1
+    error = capsys.readouterr().err
+    assert "is nan at step" in error or "is inf at step" in error
+    step = int(error.split("at step ")[1].split()[0])
+    run = Run(tmp_path / "quickstart")
+    with Checkpoints(run.checkpoints) as checkpoints:
+        assert checkpoints.latest == step - 1
+    assert not run.results.exists()
+
+
+MISTAKES = {
+    "missing file": (["train", "nowhere.py"], "there is no experiment file nowhere.py"),
+    "no file": (["train"], "an experiment file comes first"),
+    "unknown command": (["trian"], "there is no command 'trian'"),
+    "not a run": (["search", "nowhere", "photo.jpg"], "is not a run folder"),
+    "queue": (["train", QUICKSTART, "--method.queue-size", "1000"], "try 896 or 1024"),
+    "batch": (["train", QUICKSTART, "--batch-size", "100000"], "is larger than the train split's 3000 photos"),
+    "epochs": (["train", QUICKSTART, "--epochs", "0"], "epochs=0 is too small"),
+    "share": (["train", QUICKSTART, "--max-bad-share", "3"], "max_bad_share=3.0 is not a share"),
+    "depth": (["train", QUICKSTART, "--method.encoder.depth", "17"], "encoder.depth=17"),
+    "name": (["train", QUICKSTART, "--name", "../up"], "name='../up' cannot name a folder"),
+}
+
+
+@pytest.mark.parametrize("arguments, sentence", MISTAKES.values(), ids=MISTAKES)
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ssljax(arguments) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and "Traceback" not in error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unknown_option_is_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        ssljax(["train", QUICKSTART, "--method.temprature", "1"])
+    assert exit_.value.code == 2
+    assert "--method.temperature" in capsys.readouterr().err
+
+
+def test_search_for_what_is_no_photo(run, tmp_path, capsys):
+    (tmp_path / "text.jpg").write_text("not a photo")
+    assert ssljax(["search", str(run.path), str(tmp_path / "text.jpg")]) == 2
+    assert "text.jpg cannot be read" in capsys.readouterr().err
+
+
+CATALOGUE = """\
+from ssljax.config import Experiment
+from ssljax.data import Catalogue
+from ssljax.methods import SimCLR
+from ssljax.models import MLP, ResNet
+from ssljax.retrieval import Retrieval
+from ssljax.views import TwoCrops
+
+config = Experiment(
+    name="shop", data=Catalogue("{folder}/shop.csv", images="{{id}}.jpg", listing="listing"), photo_size=20,
+    method=SimCLR(encoder=ResNet(depth=10, width=4), projector=MLP(hidden=(16,), out=8)), views=TwoCrops(size=16),
+    epochs=2, batch_size=8, evaluate=(Retrieval(),))
+"""
+
+
+def shop(folder: Path, *, bad: int) -> list[str]:
+    """A catalogue of 60 small JPEGs, `bad` of them truncated; gives the command that trains on it."""
+    rng, rows = np.random.default_rng(0), ["id,listing,split"]
+    for i in range(60):
+        Image.fromarray(rng.integers(0, 256, (24, 18, 3), np.uint8)).save(folder / f"{i}.jpg")
+        rows.append(f"{i},{i // 3},{'train' if i < 48 else 'test'}")
+    for i in range(bad):
+        data = (folder / f"{3 * i}.jpg").read_bytes()
+        (folder / f"{3 * i}.jpg").write_bytes(data[: len(data) // 2])
+    (folder / "shop.csv").write_text("\n".join(rows))
+    (folder / "shop.py").write_text(CATALOGUE.format(folder=folder))
+    return ["train", str(folder / "shop.py"), "--runs", str(folder / "runs")]
+
+
+def test_a_catalogue_with_a_few_bad_photos(tmp_path):
+    assert ssljax([*shop(tmp_path, bad=2), "--max-bad-share", "0.1"]) == 0
+    listed = (tmp_path / "runs" / "shop" / "bad_inputs.csv").read_text().splitlines()
+    assert len(listed) == 3 and all("truncated" in line for line in listed[1:])
+
+
+def test_too_many_bad_photos_stop_the_run(tmp_path, capsys):
+    assert ssljax(shop(tmp_path, bad=3)) == 2
+    error = capsys.readouterr().err
+    assert "of 48 photos cannot be read" in error and "bad_inputs.csv" in error
