@@ -5,7 +5,11 @@ Data: "Fashion Product Images (Small)", Kaggle, MIT licence, as a catalogue at $
 type and colour (attribute); every item of the split is in the gallery.
 
 Published: nothing on this protocol. Raw 32 x 32 pixels reach CMC@1 .383 and MAP@R .220 on style; `results/` has what this
-module measured. It is sized for two CPU cores; `gpu` is the same question at the size of an accelerator.
+module measured. It is sized for half an hour on two CPU cores.
+
+On one device the teacher's BatchNorm gives away which photos share a batch, and MoCo learns that instead of the photos
+(MoCo, section 3.3): hence BatchNorm in eight groups and a shuffled teacher. Without them the first two epochs end at
+CMC@1 .25 on `val`, with them the first one at .30.
 
     ssljax train experiments/moco_fashion.py
 """
@@ -14,7 +18,7 @@ from ssljax.config import Experiment
 from ssljax.data import Catalogue
 from ssljax.methods import MoCo
 from ssljax.models import MLP, ResNet
-from ssljax.optim import SGD
+from ssljax.optim import AdamW
 from ssljax.retrieval import Retrieval
 from ssljax.views import TwoCrops
 
@@ -25,33 +29,32 @@ FASHION = Catalogue(
     title="productDisplayName",
 )
 # A style has one colour, and its photos differ in crop and light: colours are jittered little, hue hardly at all.
-VIEWS = TwoCrops(
-    size=48, scale=(0.3, 1.0), jitter=0.8, brightness=0.3, contrast=0.3, saturation=0.2, hue=0.02, grey=0.05, blur=0.2
-)
+VIEWS = TwoCrops(size=32, scale=(0.3, 1.0), contrast=0.3, saturation=0.2, hue=0.02, grey=0.0, blur=0.0)
 STYLE = Retrieval(relevant="productDisplayName", name="style")
 ATTRIBUTE = Retrieval(relevant=("gender", "articleType", "baseColour"), name="attribute", caps=(100,))
 
 
-def moco_fashion(*, temperature: float = 0.1, epochs: int = 12) -> Experiment:
+def moco_fashion(*, temperature: float = 0.1, epochs: int = 20) -> Experiment:
     """MoCo v2 with a small ResNet, as a function of its temperature."""
     return Experiment(
         name="moco_fashion" if temperature == 0.1 else f"moco_fashion_t{temperature}",
         data=FASHION,
         views=VIEWS,
         method=MoCo(
-            encoder=ResNet(depth=18, stem="imagenet", width=32),
+            encoder=ResNet(depth=10, stem="cifar", width=16, norm_groups=8),
             projector=MLP(hidden=(256,), out=128),
             temperature=temperature,
             queue_size=4096,
             momentum=0.99,
+            shuffle=True,
         ),
-        optimizer=SGD(lr=0.06, weight_decay=1e-4, warmup=0.05),
+        optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),
         epochs=epochs,
         batch_size=128,
         photo_size=64,
         cache="device",
         monitor=(Retrieval(relevant="productDisplayName", name="style", split="val"),),
-        monitor_every=4,
+        monitor_every=5,
         evaluate=(STYLE, ATTRIBUTE),
     )
 

@@ -4,10 +4,10 @@ Each holds the training state and the position in the data. Orbax writes to a te
 end, so a half-written one is never seen as a checkpoint.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import orbax.checkpoint as ocp
 
@@ -32,7 +32,7 @@ class Checkpoints:
         """Begins to save `state` and the position of the iterator `data` (`get_state`); returns once they are copied."""
         if step == self.latest:
             return
-        position = grain.checkpoint.CheckpointSave(data)
+        position = ocp.args.JsonSave(json.loads(data.get_state()))
         self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=position))
 
     def restore(self, shapes: PyTree, shardings: PyTree) -> PyTree:
@@ -45,7 +45,8 @@ class Checkpoints:
 
     def restore_position(self, data: Any) -> None:
         """Sets the iterator `data` (`set_state`) to its position at the newest checkpoint."""
-        self._manager.restore(self.latest, args=ocp.args.Composite(data=grain.checkpoint.CheckpointRestore(data)))
+        restored = self._manager.restore(self.latest, args=ocp.args.Composite(data=ocp.args.JsonRestore()))
+        data.set_state(json.dumps(restored.data).encode())
 
     def wait(self) -> None:
         """Returns once everything is on disk."""

@@ -39,6 +39,6 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     aux = method.after_update(params, aux, progress)
 
-    metrics = {"loss": loss, "gradient_norm": optax.global_norm(grads), **metrics}
+    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(grads), **metrics}
     state = TrainState(step=state.step + 1, params=params, aux=aux, opt_state=opt_state, rng=state.rng)
     return state, metrics

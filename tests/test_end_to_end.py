@@ -23,7 +23,8 @@ QUICKSTART = str(Path(__file__).parent.parent / "experiments" / "quickstart.py")
 SMALL = [
     *("--data.listings", "48", "--epochs", "4", "--batch-size", "16", "--photo-size", "20", "--views.size", "16"),
     *("--method.encoder.width", "4", "--method.encoder.stem", "imagenet", "--method.projector.hidden", "16"),
-    *("--method.projector.out", "8", "--method.queue-size", "48", "--checkpoint-every", "3", "--log-every", "1"),
+    *("--method.projector.out", "8", "--method.queue-size", "48", "--optimizer.lr", "0.06"),
+    *("--checkpoint-every", "3", "--log-every", "1"),
 ]
 STEPS = 4 * (48 * 3 // 4 * 4 // 16)
 
