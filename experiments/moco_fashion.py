@@ -4,8 +4,8 @@ Data: "Fashion Product Images (Small)", Kaggle, MIT licence, as a catalogue at $
 `split` column, and `images/<id>.jpg`. Relevant = the same `productDisplayName` (style), or the same gender, article
 type and colour (attribute); every item of the split is in the gallery.
 
-Published: nothing on this protocol. Raw 32 x 32 pixels reach CMC@1 .383 and MAP@R .220 on style; `results/` has what this
-module measured. It is sized for half an hour on two CPU cores.
+Published: nothing on this protocol. Raw 32 x 32 pixels reach CMC@1 .383 and MAP@R .220 on style; `results/` has what
+this module measured. It is sized for half an hour on two CPU cores.
 
 On one device the teacher's BatchNorm gives away which photos share a batch, and MoCo learns that instead of the photos
 (MoCo, section 3.3): hence BatchNorm in eight groups and a shuffled teacher. Without them the first two epochs end at

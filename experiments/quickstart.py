@@ -1,7 +1,7 @@
 """The whole road in minutes on a laptop: a generated catalogue, MoCo, and the search for other photos of a listing.
 
-    ssljax train experiments/quickstart.py
-    ssljax search runs/quickstart PHOTO
+ssljax train experiments/quickstart.py
+ssljax search runs/quickstart PHOTO
 """
 
 from ssljax.config import Experiment

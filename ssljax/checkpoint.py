@@ -29,7 +29,7 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: PyTree, data: Any) -> None:
-        """Begins to save `state` and the position of the iterator `data` (`get_state`); returns once they are copied."""
+        """Begins to save `state` and the position of the iterator `data`; returns once they are copied."""
         if step == self.latest:
             return
         position = ocp.args.JsonSave(json.loads(data.get_state()))
@@ -38,9 +38,7 @@ class Checkpoints:
     def restore(self, shapes: PyTree, shardings: PyTree) -> PyTree:
         """The newest state, laid out by `shardings`; `shapes` is the tree of `jax.eval_shape`."""
         target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
-        restored = self._manager.restore(
-            self.latest, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        )
+        restored = self._manager.restore(self.latest, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
         return restored.state
 
     def restore_position(self, data: Any) -> None:

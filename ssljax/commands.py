@@ -5,14 +5,12 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from ssljax import finish, loop
-from ssljax.checkpoint import Checkpoints
 from ssljax.config import Experiment, load_experiments
 from ssljax.data.decode import BadImage, decode
 from ssljax.logging import console

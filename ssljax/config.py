@@ -71,6 +71,10 @@ class Experiment:
                 raise UserError(f"{field}={getattr(self, field)} is too small: it must be at least {least}")
         if not 0 <= self.max_bad_share <= 1:
             raise UserError(f"max_bad_share={self.max_bad_share} is not a share: it must be between 0 and 1")
+        for field in ("evaluate", "monitor"):
+            keys = [(type(e), e.split, e.name) for e in getattr(self, field) if hasattr(e, "split")]
+            if len(set(keys)) < len(keys):
+                raise UserError(f"{field}: two evaluators of one split have the same name: give each its own `name`")
         if not self.name or self.name != Path(self.name).name or self.name.startswith("."):
             raise UserError(f"name={self.name!r} cannot name a folder: use letters, digits, '_', '-' and '.'")
 
@@ -87,7 +91,7 @@ def load_experiments(path: Path) -> tuple[Experiment, list[Experiment]]:
     config = names.get("config", sweep[0] if sweep else None)
     for experiment in [config, *sweep]:
         if not isinstance(experiment, Experiment):
-            raise UserError(f"{path} must define `config`, an Experiment (or `sweep`, a list of them), not {experiment}")
+            raise UserError(f"{path} must define `config`, an Experiment, or `sweep`, a list of them, not {experiment}")
     return config, sweep
 
 

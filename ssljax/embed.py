@@ -12,7 +12,7 @@ from ssljax.data import Items
 from ssljax.data.pipeline import BadInputs, ordered_batches
 from ssljax.retrieval import Embeddings, raw_pixels
 from ssljax.sharding import batch_sharding, replicated
-from ssljax.types import Batch, TrainState
+from ssljax.types import Array, Aux, Batch, Params, TrainState
 
 Embed = Callable[[str], Embeddings]
 RAW_PIXELS_SIDE = 32
@@ -24,9 +24,11 @@ class Embedder:
     def __init__(self, experiment: Experiment, mesh: Mesh, bad: Callable[[Items], BadInputs]):
         self._experiment, self._mesh, self._bad = experiment, mesh, bad
         method, views = experiment.method, experiment.views
-        self._apply = jax.jit(
-            lambda params, aux, batch: method.embed(params, aux, views.evaluation(batch)), out_shardings=replicated(mesh)
-        )
+
+        def apply(params: Params, aux: Aux, batch: Batch) -> Array:
+            return method.embed(params, aux, views.evaluation(batch))
+
+        self._apply = jax.jit(apply, out_shardings=replicated(mesh))
 
     def photos(self, state: TrainState, batch: Batch) -> np.ndarray:
         """f32[B, D] of one batch of decoded photos."""

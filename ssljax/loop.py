@@ -129,7 +129,8 @@ def embed_photo(setting: Setting, run: Run, image: np.ndarray, aspect: float) ->
         if checkpoints.latest is None:
             raise UserError(f"{run.path} has no checkpoint yet: train it first")
         state = checkpoints.restore(setting.shapes, setting.shardings)
-    batch = {"image": np.tile(image, (setting.mesh.size, 1, 1, 1, 1)), "aspect": np.full((setting.mesh.size, 1), aspect)}
+    n = setting.mesh.size  # the smallest batch that is split evenly
+    batch = {"image": np.tile(image, (n, 1, 1, 1, 1)), "aspect": np.full((n, 1), aspect, np.float32)}
     embedder = Embedder(setting.experiment, setting.mesh, _bad_inputs(setting.experiment, run))
     return embedder.photos(state, batch)[0]
 
@@ -172,16 +173,14 @@ def _fit(
     return state, bar.images_per_second
 
 
-def _log(
-    setting: Setting, step: int, metrics: Any, writer: MetricsWriter, bar: ProgressBar, rates: np.ndarray
-) -> None:
+def _log(setting: Setting, step: int, metrics: Any, writer: MetricsWriter, bar: ProgressBar, rates: np.ndarray) -> None:
     """Waits for a step's figures, shows and writes them; raises RunStopped if they are not finite."""
     figures = {name: float(value) for name, value in jax.device_get(metrics).items()}
     for name in ("loss", "gradient_norm"):
         if not math.isfinite(figures[name]):
             raise RunStopped(
-                f"{name} is {figures[name]} at step {step} (learning rate {rates[step - 1]:.3g}): stopped, and the last "
-                "checkpoint is from before; try a lower optimizer.lr or a longer optimizer.warmup"
+                f"{name} is {figures[name]} at step {step} (learning rate {rates[step - 1]:.3g}): stopped, and the "
+                "last checkpoint is from before; try a lower optimizer.lr or a longer optimizer.warmup"
             )
     bar.update(step, {"loss": figures["loss"], "std": figures.get("embedding_std", math.nan)})
     if step % setting.experiment.log_every == 0 or step == setting.total_steps:

@@ -113,6 +113,4 @@ class AdamW(Adam):
 
     def rule(self, learning_rate: Callable[[Array], Array]) -> optax.GradientTransformation:
         """optax's AdamW."""
-        return optax.adamw(
-            learning_rate, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay, mask=not_bias_or_norm
-        )
+        return optax.adamw(learning_rate, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay, mask=not_bias_or_norm)

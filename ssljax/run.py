@@ -1,12 +1,12 @@
 """The run folder, runs/<name>/: what is in it, and when a run may go on in it.
 
-    config.json       the experiment, every field      checkpoints/    the last training states
-    experiment.py     the file it came from            embeddings/     one file a split
-    options.json      the options given beside it      index/          what `ssljax search` asks
-    environment.json  versions, commit, devices        samples/        some photos of the gallery, to search with
-    metrics.jsonl     one line a logged step           results.json    the final figures
-    tensorboard/      the same for TensorBoard         report.html     the page to look at
-    bad_inputs.csv    photos that could not be read
+config.json       the experiment, every field      checkpoints/    the last training states
+experiment.py     the file it came from            embeddings/     one file a split
+options.json      the options given beside it      index/          what `ssljax search` asks
+environment.json  versions, commit, devices        samples/        some photos of the gallery, to search with
+metrics.jsonl     one line a logged step           results.json    the final figures
+tensorboard/      the same for TensorBoard         report.html     the page to look at
+bad_inputs.csv    photos that could not be read
 """
 
 import dataclasses
@@ -122,7 +122,8 @@ def git_commit() -> str | None:
     here = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != here:

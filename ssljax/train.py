@@ -13,9 +13,7 @@ def init_state(rng: Array, batch: Batch, *, augment: Views, method: Method, tx: 
     """The state before the first step; `batch` gives shapes alone. `rng` is u32[2], from `jax.random.PRNGKey`."""
     views_rng, method_rng, train_rng = jax.random.split(rng, 3)
     params, aux = method.init(method_rng, augment(views_rng, batch))
-    return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, aux=aux, opt_state=tx.init(params), rng=train_rng
-    )
+    return TrainState(step=jnp.zeros((), jnp.int32), params=params, aux=aux, opt_state=tx.init(params), rng=train_rng)
 
 
 def train_step(

@@ -1,4 +1,4 @@
-"""The quickstart, shrunk to seconds: trained, interrupted, killed, continued, searched; and every mistake a user makes."""
+"""The quickstart, shrunk to seconds: trained, interrupted, killed, continued, searched; and users' mistakes."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from PIL import Image
 
 from ssljax.checkpoint import Checkpoints
 from ssljax.cli import run as ssljax
-from ssljax.loop import Setting
 from ssljax.commands import _experiment_of
+from ssljax.loop import Setting
 from ssljax.run import Run
 
 QUICKSTART = str(Path(__file__).parent.parent / "experiments" / "quickstart.py")
@@ -89,6 +89,16 @@ def test_run_folder_is_complete(run):
     assert json.loads((run.path / "config.json").read_text())["method"]["encoder"]["width"] == 4
 
 
+@pytest.mark.slow
+def test_quickstart_beats_raw_pixels_by_ten_points(tmp_path):
+    quick = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}  # one device, and optimised, as a user has it
+    command = [sys.executable, "-m", "ssljax.cli", "train", QUICKSTART, "--runs", str(tmp_path)]
+    subprocess.run(command, env=quick, check=True)
+    table = json.loads(Run(tmp_path / "quickstart").results.read_text())["table"]
+    assert table["trained"]["test/cmc@1"] >= table["raw pixels"]["test/cmc@1"] + 0.10
+    assert table["trained"]["test/cmc@1"] > table["untrained"]["test/cmc@1"]
+
+
 def test_search_finds_the_photo_itself(run, capsys):
     sample = min((run.path / "samples").glob("*.png"))
     assert ssljax(["search", str(run.path), str(sample), "--k", "3"]) == 0
@@ -129,7 +139,7 @@ def test_killed_at_any_step_and_continued_is_the_same_run(run, tmp_path):
     rng = np.random.default_rng(time.time_ns())  # another step at every run of the tests; the run must not depend on it
     for earliest in sorted(rng.choice(np.arange(3, STEPS - 1), 2, replace=False)):
         process = started(tmp_path)
-        wait_for(lambda e=earliest: process.poll() is not None or any(x["step"] >= e for x in logged(killed)))
+        wait_for(lambda p=process, e=earliest: p.poll() is not None or any(x["step"] >= e for x in logged(killed)))
         process.kill()
         process.communicate()
     (killed.checkpoints / f"{STEPS - 1}.orbax-checkpoint-tmp").mkdir()  # half-written: never restored

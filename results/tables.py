@@ -1,0 +1,91 @@
+"""Writes the figures of results/*.json into README.md, between the markers `<!-- results -->` and `<!-- /results -->`.
+
+python results/tables.py            rewrites README.md
+python results/tables.py --check    exits 1 if README.md is not what the results say
+"""
+
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
+ROWS = ("raw pixels", "untrained", "trained")
+NOT_RUN = "not run"
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def experiments() -> str:
+    """Each finished experiment: what its first evaluator found, beside raw pixels."""
+    rows = []
+    for path in sorted(HERE.glob("*.json")):
+        record = json.loads(path.read_text())
+        if "table" not in record:
+            continue
+        names = [n for n in record["table"]["trained"] if n.endswith(("cmc@1", "map@r"))]
+        for name in names:
+            values = [f"{record['table'][row][name]:.3f}" for row in ROWS]
+            rows.append([record["name"], name, *values])
+        environment = record["environment"]
+        minutes = record["seconds"] / 60
+        rows[-len(names)][0] += f" ({environment['device']}, {environment['cpu_cores']} cores, {minutes:.0f} min)"
+    return markdown(["experiment", "figure", *ROWS], rows) if rows else f"Experiments: {NOT_RUN}.\n"
+
+
+def benchmark(name: str, title: str) -> str:
+    """The table of one benchmark, group → row → figures, as its script recorded it."""
+    path = HERE / f"benchmark_{name}.json"
+    if not path.exists():
+        return f"{title}: {NOT_RUN}.\n"
+    record = json.loads(path.read_text())
+    measured = [f for rows in record["table"].values() for f in rows.values() if isinstance(f, dict)]
+    columns = list(dict.fromkeys(column for figures in measured for column in figures))
+    rows = [
+        [group, row, *_cells(figures, columns)]
+        for group, rows in record["table"].items()
+        for row, figures in rows.items()
+    ]
+    e = record["environment"]
+    machine = f"{e['device']}, {e['cpu_cores']} cores, Python {e['python']}, jax {e['versions']['jax']}"
+    return f"{title} ({machine}):\n\n" + markdown(["", "", *(c.replace("_", " ") for c in columns)], rows)
+
+
+def _cells(figures: dict | str, columns: list[str]) -> list[str]:
+    if isinstance(figures, str):  # why there are none
+        return [figures, *[""] * (len(columns) - 1)]
+    return ["" if figures.get(c) is None else _number(figures[c]) for c in columns]
+
+
+def _number(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def readme() -> str:
+    """README.md as it should be."""
+    before, rest = README.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    parts = [
+        experiments(),
+        benchmark("train_step", "Training steps beside PyTorch"),
+        benchmark("input_pipeline", "Input pipeline"),
+    ]
+    return before + BEGIN + "\n".join(parts) + END + after
+
+
+def main() -> None:
+    """Rewrites README.md, or checks it."""
+    if "--check" in sys.argv[1:]:
+        sys.exit(None if readme() == README.read_text() else "README.md is not what results/*.json say")
+    README.write_text(readme())
+
+
+if __name__ == "__main__":
+    main()
