@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ssljax.allocator import keep_freed_memory
+from ssljax.allocator import restart_with_huge_pages
 
 HELP = """\
 ssljax: embeddings that find the same item again.
@@ -25,13 +25,16 @@ An experiment file is Python and is executed: run only files that you trust.
 
 def main() -> None:
     """Runs the command; exits 0, or 2 after a user's mistake, or 1 if a training could not go on."""
-    keep_freed_memory()
+    restart_with_huge_pages()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Runs one command line (without the program's name) and gives the exit code."""
-    from ssljax import commands  # after the allocator is set: this imports jax
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0 if arguments else 2
+    from ssljax import commands  # imports jax: after the restart, and not for the help
     from ssljax.types import RunStopped, UserError
 
     known: dict[str, Callable[[list[str]], Any]] = {
@@ -41,9 +44,6 @@ def run(arguments: list[str]) -> int:
         "search": commands.search,
         "report": commands.report,
     }
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP)
-        return 0 if arguments else 2
     if arguments[0] not in known:
         print(f"ssljax: there is no command {arguments[0]!r}; there are {', '.join(known)}", file=sys.stderr)
         return 2

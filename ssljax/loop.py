@@ -20,6 +20,7 @@ from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes
 from ssljax.embed import Embedder
 from ssljax.finish import finish
 from ssljax.logging import MetricsWriter, ProgressBar, console
+from ssljax.retrieval import Embeddings
 from ssljax.run import Run, read_json
 from ssljax.sharding import check_batch_size, make_mesh, place_batch, replicated, state_sharding
 from ssljax.train import init_state, train_step
@@ -44,6 +45,7 @@ class Setting:
         items = experiment.data.load("train")
         if experiment.batch_size > len(items):
             raise UserError(f"batch_size={experiment.batch_size} is larger than the train split's {len(items)} photos")
+        check_evaluation(experiment)
         setting = cls(experiment, mesh, items, None, None)
         with jax.set_mesh(mesh):
             shapes = jax.eval_shape(setting._init, setting._batch_shapes())
@@ -88,6 +90,20 @@ class Setting:
         return batch_shapes(self.items, batch_size=self.experiment.batch_size, size=self.experiment.photo_size)
 
 
+def check_evaluation(experiment: Experiment) -> None:
+    """Raises UserError if what follows training would fail: a split or a column that is not there, and the like."""
+
+    @functools.cache
+    def unseen(split: str) -> Embeddings:
+        items = experiment.data.load(split)
+        return Embeddings.of(items, np.zeros((len(items), 1), np.float32))
+
+    for evaluator in (*experiment.evaluate, *experiment.monitor):
+        evaluator.check(unseen)
+    for split in experiment.gallery:
+        unseen(split)
+
+
 def train(setting: Setting, run: Run, *, command: str) -> dict[str, Any] | None:
     """Trains from the newest checkpoint, or from the start, to the end; gives the results, or None if interrupted.
 
@@ -100,6 +116,8 @@ def train(setting: Setting, run: Run, *, command: str) -> dict[str, Any] | None:
         else:
             state = checkpoints.restore(setting.shapes, setting.shardings)
         embedder = Embedder(setting.experiment, setting.mesh, _bad_inputs(setting.experiment, run))
+        size, device = setting.experiment.batch_size, f"{setting.mesh.size} x {jax.devices()[0].device_kind}"
+        console.print(f"{len(setting.items):,} photos, {setting.total_steps:,} steps of {size} on {device}; compiling")
         began = time.monotonic()
         state, speed = _fit(setting, run, state, checkpoints, embedder)
         if int(state.step) < setting.total_steps:

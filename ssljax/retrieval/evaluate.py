@@ -45,7 +45,7 @@ class Retrieval:
         """The figures by `embed`; raises UserError if a column is missing or no query has a relevant item."""
         same = self.gallery in (None, self.split)
         queries = embed(self.split)
-        gallery = queries if same else embed(self.gallery)
+        gallery = self._searched(embed)
         if queries.vectors.shape[1] != gallery.vectors.shape[1]:
             raise UserError(
                 f"the embeddings of {self.split!r} and {self.gallery!r} differ in their number of dimensions"
@@ -65,6 +65,22 @@ class Retrieval:
             raise UserError(f"Retrieval.relevant={self.relevant!r} on split {self.split!r}: {error}") from None
         prefix = f"{self.split}/{self.name}/" if self.name else f"{self.split}/"
         return {prefix + name: value for name, value in figures.items()}
+
+    def check(self, embed: Callable[[str], Embeddings]) -> None:
+        """Raises UserError if these items cannot be judged so, whatever their vectors: to be known before training."""
+        queries, gallery = (
+            part[part >= 0] for part in relevance(self.columns, embed(self.split), self._searched(embed))
+        )
+        same = self.gallery in (None, self.split)
+        repeated = np.bincount(queries).max(initial=0) > 1
+        if not (repeated if same else np.isin(queries, gallery).any()):
+            raise UserError(
+                f"Retrieval.relevant={self.relevant!r}: no item of split {self.split!r} has a relevant one in the "
+                "gallery, as its values never repeat: name a column that related items share"
+            )
+
+    def _searched(self, embed: Callable[[str], Embeddings]) -> Embeddings:
+        return embed(self.gallery or self.split)
 
     @property
     def columns(self) -> tuple[str, ...]:

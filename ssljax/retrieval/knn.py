@@ -56,6 +56,11 @@ class KNN:
         }
         return {f"{self.test}/{self.name}/{name}": value for name, value in figures.items()}
 
+    def check(self, embed: Callable[[str], Embeddings]) -> None:
+        """Raises UserError if these items have no labels: to be known before training."""
+        for split in (self.train, self.test):
+            self._labelled(embed(split), split)
+
     def _labelled(self, embeddings: Embeddings, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Unit vectors f32[n, D] and labels i32[n] of the items with a label."""
         rows = np.flatnonzero(embeddings.label >= 0) if embeddings.label is not None else []
