@@ -75,10 +75,10 @@ def _cpu_conv_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tup
     if _suits_winograd(kernel, stride):
         return _winograd(g, kernel, transposed=True), _winograd_kernel_gradient(x, g).astype(kernel.dtype)
     (dx,) = jax.linear_transpose(lambda x: _direct(x, kernel, stride), x)(g)
-    # As a convolution this would transpose both operands. Here the sum is over the left factor's minor axis, written
-    # out transposed: the barrier keeps XLA from folding the transpose into a product that takes twice the time.
-    patches = _patches(x, kernel.shape[0], stride)
-    left = lax.optimization_barrier(patches.reshape(-1, patches.shape[-1]).T)
+    # As a convolution this would transpose both operands. The barrier keeps XLA from folding the transpose into a
+    # product that takes twice the time; as integers, since it would copy bfloat16 by way of float32.
+    patches = _patches(x.view(f"uint{8 * x.dtype.itemsize}"), kernel.shape[0], stride)
+    left = lax.optimization_barrier(patches.reshape(-1, patches.shape[-1]).T.view(x.dtype))
     dk = _dot(left, g.reshape(-1, g.shape[-1]))
     return dx, dk.reshape(kernel.shape).astype(kernel.dtype)
 
@@ -135,7 +135,7 @@ def _winograd(x: Array, kernel: Array, transposed: bool = False) -> Array:
     contract = (((1,), (1 if transposed else 0,)), ((), ()))
 
     def part(x: Array) -> Array:
-        tiles = _tiles(x)
+        tiles = _tiles(x, 1, 2)
         m = [
             lax.dot_general(d.reshape(-1, d.shape[-1]), w, contract, preferred_element_type=jnp.float32)
             for d, w in zip(tiles, weights, strict=True)
@@ -158,17 +158,21 @@ def _winograd_kernel_gradient(x: Array, g: Array) -> Array:
     """f32[3, 3, C, F], from the inputs x [B, H, W, C] and the gradient of the outputs g [B, H, W, F]."""
     _, height, width, _ = g.shape
     padded = jnp.pad(g.astype(jnp.float32), ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
-    spread = [u.astype(g.dtype) for rows in _a(padded, 1) for u in _a(rows, 2)]
-    m = [_dot(d.reshape(-1, d.shape[-1]).T, u.reshape(-1, u.shape[-1])) for d, u in zip(_tiles(x), spread, strict=True)]
+    right = [u.astype(g.dtype).reshape(-1, u.shape[3]) for rows in _a(padded, 1) for u in _a(rows, 2)]
+    # The channels come first before the tiles are made, as the product wants its left factor; the barrier keeps it so.
+    channels_first = lax.optimization_barrier(x.astype(jnp.float32).transpose(3, 0, 1, 2)).astype(x.dtype)
+    left = [d.reshape(d.shape[0], -1) for d in _tiles(channels_first, 2, 3)]
+    m = [_dot(d, u) for d, u in zip(left, right, strict=True)]
     rows = [_g_transposed(m[4 * i : 4 * i + 4]) for i in range(4)]
     return jnp.stack([jnp.stack(_g_transposed(column)) for column in zip(*rows, strict=True)], axis=1)
 
 
-def _tiles(x: Array) -> list[Array]:
-    """B^T d B of each tile of 4x4, at distances of 2: 16 times [B, ceil(H / 2), ceil(W / 2), C], row by row."""
-    _, height, width, _ = x.shape
-    padded = jnp.pad(x.astype(jnp.float32), ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0)))
-    return [d.astype(x.dtype) for rows in _b_transposed(padded, 1) for d in _b_transposed(rows, 2)]
+def _tiles(x: Array, height: int, width: int) -> list[Array]:
+    """B^T d B of each tile of 4x4, at distances of 2, along the axes `height` and `width`: 16 arrays, row by row."""
+    pads = [(0, 0)] * 4
+    pads[height], pads[width] = ((1, 1 + x.shape[axis] % 2) for axis in (height, width))
+    padded = jnp.pad(x.astype(jnp.float32), pads)
+    return [d.astype(x.dtype) for rows in _b_transposed(padded, height) for d in _b_transposed(rows, width)]
 
 
 def _b_transposed(x: Array, axis: int) -> tuple[Array, ...]:

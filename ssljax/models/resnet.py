@@ -23,7 +23,7 @@ _STAGES = {
 
 
 class ResNet(nn.Module):
-    """A residual network without its classifier: images in, globally averaged features out.
+    """A residual network without its classifier: images in, averaged features out.
 
     The last BatchNorm of each block starts at zero, so that a block starts as the identity (Goyal et al. 2017).
     """
@@ -34,6 +34,9 @@ class ResNet(nn.Module):
     """imagenet: 7x7 convolution with stride 2 and a max-pool; cifar: 3x3 convolution, for images of 32 px or so"""
     width: int = 64
     """channels of the first stage; each further stage doubles them"""
+    pool: int = 1
+    """side of the grid of cells over which the last map is averaged: 1 is global, as published; 2 keeps where things
+    are, for photos that are all framed alike, and makes the result 4 times as long"""
     norm_groups: int = 1
     """parts of the batch that are normalised apart (split-BN); must divide the batch"""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -45,13 +48,14 @@ class ResNet(nn.Module):
     def features(self) -> int:
         """Length of the result."""
         _, bottleneck = self._stages()
-        return self.width * 8 * (4 if bottleneck else 1)
+        return self.width * 8 * (4 if bottleneck else 1) * self.pool**2
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """x: f32[B, H, W, 3], normalised; gives f32[B, features]. With `train` it updates `batch_stats`.
 
-        Raises UserError if there is no network of this depth or `norm_groups` does not divide B.
+        Raises UserError if there is no network of this depth, `norm_groups` does not divide B, or the last map has
+        fewer rows or columns than `pool`.
         """
         blocks, bottleneck = self._stages()
         x = x.astype(self.dtype)
@@ -69,12 +73,21 @@ class ResNet(nn.Module):
             for i in range(count):
                 stride = 2 if stage > 0 and i == 0 else 1
                 x = block(self.width * 2**stage, stride, self.norm_groups, name=f"stage{stage + 1}_block{i}")(x, train)
-        return x.astype(jnp.float32).mean(axis=(1, 2))
+        return _average(x.astype(jnp.float32), self.pool)
 
     def _stages(self) -> tuple[tuple[int, ...], bool]:
         if self.depth not in _STAGES:
             raise UserError(f"encoder.depth={self.depth} is not a ResNet: choose one of {', '.join(map(str, _STAGES))}")
         return _STAGES[self.depth]
+
+
+def _average(x: Array, cells: int) -> Array:
+    """x f32[B, H, W, C] averaged over `cells` x `cells` parts, as equal as can be: f32[B, cells * cells * C]."""
+    _, height, width, _ = x.shape
+    if min(height, width) < cells:
+        raise UserError(f"encoder.pool={cells} is more than the last map's {height} x {width}: try a larger view")
+    rows, columns = ([slice(n * i // cells, -(-n * (i + 1) // cells)) for i in range(cells)] for n in (height, width))
+    return jnp.concatenate([x[:, row, column].mean(axis=(1, 2)) for row in rows for column in columns], axis=1)
 
 
 class Conv(nn.Module):

@@ -24,6 +24,9 @@ class TwoCrops(Augmentation):
     """Side of a view, in pixels."""
     second: Any = None
     """The second view's `Augmentation`; None for the same as the first's."""
+    evaluation_size: int | None = None
+    """Side of the view that is embedded; None for `size`. A crop shows things larger than the whole photo does, so that
+    a larger whole photo is nearer to what was trained on (Touvron et al. 2019, "FixRes")."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Subtracted from red, green and blue in [0, 1]; the default is ImageNet's mean."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -44,9 +47,9 @@ class TwoCrops(Augmentation):
         return batch | {"views": views}
 
     def evaluation(self, batch: Batch) -> Batch:
-        """The batch with one of `views`, f32[B, size, size, 3]: the largest central crop that `ratio` allows."""
+        """The batch with one of `views`, f32[B, S, S, 3]: the largest central crop that `ratio` allows."""
         boxes = central_boxes(batch["aspect"][:, 0], self.ratio)
-        images = resize(batch["image"][:, 0], boxes, self.size)
+        images = resize(batch["image"][:, 0], boxes, self.evaluation_size or self.size)
         return batch | {"views": (self._normalise(channels_last(images)),)}
 
     def _normalise(self, images: Array) -> Array:

@@ -111,3 +111,9 @@ def test_eight_devices_make_what_one_makes_without_speaking_to_each_other():
 def test_a_mistake_is_named(field, value):
     with pytest.raises(UserError, match=f"^{field}="):
         TwoCrops(**{field: value})
+
+
+def test_evaluation_may_be_at_another_size():
+    batch = {"image": np.zeros((2, 1, 20, 20, 3), np.uint8), "aspect": np.ones((2, 1), np.float32)}
+    assert TwoCrops(size=16, evaluation_size=24).evaluation(batch)["views"][0].shape == (2, 24, 24, 3)
+    assert TwoCrops(size=16).evaluation(batch)["views"][0].shape == (2, 16, 16, 3)
