@@ -6,7 +6,7 @@
 PYTHON ?= python3
 EXTRAS ?= test
 VENV := .venv
-INSTALLED := $(VENV)/.installed-$(subst $(eval ) ,-,$(EXTRAS))
+INSTALLED := $(VENV)/.installed-$(EXTRAS)
 
 .PHONY: quickstart test test-slow lint clean
 

@@ -1,10 +1,9 @@
 """Checkpoints by Orbax: asynchronous, atomic, restorable on another number of devices.
 
-Each holds the training state and the position in the data. Orbax writes to a temporary folder and renames it at the
-end, so a half-written one is never seen as a checkpoint.
+Each holds the training state, the position in the data, and the time spent. Orbax writes to a temporary folder and
+renames it at the end, so a half-written one is never seen as a checkpoint.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,10 @@ class Checkpoints:
         """The step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: PyTree, data: Any) -> None:
-        """Begins to save `state` and the position of the iterator `data`; returns once they are copied."""
-        if step == self.latest:
-            return
-        position = ocp.args.JsonSave(json.loads(data.get_state()))
-        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=position))
+    def save(self, step: int, state: PyTree, position: dict[str, Any]) -> None:
+        """Begins to save `state`, and `position`, which must be JSON; returns once they are copied."""
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position))
+        self._manager.save(step, args=args)
 
     def restore(self, shapes: PyTree, shardings: PyTree) -> PyTree:
         """The newest state, laid out by `shardings`; `shapes` is the tree of `jax.eval_shape`."""
@@ -41,10 +38,9 @@ class Checkpoints:
         restored = self._manager.restore(self.latest, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
         return restored.state
 
-    def restore_position(self, data: Any) -> None:
-        """Sets the iterator `data` (`set_state`) to its position at the newest checkpoint."""
-        restored = self._manager.restore(self.latest, args=ocp.args.Composite(data=ocp.args.JsonRestore()))
-        data.set_state(json.dumps(restored.data).encode())
+    def position(self) -> dict[str, Any]:
+        """What was saved beside the newest state."""
+        return self._manager.restore(self.latest, args=ocp.args.Composite(position=ocp.args.JsonRestore())).position
 
     def wait(self) -> None:
         """Returns once everything is on disk."""

@@ -56,8 +56,9 @@ def run(arguments: list[str]) -> int:
         print(f"ssljax {arguments[0]}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
-        return 0
+        again = arguments[0] in ("train", "sweep")
+        print("Interrupted." + " The same command goes on from the last checkpoint." * again, file=sys.stderr)
+        return 0 if again else 130
     return 0
 
 

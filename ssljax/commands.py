@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ssljax import finish, loop
 from ssljax.config import Experiment, load_experiments
 from ssljax.data.decode import BadImage, decode
-from ssljax.logging import console
+from ssljax.logging import console, print_table
 from ssljax.retrieval import open_index
 from ssljax.run import Run, read_json
 from ssljax.types import UserError
@@ -88,11 +88,13 @@ def sweep(arguments: list[str]) -> None:
     if options.only is not None and not 0 <= options.only < len(experiments):
         raise UserError(f"only={options.only}: the sweep of {source} has 0 to {len(experiments) - 1}")
     again = shlex.join(["ssljax", "sweep", *(a for a in arguments if a != "--restart")])
+    for experiment in experiments:
+        loop.Setting.of(experiment)  # a mistake in the last one should not show after the first ones are trained
     table: dict[str, Any] = {}
     for position, experiment in enumerate(experiments):
         if options.only not in (None, position):
             continue
-        console.print(f"[bold]{experiment.name}[/bold]")
+        console.print(experiment.name, style="bold")
         recorded = {"arguments": [], "position": position}
         results = _train(source, experiment, recorded, again, options.runs, options.restart)
         if results is None:
@@ -175,7 +177,7 @@ def _print_table(table: dict[str, dict[str, float]]) -> None:
     printed = Table("", *table)
     for figure in dict.fromkeys(name for values in table.values() for name in values):
         printed.add_row(figure, *(_figure(values.get(figure)) for values in table.values()))
-    Console().print(printed)
+    print_table(printed)
 
 
 def _figure(value: float | None) -> str:
@@ -194,8 +196,8 @@ def _print_nearest(run: Run, experiment: Experiment, ids: list[Any], scores: np.
         if item is None:
             break
         part, row = rows[str(item)]
-        printed.add_row(str(rank), f"{score:.3f}", str(item), *(str(part.columns[name][row]) for name in shown))
-    Console().print(printed)
+        printed.add_row(str(rank), f"{score:.3f}", Text(item), *(Text(part.columns[name][row]) for name in shown))
+    print_table(printed)
 
 
 def _say_what_next(run: Run) -> None:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from ssljax.data import ToyCatalogue
 from ssljax.methods import MoCo
+from ssljax.models import ResNet
 from ssljax.optim import SGD
-from ssljax.retrieval import Retrieval, ScaNN
+from ssljax.retrieval import Retrieval, default_index
 from ssljax.types import UserError
 from ssljax.views import TwoCrops
 
@@ -27,7 +28,7 @@ class Experiment:
     """Where photos come from: Catalogue, Folder, TFDS, Arrays or ToyCatalogue."""
     views: Any = TwoCrops(size=64)
     """How the method's views are made of a photo, on the accelerator."""
-    method: Any = MoCo()
+    method: Any = MoCo(encoder=ResNet(norm_groups=8), shuffle=True)
     """What is learnt from the views."""
     optimizer: Any = SGD(lr=0.06, weight_decay=5e-4)
     """SGD, LARS, Adam or AdamW."""
@@ -58,9 +59,9 @@ class Experiment:
     monitor_every: int = 10
     """Epochs between them."""
     evaluate: tuple[Any, ...] = (Retrieval(),)
-    """Evaluators run at the end, for the trained embedding and for raw pixels."""
-    index: Any = ScaNN()
-    """The index that `ssljax search` asks: ScaNN or Exact."""
+    """Evaluators run at the end, for the trained embedding, the untrained one, and raw pixels."""
+    index: Any = default_index()
+    """The index that `ssljax search` asks: ScaNN (on Linux) or Exact."""
     gallery: tuple[str, ...] = ("test",)
     """The splits that the index holds."""
 
@@ -71,8 +72,10 @@ class Experiment:
                 raise UserError(f"{field}={getattr(self, field)} is too small: it must be at least {least}")
         if not 0 <= self.max_bad_share <= 1:
             raise UserError(f"max_bad_share={self.max_bad_share} is not a share: it must be between 0 and 1")
+        if not self.gallery:
+            raise UserError("gallery=() leaves the index empty: name at least one split")
         for field in ("evaluate", "monitor"):
-            keys = [(type(e), e.split, e.name) for e in getattr(self, field) if hasattr(e, "split")]
+            keys = [(type(e), e.split, e.name) for e in getattr(self, field)]
             if len(set(keys)) < len(keys):
                 raise UserError(f"{field}: two evaluators of one split have the same name: give each its own `name`")
         if not self.name or self.name != Path(self.name).name or self.name.startswith("."):
@@ -113,6 +116,16 @@ def settings(value: Any) -> list[dataclasses.Field]:
     """The fields of a dataclass that configure it: not the two, parent and name, that every linen module has."""
     module = {"parent", "name"} if hasattr(value, "scope") else set()
     return [f for f in dataclasses.fields(value) if f.init and f.name not in module]
+
+
+# What may change when a run goes on: how it is computed and looked at, not what is learnt.
+FREE = ("cache", "threads", "workers", "max_bad_share", "shards", "checkpoint_every", "log_every")
+FREE += ("monitor", "monitor_every", "evaluate", "index", "gallery")
+
+
+def training(experiment: dict[str, Any]) -> dict[str, Any]:
+    """The part of a resolved experiment that decides what is learnt."""
+    return {name: value for name, value in experiment.items() if name not in FREE}
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -30,17 +30,17 @@ class Embedder:
 
         self._apply = jax.jit(apply, out_shardings=replicated(mesh))
 
-    def photos(self, state: TrainState, batch: Batch) -> np.ndarray:
+    def batch(self, state: TrainState, batch: Batch) -> np.ndarray:
         """f32[B, D] of one batch of decoded photos."""
         batch = jax.device_put({"image": batch["image"], "aspect": batch["aspect"]}, batch_sharding(self._mesh))
         with jax.set_mesh(self._mesh):
             return np.asarray(jax.device_get(self._apply(state.params, state.aux, batch)))
 
-    def trained(self, state: TrainState) -> Embed:
+    def by(self, state: TrainState) -> Embed:
         """Split name → embeddings by `state`; each split is computed once."""
 
         def vectors(batches: Iterator[Batch]) -> Iterator[np.ndarray]:
-            return (self.photos(state, batch)[batch["valid"]] for batch in batches)
+            return (self.batch(state, batch)[batch["valid"]] for batch in batches)
 
         return self._by_split(vectors, self._experiment.photo_size)
 

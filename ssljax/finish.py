@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -29,7 +28,7 @@ def finish(
     `states` holds at least "trained"; each becomes a row of the table, above raw pixels. `facts` join the results.
     """
     console.print("Embedding and evaluating ...")
-    rows = {name: embedder.trained(state) for name, state in states.items()}
+    rows = {name: embedder.by(state) for name, state in states.items()}
     table = evaluate(experiment, rows | {"raw pixels": embedder.raw_pixels()})
     results = {
         "name": experiment.name,
@@ -38,11 +37,12 @@ def finish(
         "environment": read_json(run.path / "environment.json"),
         "config": read_json(run.path / "config.json"),
     }
-    if jax.process_index() == 0:
-        build_index(run, experiment, rows["trained"])
-        write_samples(run, experiment.data.load(experiment.gallery[0]))
-        write_json(run.results, results)
-        report(run, experiment, rows["trained"])
+    for split in {*experiment.gallery, report_split(experiment)}:
+        rows["trained"](split).save(run.embeddings(split))
+    build_index(run, experiment, rows["trained"])
+    write_samples(run, experiment.data.load(experiment.gallery[0]))
+    write_json(run.results, results)
+    report(run, experiment, rows["trained"])
     return results
 
 
@@ -52,10 +52,8 @@ def evaluate(experiment: Experiment, rows: dict[str, Embed]) -> dict[str, dict[s
 
 
 def build_index(run: Run, experiment: Experiment, embed: Embed) -> None:
-    """Saves the embeddings of the gallery's splits, and the index of them all."""
+    """Saves the index of the gallery's splits."""
     parts = [embed(split) for split in experiment.gallery]
-    for split, part in zip(experiment.gallery, parts, strict=True):
-        part.save(run.embeddings(split))
     ids, vectors = np.concatenate([p.ids for p in parts]), np.concatenate([p.vectors for p in parts])
     experiment.index.build(ids, vectors).save(run.index)
 
@@ -78,20 +76,34 @@ def write_samples(run: Run, items: Items) -> None:
 
 
 def report(run: Run, experiment: Experiment, embed: Embed) -> Path:
-    """Writes report.html, on the split and the relevance of the experiment's first Retrieval."""
-    retrieval = next((e for e in experiment.evaluate if isinstance(e, Retrieval)), Retrieval())
-    embeddings = embed(retrieval.split)
-    items = experiment.data.load(retrieval.split)
+    """Writes report.html; a hit is what the experiment's first Retrieval says, or else an item of the same label."""
+    embeddings, retrieval = embed(report_split(experiment)), _first_retrieval(experiment)
+    if retrieval is not None:
+        groups, meaning = retrieval.groups(embeddings), retrieval.meaning
+    else:
+        groups = np.full(len(embeddings), -1) if embeddings.label is None else embeddings.label
+        meaning = "of the same label"
+    items = experiment.data.load(report_split(experiment))
     row_of = {item: row for row, item in enumerate(items.ids)}
     return write_report(
         run.path,
         embeddings,
-        retrieval.groups(embeddings),
+        groups,
         lambda row: original_shape(items.photos[row_of[embeddings.ids[row]]], THUMBNAIL_SIDE),
         captions=embeddings.columns.get("title"),
         kinds=_kinds(items, embeddings),
-        relevant=retrieval.meaning,
+        relevant=meaning,
     )
+
+
+def report_split(experiment: Experiment) -> str:
+    """The split that the report shows."""
+    retrieval = _first_retrieval(experiment)
+    return experiment.gallery[0] if retrieval is None else retrieval.split
+
+
+def _first_retrieval(experiment: Experiment) -> Retrieval | None:
+    return next((e for e in experiment.evaluate if isinstance(e, Retrieval)), None)
 
 
 def _kinds(items: Items, embeddings: Embeddings) -> list[str] | None:

@@ -8,9 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from tensorboardX import SummaryWriter
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Prints a result to standard output."""
+    Console().print(table)
 
 
 class MetricsWriter:
@@ -26,7 +32,7 @@ class MetricsWriter:
         temporary.write_text("".join(kept), encoding="utf-8")
         temporary.replace(path)
         self._file = path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(tensorboard), purge_step=resumed_at + 1 if resumed_at else None)
+        self._events = SummaryWriter(str(tensorboard), purge_step=resumed_at + 1)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """One line {"step": step, **figures}; a figure that is not finite is written as null."""
@@ -36,8 +42,10 @@ class MetricsWriter:
         for name, value in figures.items():
             self._events.add_scalar(name, value, step)
 
-    def close(self) -> None:
-        """Ends both files."""
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._file.close()
         self._events.close()
 
@@ -47,7 +55,8 @@ class ProgressBar:
 
     def __init__(self, total: int, start: int, batch_size: int):
         self._batch_size, self._total = batch_size, total
-        self._began, self._start, self._printed = time.monotonic(), start, time.monotonic()
+        self._start, self._done, self._printed = start, 0, time.monotonic()
+        self._began = time.monotonic()
         columns = [TextColumn("step"), MofNCompleteColumn(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
         self._bar = Progress(*columns, TextColumn("{task.fields[figures]}"), console=console, transient=False)
         self._task = self._bar.add_task("train", total=total, completed=start, figures="")
@@ -62,12 +71,14 @@ class ProgressBar:
 
     @property
     def images_per_second(self) -> float:
-        """Since this process began to train, its compilation included."""
-        return self._done * self._batch_size / max(time.monotonic() - self._began, 1e-9)
+        """Since the first step of this process, which compiles, was done."""
+        return max(self._done - 1, 0) * self._batch_size / max(time.monotonic() - self._began, 1e-9)
 
     def update(self, step: int, figures: dict[str, float]) -> None:
         """Shows that `step` steps are done."""
         self._done = step - self._start
+        if self._done == 1:
+            self._began = time.monotonic()
         shown = [f"{self.images_per_second:,.0f} images/s"]
         shown += [f"{name} {value:.3g}" for name, value in figures.items()]
         self._bar.update(self._task, completed=step, figures="  ".join(shown))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import math
 import signal
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -21,8 +23,8 @@ from ssljax.embed import Embedder
 from ssljax.finish import finish
 from ssljax.logging import MetricsWriter, ProgressBar, console
 from ssljax.retrieval import Embeddings
-from ssljax.run import Run, read_json
-from ssljax.sharding import check_batch_size, make_mesh, place_batch, replicated, state_sharding
+from ssljax.run import Run
+from ssljax.sharding import check_batch_size, make_mesh, replicated, state_sharding
 from ssljax.train import init_state, train_step
 from ssljax.types import PyTree, RunStopped, TrainState, UserError
 
@@ -40,6 +42,8 @@ class Setting:
     @classmethod
     def of(cls, experiment: Experiment) -> "Setting":
         """Checks everything that can be checked before compilation; raises UserError."""
+        if jax.process_count() > 1:
+            raise UserError(f"there are {jax.process_count()} processes: only one can train as yet")
         mesh = make_mesh(experiment.shards)
         check_batch_size(mesh, experiment.batch_size)
         items = experiment.data.load("train")
@@ -61,14 +65,21 @@ class Setting:
         """Steps of the whole training."""
         return self.experiment.epochs * self.steps_per_epoch
 
+    @property
+    def monitor_steps(self) -> int:
+        """Steps between evaluations during training."""
+        return self.experiment.monitor_every * self.steps_per_epoch
+
     def initial_state(self) -> TrainState:
         """The state before the first step, made where it belongs."""
-        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self._batch_shapes())
+
+        def init() -> TrainState:
+            return self._init(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self._batch_shapes()))
+
+        # Random numbers for every parameter compile for many seconds on a CPU, and are drawn once: do not optimise.
+        quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         with jax.set_mesh(self.mesh):
-            # Random numbers for every parameter compile for many seconds on a CPU, and are drawn once: do not optimise.
-            quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-            init = jax.jit(self._init, out_shardings=self.shardings, compiler_options=quick)
-            return init(place_batch(self.mesh, zeros))
+            return jax.jit(init, out_shardings=self.shardings, compiler_options=quick)()
 
     def step(self) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
         """The compiled training step; it takes its state's memory."""
@@ -118,27 +129,35 @@ def train(setting: Setting, run: Run, *, command: str) -> dict[str, Any] | None:
         embedder = Embedder(setting.experiment, setting.mesh, _bad_inputs(setting.experiment, run))
         size, device = setting.experiment.batch_size, f"{setting.mesh.size} x {jax.devices()[0].device_kind}"
         console.print(f"{len(setting.items):,} photos, {setting.total_steps:,} steps of {size} on {device}; compiling")
-        began = time.monotonic()
-        state, speed = _fit(setting, run, state, checkpoints, embedder)
+        state, seconds = _fit(setting, run, state, checkpoints, embedder)
         if int(state.step) < setting.total_steps:
             console.print(f"Stopped at step {int(state.step)} of {setting.total_steps}. Continue with:\n  {command}")
             return None
-        facts = {"steps": setting.total_steps, "seconds": time.monotonic() - began, "images_per_second": speed}
+        facts = _facts(setting, seconds)
         states = {"trained": state, "untrained": setting.initial_state()}
         return finish(run, setting.experiment, embedder, states, facts)
 
 
 def evaluate_run(setting: Setting, run: Run) -> dict[str, Any]:
     """Evaluates the newest checkpoint of a run and writes everything that follows training anew."""
-    before = read_json(run.results) if run.results.exists() else {}
     with jax.set_mesh(setting.mesh), Checkpoints(run.checkpoints) as checkpoints:
         if checkpoints.latest is None:
             raise UserError(f"{run.path} has no checkpoint yet: train it first")
         state = checkpoints.restore(setting.shapes, setting.shardings)
+        if int(state.step) < setting.total_steps:
+            raise UserError(
+                f"{run.path} is at step {int(state.step)} of {setting.total_steps}: train it to the end first"
+            )
         embedder = Embedder(setting.experiment, setting.mesh, _bad_inputs(setting.experiment, run))
-        facts = {name: before.get(name) for name in ("seconds", "images_per_second")}
         states = {"trained": state, "untrained": setting.initial_state()}
-        return finish(run, setting.experiment, embedder, states, {"steps": int(state.step), **facts})
+        facts = _facts(setting, checkpoints.position()["seconds"])
+        return finish(run, setting.experiment, embedder, states, facts)
+
+
+def _facts(setting: Setting, seconds: float) -> dict[str, Any]:
+    """What the results say of the training; `seconds` is over all processes that it took, compilation included."""
+    photos = setting.total_steps * setting.experiment.batch_size
+    return {"steps": setting.total_steps, "seconds": seconds, "images_per_second": photos / seconds}
 
 
 def embed_photo(setting: Setting, run: Run, image: np.ndarray, aspect: float) -> np.ndarray:
@@ -150,24 +169,27 @@ def embed_photo(setting: Setting, run: Run, image: np.ndarray, aspect: float) ->
     n = setting.mesh.size  # the smallest batch that is split evenly
     batch = {"image": np.tile(image, (n, 1, 1, 1, 1)), "aspect": np.full((n, 1), aspect, np.float32)}
     embedder = Embedder(setting.experiment, setting.mesh, _bad_inputs(setting.experiment, run))
-    return embedder.photos(state, batch)[0]
+    return embedder.batch(state, batch)[0]
 
 
 def _fit(
     setting: Setting, run: Run, state: TrainState, checkpoints: Checkpoints, embedder: Embedder
 ) -> tuple[TrainState, float]:
-    """The steps that are left, as far as the user lets them run."""
-    e, start = setting.experiment, int(state.step)
+    """The steps that are left, as far as the user lets them run; and the seconds of all steps so far."""
+    e, start, began = setting.experiment, int(state.step), time.monotonic()
+    position = checkpoints.position() if start else {"seconds": 0.0}
     if start == setting.total_steps:
-        return state, 0.0
-    batches = _train_batches(setting, run)
-    if start:
-        checkpoints.restore_position(batches)
-    step_function = setting.step()
+        return state, position["seconds"]
+    step_function, previous = setting.step(), None
     rates = np.asarray(jax.vmap(e.optimizer.learning_rate(setting.total_steps))(np.arange(setting.total_steps)))
-    writer = MetricsWriter(run.metrics, run.path / "tensorboard", resumed_at=start)
-    previous = None
-    with Interrupt() as interrupt, ProgressBar(setting.total_steps, start, e.batch_size) as bar, batches:
+    with (
+        _train_batches(setting, run) as batches,
+        MetricsWriter(run.metrics, run.path / "tensorboard", resumed_at=start) as writer,
+        ProgressBar(setting.total_steps, start, e.batch_size) as bar,
+        Interrupt() as interrupt,
+    ):
+        if start:
+            batches.set_state(json.dumps(position["data"]).encode())
         for step in range(start + 1, setting.total_steps + 1):
             batch = next(batches)
             with jax.transfer_guard("disallow"):
@@ -176,19 +198,21 @@ def _fit(
                 _log(setting, *previous, writer, bar, rates)
             previous = step, metrics
             last = step == setting.total_steps or interrupt.asked
-            if last or step % e.checkpoint_every == 0:
-                _log(setting, *previous, writer, bar, rates)  # never save what was not seen to be finite
+            save, monitor = last or step % e.checkpoint_every == 0, step % setting.monitor_steps == 0
+            if save or monitor:  # what follows must not see a state that is not finite
+                _log(setting, *previous, writer, bar, rates)
                 previous = None
-                checkpoints.save(step, state, batches)
-            if step % (e.monitor_every * setting.steps_per_epoch) == 0:
-                embed = embedder.trained(state)
+            if monitor:
+                embed = embedder.by(state)
                 for evaluator in e.monitor:
                     writer.write(step, evaluator(embed))
+            if save:
+                seconds = position["seconds"] + time.monotonic() - began
+                checkpoints.save(step, state, {"data": json.loads(batches.get_state()), "seconds": seconds})
             if last:
                 break
         checkpoints.wait()
-    writer.close()
-    return state, bar.images_per_second
+    return state, seconds
 
 
 def _log(setting: Setting, step: int, metrics: Any, writer: MetricsWriter, bar: ProgressBar, rates: np.ndarray) -> None:
@@ -198,7 +222,8 @@ def _log(setting: Setting, step: int, metrics: Any, writer: MetricsWriter, bar: 
         if not math.isfinite(figures[name]):
             raise RunStopped(
                 f"{name} is {figures[name]} at step {step} (learning rate {rates[step - 1]:.3g}): stopped, and the "
-                "last checkpoint is from before; try a lower optimizer.lr or a longer optimizer.warmup"
+                "last checkpoint, if any, is from before; try a lower optimizer.lr or a longer optimizer.warmup, with "
+                "--restart or another --name"
             )
     bar.update(step, {"loss": figures["loss"], "std": figures.get("embedding_std", math.nan)})
     if step % setting.experiment.log_every == 0 or step == setting.total_steps:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from ssljax.schedules import Cosine, Warmup, value_at
-from ssljax.types import Array, PyTree
+from ssljax.types import Array, PyTree, UserError
 
 
 def not_bias_or_norm(params: PyTree) -> PyTree:
@@ -36,6 +36,12 @@ class Optimizer:
     """Share of training over which the learning rate rises from 0 in a straight line."""
     clip_norm: float | None = None
     """Global gradient norm above which gradients are scaled down; none by default."""
+
+    def __post_init__(self):
+        if self.lr <= 0:
+            raise UserError(f"optimizer.lr={self.lr} must be above 0")
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"optimizer.warmup={self.warmup} must be a share of training, in [0, 1), such as 0.05")
 
     def learning_rate(self, total_steps: int) -> Callable[[Array], Array]:
         """The learning rate as a function of the step."""

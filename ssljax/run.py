@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from ssljax.config import Experiment, differences, resolved
+from ssljax.config import Experiment, differences, resolved, training
 from ssljax.types import UserError
 
 
@@ -81,13 +81,12 @@ class Run:
                 raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")
             shutil.rmtree(self.path)
         if config.exists():
-            changed = differences(read_json(config), resolved(experiment))
+            changed = differences(training(read_json(config)), training(resolved(experiment)))
             if changed:
                 raise UserError(
                     f"{self.path} holds a run of another configuration ({'; '.join(changed[:3])}): "
                     "choose another --name, or --restart to delete it"
                 )
-            return
         self.path.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, self.source)
         write_json(self.options, options)

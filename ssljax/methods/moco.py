@@ -62,6 +62,8 @@ class MoCo:
                 f"method.queue_size={self.queue_size} is shorter than the two batches of keys that a symmetric step "
                 f"makes: try {2 * images.shape[0]}"
             )
+        if self.shuffle and self.encoder.norm_groups == 1:
+            raise UserError("method.shuffle does nothing without method.encoder.norm_groups above 1: try 8")
         params, stats = self.network.init(rng, images)
         queue = empty_queue(self.queue_size, images.shape[0], self.projector.out)
         teacher, teacher_stats = jax.tree.map(jnp.copy, (params, stats))

@@ -76,9 +76,9 @@ def _cpu_conv_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tup
         return _winograd(g, kernel, transposed=True), _winograd_kernel_gradient(x, g).astype(kernel.dtype)
     (dx,) = jax.linear_transpose(lambda x: _direct(x, kernel, stride), x)(g)
     # As a convolution this would transpose both operands. The barrier keeps XLA from folding the transpose into a
-    # product that takes twice the time; as integers, since it would copy bfloat16 by way of float32.
-    patches = _patches(x.view(f"uint{8 * x.dtype.itemsize}"), kernel.shape[0], stride)
-    left = lax.optimization_barrier(patches.reshape(-1, patches.shape[-1]).T.view(x.dtype))
+    # product that takes twice the time, and in bfloat16 misses the matrix units.
+    patches = _patches(x.astype(jnp.float32), kernel.shape[0], stride)
+    left = lax.optimization_barrier(patches.reshape(-1, patches.shape[-1]).T).astype(x.dtype)
     dk = _dot(left, g.reshape(-1, g.shape[-1]))
     return dx, dk.reshape(kernel.shape).astype(kernel.dtype)
 

@@ -2,7 +2,7 @@
 
 from ssljax.retrieval.embeddings import Embeddings, raw_pixels
 from ssljax.retrieval.evaluate import Retrieval, relevance
-from ssljax.retrieval.index import Builder, Exact, Index, ScaNN, open_index
+from ssljax.retrieval.index import Builder, Exact, Index, ScaNN, default_index, open_index
 from ssljax.retrieval.knn import KNN
 from ssljax.retrieval.pairs import PairSimilarities, pair_similarities
 from ssljax.retrieval.report import write_report
@@ -17,6 +17,7 @@ __all__ = [
     "PairSimilarities",
     "Retrieval",
     "ScaNN",
+    "default_index",
     "open_index",
     "pair_similarities",
     "raw_pixels",

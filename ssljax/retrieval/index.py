@@ -9,6 +9,7 @@ bad input, so everything is checked before it is called, and ids are kept here a
 """
 
 import dataclasses
+import importlib.util
 import json
 import math
 import operator
@@ -270,3 +271,8 @@ def _write_ids(data: Path, ids: np.ndarray) -> None:
 
 def _read_ids(data: Path) -> np.ndarray:
     return text(json.loads((data / IDS).read_text(encoding="ascii")))
+
+
+def default_index() -> Builder:
+    """ScaNN where its package is installed (Linux), and else Exact."""
+    return ScaNN() if importlib.util.find_spec("scann") else Exact()

@@ -13,10 +13,10 @@ from ssljax.types import UserError
 
 @dataclasses.dataclass(frozen=True)
 class KNN:
-    """Labels each photo of `test` by its `k` nearest in `train` by cosine s, each with the vote exp(s / temperature).
+    """Labels each photo of `split` by its `k` nearest in `gallery`, a cosine s having the vote exp(s / temperature).
 
-    Figures: `<test>/<name>/accuracy`, the share labelled rightly; `queries` and `queries_left_out`, the photos with and
-    without a label; and `k`, which is the number of labelled photos in `train` if there are no more than that.
+    Figures: `<split>/<name>/accuracy`, the share labelled rightly; `queries` and `queries_left_out`, the photos with
+    and without a label; and `k`, which is the number of labelled photos in `gallery` if there are no more than that.
     Photos without a label do not vote; of labels with equal votes the lower number wins.
     Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", section 3.4.
     Papers on CIFAR take k = 200, T = 0.1; DINO takes k = 20, T = 0.07.
@@ -26,9 +26,9 @@ class KNN:
     """Neighbours that vote."""
     temperature: float = 0.1
     """The lower, the more the nearest decide."""
-    train: str = "train"
+    gallery: str = "train"
     """The split of the neighbours."""
-    test: str = "test"
+    split: str = "test"
     """The split that is labelled."""
     name: str = "knn"
     """Part of the figures' names."""
@@ -38,12 +38,14 @@ class KNN:
             raise UserError(f"KNN.k={self.k} must be at least 1: try 200")
         if not self.temperature > 0:
             raise UserError(f"KNN.temperature={self.temperature} must be above 0: try 0.1")
-        if self.train == self.test:
-            raise UserError(f"KNN.train and KNN.test are both {self.test!r}: a photo would vote for itself")
+        if self.gallery == self.split:
+            raise UserError(f"KNN.gallery and KNN.split are both {self.split!r}: a photo would vote for itself")
 
     def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
         """The figures, of embeddings by split; raises UserError if a split has no labels."""
-        (gallery, labels), (queries, truth) = (self._labelled(embed(split), split) for split in (self.train, self.test))
+        (gallery, labels), (queries, truth) = (
+            self._labelled(embed(split), split) for split in (self.gallery, self.split)
+        )
         k = min(self.k, len(labels))
         right = 0
         for part, rows, scores in top_k_chunks(queries, gallery, k):
@@ -51,14 +53,14 @@ class KNN:
         figures = {
             "accuracy": right / len(truth),
             "queries": len(truth),
-            "queries_left_out": len(embed(self.test)) - len(truth),
+            "queries_left_out": len(embed(self.split)) - len(truth),
             "k": k,
         }
-        return {f"{self.test}/{self.name}/{name}": value for name, value in figures.items()}
+        return {f"{self.split}/{self.name}/{name}": value for name, value in figures.items()}
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if these items have no labels: to be known before training."""
-        for split in (self.train, self.test):
+        for split in (self.gallery, self.split):
             self._labelled(embed(split), split)
 
     def _labelled(self, embeddings: Embeddings, split: str) -> tuple[np.ndarray, np.ndarray]:

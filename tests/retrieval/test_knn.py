@@ -66,6 +66,6 @@ def test_mistakes():
     with pytest.raises(UserError, match=r"KNN\.temperature=0"):
         KNN(temperature=0)
     with pytest.raises(UserError, match="itself"):
-        KNN(train="test")
+        KNN(gallery="test")
     with pytest.raises(UserError, match="split 'train' has none"):
         KNN()({"train": Embeddings(np.array(["a"]), np.ones((1, 2))), "test": SPLITS["test"]}.get)
