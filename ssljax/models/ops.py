@@ -18,6 +18,9 @@ def _on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
+_WIDE = 64  # channels; with fewer, rearranging costs more than it saves
+
+
 def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     """Convolution of x [B, H, W, C] with a square kernel [k, k, C, F] (k odd), padded by k // 2."""
     return _cpu_conv(x, kernel, stride) if _on_cpu() else _plain_conv(x, kernel, stride)
@@ -75,11 +78,15 @@ def _cpu_conv_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tup
     if _suits_winograd(kernel, stride):
         return _winograd(g, kernel, transposed=True), _winograd_kernel_gradient(x, g).astype(kernel.dtype)
     (dx,) = jax.linear_transpose(lambda x: _direct(x, kernel, stride), x)(g)
+    size, _, channels, features = kernel.shape
+    if size > 1 and channels < _WIDE:
+        (dk,) = jax.linear_transpose(lambda kernel: _direct(x, kernel, stride), kernel)(g)
+        return dx, dk
     # As a convolution this would transpose both operands. The barrier keeps XLA from folding the transpose into a
     # product that takes twice the time, and in bfloat16 misses the matrix units.
-    patches = _patches(x.astype(jnp.float32), kernel.shape[0], stride)
+    patches = _patches(x.astype(jnp.float32), size, stride)
     left = lax.optimization_barrier(patches.reshape(-1, patches.shape[-1]).T).astype(x.dtype)
-    dk = _dot(left, g.reshape(-1, g.shape[-1]))
+    dk = _dot(left, g.reshape(-1, features))
     return dx, dk.reshape(kernel.shape).astype(kernel.dtype)
 
 
@@ -122,8 +129,7 @@ _CACHED = 2**19  # numbers of x whose tiles, four times as many, stay in the cac
 
 
 def _suits_winograd(kernel: Array, stride: int) -> bool:
-    # With few channels the transforms cost more than the products that they save.
-    return stride == 1 and kernel.shape[0] == 3 and kernel.shape[2] >= 16
+    return stride == 1 and kernel.shape[0] == 3 and kernel.shape[2] >= _WIDE
 
 
 def _winograd(x: Array, kernel: Array, transposed: bool = False) -> Array:

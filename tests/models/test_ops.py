@@ -9,13 +9,15 @@ from ssljax.models import ops
 
 # batch, height, width, channels, features, kernel size, stride
 SHAPES = [
-    (2, 8, 8, 16, 24, 3, 1),  # Winograd
-    (2, 7, 5, 16, 8, 3, 1),  # and on an odd map
-    (3, 2, 2, 16, 16, 3, 1),
-    (2, 1, 1, 16, 16, 3, 1),
+    (2, 8, 8, 64, 24, 3, 1),  # Winograd
+    (2, 7, 5, 64, 8, 3, 1),  # and on an odd map
+    (3, 2, 2, 64, 64, 3, 1),
+    (2, 1, 1, 64, 16, 3, 1),
     (2, 6, 6, 3, 8, 3, 1),  # too few channels for Winograd
     (2, 9, 8, 4, 8, 3, 2),
+    (2, 9, 8, 64, 8, 3, 2),
     (2, 4, 4, 8, 8, 3, 2),  # a map smaller than the kernel
+    (2, 2, 2, 8, 8, 3, 1),
     (2, 1, 1, 8, 8, 3, 2),
     (2, 6, 6, 8, 8, 1, 1),
     (2, 7, 6, 8, 4, 1, 2),
