@@ -1,4 +1,7 @@
-"""Contrastive losses. Embeddings are L2-normalised inside; sums are in float32; each returns a mean f32[]."""
+"""Contrastive losses. Embeddings are L2-normalised inside; sums are in float32; each returns a mean f32[].
+
+They are in dense form: `info_nce` makes [B, K / devices] logits on each device, `nt_xent` three of [B, B].
+"""
 
 import jax.numpy as jnp
 from jax.nn import logsumexp

@@ -125,7 +125,7 @@ def _patches(x: Array, size: int, stride: int) -> Array:
 # It is bilinear, so the kernel's gradient is G^T [sum over tiles of (B^T d) * (A g)].
 
 
-_CACHED = 2**19  # numbers of x whose tiles, four times as many, stay in the cache
+_CACHED = 2**19  # numbers of x that are convolved at a time: their tiles, four times as many, stay in the cache
 
 
 def _suits_winograd(kernel: Array, stride: int) -> bool:
@@ -152,11 +152,11 @@ def _winograd(x: Array, kernel: Array, transposed: bool = False) -> Array:
         y = jnp.stack(y, axis=4)
         return y.reshape(len(x), 2 * y.shape[1], 2 * y.shape[3], -1)[:, :height, :width].astype(x.dtype)
 
-    # Parts of the batch whose tiles stay in the cache; several CPU devices, as in tests, each hold a part already.
-    images = max(1, _CACHED // (height * width * x.shape[3])) if jax.device_count() == 1 else batch
-    if images >= batch or batch % images:
+    if jax.device_count() > 1:  # as in tests: each device holds a part of the batch, which a loop would gather
         return part(x)
-    y = lax.map(part, x.reshape(-1, images, *x.shape[1:]))
+    most = max(1, _CACHED // (height * width * x.shape[3]))
+    images = max(n for n in range(1, min(batch, most) + 1) if batch % n == 0)
+    y = lax.map(part, x.reshape(-1, images, *x.shape[1:])) if images < batch else part(x)
     return y.reshape(batch, height, width, -1)
 
 

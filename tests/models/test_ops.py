@@ -1,11 +1,14 @@
 """The fast forms of the operations equal the plain ones in value and gradient."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from ssljax.models import ops
+from ssljax.models import ResNet, ops
 
 # batch, height, width, channels, features, kernel size, stride
 SHAPES = [
@@ -49,12 +52,73 @@ def _assert_close(a, b, tolerance):
     np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
-def test_conv(shape, dtype, tolerance):
+def _assert_equals_plain(shape, dtype=jnp.float32, tolerance=1e-5):
     inputs = _inputs(shape, dtype)
     fast = _value_and_gradients(ops._cpu_conv, shape[-1])(*inputs)
     plain = _value_and_gradients(ops._plain_conv, shape[-1])(*[a.astype(jnp.float32) for a in inputs])
     for a, b in zip(fast, plain, strict=True):
         assert a.dtype == dtype and a.shape == b.shape
         _assert_close(a, b, tolerance)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_convolution_equals_the_plain_one(shape):
+    _assert_equals_plain(shape)
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[6], SHAPES[7], SHAPES[10]])
+def test_convolution_in_bfloat16(shape):
+    _assert_equals_plain(shape, jnp.bfloat16, tolerance=3e-2)
+
+
+@pytest.mark.parametrize("batch", [6, 5])  # in parts of three images, and of one
+def test_convolution_in_parts_of_the_batch(batch, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(ops, "_CACHED", 3 * 4 * 4 * 64)
+    _assert_equals_plain((batch, 4, 4, 64, 64, 3, 1))
+
+
+def test_convolution_under_vmap_and_remat():
+    x, kernel, _ = _inputs((4, 4, 4, 64, 8, 3, 1), jnp.float32)
+
+    def loss(conv, kernel):
+        return jnp.sum(jax.vmap(jax.checkpoint(lambda part: conv(part, kernel, 1)))(x.reshape(2, 2, 4, 4, 64)) ** 2)
+
+    fast = jax.jit(jax.grad(lambda kernel: loss(ops._cpu_conv, kernel)))(kernel)
+    _assert_close(fast, jax.jit(jax.grad(lambda kernel: loss(ops._plain_conv, kernel)))(kernel), 1e-5)
+
+
+def test_max_pool_equals_the_plain_one(monkeypatch):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 6, 4)), jnp.float32)  # no two are equal
+
+    def value_and_gradient(x):
+        return jax.value_and_grad(lambda x: jnp.sum(ops.max_pool(x) ** 2))(x)
+
+    fast = value_and_gradient(x)
+    monkeypatch.setattr(ops, "_on_cpu", lambda: False)
+    for a, b in zip(fast, value_and_gradient(x), strict=True):
+        _assert_close(a, b, 1e-6)
+
+
+def test_max_pool_divides_the_gradient_among_ties():
+    gradient = jax.grad(lambda x: jnp.sum(ops.max_pool(x)))(jnp.zeros((1, 4, 4, 1)))
+    assert gradient.sum() == 4 and gradient.min() >= 0
+
+
+def test_gradients_of_a_network_over_eight_devices_equal_the_plain_ones(monkeypatch):
+    encoder = ResNet(depth=10, width=8)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 32, 32, 3)), jnp.float32)
+    variables = jax.jit(functools.partial(encoder.init, train=True))(jax.random.PRNGKey(0), x)
+    # The last scale of each block starts at zero, which would keep most gradients at zero.
+    variables = jax.tree.map(lambda leaf: leaf + 0.1, variables)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+
+    def loss(params, x):
+        out, _ = encoder.apply(variables | {"params": params}, x, train=True, mutable=["batch_stats"])
+        return jnp.mean(out**2)
+
+    fast = jax.jit(jax.grad(loss))(variables["params"], x)
+    monkeypatch.setattr(ops, "_on_cpu", lambda: False)
+    plain = jax.jit(jax.grad(lambda params, x: loss(params, x)))(variables["params"], x)  # another function: no cache
+    jax.tree.map(lambda a, b: _assert_close(a, b, 1e-4), fast, plain)
