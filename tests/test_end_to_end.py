@@ -47,7 +47,7 @@ def final_state(run: Run):
         return jax.device_get(checkpoints.restore(setting.shapes, setting.shardings))
 
 
-def wait_for(condition, seconds: float = 120) -> None:
+def wait_for(condition, seconds: float = 600) -> None:
     """Returns once `condition()` holds."""
     end = time.monotonic() + seconds
     while not condition():
@@ -156,7 +156,7 @@ def test_interrupted_saves_and_says_how_to_continue(number, tmp_path):
     process = started(tmp_path, "--epochs", "4000")
     wait_for(lambda: process.poll() is not None or len(logged(run)) >= 2)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "Continue with:" in errors and f"ssljax train {QUICKSTART}" in errors.replace("\n", " ").replace("  ", " ")
     with Checkpoints(run.checkpoints) as checkpoints:
