@@ -66,8 +66,16 @@ def views(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return tuple(rng.normal(size=shape).astype(np.float32) for _ in range(2))
 
 
-def ssljax_step(case: Case) -> tuple[Callable[[], float], dict[str, Any]]:
-    """A function that takes one step and waits for its loss; and what is known of the step."""
+Step = tuple[Callable[[], float], Callable[[], float], dict[str, Any]]
+
+
+def process_mib() -> float:
+    """Peak resident memory of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def ssljax_step(case: Case) -> Step:
+    """A function that takes one step and waits for its loss, one that tells the peak memory, and what else is known."""
     import jax
 
     from ssljax.methods import MoCo
@@ -96,10 +104,14 @@ def ssljax_step(case: Case) -> tuple[Callable[[], float], dict[str, Any]]:
         state, metrics = step(state, batch)
         return float(metrics["loss"])
 
-    return run, known
+    def peak_mib() -> float:
+        figures = device.memory_stats()  # None on a CPU
+        return figures["peak_bytes_in_use"] / 2**20 if figures else process_mib()
+
+    return run, peak_mib, known
 
 
-def torch_step(case: Case) -> tuple[Callable[[], float], dict[str, Any]]:
+def torch_step(case: Case) -> Step:
     """The same in PyTorch, channels last."""
     import torch
     from torch import nn
@@ -156,12 +168,12 @@ def torch_step(case: Case) -> tuple[Callable[[], float], dict[str, Any]]:
         place = (place + len(key)) % QUEUE
         return loss.item()
 
-    return run, {}
+    return run, lambda: torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else process_mib(), {}
 
 
 def serve(make: Callable[[Case], Any], case: Case, pipe: Any) -> None:
     """In a process of its own: takes as many steps as it is asked for, and tells the median seconds and the memory."""
-    run, known = make(case)
+    run, peak_mib, known = make(case)
     for _ in range(2):
         run()
     pipe.send(known)
@@ -171,7 +183,7 @@ def serve(make: Callable[[Case], Any], case: Case, pipe: Any) -> None:
             began = time.perf_counter()
             run()
             seconds.append(time.perf_counter() - began)
-        pipe.send((statistics.median(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        pipe.send((statistics.median(seconds), peak_mib()))
 
 
 def race(case: Case, options: Options) -> dict[str, dict[str, float] | str]:
