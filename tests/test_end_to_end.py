@@ -93,7 +93,7 @@ def test_run_folder_is_complete(run):
 def test_quickstart_beats_raw_pixels_by_ten_points(tmp_path):
     quick = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}  # one device, and optimised, as a user has it
     command = [sys.executable, "-m", "ssljax.cli", "train", QUICKSTART, "--runs", str(tmp_path)]
-    subprocess.run(command, env=quick, check=True)
+    subprocess.run(command, env=quick, check=True, cwd=tmp_path)
     table = json.loads(Run(tmp_path / "quickstart").results.read_text())["table"]
     assert table["trained"]["test/cmc@1"] >= table["raw pixels"]["test/cmc@1"] + 0.10
     assert table["trained"]["test/cmc@1"] > table["untrained"]["test/cmc@1"]
