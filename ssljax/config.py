@@ -5,7 +5,8 @@ list of them. Every field, also of the values inside, is an option of `ssljax tr
 """
 
 import dataclasses
-import runpy
+import importlib.util
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,7 +90,14 @@ def load_experiments(path: Path) -> tuple[Experiment, list[Experiment]]:
     """
     if not path.is_file():
         raise UserError(f"there is no experiment file {path}")
-    names = runpy.run_path(str(path))
+    spec = importlib.util.spec_from_file_location("ssljax_experiment", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a class defined in the file must be found by its module's name
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    names = vars(module)
     sweep = list(names.get("sweep", []))
     config = names.get("config", sweep[0] if sweep else None)
     for experiment in [config, *sweep]:
