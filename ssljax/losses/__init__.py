@@ -1,7 +1,53 @@
 """Losses: pure functions of arrays to a scalar f32[]; no parameters, mesh or configuration."""
 
+from ssljax.losses.classification import masked_attributes
 from ssljax.losses.contrastive import info_nce, nt_xent
-from ssljax.losses.diagnostics import embedding_std
+from ssljax.losses.diagnostics import (
+    active_triplets,
+    alignment,
+    embedding_std,
+    entropy,
+    kl_to_uniform,
+    label_cosines,
+    uniformity,
+    view_cosines,
+)
+from ssljax.losses.distillation import (
+    byol,
+    dino,
+    ibot,
+    knowledge_distillation,
+    koleo,
+    negative_cosine,
+    similarity_distillation,
+    update_center,
+)
+from ssljax.losses.generative import vae
 from ssljax.losses.normalise import l2_normalise
+from ssljax.losses.redundancy import barlow_twins, vicreg
 
-__all__ = ["embedding_std", "info_nce", "l2_normalise", "nt_xent"]
+__all__ = [
+    "active_triplets",
+    "alignment",
+    "barlow_twins",
+    "byol",
+    "dino",
+    "embedding_std",
+    "entropy",
+    "ibot",
+    "info_nce",
+    "kl_to_uniform",
+    "knowledge_distillation",
+    "koleo",
+    "l2_normalise",
+    "label_cosines",
+    "masked_attributes",
+    "negative_cosine",
+    "nt_xent",
+    "similarity_distillation",
+    "uniformity",
+    "update_center",
+    "vae",
+    "vicreg",
+    "view_cosines",
+]
