@@ -13,7 +13,7 @@ ALLOWED = {
     "schedules": {"types"},
     "queue": {"types"},
     "sharding": {"queue", "types"},
-    "losses": {"types"},
+    "losses": {"sharding", "types"},
     "models": {"types"},
     "optim": {"schedules", "types"},
     "views": {"types"},

@@ -1,7 +1,17 @@
 """Losses: pure functions of arrays to a scalar f32[]; no parameters, mesh or configuration."""
 
 from ssljax.losses.classification import masked_attributes
-from ssljax.losses.contrastive import info_nce, nt_xent
+from ssljax.losses.contrastive import (
+    decoupled,
+    in_batch_info_nce,
+    info_nce,
+    nt_xent,
+    re_ssl,
+    siglip,
+    sinkhorn,
+    sup_con,
+    swav,
+)
 from ssljax.losses.diagnostics import (
     active_triplets,
     alignment,
@@ -31,10 +41,12 @@ __all__ = [
     "alignment",
     "barlow_twins",
     "byol",
+    "decoupled",
     "dino",
     "embedding_std",
     "entropy",
     "ibot",
+    "in_batch_info_nce",
     "info_nce",
     "kl_to_uniform",
     "knowledge_distillation",
@@ -44,7 +56,12 @@ __all__ = [
     "masked_attributes",
     "negative_cosine",
     "nt_xent",
+    "re_ssl",
+    "siglip",
     "similarity_distillation",
+    "sinkhorn",
+    "sup_con",
+    "swav",
     "uniformity",
     "update_center",
     "vae",
