@@ -2,6 +2,29 @@
 
 from ssljax.losses.contrastive import info_nce, nt_xent
 from ssljax.losses.diagnostics import embedding_std
+from ssljax.losses.metric import (
+    References,
+    contrastive_pairs,
+    cross_batch,
+    lifted_structure,
+    multi_similarity,
+    n_pairs,
+    triplet,
+    triplet_from_indices,
+)
 from ssljax.losses.normalise import l2_normalise
 
-__all__ = ["embedding_std", "info_nce", "l2_normalise", "nt_xent"]
+__all__ = [
+    "References",
+    "contrastive_pairs",
+    "cross_batch",
+    "embedding_std",
+    "info_nce",
+    "l2_normalise",
+    "lifted_structure",
+    "multi_similarity",
+    "n_pairs",
+    "nt_xent",
+    "triplet",
+    "triplet_from_indices",
+]
