@@ -3,7 +3,6 @@
 from ssljax.losses.contrastive import info_nce, nt_xent
 from ssljax.losses.diagnostics import embedding_std
 from ssljax.losses.metric import (
-    References,
     contrastive_pairs,
     cross_batch,
     lifted_structure,
@@ -13,10 +12,14 @@ from ssljax.losses.metric import (
     triplet_from_indices,
 )
 from ssljax.losses.normalise import l2_normalise
+from ssljax.losses.pairs import References
+from ssljax.losses.proxy import arcface, cosface, proxy_anchor, proxy_nca, sub_center_arcface
 
 __all__ = [
     "References",
+    "arcface",
     "contrastive_pairs",
+    "cosface",
     "cross_batch",
     "embedding_std",
     "info_nce",
@@ -25,6 +28,9 @@ __all__ = [
     "multi_similarity",
     "n_pairs",
     "nt_xent",
+    "proxy_anchor",
+    "proxy_nca",
+    "sub_center_arcface",
     "triplet",
     "triplet_from_indices",
 ]

@@ -5,54 +5,22 @@ anchor is compared with the references: the batch itself, or a memory (`cross_ba
 itself, and items with a label of -1 are left out, as anchors and as references. A loss without any pair or triplet is
 0, with a gradient of 0.
 
-A loss here is a function of the pairs of some anchors with all the references, made of sums, maxima and minima over
-the references. So anchors are taken in blocks of at most PAIRS_AT_ONCE pairs, which the backward pass computes again:
-memory grows with B, never with B * B. And when batch and memory are split over devices, each compares the anchors,
-which are gathered, with its own references: what travels is embeddings and figures of single anchors.
+Memory grows with B, not with B * B, and batch and memory may be split over devices: see `ssljax.losses.pairs`.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
+from ssljax.losses.blockwise import MASKED
 from ssljax.losses.normalise import l2_normalise
-from ssljax.sharding import replicate, split_columns
+from ssljax.losses.pairs import Pairs, References, mean_of_counted, of_anchors, unit_distance
 from ssljax.types import Array, PyTree
 
-PAIRS_AT_ONCE = 2**22  # 16 MiB in float32; fewer pairs than this are one block, and are kept for the backward pass
-MASKED = -1e30  # an exponent that takes no part; finite, so that a row without any other has a gradient of 0, not NaN
-
 Mining = Literal["all", "easy", "semi_hard", "hard", "batch_hard"]
-
-
-class References(NamedTuple):
-    """What anchors are compared with; `own` is each anchor's own place among them, -1 if it has none."""
-
-    z: Array  # f32[R, D], unit vectors
-    labels: Array  # i32[R]
-    own: Array  # i32[B]
-
-
-class Pairs(NamedTuple):
-    """A block of b anchors against all R references."""
-
-    product: Array  # f32[b, R], of the unit vectors: the cosine
-    positive: Array  # bool[b, R], same label, another item
-    negative: Array  # bool[b, R], another label
-    own: Array  # i32[b], each anchor's place among the references, or -1
-
-    @property
-    def itself(self) -> Array:
-        """bool[b, R], the anchor among the references."""
-        return self.own[:, None] == jnp.arange(self.product.shape[1])[None]
-
-    @property
-    def distance(self) -> Array:
-        """f32[b, R], Euclidean."""
-        return _distance(self.product)
 
 
 def triplet(
@@ -77,10 +45,15 @@ def triplet(
     if mining == "batch_hard":
         rows = lambda pairs: _hardest_triplets(pairs, margin, soft)  # noqa: E731
     else:
-        bounds = {"all": (-jnp.inf, jnp.inf), "easy": (margin, jnp.inf), "semi_hard": (0, margin), "hard": (-jnp.inf, 0)}
+        bounds = {
+            "all": (-jnp.inf, jnp.inf),
+            "easy": (margin, jnp.inf),
+            "semi_hard": (0, margin),
+            "hard": (-jnp.inf, 0),
+        }
         rows = lambda pairs: _mined_triplets(pairs, margin, soft, *bounds[mining])  # noqa: E731
-    total, count = _of_anchors(rows, l2_normalise(z), labels, references)
-    return _mean(total, count)
+    total, count = of_anchors(rows, l2_normalise(z), labels, references)
+    return mean_of_counted(total, count)
 
 
 def _hardest_triplets(pairs: Pairs, margin: Array, soft: bool) -> tuple[Array, Array]:
@@ -131,9 +104,11 @@ def triplet_from_indices(z: Array, triplets: Array, *, margin: Array) -> Array:
     if z.ndim != 2 or triplets.ndim != 2 or triplets.shape[1] != 3:
         raise ValueError(f"z of shape {z.shape} and triplets of shape {triplets.shape} should be [B, D] and [T, 3]")
     anchor, positive, negative = jnp.unstack(l2_normalise(z)[triplets], axis=1)
-    excess = margin + _distance(jnp.sum(anchor * positive, axis=1)) - _distance(jnp.sum(anchor * negative, axis=1))
+    excess = (
+        margin + unit_distance(jnp.sum(anchor * positive, axis=1)) - unit_distance(jnp.sum(anchor * negative, axis=1))
+    )
     loss = jnp.where(jnp.all(triplets >= 0, axis=1), _hinge(excess, soft=False), 0)
-    return _mean(loss, loss > 0)
+    return mean_of_counted(loss, loss > 0)
 
 
 def contrastive_pairs(
@@ -161,8 +136,8 @@ def contrastive_pairs(
         distance = pairs.distance
         return summed(distance - positive_margin, pairs.positive), summed(negative_margin - distance, pairs.negative)
 
-    positives, negatives = _of_anchors(rows, l2_normalise(z), labels, references)
-    return _mean(*positives) + _mean(*negatives)
+    positives, negatives = of_anchors(rows, l2_normalise(z), labels, references)
+    return mean_of_counted(*positives) + mean_of_counted(*negatives)
 
 
 def multi_similarity(
@@ -180,7 +155,7 @@ def multi_similarity(
         repel = jnp.where(pairs.negative, beta * (pairs.product - base), MASKED)
         return jnp.logaddexp(0, logsumexp(attract, axis=1)) / alpha + jnp.logaddexp(0, logsumexp(repel, axis=1)) / beta
 
-    return _mean(_of_anchors(rows, l2_normalise(z), labels, references), labels >= 0)
+    return mean_of_counted(of_anchors(rows, l2_normalise(z), labels, references), labels >= 0)
 
 
 def lifted_structure(z: Array, labels: Array, *, margin: Array) -> Array:
@@ -194,7 +169,7 @@ def lifted_structure(z: Array, labels: Array, *, margin: Array) -> Array:
     def negatives(pairs: Pairs) -> Array:
         return logsumexp(jnp.where(pairs.negative, margin - pairs.distance, MASKED), axis=1)
 
-    near = _of_anchors(negatives, z, labels)
+    near = of_anchors(negatives, z, labels)
 
     def rows(pairs: Pairs) -> tuple[Array, Array]:
         nearby = jnp.sum(jnp.where(pairs.itself, near[None], 0), axis=1, keepdims=True)
@@ -203,7 +178,7 @@ def lifted_structure(z: Array, labels: Array, *, margin: Array) -> Array:
         excess = jnp.where(counted, pairs.distance + either, 0)
         return jnp.sum(_hinge(excess, soft=False) ** 2 / 2, axis=1), jnp.sum(counted, axis=1)
 
-    return _mean(*_of_anchors(rows, z, labels))
+    return mean_of_counted(*of_anchors(rows, z, labels))
 
 
 def n_pairs(z: Array, labels: Array) -> Array:
@@ -217,19 +192,19 @@ def n_pairs(z: Array, labels: Array) -> Array:
     place = jnp.arange(labels.size)
 
     def first_and_second(pairs: Pairs) -> tuple[Array, Array]:
-        is_first = ~jnp.any(pairs.positive & (place[None] < pairs.own[:, None]), axis=1)
-        second = jnp.min(jnp.where(pairs.positive, place[None], labels.size), axis=1)
-        return is_first & (second < labels.size), second
+        own = jnp.max(jnp.where(pairs.itself, place[None], -1), axis=1)
+        other = jnp.min(jnp.where(pairs.positive, place[None], labels.size), axis=1)
+        return (own < other) & (other < labels.size), other
 
-    has_pair, second = _of_anchors(first_and_second, jax.lax.stop_gradient(z), labels)
+    has_pair, second = of_anchors(first_and_second, jax.lax.stop_gradient(z), labels)
     positives = References(z[second % labels.size], jnp.where(has_pair, place, -1), place)
 
     def rows(pairs: Pairs) -> Array:
         target = jnp.sum(jnp.where(pairs.itself, pairs.product, 0), axis=1)
         return logsumexp(jnp.where(pairs.itself | pairs.negative, pairs.product, MASKED), axis=1) - target
 
-    losses = _of_anchors(rows, z, positives.labels, positives)
-    return _mean(jnp.where(has_pair, losses, 0), has_pair)
+    losses = of_anchors(rows, z, positives.labels, positives)
+    return mean_of_counted(jnp.where(has_pair, losses, 0), has_pair)
 
 
 def cross_batch(
@@ -255,59 +230,5 @@ def cross_batch(
     return loss(z, labels, references=references, **settings)
 
 
-def _of_anchors(
-    rows: Callable[[Pairs], PyTree], z: Array, labels: Array, references: References | None = None
-) -> PyTree:
-    """`rows(pairs)`, a tree of arrays [b], for all anchors z f32[B, D] in blocks: a tree of arrays [B]."""
-    _check("z", z, labels)
-    if references is None:
-        references = References(z, labels, jnp.arange(labels.size))
-    _check("references", references.z, references.labels)
-    if references.z.shape[1] != z.shape[1] or references.own.shape != labels.shape:
-        fits = f"references of shape {references.z.shape} with own places of shape {references.own.shape}"
-        raise ValueError(f"{fits} do not fit z of shape {z.shape} with labels of shape {labels.shape}")
-    column = jnp.arange(references.labels.size)
-
-    def block(anchors: tuple[Array, Array, Array]) -> PyTree:
-        z, labels, own = anchors
-        # In full float32 everywhere: an error e of the cosine is one of sqrt(2 e) in the distance of a near pair.
-        product = split_columns(jnp.matmul(z, references.z.T, precision=jax.lax.Precision.HIGHEST))
-        counts = (labels[:, None] >= 0) & (references.labels[None] >= 0)
-        same = labels[:, None] == references.labels[None]
-        itself = own[:, None] == column[None]
-        return rows(Pairs(product, counts & same & ~itself, counts & ~same, own))
-
-    anchors = replicate(z), replicate(labels), replicate(references.own)
-    number = -(-labels.size * column.size // PAIRS_AT_ONCE)
-    if number <= 1:
-        return block(anchors)
-    height = -(-labels.size // number)
-
-    def cut(x: Array, fill: int) -> Array:
-        missing = number * height - labels.size
-        padding = ((0, missing),) + ((0, 0),) * (x.ndim - 1)
-        return jnp.pad(x, padding, constant_values=fill).reshape(number, height, *x.shape[1:])
-
-    results = jax.lax.map(jax.checkpoint(block), tuple(map(cut, anchors, (0, -1, -1))))
-    return jax.tree.map(lambda x: x.reshape(-1)[: labels.size], results)
-
-
-def _distance(cosine: Array) -> Array:
-    """sqrt(2 - 2 cosine), the distance of unit vectors; 0, with a gradient of 0, where they are the same."""
-    square = 2 - 2 * cosine
-    apart = square > 0
-    return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
-
-
 def _hinge(excess: Array, soft: bool) -> Array:
     return jax.nn.softplus(excess) if soft else jax.nn.relu(excess)
-
-
-def _mean(total: Array, count: Array) -> Array:
-    """The sum of `total` by that of `count`; 0 if nothing counts."""
-    return jnp.sum(total) / jnp.maximum(jnp.sum(count, dtype=jnp.float32), 1)
-
-
-def _check(name: str, z: Array, labels: Array) -> None:
-    if z.ndim != 2 or labels.shape != z.shape[:1]:
-        raise ValueError(f"{name} of shape {z.shape} and labels of shape {labels.shape} should be [B, D] and [B]")
