@@ -41,39 +41,49 @@ def logsumexp_of_products(
 
     A row without any column gives -1e30 and gets no gradient. Raises ValueError for shapes that do not fit.
     """
-    return _pairs(_LOGSUMEXP, rows, columns, row_ids, column_ids, valid)
+    return _reduce(_LOGSUMEXP, *_sides(rows, columns, row_ids, column_ids, valid))
+
+
+def logsumexp_within(z: Array, *, ids: Array | None = None, valid: Array | None = None) -> Array:
+    """f32[N], log sum_j exp(z_i . z_j) over the j with another id; -1e30 for the i, and without the j, not valid.
+
+    z: [N, D], float32 or bfloat16; ids: i32[N], by default of each its own; valid: bool[N]. A temperature belongs on
+    both sides, its root in z. As x_ij = x_ji, a block serves twice: it takes half of `logsumexp_of_products(z, z)`.
+    """
+    ids = jnp.arange(z.shape[0]) if ids is None else ids
+    rows, columns = _sides(z, z, ids, ids, valid)
+    return _reduce(_LOGSUMEXP, columns, columns if device_count() > 1 else None)
 
 
 def sum_of_softplus(rows: Array, columns: Array, *, valid: Array | None = None) -> Array:
     """f32[N], sum_j log(1 + exp(rows_i . columns_j)) over the valid columns; arguments as `logsumexp_of_products`."""
-    return _pairs(_SOFTPLUS, rows, columns, None, None, valid)
+    return _reduce(_SOFTPLUS, *_sides(rows, columns, None, None, valid))
 
 
 def softmax_mean(rows: Array, columns: Array, *, valid: Array | None = None) -> Array:
     """f32[N, D], the mean of the columns with weights softmax_j(rows_i . columns_j); without gradient.
 
     It is the gradient of the log-sum-exp by the rows. A cross-entropy against these weights needs no more than it:
-    sum_j p_ij (x_i . columns_j) = x_i . (sum_j p_ij columns_j).
+    sum_j p_ij (x_i . columns_j) = x_i . (sum_j p_ij columns_j). Zero where no column is valid.
     """
     rows, columns = jax.lax.stop_gradient((rows, columns))
     return jax.grad(lambda r: jnp.sum(logsumexp_of_products(r, columns, valid=valid)))(rows).astype(jnp.float32)
 
 
-def blocks(n: int, k: int) -> tuple[int, int]:
-    """How many of `n` rows and of `k` columns make one block: all, if their products are no more than BLOCK."""
-    height = min(n, max(math.isqrt(BLOCK), BLOCK // max(k, 1)))
-    return height, min(k, max(BLOCK // max(height, 1), 1))
+def block_shape(n: int, k: int) -> tuple[int, int]:
+    """How many of `n` rows and of `k` columns make a block: all, if their products are no more than BLOCK."""
+    height = min(n, max(math.isqrt(BLOCK), BLOCK // k))
+    return height, min(k, max(BLOCK // height, 1))
 
 
-def cut(x: Array, index: Array, size: int) -> tuple[Array, Array | None]:
-    """The `index`-th part of `size` along the first axis, and bool[size], what of it no earlier part had; None: all.
+def cut(x: Array, index: Array, size: int) -> Array:
+    """The `index`-th part of `size` along the first axis; where fewer than `size` are left, the last `size`."""
+    return jax.lax.dynamic_slice_in_dim(x, jnp.minimum(index * size, x.shape[0] - size), size)
 
-    Where `size` does not divide the length, the last part begins earlier: shapes are static, and nothing is padded.
-    """
-    if x.shape[0] % size == 0:
-        return jax.lax.dynamic_slice_in_dim(x, index * size, size), None
-    start = jnp.minimum(index * size, x.shape[0] - size)
-    return jax.lax.dynamic_slice_in_dim(x, start, size), jnp.arange(size) + start >= index * size
+
+def cut_new(length: int, index: Array, size: int) -> Array:
+    """bool[size], which items of that part are in no earlier one."""
+    return cut(jnp.arange(length), index, size) >= index * size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,65 +92,69 @@ class _Reduction:
 
     start: float
     """The result of no column."""
-    reduce: Callable[[Array, Array | None], Array]
-    """Products f32[n, k] and which of them count (None: all) to f32[n]."""
+    reduce: Callable[[Array, Array, int], Array]
+    """Products f32[n, k], which of them count bool[n, k], and the axis to reduce, to f32[n] or f32[k]."""
     merge: Callable[[Array, Array], Array]
     """The results of two sets of columns to that of both."""
     merge_devices: Callable[[Array, tuple[str, ...]], Array]
     """The results of all devices' columns to that of all."""
     derivative: Callable[[Array, Array], Array]
-    """Products f32[n, k] and results f32[n, 1] to f32[n, k], the derivative of a result by a product."""
+    """Products f32[n, k] and results f32[n, 1] or f32[1, k] to f32[n, k], the derivative of the results by these."""
 
 
-def _logsumexp_over_devices(y: Array, axes: tuple[str, ...]) -> Array:
+def _logsumexp_of_devices(y: Array, axes: tuple[str, ...]) -> Array:
     largest = jax.lax.pmax(y, axes)
     return largest + jnp.log(jax.lax.psum(jnp.exp(y - largest), axes))
 
 
 _LOGSUMEXP = _Reduction(
     start=MASKED,
-    reduce=lambda x, counts: jax.nn.logsumexp(x if counts is None else jnp.where(counts, x, MASKED), axis=1),
+    reduce=lambda x, counts, axis: jax.nn.logsumexp(jnp.where(counts, x, MASKED), axis=axis),
     merge=jnp.logaddexp,
-    merge_devices=_logsumexp_over_devices,
+    merge_devices=_logsumexp_of_devices,
     derivative=lambda x, y: jnp.exp(x - y),
 )
 _SOFTPLUS = _Reduction(
     start=0.0,
-    reduce=lambda x, counts: jnp.sum(jax.nn.softplus(x), axis=1, where=counts),
+    reduce=lambda x, counts, axis: jnp.sum(jax.nn.softplus(x), axis=axis, where=counts),
     merge=jnp.add,
     merge_devices=jax.lax.psum,
     derivative=lambda x, _: jax.nn.sigmoid(x),
 )
 
+_Side = tuple[Array, Array, Array]  # vectors [N, D], ids i32[N], valid bool[N]
 
-def _pairs(reduction, rows, columns, row_ids, column_ids, valid):
-    """Checks shapes, then reduces."""
+
+def _sides(rows, columns, row_ids, column_ids, valid) -> tuple[_Side, _Side]:
+    """Both sides with ids that differ, and all valid, where there are none; checks the shapes."""
     shapes = f"rows of shape {rows.shape} and columns of shape {columns.shape}"
     if rows.ndim != 2 or columns.ndim != 2 or rows.shape[1] != columns.shape[1]:
         raise ValueError(f"{shapes} should be [N, D] and [K, D]")
-    for name, x, of in (("row_ids", row_ids, rows), ("column_ids", column_ids, columns), ("valid", valid, columns)):
-        if x is not None and x.shape != of.shape[:1]:
-            raise ValueError(f"{name} of shape {x.shape} does not fit {shapes}")
     if (row_ids is None) != (column_ids is None):
         raise ValueError("row_ids and column_ids go together: give both or none")
-    if valid is None and columns.shape[0] % device_count():
-        valid = jnp.ones(columns.shape[0], bool)  # the devices' parts are padded
-    return _reduce(reduction, rows, columns, row_ids, column_ids, valid)
+    (n, _), (k, _) = rows.shape, columns.shape
+    row_ids = jnp.zeros(n, jnp.int32) if row_ids is None else row_ids
+    column_ids = jnp.ones(k, jnp.int32) if column_ids is None else column_ids
+    valid = jnp.ones(k, bool) if valid is None else valid
+    for name, x, length in (("row_ids", row_ids, n), ("column_ids", column_ids, k), ("valid", valid, k)):
+        if x.shape != (length,):
+            raise ValueError(f"{name} of shape {x.shape} does not fit {shapes}")
+    return (rows, row_ids, jnp.ones(n, bool)), (columns, column_ids, valid)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _reduce(reduction, rows, columns, row_ids, column_ids, valid):
-    return _forward(reduction, rows, columns, row_ids, column_ids, valid)[0]
+def _reduce(reduction: _Reduction, rows: _Side, columns: _Side | None) -> Array:
+    """f32[N]; a pair counts if both are valid and their ids differ. Columns of None are the rows again."""
+    return _forward(reduction, rows, columns)[0]
 
 
-def _forward(reduction, rows, columns, row_ids, column_ids, valid):
+def _forward(reduction, rows, columns):
     def part(axes, rows, columns):
         y = _reduce_blocks(reduction, rows, columns)
-        return (reduction.merge_devices(y, axes) if axes else y), ()
+        return reduction.merge_devices(y, axes) if axes else y, ()
 
-    saved = (rows, row_ids), (columns, column_ids, valid)
-    y, _ = on_own_columns(part, *saved)
-    return y, (*saved, y)
+    y, _ = on_own_columns(part, rows, columns)
+    return y, (rows, columns, y)
 
 
 def _backward(reduction, saved, g):
@@ -148,75 +162,81 @@ def _backward(reduction, saved, g):
 
     def part(axes, rows, columns):
         d_rows, d_columns = _gradient_blocks(reduction, *rows, columns)
-        return (jax.lax.psum(d_rows, axes) if axes else d_rows), d_columns
+        return jax.lax.psum(d_rows, axes) if axes else d_rows, d_columns
 
     d_rows, d_columns = on_own_columns(part, (rows, y, g), columns)
-    return d_rows.astype(rows[0].dtype), d_columns.astype(columns[0].dtype), None, None, None
+    return (d_rows, None, None), columns and (d_columns, None, None)
 
 
 _reduce.defvjp(_forward, _backward)
 
 
-def _products(x: Array, y: Array, contract: tuple[int, int]) -> Array:
-    dimensions = (((contract[0],), (contract[1],)), ((), ()))
-    return jax.lax.dot_general(x, y, dimensions, preferred_element_type=jnp.float32)
+def _places(rows: _Side, columns: _Side | None) -> tuple[Array, int, int]:
+    """The places i32[blocks, 2] of all blocks, or of one of each two that mirror each other, and a block's shape."""
+    n = rows[0].shape[0]
+    height, width = block_shape(n, n if columns is None else columns[0].shape[0])
+    if columns is None:
+        height = width = min(height, width)
+        places = [(i, j) for i in range(-(-n // height)) for j in range(i + 1)]
+    else:
+        places = [(i, j) for i in range(-(-n // height)) for j in range(-(-columns[0].shape[0] // width))]
+    return jnp.array(places, jnp.int32), height, width
 
 
-def _block(rows, columns, i, j, height, width):
-    """Block (i, j): its rows, its columns, their products, and which count (None: all)."""
-    (r, row_ids), (c, column_ids, valid) = rows, columns
-    conditions = []
-    x, fresh = cut(r, i, height)
-    if fresh is not None:
-        conditions.append(fresh[:, None])
-    z, fresh = cut(c, j, width)
-    if fresh is not None:
-        conditions.append(fresh[None])
-    if row_ids is not None:
-        conditions.append(cut(row_ids, i, height)[0][:, None] != cut(column_ids, j, width)[0][None])
-    if valid is not None:
-        conditions.append(cut(valid, j, width)[0][None])
-    counts = functools.reduce(jnp.logical_and, conditions) if conditions else None
-    if counts is not None:
-        counts = jnp.broadcast_to(counts, (height, width))
-    return x, z, _products(x, z, (1, 1)), counts
+def _block(rows: _Side, columns: _Side, i: Array, j: Array, height: int, width: int) -> tuple[Array, ...]:
+    """A block's row vectors, its column vectors, their products, and which of these count."""
+    r, row_ids, row_valid = (cut(x, i, height) for x in rows)
+    c, column_ids, column_valid = (cut(x, j, width) for x in columns)
+    row_valid &= cut_new(rows[0].shape[0], i, height)
+    column_valid &= cut_new(columns[0].shape[0], j, width)
+    counts = row_valid[:, None] & column_valid[None] & (row_ids[:, None] != column_ids[None])
+    return r, c, _dot(r, c, 1, 1), counts
 
 
-def _reduce_blocks(reduction, rows, columns):
-    n, k = rows[0].shape[0], columns[0].shape[0]
-    height, width = blocks(n, k)
-    across = -(-k // width)
+def _reduce_blocks(reduction: _Reduction, rows: _Side, columns: _Side | None) -> Array:
+    places, height, width = _places(rows, columns)
 
-    def step(t, y):
-        i, j = t // across, t % across
-        _, _, x, counts = _block(rows, columns, i, j, height, width)
-        start = jnp.minimum(i * height, n - height)
-        merged = reduction.merge(jax.lax.dynamic_slice_in_dim(y, start, height), reduction.reduce(x, counts))
-        return jax.lax.dynamic_update_slice_in_dim(y, merged, start, 0)
+    def step(y, place):
+        i, j = place
+        _, _, x, counts = _block(rows, rows if columns is None else columns, i, j, height, width)
+        y = _update(y, i, reduction.merge, reduction.reduce(x, counts, 1))
+        if columns is None:
+            y = _update(y, j, reduction.merge, reduction.reduce(x, counts & (i != j), 0))
+        return y, None
 
-    return jax.lax.fori_loop(0, -(-n // height) * across, step, jnp.full(n, reduction.start, jnp.float32))
-
-
-def _gradient_blocks(reduction, rows, y, g, columns):
-    (n, d), k = rows[0].shape, columns[0].shape[0]
-    height, width = blocks(n, k)
-    across = -(-k // width)
-
-    def step(t, carry):
-        d_rows, d_columns = carry
-        i, j = t // across, t % across
-        r, c, x, counts = _block(rows, columns, i, j, height, width)
-        w = reduction.derivative(x, cut(y, i, height)[0][:, None]) * cut(g, i, height)[0][:, None]
-        w = (w if counts is None else jnp.where(counts, w, 0)).astype(r.dtype)
-        return (
-            _add_at(d_rows, jnp.minimum(i * height, n - height), _products(w, c, (1, 0))),
-            _add_at(d_columns, jnp.minimum(j * width, k - width), _products(w, r, (0, 0))),
-        )
-
-    zeros = jnp.zeros((n, d), jnp.float32), jnp.zeros((k, d), jnp.float32)
-    return jax.lax.fori_loop(0, -(-n // height) * across, step, zeros)
+    return jax.lax.scan(step, jnp.full(rows[0].shape[0], reduction.start, jnp.float32), places)[0]
 
 
-def _add_at(total, start, part):
-    part = part + jax.lax.dynamic_slice_in_dim(total, start, part.shape[0])
+def _gradient_blocks(reduction: _Reduction, rows: _Side, y: Array, g: Array, columns: _Side | None) -> tuple:
+    places, height, width = _places(rows, columns)
+
+    def step(gradients, place):
+        d_rows, d_columns = gradients
+        i, j = place
+        r, c, x, counts = _block(rows, rows if columns is None else columns, i, j, height, width)
+        w = reduction.derivative(x, cut(y, i, height)[:, None]) * cut(g, i, height)[:, None]
+        if columns is None:
+            mirrored = reduction.derivative(x, cut(y, j, width)[None]) * cut(g, j, width)[None]
+            w += jnp.where(i != j, mirrored, 0)
+        w = jnp.where(counts, w, 0).astype(r.dtype)
+        # w.T @ r, which a CPU multiplies four times slower; the barrier keeps XLA from turning it back into that
+        by_columns = jax.lax.optimization_barrier(_dot(r, w, 0, 0)).T
+        d_rows = _update(d_rows, i, jnp.add, _dot(w, c, 1, 0))
+        if columns is None:
+            return (_update(d_rows, j, jnp.add, by_columns), ()), None
+        return (d_rows, _update(d_columns, j, jnp.add, by_columns)), None
+
+    start = jnp.zeros(rows[0].shape, jnp.float32), () if columns is None else jnp.zeros(columns[0].shape, jnp.float32)
+    gradients = jax.lax.scan(step, start, places)[0]
+    return jax.tree.map(lambda d: d.astype(rows[0].dtype), gradients)
+
+
+def _dot(x: Array, y: Array, x_axis: int, y_axis: int) -> Array:
+    return jax.lax.dot_general(x, y, (((x_axis,), (y_axis,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def _update(total: Array, index: Array, merge: Callable, part: Array) -> Array:
+    """`total` with `part` merged into its `index`-th part."""
+    start = jnp.minimum(index * part.shape[0], total.shape[0] - part.shape[0])
+    part = merge(jax.lax.dynamic_slice_in_dim(total, start, part.shape[0]), part)
     return jax.lax.dynamic_update_slice_in_dim(total, part, start, 0)
