@@ -9,6 +9,7 @@ Memory grows with B, not with B * B, and batch and memory may be split over devi
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
@@ -43,20 +44,19 @@ def triplet(
     if mining not in get_args(Mining):
         raise ValueError(f"mining={mining!r} should be one of {', '.join(get_args(Mining))}")
     if mining == "batch_hard":
-        rows = lambda pairs: _hardest_triplets(pairs, margin, soft)  # noqa: E731
+        rows = partial(_hardest_triplets, margin=margin, soft=soft)
     else:
-        bounds = {
+        above, upto = {
             "all": (-jnp.inf, jnp.inf),
             "easy": (margin, jnp.inf),
             "semi_hard": (0, margin),
             "hard": (-jnp.inf, 0),
-        }
-        rows = lambda pairs: _mined_triplets(pairs, margin, soft, *bounds[mining])  # noqa: E731
-    total, count = of_anchors(rows, l2_normalise(z), labels, references)
-    return mean_of_counted(total, count)
+        }[mining]
+        rows = partial(_mined_triplets, margin=margin, soft=soft, above=above, upto=upto)
+    return mean_of_counted(*of_anchors(rows, l2_normalise(z), labels, references))
 
 
-def _hardest_triplets(pairs: Pairs, margin: Array, soft: bool) -> tuple[Array, Array]:
+def _hardest_triplets(pairs: Pairs, *, margin: Array, soft: bool) -> tuple[Array, Array]:
     """The loss f32[b] of each anchor's hardest triplet, and how many count."""
     farthest = jnp.max(jnp.where(pairs.positive, pairs.distance, 0), axis=1)
     nearest = jnp.min(jnp.where(pairs.negative, pairs.distance, jnp.inf), axis=1)
@@ -66,7 +66,7 @@ def _hardest_triplets(pairs: Pairs, margin: Array, soft: bool) -> tuple[Array, A
     return loss, loss > 0
 
 
-def _mined_triplets(pairs: Pairs, margin: Array, soft: bool, above: Array, upto: Array) -> tuple[Array, Array]:
+def _mined_triplets(pairs: Pairs, *, margin: Array, soft: bool, above: Array, upto: Array) -> tuple[Array, Array]:
     """Sum of the losses f32[b] of each anchor's triplets with above < d_an - d_ap <= upto, and how many count.
 
     One positive of every anchor at a time, so that nothing is larger than the pairs. The derivatives by the distances
@@ -104,10 +104,9 @@ def triplet_from_indices(z: Array, triplets: Array, *, margin: Array) -> Array:
     if z.ndim != 2 or triplets.ndim != 2 or triplets.shape[1] != 3:
         raise ValueError(f"z of shape {z.shape} and triplets of shape {triplets.shape} should be [B, D] and [T, 3]")
     anchor, positive, negative = jnp.unstack(l2_normalise(z)[triplets], axis=1)
-    excess = (
-        margin + unit_distance(jnp.sum(anchor * positive, axis=1)) - unit_distance(jnp.sum(anchor * negative, axis=1))
-    )
-    loss = jnp.where(jnp.all(triplets >= 0, axis=1), _hinge(excess, soft=False), 0)
+    to_positive = unit_distance(jnp.sum(anchor * positive, axis=1))
+    to_negative = unit_distance(jnp.sum(anchor * negative, axis=1))
+    loss = jnp.where(jnp.all(triplets >= 0, axis=1), jax.nn.relu(margin + to_positive - to_negative), 0)
     return mean_of_counted(loss, loss > 0)
 
 
@@ -129,7 +128,7 @@ def contrastive_pairs(
 
     def rows(pairs: Pairs) -> PyTree:
         def summed(excess: Array, mask: Array) -> tuple[Array, Array]:
-            loss = jnp.where(mask, _hinge(excess, soft=False), 0)
+            loss = jnp.where(mask, jax.nn.relu(excess), 0)
             loss = loss**2 / 2 if squared else loss
             return jnp.sum(loss, axis=1), jnp.sum(loss > 0, axis=1)
 
@@ -153,7 +152,7 @@ def multi_similarity(
     def rows(pairs: Pairs) -> Array:
         attract = jnp.where(pairs.positive, -alpha * (pairs.product - base), MASKED)
         repel = jnp.where(pairs.negative, beta * (pairs.product - base), MASKED)
-        return jnp.logaddexp(0, logsumexp(attract, axis=1)) / alpha + jnp.logaddexp(0, logsumexp(repel, axis=1)) / beta
+        return jax.nn.softplus(logsumexp(attract, axis=1)) / alpha + jax.nn.softplus(logsumexp(repel, axis=1)) / beta
 
     return mean_of_counted(of_anchors(rows, l2_normalise(z), labels, references), labels >= 0)
 
@@ -176,7 +175,7 @@ def lifted_structure(z: Array, labels: Array, *, margin: Array) -> Array:
         either = jnp.logaddexp(nearby, near[None])
         counted = pairs.positive & (either > MASKED / 2)
         excess = jnp.where(counted, pairs.distance + either, 0)
-        return jnp.sum(_hinge(excess, soft=False) ** 2 / 2, axis=1), jnp.sum(counted, axis=1)
+        return jnp.sum(jax.nn.relu(excess) ** 2 / 2, axis=1), jnp.sum(counted, axis=1)
 
     return mean_of_counted(*of_anchors(rows, z, labels))
 

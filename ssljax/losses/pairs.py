@@ -69,7 +69,7 @@ def of_anchors(
         itself = own[:, None] == jnp.arange(others)[None]
         return rows(Pairs(product, counts & same & ~itself, counts & ~same, itself))
 
-    number = -(-size * others // BLOCK)
+    number = -(-size // max(BLOCK // max(others, 1), 1))
     height = -(-size // max(number, 1))
 
     def cut(x: Array, fill: int) -> Array:
