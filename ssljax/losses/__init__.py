@@ -33,14 +33,30 @@ from ssljax.losses.distillation import (
     update_center,
 )
 from ssljax.losses.generative import vae
+from ssljax.losses.metric import (
+    contrastive_pairs,
+    cross_batch,
+    lifted_structure,
+    multi_similarity,
+    n_pairs,
+    triplet,
+    triplet_from_indices,
+)
 from ssljax.losses.normalise import l2_normalise
+from ssljax.losses.pairs import References
+from ssljax.losses.proxy import arcface, cosface, proxy_anchor, proxy_nca, sub_center_arcface
 from ssljax.losses.redundancy import barlow_twins, vicreg
 
 __all__ = [
+    "References",
     "active_triplets",
     "alignment",
+    "arcface",
     "barlow_twins",
     "byol",
+    "contrastive_pairs",
+    "cosface",
+    "cross_batch",
     "decoupled",
     "dino",
     "embedding_std",
@@ -53,15 +69,23 @@ __all__ = [
     "koleo",
     "l2_normalise",
     "label_cosines",
+    "lifted_structure",
     "masked_attributes",
+    "multi_similarity",
+    "n_pairs",
     "negative_cosine",
     "nt_xent",
+    "proxy_anchor",
+    "proxy_nca",
     "re_ssl",
     "siglip",
     "similarity_distillation",
     "sinkhorn",
+    "sub_center_arcface",
     "sup_con",
     "swav",
+    "triplet",
+    "triplet_from_indices",
     "uniformity",
     "update_center",
     "vae",
