@@ -8,10 +8,10 @@ from jax.lax import stop_gradient
 from jax.nn import log_softmax, softmax
 
 from ssljax.losses.checks import check_fits, check_same
+from ssljax.losses.contrastive import re_ssl
 from ssljax.losses.normalise import l2_normalise
 from ssljax.types import Array
 
-MASKED = -1e30  # a logit that takes no part; finite, so that a row without any other has a gradient of 0, not NaN
 SMALLEST_DISTANCE = 1e-8  # nearest neighbours closer than this count as this far apart, and do not push
 
 
@@ -124,20 +124,18 @@ def similarity_distillation(
     """Cross-entropy from the teacher's similarities to a queue to the student's (SEED, Fang et al. 2021).
 
     student, teacher: f32[B, D], embeddings of the same view; queue: f32[K, D], the teacher's keys *with this batch's
-    already in it* (enqueue, then call: each item must find its own key there); valid: bool[K], False for places not
-    yet written. Without any valid place the loss is 0. No gradient reaches the teacher or the queue.
+    already in it* (enqueue, then call: each item must find its own key there), which is all that tells it from ReSSL;
+    valid: bool[K], False for places not yet written. Published with a student_temperature of .2 and a
+    teacher_temperature of .01. Without any valid place the loss is 0. No gradient reaches the teacher or the queue.
     """
-    check_same("student", student, "teacher", teacher)
-    if queue.ndim != 2 or queue.shape[1] != student.shape[1]:
-        raise ValueError(f"queue of shape {queue.shape} does not fit student of shape {student.shape}")
-    valid = jnp.ones(queue.shape[0], bool) if valid is None else valid
-    check_fits("valid", valid, queue.shape[:1], "queue", queue)
-    keys = stop_gradient(l2_normalise(queue))
-    teacher_logits = jnp.matmul(stop_gradient(l2_normalise(teacher)), keys.T, precision="highest")
-    student_logits = jnp.matmul(l2_normalise(student), keys.T, precision="highest")
-    targets = softmax(jnp.where(valid[None], teacher_logits / teacher_temperature, MASKED))
-    log_p = log_softmax(jnp.where(valid[None], student_logits / student_temperature, MASKED))
-    return -jnp.mean(jnp.sum(jnp.where(valid[None], targets * log_p, 0), axis=1))
+    return re_ssl(
+        student,
+        teacher,
+        queue,
+        student_temperature=student_temperature,
+        teacher_temperature=teacher_temperature,
+        valid=valid,
+    )
 
 
 def knowledge_distillation(student_logits: Array, teacher_logits: Array, *, temperature: Array) -> Array:
