@@ -525,7 +525,7 @@ PEERS = {
 
 
 def compare(row: Comparison, draws: int) -> dict[str, Any]:
-    """The largest relative differences in value and in gradient over the draws."""
+    """The row of the table: the largest relative differences in value and in gradient over the draws."""
     import torch
 
     value_difference = gradient_difference = 0.0
@@ -544,12 +544,10 @@ def compare(row: Comparison, draws: int) -> dict[str, Any]:
             difference = relative(row.factor * grads[name], theirs[name].grad)
             gradient_difference = max(gradient_difference, difference)
     return {
-        "loss": row.loss,
-        "peer": row.peer,
-        "factor": row.factor,
-        "value": value_difference,
-        "gradient": gradient_difference,
-        "note": row.note,
+        "convention_factor": row.factor,
+        "difference_in_value": value_difference,
+        "difference_in_gradient": gradient_difference,
+        "convention": row.note,
     }
 
 
@@ -562,19 +560,20 @@ def relative(ours: Any, theirs: Any) -> float:
 def main() -> None:
     """Compares, prints and writes."""
     options = tyro.cli(Options, description=__doc__)
-    rows = []
+    figures = {}
     for peer, comparisons in PEERS.items():
         try:
-            rows += [compare(row, options.draws) for row in comparisons()]
+            figures[peer] = {row.loss: compare(row, options.draws) for row in comparisons()}
         except ImportError as error:
-            rows.append({"loss": "", "peer": peer, "note": f"not run ({error})"})
-    table = Table("loss", "peer", "factor", "difference in value", "in gradient", "convention")
-    for row in rows:
-        figures = [f"{row[name]:.3g}" if name in row else "" for name in ("factor", "value", "gradient")]
-        table.add_row(row["loss"], row["peer"], *figures, row["note"])
+            figures[peer] = {"": f"not run ({error})"}
+    table = Table("peer", "loss", "convention factor", "difference in value", "in gradient", "convention")
+    for peer, rows in figures.items():
+        for loss, row in rows.items():
+            cells = [row] if isinstance(row, str) else [v if isinstance(v, str) else f"{v:.3g}" for v in row.values()]
+            table.add_row(peer, loss, *cells)
     Console().print(table)
     versions = {peer: version(peer) for peer in PEERS}
-    write_json(options.output, {"environment": environment() | {"peers": versions}, "table": rows})
+    write_json(options.output, {"environment": environment() | {"peers": versions}, "table": figures})
 
 
 def version(package: str) -> str | None:

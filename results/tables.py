@@ -26,7 +26,7 @@ def experiments() -> str:
     rows = []
     for path in sorted(HERE.glob("*.json")):
         record = json.loads(path.read_text())
-        if "table" not in record:
+        if path.stem.startswith("benchmark_") or "table" not in record:
             continue
         names = [n for n in record["table"]["trained"] if n.endswith(("cmc@1", "map@r"))]
         for name in names:
