@@ -16,6 +16,7 @@ from ssljax.data.decode import BadImage, decode
 from ssljax.logging import console, print_table
 from ssljax.retrieval import open_index
 from ssljax.run import Run, read_json
+from ssljax.sharding import is_first_process, join_processes
 from ssljax.types import UserError
 
 
@@ -28,6 +29,8 @@ class TrainOptions:
     """Delete the run folder and start anew."""
     runs: Path = Path("runs")
     """Folder of the run folders."""
+    distributed: bool = False
+    """Train in several processes, each started with this command; they share the folder of the run folders."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,8 @@ class SweepOptions:
     """Delete the run folders and start anew."""
     runs: Path = Path("runs")
     """Folder of the run folders."""
+    distributed: bool = False
+    """Train in several processes, each started with this command; they share the folder of the run folders."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +72,11 @@ def train(arguments: list[str]) -> None:
     source, rest = _file_first("train", arguments)
     config, _ = load_experiments(source)
     options = tyro.cli(TrainOptions, args=rest, default=TrainOptions(config), prog=f"ssljax train {source}")
+    _join_processes(options.distributed)
     again = shlex.join(["ssljax", "train", *(a for a in arguments if a != "--restart")])
     recorded = {"arguments": [a for a in rest if a != "--restart"], "position": None}
     results = _train(source, options.experiment, recorded, again, options.runs, options.restart)
-    if results:
+    if results and is_first_process():
         _print_table(results["table"])
         _say_what_next(Run(options.runs / options.experiment.name))
 
@@ -87,6 +93,7 @@ def sweep(arguments: list[str]) -> None:
     options = tyro.cli(SweepOptions, args=rest, prog=f"ssljax sweep {source}")
     if options.only is not None and not 0 <= options.only < len(experiments):
         raise UserError(f"only={options.only}: the sweep of {source} has 0 to {len(experiments) - 1}")
+    _join_processes(options.distributed)
     again = shlex.join(["ssljax", "sweep", *(a for a in arguments if a != "--restart")])
     for experiment in experiments:
         loop.Setting.of(experiment)  # a mistake in the last one should not show after the first ones are trained
@@ -101,7 +108,8 @@ def sweep(arguments: list[str]) -> None:
             return
         table[experiment.name] = results["table"]["trained"]
         baseline = results["table"]["raw pixels"]
-    _print_table(table | {"raw pixels": baseline})
+    if is_first_process():
+        _print_table(table | {"raw pixels": baseline})
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -118,7 +126,7 @@ def report(arguments: list[str]) -> None:
     experiment = _experiment_of(run)
     if not run.results.exists():
         raise UserError(f"{run.path} is not complete: train it to the end first")
-    print(finish.report(run, experiment, finish.saved_embeddings(run)))
+    print(finish.report(run, experiment, experiment.data.load, finish.saved_embeddings(run)))
 
 
 def search(arguments: list[str]) -> None:
@@ -134,9 +142,15 @@ def search(arguments: list[str]) -> None:
         image, aspect = decode(options.photo, experiment.photo_size)
     except BadImage as error:
         raise UserError(f"{options.photo} cannot be read: {error}") from None
-    query = loop.embed_photo(loop.Setting.of(experiment), run, image, aspect)
+    query = loop.embed_photo(loop.Setting.of_run(experiment, run), run, image, aspect)
     ids, scores = open_index(run.index).search(query[None], options.k)
     _print_nearest(run, experiment, list(ids[0]), scores[0])
+
+
+def _join_processes(distributed: bool) -> None:
+    if distributed:
+        join_processes()
+        console.quiet = not is_first_process()
 
 
 def _train(
@@ -144,7 +158,7 @@ def _train(
 ) -> dict[str, Any] | None:
     run = Run(runs / experiment.name)
     setting = loop.Setting.of(experiment)
-    run.prepare(experiment, source, recorded, restart=restart)
+    run.prepare(experiment, source, recorded, setting.data, restart=restart)
     if run.results.exists():
         console.print(f"{run.path} is complete; --restart trains it anew.")
         return read_json(run.results)
@@ -201,6 +215,6 @@ def _print_nearest(run: Run, experiment: Experiment, ids: list[Any], scores: np.
 
 
 def _say_what_next(run: Run) -> None:
-    samples = sorted((run.path / "samples").glob("*.png"))
+    samples = sorted(run.samples.glob("*.png"))
     photo = samples[0] if samples else "PHOTO"
-    console.print(f"The report is {run.path / 'report.html'}. Search with\n  ssljax search {run.path} {photo}")
+    console.print(f"The report is {run.report}. Search with\n  ssljax search {run.path} {photo}")

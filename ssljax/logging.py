@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import time
 from pathlib import Path
 
@@ -85,7 +84,7 @@ class ProgressBar:
         now = time.monotonic()
         if not console.is_terminal and (now - self._printed > 30 or step == self._total):
             self._printed = now
-            print(f"step {step}/{self._total}  " + "  ".join(shown), file=sys.stderr, flush=True)
+            console.print(f"step {step}/{self._total}  " + "  ".join(shown))
 
 
 def _whole_lines(path: Path) -> list[str]:

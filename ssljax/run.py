@@ -4,9 +4,11 @@ config.json       the experiment, every field      checkpoints/    the last trai
 experiment.py     the file it came from            embeddings/     one file a split
 options.json      the options given beside it      index/          what `ssljax search` asks
 environment.json  versions, commit, devices        samples/        some photos of the gallery, to search with
-metrics.jsonl     one line a logged step           results.json    the final figures
-tensorboard/      the same for TensorBoard         report.html     the page to look at
-bad_inputs.csv    photos that could not be read
+data.json         shapes of a training batch       results.json    the final figures
+metrics.jsonl     one line a logged step           report.html     the page to look at
+tensorboard/      the same for TensorBoard         bad_inputs.csv  photos that could not be read
+
+Of several processes the first writes all this; the others write their own metrics and bad inputs in process1/ and on.
 """
 
 import dataclasses
@@ -22,6 +24,7 @@ from typing import Any
 import jax
 
 from ssljax.config import Experiment, differences, resolved, training
+from ssljax.sharding import any_process, is_first_process
 from ssljax.types import UserError
 
 
@@ -32,29 +35,9 @@ class Run:
     path: Path
 
     @property
-    def checkpoints(self) -> Path:
-        """Folder of training states."""
-        return self.path / "checkpoints"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def bad_inputs(self) -> Path:
-        """Photos that could not be read, with the reason."""
-        return self.path / "bad_inputs.csv"
-
-    @property
-    def results(self) -> Path:
-        """The final figures; it exists once the run is complete."""
-        return self.path / "results.json"
-
-    @property
-    def index(self) -> Path:
-        """Folder of the search index."""
-        return self.path / "index"
+    def config(self) -> Path:
+        """The experiment, every field."""
+        return self.path / "config.json"
 
     @property
     def source(self) -> Path:
@@ -66,22 +49,87 @@ class Run:
         """The command-line options and the position in the sweep, if any."""
         return self.path / "options.json"
 
+    @property
+    def environment(self) -> Path:
+        """Versions, commit and devices."""
+        return self.path / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        """The number of training photos, and the shapes of a batch of them."""
+        return self.path / "data.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of training states."""
+        return self.path / "checkpoints"
+
+    @property
+    def index(self) -> Path:
+        """Folder of the search index."""
+        return self.path / "index"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of some photos of the gallery."""
+        return self.path / "samples"
+
+    @property
+    def results(self) -> Path:
+        """The final figures; it exists once the run is complete."""
+        return self.path / "results.json"
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.path / "report.html"
+
+    @property
+    def own(self) -> Path:
+        """Where this process writes what each writes for itself: the first one in the run folder."""
+        index = jax.process_index()
+        return self.path / f"process{index}" if index else self.path
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.own / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's events."""
+        return self.own / "tensorboard"
+
+    @property
+    def bad_inputs(self) -> Path:
+        """Photos that could not be read, with the reason."""
+        return self.own / "bad_inputs.csv"
+
     def embeddings(self, split: str) -> Path:
         """The file with a split's embeddings."""
         return self.path / "embeddings" / f"{split}.npz"
 
-    def prepare(self, experiment: Experiment, source: Path, options: dict[str, Any], *, restart: bool) -> None:
+    def prepare(
+        self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
+    ) -> None:
         """Makes the folder, or checks that the one there is of the same experiment; `restart` deletes it first.
 
         Raises UserError if the folder is of another experiment, naming what differs.
         """
-        config = self.path / "config.json"
+        if is_first_process():
+            self._prepare(experiment, source, options, data, restart=restart)
+        any_process(False)  # the others wait for the first
+        self.own.mkdir(exist_ok=True)
+
+    def _prepare(
+        self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
+    ) -> None:
         if restart and self.path.exists():
-            if not config.is_file():
+            if not self.config.is_file():
                 raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")
             shutil.rmtree(self.path)
-        if config.exists():
-            changed = differences(training(read_json(config)), training(resolved(experiment)))
+        if self.config.exists():
+            changed = differences(training(read_json(self.config)), training(resolved(experiment)))
             if changed:
                 raise UserError(
                     f"{self.path} holds a run of another configuration ({'; '.join(changed[:3])}): "
@@ -90,8 +138,9 @@ class Run:
         self.path.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, self.source)
         write_json(self.options, options)
-        write_json(self.path / "environment.json", environment())
-        write_json(config, resolved(experiment))  # last: a folder with it is complete
+        write_json(self.environment, environment())
+        write_json(self.data, data)
+        write_json(self.config, resolved(experiment))  # last: a folder with it is complete
 
 
 def environment() -> dict[str, Any]:

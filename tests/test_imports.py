@@ -24,12 +24,12 @@ ALLOWED = {
     "checkpoint": {"types"},
     "logging": set(),
     "config": {"data", "methods", "models", "optim", "retrieval", "types", "views"},
-    "run": {"config", "types"},
+    "run": {"config", "sharding", "types"},
     "embed": {"config", "data", "retrieval", "sharding", "types"},
-    "finish": {"config", "data", "embed", "logging", "retrieval", "run", "types"},
+    "finish": {"config", "data", "embed", "logging", "retrieval", "run", "sharding", "types"},
     "loop": {"checkpoint", "config", "data", "embed", "finish", "logging"}
     | {"retrieval", "run", "sharding", "train", "types"},
-    "commands": {"config", "data", "finish", "logging", "loop", "retrieval", "run", "types"},
+    "commands": {"config", "data", "finish", "logging", "loop", "retrieval", "run", "sharding", "types"},
     "cli": {"allocator", "commands", "types"},
 }
 ONLY_IN = {"flax": "models/", "scann": "retrieval/index.py", "orbax": "checkpoint.py"}
