@@ -13,13 +13,13 @@ from ssljax.data.decode import BadImage, decode
 from ssljax.embed import Embed, Embedder
 from ssljax.logging import console
 from ssljax.retrieval import Embeddings, Retrieval, write_report
+from ssljax.retrieval.report.gallery import PIXELS
 from ssljax.run import Run, read_json, write_json
 from ssljax.sharding import is_first_process
 from ssljax.types import TrainState
 
 SAMPLES = 6
 SAMPLE_SIDE = 256
-THUMBNAIL_SIDE = 112
 
 
 Load = Callable[[str], Items]
@@ -100,7 +100,7 @@ def report(run: Run, experiment: Experiment, load: Load, embed: Embed) -> Path:
         run.path,
         embeddings,
         groups,
-        lambda row: original_shape(items.photos[row_of[embeddings.ids[row]]], THUMBNAIL_SIDE),
+        lambda row: original_shape(items.photos[row_of[embeddings.ids[row]]], PIXELS),
         captions=embeddings.columns.get("title"),
         kinds=_kinds(items, embeddings),
         relevant=meaning,

@@ -1,8 +1,10 @@
 """What a run writes as it goes: metrics.jsonl, TensorBoard events, and one line on the terminal."""
 
+import contextlib
 import json
 import math
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -85,6 +87,14 @@ class ProgressBar:
         if not console.is_terminal and (now - self._printed > 30 or step == self._total):
             self._printed = now
             console.print(f"step {step}/{self._total}  " + "  ".join(shown))
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal for what comes before the first step; gives a function that is told how many are done."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _whole_lines(path: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import math
 import signal
 import threading
@@ -19,9 +18,10 @@ from ssljax.checkpoint import Checkpoints
 from ssljax.config import Experiment
 from ssljax.data import Items
 from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes
+from ssljax.data.samplers import Shuffled
 from ssljax.embed import Embedder
 from ssljax.finish import finish
-from ssljax.logging import MetricsWriter, ProgressBar, console
+from ssljax.logging import MetricsWriter, ProgressBar, console, counting
 from ssljax.retrieval import Embeddings
 from ssljax.run import Run, read_json
 from ssljax.sharding import any_process, check_batch_size, make_mesh, one_device, replicated, state_sharding
@@ -49,12 +49,10 @@ class Setting:
         check_batch_size(mesh, experiment.batch_size)
         load = functools.cache(experiment.data.load)
         items = load("train")
-        if experiment.batch_size > len(items):
-            raise UserError(f"batch_size={experiment.batch_size} is larger than the train split's {len(items)} photos")
         check_evaluation(experiment, load)
         batch = batch_shapes(items, batch_size=experiment.batch_size, size=experiment.photo_size)
         setting = cls(experiment, mesh, len(items), batch, load)
-        _ = setting.shapes  # the method checks itself against the batch
+        _ = setting.shapes  # the batch is checked against the data, and the method against the batch
         return setting
 
     @classmethod
@@ -72,7 +70,8 @@ class Setting:
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in the train split."""
-        return self.photos // self.experiment.batch_size
+        e = self.experiment
+        return Shuffled(self.photos, batch_size=e.batch_size, seed=e.seed).batches_per_epoch
 
     @property
     def total_steps(self) -> int:
@@ -222,7 +221,7 @@ def _fit(
         jax.set_mesh(setting.mesh),
     ):
         if start:
-            batches.set_state(json.dumps(position["data"]).encode())
+            batches.seek(position["data"])
         for step in range(start + 1, setting.total_steps + 1):
             batch = next(batches)
             with jax.transfer_guard("disallow"):
@@ -241,7 +240,7 @@ def _fit(
                     writer.write(step, evaluator(embed))
             if save:
                 seconds = position["seconds"] + time.monotonic() - began
-                checkpoints.save(step, state, {"data": json.loads(batches.get_state()), "seconds": seconds})
+                checkpoints.save(step, state, {"data": batches.position, "seconds": seconds})
             if last:
                 break
         checkpoints.wait()
@@ -267,17 +266,19 @@ def _log(setting: Setting, step: int, metrics: Any, writer: MetricsWriter, bar: 
 def _train_batches(setting: Setting, run: Run) -> TrainBatches:
     e = setting.experiment
     items = setting.load("train")
-    return TrainBatches(
-        items,
-        batch_size=e.batch_size,
-        size=e.photo_size,
-        seed=e.seed,
-        cache=e.cache,
-        threads=e.threads,
-        workers=e.workers,
-        bad=_bad_inputs(e, run, items),
-        mesh=setting.mesh,
-    )
+    with counting("decoding", len(items)) as progress:
+        return TrainBatches(
+            items,
+            batch_size=e.batch_size,
+            size=e.photo_size,
+            seed=e.seed,
+            cache=e.cache,
+            threads=e.threads,
+            workers=e.workers,
+            bad=_bad_inputs(e, run, items),
+            mesh=setting.mesh,
+            progress=progress,
+        )
 
 
 class Interrupt:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -34,10 +35,11 @@ def train(runs: Path, *options: str) -> int:
     return ssljax(["train", QUICKSTART, *SMALL, "--runs", str(runs), *options])
 
 
-def started(runs: Path, *options: str) -> subprocess.Popen:
+def started(runs: Path, *options: str, **environment: str) -> subprocess.Popen:
     """The same in a process of its own, so that it can be killed."""
     command = [sys.executable, "-m", "ssljax.cli", "train", QUICKSTART, *SMALL, "--runs", str(runs), *options]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=os.environ | environment, **pipes)
 
 
 def final_state(run: Run):
@@ -161,6 +163,25 @@ def test_interrupted_saves_and_says_how_to_continue(number, tmp_path):
     assert "Continue with:" in errors and f"ssljax train {QUICKSTART}" in errors.replace("\n", " ").replace("  ", " ")
     with Checkpoints(run.checkpoints) as checkpoints:
         assert checkpoints.latest >= 2
+
+
+def test_two_processes_are_one_run_and_one_process_continues_it(run, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    together["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
+    both = Run(tmp_path / "quickstart")
+    first, second = (started(tmp_path, "--distributed", JAX_PROCESS_ID=str(i), **together) for i in range(2))
+    wait_for(lambda: first.poll() is not None or second.poll() is not None or len(logged(both)) >= 2)
+    second.send_signal(signal.SIGTERM)  # one is asked, both stop
+    errors = [process.communicate(timeout=300)[1] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), errors
+    assert "Continue with:" in errors[0] and "Continue with:" not in errors[1]
+    assert (both.path / "process1" / "metrics.jsonl").exists()
+    assert train(tmp_path) == 0
+    for alone, here in zip(logged(run), logged(both), strict=True):
+        assert here["loss"] == pytest.approx(alone["loss"], rel=1e-3)
 
 
 def test_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path, capsys):
