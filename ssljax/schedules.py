@@ -92,5 +92,5 @@ def check_schedule(
         with jax.ensure_compile_time_eval():  # where the method's initialisation is only traced
             value = float(value_at(schedule, jnp.float32(progress)))
         if not (math.isfinite(value) and above < value and least <= value <= most):
-            what = f"{field} {when} {value:g}" if callable(schedule) else f"{field}={schedule}"
-            raise UserError(f"{what}: it must be {right}")
+            what, but = (field, f", but it {when} {value:g}") if callable(schedule) else (f"{field}={schedule}", "")
+            raise UserError(f"{what} must be {right}{but}")

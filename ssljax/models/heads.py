@@ -48,8 +48,10 @@ class MLP(nn.Module):
 
         Raises UserError if a width is below 1 or `norm_groups` does not divide B.
         """
-        if min((*self.hidden, self.out)) < 1:
-            raise UserError(f"hidden={self.hidden}, out={self.out}: each layer must have a width of at least 1")
+        if self.out < 1:
+            raise UserError(f"out={self.out} is too small: it must be at least 1")
+        if min(self.hidden, default=1) < 1:
+            raise UserError(f"hidden={self.hidden}: each layer must have a width of at least 1")
         for i, width in enumerate(self.hidden):
             x = Linear(width, not self.batch_norm, self.dtype, name=f"linear{i}")(x)
             if self.batch_norm:
