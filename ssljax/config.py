@@ -92,8 +92,9 @@ class Experiment:
             keys = [(type(e), e.split, e.name) for e in getattr(self, field)]
             if len(set(keys)) < len(keys):
                 raise UserError(f"{field}: two evaluators of one split have the same name: give each its own `name`")
-        if self.name != Path(self.name).name or self.name[:1] in ("", ".") or not self.name.isprintable():
-            raise UserError(f"name={self.name!r} cannot name a folder: use letters, digits, '_', '-' and '.'")
+        plain = self.name == Path(self.name).name and self.name.isprintable() and self.name[:1] not in ("", ".")
+        if not plain or len(self.name.encode()) > 255:
+            raise UserError(f"name={short(self.name)} cannot name a folder: use letters, digits, '_', '-' and '.'")
 
 
 # What the parts of an experiment must have, and what is one.

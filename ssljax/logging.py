@@ -97,5 +97,5 @@ def _step(line: str) -> float:
     """The step of a line; infinite if it is no whole line: a killed run may have left half of one."""
     try:
         return json.loads(line)["step"] if line.endswith("}\n") else math.inf
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, TypeError):
         return math.inf

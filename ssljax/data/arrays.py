@@ -72,10 +72,10 @@ class Arrays:
         values = values.astype(str) if values.dtype.kind == "S" else values
         if values.dtype.kind == "f":
             missing = np.isnan(values)
-            fractions = ~missing & (values != np.round(values))
+            fractions = ~missing & ~(np.isfinite(values) & (values == np.round(values)))
             if name in ("id", "label", "listing") and fractions.any():
                 value = values[fractions][0]
                 raise UserError(f"{self.path}: {name} holds {value}; it must be whole numbers or text")
-            if not fractions.any() and not np.isinf(values).any():
+            if not fractions.any():
                 values = np.where(missing, -1, values).astype(np.int64)
         return text("" if value == -1 or value != value else str(value) for value in values.tolist())

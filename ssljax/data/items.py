@@ -191,7 +191,7 @@ def find(path: str) -> Path:
     """An existing path, from the working directory or else under the data root; raises UserError with both."""
     here, there = Path(path).expanduser(), data_root() / path
     for candidate in (here, there):
-        if candidate.exists():
+        if os.path.exists(candidate):  # Path.exists raises on a name that is too long
             return candidate
     looked = f"{here.absolute()}" if here.is_absolute() else f"{here.absolute()} and {there}"
     raise UserError(f"data.path={path!r} is not there: looked for {looked} (SSLJAX_DATA sets the folder of data sets)")
