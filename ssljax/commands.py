@@ -1,6 +1,7 @@
 """What each command of `ssljax` does, from its arguments on."""
 
 import dataclasses
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,8 @@ from ssljax.types import UserError
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
-    """Train an experiment. The same command again continues it, or shows its table if it is complete."""
+    """Train the experiment of a Python file, such as experiments/quickstart.py; its fields are the options. The same
+    command again continues the training, or shows its table if it is complete."""
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     restart: bool = False
@@ -35,7 +37,8 @@ class TrainOptions:
 
 @dataclasses.dataclass(frozen=True)
 class SweepOptions:
-    """Train all experiments of a file's `sweep`; those that are complete are kept, so the same command continues."""
+    """Train all experiments of the `sweep` of a Python file, such as experiments/moco_fashion.py; those that are
+    complete are kept, so the same command continues."""
 
     only: int | None = None
     """Train only this one; the first is 0."""
@@ -69,6 +72,8 @@ class SearchOptions:
 
 def train(arguments: list[str]) -> None:
     """`ssljax train FILE [OPTIONS]`."""
+    if arguments[:1] in (["--help"], ["-h"]):
+        tyro.cli(TrainOptions, args=["--help"], default=TrainOptions(Experiment(name="NAME")), prog="ssljax train FILE")
     source, rest = _file_first("train", arguments)
     config, _ = load_experiments(source)
     options = tyro.cli(TrainOptions, args=rest, default=TrainOptions(config), prog=f"ssljax train {source}")
@@ -83,6 +88,8 @@ def train(arguments: list[str]) -> None:
 
 def sweep(arguments: list[str]) -> None:
     """`ssljax sweep FILE [OPTIONS]`."""
+    if arguments[:1] in (["--help"], ["-h"]):
+        tyro.cli(SweepOptions, args=["--help"], prog="ssljax sweep FILE")
     source, rest = _file_first("sweep", arguments)
     _, experiments = load_experiments(source)
     if not experiments:
@@ -126,6 +133,8 @@ def report(arguments: list[str]) -> None:
     experiment = _experiment_of(run)
     if not run.results.exists():
         raise UserError(f"{run.path} is not complete: train it to the end first")
+    _results_of(run, f"`ssljax evaluate {run.path}` writes it anew")
+    read_json(run.environment, "the same `ssljax train` command writes it anew")
     print(finish.report(run, experiment, experiment.data.load, finish.saved_embeddings(run)))
 
 
@@ -143,7 +152,11 @@ def search(arguments: list[str]) -> None:
     except BadImage as error:
         raise UserError(f"{options.photo} cannot be read: {error}") from None
     query = loop.embed_photo(loop.Setting.of_run(experiment, run), run, image, aspect)
-    ids, scores = open_index(run.index).search(query[None], options.k)
+    try:
+        index = open_index(run.index)
+    except UserError as error:
+        raise UserError(f"{error} by `ssljax evaluate {run.path}`") from None
+    ids, scores = index.search(query[None], options.k)
     _print_nearest(run, experiment, list(ids[0]), scores[0])
 
 
@@ -161,19 +174,38 @@ def _train(
     run.prepare(experiment, source, recorded, setting.data, restart=restart)
     if run.results.exists():
         console.print(f"{run.path} is complete; --restart trains it anew.")
-        return read_json(run.results)
+        return _results_of(run, "delete it, and the same command writes it anew")
     return loop.train(setting, run, command=again)
 
 
 def _experiment_of(run: Run) -> Experiment:
     """The experiment of a run folder: its copy of the file, with the options it was trained with."""
-    if not run.source.is_file() or not run.options.is_file():
-        raise UserError(f"{run.path} is not a run folder: it has no experiment.py and options.json")
-    recorded = read_json(run.options)
+    for file in (run.options, run.source):
+        if not os.path.isfile(file):
+            raise UserError(
+                f"{run.path} is not a run folder, as it has no {file.name}: "
+                "name one that `ssljax train` made, or put the file back by the command that trained it"
+            )
+    remedy = "the `ssljax train` or `ssljax sweep` command of this run writes it anew"
+    recorded = read_json(run.options, remedy, "arguments", "position")
     config, experiments = load_experiments(run.source)
-    if recorded["position"] is not None:
-        return experiments[recorded["position"]]
-    return tyro.cli(TrainOptions, args=recorded["arguments"], default=TrainOptions(config)).experiment
+    position, arguments = recorded["position"], recorded["arguments"]
+    if position in range(len(experiments)):
+        return experiments[position]
+    if position is not None or not isinstance(arguments, list) or not all(isinstance(a, str) for a in arguments):
+        raise UserError(f"{run.options} does not fit {run.source}: {remedy}")
+    default = TrainOptions(config)
+    return tyro.cli(TrainOptions, args=arguments, default=default, prog=f"ssljax train {run.source}").experiment
+
+
+def _results_of(run: Run, remedy: str) -> dict[str, Any]:
+    """The results of a complete run; raises UserError, ending in `remedy`, if the file is damaged."""
+    results = read_json(run.results, remedy, "table")
+    table = results["table"]
+    rows = [table.get(name) for name in ("trained", "raw pixels")] if isinstance(table, dict) else [None]
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{run.results} is damaged (its table lacks a row): {remedy}")
+    return results
 
 
 def _file_first(command: str, arguments: list[str]) -> tuple[Path, list[str]]:
@@ -209,6 +241,11 @@ def _print_nearest(run: Run, experiment: Experiment, ids: list[Any], scores: np.
     for rank, (item, score) in enumerate(zip(ids, scores, strict=True), 1):
         if item is None:
             break
+        if str(item) not in rows:
+            raise UserError(
+                f"{run.index} and {run.embeddings('').parent} differ ({item} is in one of them): "
+                f"`ssljax evaluate {run.path}` writes both anew"
+            )
         part, row = rows[str(item)]
         printed.add_row(str(rank), f"{score:.3f}", Text(item), *(Text(part.columns[name][row]) for name in shown))
     print_table(printed)

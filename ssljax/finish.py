@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ssljax.config import Experiment
+from ssljax.config import Experiment, resolved
 from ssljax.data import Items
 from ssljax.data.decode import BadImage, decode
 from ssljax.embed import Embed, Embedder
@@ -37,6 +37,7 @@ def finish(
 
     `states` holds at least "trained"; each becomes a row of the table, above raw pixels. `facts` join the results.
     """
+    environment = read_json(run.environment, "the same `ssljax train` command writes it anew")
     console.print("Embedding and evaluating ...")
     rows = {name: embedder.by(state) for name, state in states.items()}
     table = evaluate(experiment, rows | {"raw pixels": embedder.raw_pixels()})
@@ -45,8 +46,8 @@ def finish(
         "name": experiment.name,
         "table": table,
         **facts,
-        "environment": read_json(run.environment),
-        "config": read_json(run.config),
+        "environment": environment,
+        "config": resolved(experiment),
     }
     if is_first_process():
         for split, part in embeddings.items():

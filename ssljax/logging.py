@@ -28,7 +28,7 @@ class MetricsWriter:
     """
 
     def __init__(self, path: Path, tensorboard: Path, *, resumed_at: int = 0):
-        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= resumed_at]
+        kept = [line for line in _lines(path) if _step(line) <= resumed_at]
         temporary = path.with_name(path.name + ".part")
         temporary.write_text("".join(kept), encoding="utf-8")
         temporary.replace(path)
@@ -97,8 +97,14 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of a file that may not exist and may end in the middle of one."""
-    if not path.exists():
-        return []
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+def _lines(path: Path) -> list[str]:
+    """The lines of a file that may not exist."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
+
+
+def _step(line: str) -> float:
+    """The step of a line; infinite if it is no whole line: a killed run may have left half of one."""
+    try:
+        return json.loads(line)["step"] if line.endswith("}\n") else math.inf
+    except (ValueError, LookupError, TypeError):
+        return math.inf

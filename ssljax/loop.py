@@ -58,7 +58,7 @@ class Setting:
     @classmethod
     def of_run(cls, experiment: Experiment, run: Run) -> "Setting":
         """On one device, without the data that a run was trained on: enough to embed by its checkpoints."""
-        data = read_json(run.data)
+        data = read_json(run.data, "the same `ssljax train` command writes it anew", "photos", "batch")
         batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in data["batch"].items()}
         return cls(experiment, one_device(), data["photos"], batch, functools.cache(experiment.data.load))
 

@@ -114,12 +114,18 @@ class Run:
     ) -> None:
         """Makes the folder, or checks that the one there is of the same experiment; `restart` deletes it first.
 
-        Raises UserError if the folder is of another experiment, naming what differs.
+        Raises UserError if the folder is of another experiment, naming what differs, or cannot be made or written.
         """
-        if is_first_process():
-            self._prepare(experiment, source, options, data, restart=restart)
-        any_process(False)  # the others wait for the first
-        self.own.mkdir(exist_ok=True)
+        try:
+            if is_first_process():
+                self._prepare(experiment, source, options, data, restart=restart)
+            any_process(False)  # the others wait for the first
+            self.own.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"the run folder {self.path} cannot be written ({error.strerror or error}): "
+                "choose another --runs or --name"
+            ) from None
 
     def _prepare(
         self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
@@ -129,14 +135,18 @@ class Run:
                 raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")
             shutil.rmtree(self.path)
         if self.config.exists():
-            changed = differences(training(read_json(self.config)), training(resolved(experiment)))
+            remedy = "put it back, choose another --name, or --restart to delete the run"
+            changed = differences(training(read_json(self.config, remedy)), training(resolved(experiment)))
             if changed:
                 raise UserError(
                     f"{self.path} holds a run of another configuration ({'; '.join(changed[:3])}): "
                     "choose another --name, or --restart to delete it"
                 )
+        elif self.checkpoints.exists() or self.results.exists():
+            raise UserError(f"{self.config} is missing, so the run cannot go on: put it back, or choose another --name")
         self.path.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, self.source)
+        if not (self.source.exists() and self.source.samefile(source)):
+            shutil.copyfile(source, self.source)
         write_json(self.options, options)
         write_json(self.environment, environment())
         write_json(self.data, data)
@@ -181,9 +191,23 @@ def git_commit() -> str | None:
         return None
 
 
-def read_json(path: Path) -> Any:
-    """The value in a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, remedy: str, *needed: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises UserError, ending in `remedy`, if the file is missing or damaged, or lacks one of the `needed` names.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: {remedy}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
+    except ValueError as error:  # no JSON, or no text
+        raise UserError(f"{path} is damaged ({error}): {remedy}") from None
+    missing = [name for name in needed if name not in value] if isinstance(value, dict) else ["object"]
+    if missing:
+        raise UserError(f"{path} is damaged (it has no {' and no '.join(missing)}): {remedy}")
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -53,7 +53,7 @@ class Decoder:
         name = ""
         try:
             photo = self._photos[row]
-            name = str(photo) if isinstance(photo, Path) else ""
+            name = str(photo) if isinstance(photo, Path | str) else ""
             decoded.image[place], decoded.aspect[place] = decode(photo, self._size)
         except BadImage as error:
             return BadPhoto(row, name, str(error))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
 from ssljax.retrieval.metrics import retrieval_figures
 from ssljax.retrieval.vectors import normalise
@@ -34,6 +35,7 @@ class Retrieval:
     """Part of the figures' names, to tell apart several of these in one experiment."""
 
     def __post_init__(self):
+        check_fields(self, "Retrieval")
         if not self.ks or min(self.ks) < 1:
             raise UserError(f"Retrieval.ks={self.ks} must be ranks, at least 1: try (1, 5, 10)")
         if min(self.caps, default=1) < 1:
