@@ -145,9 +145,8 @@ def evaluate_run(setting: Setting, run: Run) -> dict[str, Any]:
             raise UserError(f"{run.path} has no checkpoint yet: train it first")
         state = checkpoints.restore(setting.shapes, setting.shardings)
         if int(state.step) < setting.total_steps:
-            raise UserError(
-                f"{run.path} is at step {int(state.step)} of {setting.total_steps}: train it to the end first"
-            )
+            remedy = f"delete {run.results} and train it again" if run.results.exists() else "train it to the end first"
+            raise UserError(f"{run.path} is at step {int(state.step)} of {setting.total_steps}: {remedy}")
         embedder = Embedder(setting.experiment, setting.mesh, _bad_inputs(setting.experiment, run))
         states = {"trained": state, "untrained": setting.initial_state()}
         facts = _facts(setting, checkpoints.position()["seconds"])
