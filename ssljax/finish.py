@@ -97,11 +97,18 @@ def report(run: Run, experiment: Experiment, load: Load, embed: Embed) -> Path:
         meaning = "of the same label"
     items = load(report_split(experiment))
     row_of = {item: row for row, item in enumerate(items.ids)}
+
+    def photo(row: int) -> np.ndarray:
+        try:
+            return original_shape(items.photos[row_of[embeddings.ids[row]]], PIXELS)
+        except (KeyError, BadImage):  # no longer among the data, or no longer readable
+            return np.full((PIXELS, PIXELS, 3), 128, np.uint8)
+
     return write_report(
         run.path,
         embeddings,
         groups,
-        lambda row: original_shape(items.photos[row_of[embeddings.ids[row]]], PIXELS),
+        photo,
         captions=embeddings.columns.get("title"),
         kinds=_kinds(items, embeddings),
         relevant=meaning,

@@ -165,9 +165,8 @@ def evaluate_run(setting: Setting, run: Run) -> dict[str, Any]:
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _newest(setting, run, checkpoints)
         if int(state.step) < setting.total_steps:
-            raise UserError(
-                f"{run.path} is at step {int(state.step)} of {setting.total_steps}: train it to the end first"
-            )
+            remedy = f"delete {run.results} and train it again" if run.results.exists() else "train it to the end first"
+            raise UserError(f"{run.path} is at step {int(state.step)} of {setting.total_steps}: {remedy}")
         return _finish(setting, run, state, _embedder(setting, run), checkpoints.position()["seconds"])
 
 

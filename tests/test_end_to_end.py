@@ -307,11 +307,13 @@ def test_a_damaged_run_folder_is_one_sentence(command, file, damage, sentence, c
 
 def test_results_that_were_deleted_are_written_anew_from_a_checkpoint_before_a_damaged_one(copy, capsys):
     before = json.loads(copy.results.read_text())
-    copy.results.unlink()
     copy.metrics.write_bytes(b"\xff{}\n[]\n{}\n" + copy.metrics.read_bytes())
     for path in (copy.checkpoints / str(STEPS)).rglob("*"):
         if path.is_file():
             cut(path)
+    assert ssljax(["evaluate", str(copy.path)]) == 2
+    assert f"of {STEPS}: delete {copy.results} and train it again" in capsys.readouterr().err
+    copy.results.unlink()
     assert train(copy.path.parent) == 0
     assert f"{copy.checkpoints / str(STEPS)} cannot be read" in capsys.readouterr().err
     assert json.loads(copy.results.read_text())["table"] == before["table"]

@@ -13,7 +13,7 @@ OPTIONS = {"arguments": [], "position": None}
 
 
 def prepare(path: Path, *, restart: bool = False) -> Run:
-    Run(path).prepare(Experiment(name="x"), Path(__file__), OPTIONS, restart=restart)
+    Run(path).prepare(Experiment(name="x"), Path(__file__), OPTIONS, {}, restart=restart)
     return Run(path)
 
 
@@ -46,7 +46,7 @@ def test_a_file_in_the_way(tmp_path):
 def test_a_run_may_go_on_from_its_own_copy_of_the_experiment(tmp_path):
     run = prepare(tmp_path / "x")
     run.source.write_text("mine")
-    run.prepare(Experiment(name="x"), run.source, OPTIONS, restart=False)
+    run.prepare(Experiment(name="x"), run.source, OPTIONS, {}, restart=False)
     assert run.source.read_text() == "mine"
 
 
