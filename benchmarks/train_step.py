@@ -229,7 +229,8 @@ def main() -> None:
             cells = [row] if isinstance(row, str) else ["" if v is None else f"{v:,.4g}" for v in row.values()]
             table.add_row(case, name, *cells)
     Console().print(table)
-    from ssljax.run import environment, write_json  # only now: it takes hold of the device
+    from ssljax.files import write_json
+    from ssljax.run import environment  # only now: it takes hold of the device
 
     write_json(options.output, {"environment": environment(), "table": figures})
 

@@ -14,9 +14,10 @@ from rich.text import Text
 from ssljax import finish, loop
 from ssljax.config import Experiment, load_experiments
 from ssljax.data.decode import BadImage, decode
+from ssljax.files import read_json
 from ssljax.logging import console, print_table
 from ssljax.retrieval import open_index
-from ssljax.run import Run, read_json
+from ssljax.run import Run
 from ssljax.sharding import is_first_process, join_processes
 from ssljax.types import UserError
 

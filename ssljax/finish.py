@@ -11,10 +11,11 @@ from ssljax.config import Experiment, resolved
 from ssljax.data import Items
 from ssljax.data.decode import BadImage, decode
 from ssljax.embed import Embed, Embedder
+from ssljax.files import read_json, write_json
 from ssljax.logging import console
 from ssljax.retrieval import Embeddings, Retrieval, write_report
 from ssljax.retrieval.report.gallery import PIXELS
-from ssljax.run import Run, read_json, write_json
+from ssljax.run import Run
 from ssljax.sharding import is_first_process
 from ssljax.types import TrainState
 

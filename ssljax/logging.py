@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 from tensorboardX import SummaryWriter
 
+from ssljax.files import write_text
+
 console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -29,9 +31,7 @@ class MetricsWriter:
 
     def __init__(self, path: Path, tensorboard: Path, *, resumed_at: int = 0):
         kept = [line for line in _lines(path) if _step(line) <= resumed_at]
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, "".join(kept))
         self._file = path.open("a", encoding="utf-8")
         self._events = SummaryWriter(str(tensorboard), purge_step=resumed_at + 1)
 

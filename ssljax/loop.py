@@ -20,10 +20,11 @@ from ssljax.data import Items
 from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes
 from ssljax.data.samplers import Shuffled
 from ssljax.embed import Embedder
+from ssljax.files import read_json
 from ssljax.finish import finish
 from ssljax.logging import MetricsWriter, ProgressBar, console, counting
 from ssljax.retrieval import Embeddings
-from ssljax.run import Run, read_json
+from ssljax.run import Run
 from ssljax.sharding import any_process, check_batch_size, make_mesh, one_device, replicated, state_sharding
 from ssljax.train import init_state, train_step
 from ssljax.types import RunStopped, TrainState, UserError

@@ -12,7 +12,6 @@ Of several processes the first writes all this; the others write their own metri
 """
 
 import dataclasses
-import json
 import os
 import platform
 import shutil
@@ -24,6 +23,7 @@ from typing import Any
 import jax
 
 from ssljax.config import Experiment, differences, resolved, training
+from ssljax.files import read_json, write_json
 from ssljax.sharding import any_process, is_first_process
 from ssljax.types import UserError
 
@@ -189,29 +189,3 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def read_json(path: Path, remedy: str, *needed: str) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises UserError, ending in `remedy`, if the file is missing or damaged, or lacks one of the `needed` names.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: {remedy}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
-    except ValueError as error:  # no JSON, or no text
-        raise UserError(f"{path} is damaged ({error}): {remedy}") from None
-    missing = [name for name in needed if name not in value] if isinstance(value, dict) else ["object"]
-    if missing:
-        raise UserError(f"{path} is damaged (it has no {' and no '.join(missing)}): {remedy}")
-    return value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)

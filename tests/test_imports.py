@@ -13,6 +13,7 @@ ALLOWED = {
     "fields": {"types"},
     "schedules": {"types"},
     "queue": {"types"},
+    "files": {"types"},
     "sharding": {"queue", "types"},
     "losses": {"types"},
     "models": {"types"},
@@ -20,17 +21,17 @@ ALLOWED = {
     "views": {"fields", "types"},
     "data": {"fields", "sharding", "types"},
     "methods": {"fields", "losses", "models", "queue", "schedules", "sharding", "types"},
-    "retrieval": {"data", "fields", "types"},
+    "retrieval": {"data", "fields", "files", "types"},
     "train": {"types"},
     "checkpoint": {"logging", "types"},
-    "logging": set(),
+    "logging": {"files"},
     "config": {"data", "fields", "methods", "models", "optim", "retrieval", "types", "views"},
-    "run": {"config", "sharding", "types"},
+    "run": {"config", "files", "sharding", "types"},
     "embed": {"config", "data", "retrieval", "sharding", "types"},
-    "finish": {"config", "data", "embed", "logging", "retrieval", "run", "sharding", "types"},
-    "loop": {"checkpoint", "config", "data", "embed", "finish", "logging"}
+    "finish": {"config", "data", "embed", "files", "logging", "retrieval", "run", "sharding", "types"},
+    "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging"}
     | {"retrieval", "run", "sharding", "train", "types"},
-    "commands": {"config", "data", "finish", "logging", "loop", "retrieval", "run", "sharding", "types"},
+    "commands": {"config", "data", "files", "finish", "logging", "loop", "retrieval", "run", "sharding", "types"},
     "cli": {"allocator", "commands", "types"},
 }
 ONLY_IN = {"flax": "models/", "scann": "retrieval/index.py", "orbax": "checkpoint.py"}

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ssljax.config import Experiment
-from ssljax.run import Run, read_json
+from ssljax.files import read_json
+from ssljax.run import Run
 from ssljax.types import UserError
 
 OPTIONS = {"arguments": [], "position": None}

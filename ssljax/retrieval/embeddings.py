@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssljax.data.items import Items, text
-from ssljax.retrieval.files import replace_file
+from ssljax.files import replace_file
 from ssljax.retrieval.vectors import checked
 from ssljax.types import UserError
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssljax.files import write_text
 from ssljax.retrieval.embeddings import Embeddings
 from ssljax.retrieval.pairs import pair_similarities
 from ssljax.retrieval.report import charts
@@ -62,7 +63,7 @@ def write_report(
     }
     template = string.Template(Path(__file__).with_name("page.html.template").read_text(encoding="utf-8"))
     path = run / "report.html"
-    path.write_text(template.substitute(parts), encoding="utf-8")
+    write_text(path, template.substitute(parts))
     return path
 
 
