@@ -246,7 +246,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         figures = run(options, Path(folder))
     print_table(figures, options)
-    from ssljax.run import environment, write_json  # only now: it takes hold of the device
+    from ssljax.files import write_json
+    from ssljax.run import environment  # only now: it takes hold of the device
 
     record = environment()
     for package in ("pillow", "simplejpeg", "torch"):

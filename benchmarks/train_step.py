@@ -51,8 +51,8 @@ class Options:
 
     rounds: int = 3
     """turns of each framework"""
-    steps: int = 2
-    """steps a turn"""
+    steps: int = 3
+    """steps a turn, after one that does not count"""
     dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
     """types of the matrix products"""
     output: Path = Path("results/benchmark_train_step.json")
@@ -178,6 +178,7 @@ def serve(make: Callable[[Case], Any], case: Case, pipe: Any) -> None:
         run()
     pipe.send(known)
     while steps := pipe.recv():
+        run()  # the first after a wait finds its memory cold
         seconds = []
         for _ in range(steps):
             began = time.perf_counter()
@@ -228,7 +229,8 @@ def main() -> None:
             cells = [row] if isinstance(row, str) else ["" if v is None else f"{v:,.4g}" for v in row.values()]
             table.add_row(case, name, *cells)
     Console().print(table)
-    from ssljax.run import environment, write_json  # only now: it takes hold of the device
+    from ssljax.files import write_json
+    from ssljax.run import environment  # only now: it takes hold of the device
 
     write_json(options.output, {"environment": environment(), "table": figures})
 

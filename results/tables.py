@@ -13,6 +13,7 @@ README = HERE.parent / "README.md"
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
 ROWS = ("raw pixels", "untrained", "trained")
 NOT_RUN = "not run"
+BENCHMARK = "benchmark_"
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -25,9 +26,9 @@ def experiments() -> str:
     """Each finished experiment: what its first evaluator found, beside raw pixels."""
     rows = []
     for path in sorted(HERE.glob("*.json")):
-        record = json.loads(path.read_text())
-        if path.stem.startswith("benchmark_") or "table" not in record:
+        if path.name.startswith(BENCHMARK):
             continue
+        record = json.loads(path.read_text())
         names = [n for n in record["table"]["trained"] if n.endswith(("cmc@1", "map@r"))]
         for name in names:
             values = [f"{record['table'][row][name]:.3f}" for row in ROWS]
@@ -40,12 +41,12 @@ def experiments() -> str:
 
 def benchmark(name: str, title: str) -> str:
     """The table of one benchmark, group → row → figures, as its script recorded it."""
-    path = HERE / f"benchmark_{name}.json"
+    path = HERE / f"{BENCHMARK}{name}.json"
     if not path.exists():
         return f"{title}: {NOT_RUN}.\n"
     record = json.loads(path.read_text())
     measured = [f for rows in record["table"].values() for f in rows.values() if isinstance(f, dict)]
-    columns = list(dict.fromkeys(column for figures in measured for column in figures))
+    columns = list(dict.fromkeys(c for figures in measured for c, value in figures.items() if value is not None))
     rows = [
         [group, row, *_cells(figures, columns)]
         for group, rows in record["table"].items()

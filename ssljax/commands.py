@@ -1,6 +1,7 @@
 """What each command of `ssljax` does, from its arguments on."""
 
 import dataclasses
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,26 +14,32 @@ from rich.text import Text
 from ssljax import finish, loop
 from ssljax.config import Experiment, load_experiments
 from ssljax.data.decode import BadImage, decode
+from ssljax.files import read_json
 from ssljax.logging import console, print_table
 from ssljax.retrieval import open_index
-from ssljax.run import Run, read_json
+from ssljax.run import Run
+from ssljax.sharding import is_first_process, join_processes
 from ssljax.types import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
-    """Train an experiment. The same command again continues it, or shows its table if it is complete."""
+    """Train the experiment of a Python file, such as experiments/quickstart.py; its fields are the options. The same
+    command again continues the training, or shows its table if it is complete."""
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     restart: bool = False
     """Delete the run folder and start anew."""
     runs: Path = Path("runs")
     """Folder of the run folders."""
+    distributed: bool = False
+    """Train in several processes, each started with this command; they share the folder of the run folders."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepOptions:
-    """Train all experiments of a file's `sweep`; those that are complete are kept, so the same command continues."""
+    """Train all experiments of the `sweep` of a Python file, such as experiments/moco_fashion.py; those that are
+    complete are kept, so the same command continues."""
 
     only: int | None = None
     """Train only this one; the first is 0."""
@@ -40,6 +47,8 @@ class SweepOptions:
     """Delete the run folders and start anew."""
     runs: Path = Path("runs")
     """Folder of the run folders."""
+    distributed: bool = False
+    """Train in several processes, each started with this command; they share the folder of the run folders."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,19 +73,24 @@ class SearchOptions:
 
 def train(arguments: list[str]) -> None:
     """`ssljax train FILE [OPTIONS]`."""
+    if arguments[:1] in (["--help"], ["-h"]):
+        tyro.cli(TrainOptions, args=["--help"], default=TrainOptions(Experiment(name="NAME")), prog="ssljax train FILE")
     source, rest = _file_first("train", arguments)
     config, _ = load_experiments(source)
     options = tyro.cli(TrainOptions, args=rest, default=TrainOptions(config), prog=f"ssljax train {source}")
+    _join_processes(options.distributed)
     again = shlex.join(["ssljax", "train", *(a for a in arguments if a != "--restart")])
     recorded = {"arguments": [a for a in rest if a != "--restart"], "position": None}
     results = _train(source, options.experiment, recorded, again, options.runs, options.restart)
-    if results:
+    if results and is_first_process():
         _print_table(results["table"])
         _say_what_next(Run(options.runs / options.experiment.name))
 
 
 def sweep(arguments: list[str]) -> None:
     """`ssljax sweep FILE [OPTIONS]`."""
+    if arguments[:1] in (["--help"], ["-h"]):
+        tyro.cli(SweepOptions, args=["--help"], prog="ssljax sweep FILE")
     source, rest = _file_first("sweep", arguments)
     _, experiments = load_experiments(source)
     if not experiments:
@@ -87,6 +101,7 @@ def sweep(arguments: list[str]) -> None:
     options = tyro.cli(SweepOptions, args=rest, prog=f"ssljax sweep {source}")
     if options.only is not None and not 0 <= options.only < len(experiments):
         raise UserError(f"only={options.only}: the sweep of {source} has 0 to {len(experiments) - 1}")
+    _join_processes(options.distributed)
     again = shlex.join(["ssljax", "sweep", *(a for a in arguments if a != "--restart")])
     for experiment in experiments:
         loop.Setting.of(experiment)  # a mistake in the last one should not show after the first ones are trained
@@ -101,7 +116,8 @@ def sweep(arguments: list[str]) -> None:
             return
         table[experiment.name] = results["table"]["trained"]
         baseline = results["table"]["raw pixels"]
-    _print_table(table | {"raw pixels": baseline})
+    if is_first_process():
+        _print_table(table | {"raw pixels": baseline})
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -118,7 +134,9 @@ def report(arguments: list[str]) -> None:
     experiment = _experiment_of(run)
     if not run.results.exists():
         raise UserError(f"{run.path} is not complete: train it to the end first")
-    print(finish.report(run, experiment, finish.saved_embeddings(run)))
+    _results_of(run, f"`ssljax evaluate {run.path}` writes it anew")
+    read_json(run.environment, "the same `ssljax train` command writes it anew")
+    print(finish.report(run, experiment, experiment.data.load, finish.saved_embeddings(run)))
 
 
 def search(arguments: list[str]) -> None:
@@ -134,9 +152,19 @@ def search(arguments: list[str]) -> None:
         image, aspect = decode(options.photo, experiment.photo_size)
     except BadImage as error:
         raise UserError(f"{options.photo} cannot be read: {error}") from None
-    query = loop.embed_photo(loop.Setting.of(experiment), run, image, aspect)
-    ids, scores = open_index(run.index).search(query[None], options.k)
+    query = loop.embed_photo(loop.Setting.of_run(experiment, run), run, image, aspect)
+    try:
+        index = open_index(run.index)
+    except UserError as error:
+        raise UserError(f"{error} by `ssljax evaluate {run.path}`") from None
+    ids, scores = index.search(query[None], options.k)
     _print_nearest(run, experiment, list(ids[0]), scores[0])
+
+
+def _join_processes(distributed: bool) -> None:
+    if distributed:
+        join_processes()
+        console.quiet = not is_first_process()
 
 
 def _train(
@@ -144,22 +172,41 @@ def _train(
 ) -> dict[str, Any] | None:
     run = Run(runs / experiment.name)
     setting = loop.Setting.of(experiment)
-    run.prepare(experiment, source, recorded, restart=restart)
+    run.prepare(experiment, source, recorded, setting.data, restart=restart)
     if run.results.exists():
         console.print(f"{run.path} is complete; --restart trains it anew.")
-        return read_json(run.results)
+        return _results_of(run, "delete it, and the same command writes it anew")
     return loop.train(setting, run, command=again)
 
 
 def _experiment_of(run: Run) -> Experiment:
     """The experiment of a run folder: its copy of the file, with the options it was trained with."""
-    if not run.source.is_file() or not run.options.is_file():
-        raise UserError(f"{run.path} is not a run folder: it has no experiment.py and options.json")
-    recorded = read_json(run.options)
+    for file in (run.options, run.source):
+        if not os.path.isfile(file):
+            raise UserError(
+                f"{run.path} is not a run folder, as it has no {file.name}: "
+                "name one that `ssljax train` made, or put the file back by the command that trained it"
+            )
+    remedy = "the `ssljax train` or `ssljax sweep` command of this run writes it anew"
+    recorded = read_json(run.options, remedy, "arguments", "position")
     config, experiments = load_experiments(run.source)
-    if recorded["position"] is not None:
-        return experiments[recorded["position"]]
-    return tyro.cli(TrainOptions, args=recorded["arguments"], default=TrainOptions(config)).experiment
+    position, arguments = recorded["position"], recorded["arguments"]
+    if position in range(len(experiments)):
+        return experiments[position]
+    if position is not None or not isinstance(arguments, list) or not all(isinstance(a, str) for a in arguments):
+        raise UserError(f"{run.options} does not fit {run.source}: {remedy}")
+    default = TrainOptions(config)
+    return tyro.cli(TrainOptions, args=arguments, default=default, prog=f"ssljax train {run.source}").experiment
+
+
+def _results_of(run: Run, remedy: str) -> dict[str, Any]:
+    """The results of a complete run; raises UserError, ending in `remedy`, if the file is damaged."""
+    results = read_json(run.results, remedy, "table")
+    table = results["table"]
+    rows = [table.get(name) for name in ("trained", "raw pixels")] if isinstance(table, dict) else [None]
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{run.results} is damaged (its table lacks a row): {remedy}")
+    return results
 
 
 def _file_first(command: str, arguments: list[str]) -> tuple[Path, list[str]]:
@@ -195,12 +242,17 @@ def _print_nearest(run: Run, experiment: Experiment, ids: list[Any], scores: np.
     for rank, (item, score) in enumerate(zip(ids, scores, strict=True), 1):
         if item is None:
             break
+        if str(item) not in rows:
+            raise UserError(
+                f"{run.index} and {run.embeddings('').parent} differ ({item} is in one of them): "
+                f"`ssljax evaluate {run.path}` writes both anew"
+            )
         part, row = rows[str(item)]
         printed.add_row(str(rank), f"{score:.3f}", Text(item), *(Text(part.columns[name][row]) for name in shown))
     print_table(printed)
 
 
 def _say_what_next(run: Run) -> None:
-    samples = sorted((run.path / "samples").glob("*.png"))
+    samples = sorted(run.samples.glob("*.png"))
     photo = samples[0] if samples else "PHOTO"
-    console.print(f"The report is {run.path / 'report.html'}. Search with\n  ssljax search {run.path} {photo}")
+    console.print(f"The report is {run.report}. Search with\n  ssljax search {run.path} {photo}")

@@ -6,11 +6,14 @@ list of them. Every field, also of the values inside, is an option of `ssljax tr
 
 import dataclasses
 import importlib.util
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Literal
 
 from ssljax.data import ToyCatalogue
+from ssljax.fields import check_fields, settings, short
 from ssljax.methods import MoCo
 from ssljax.models import ResNet
 from ssljax.optim import SGD
@@ -67,43 +70,87 @@ class Experiment:
     """The splits that the index holds."""
 
     def __post_init__(self):
-        smallest = dict(epochs=1, batch_size=1, photo_size=1, threads=1, workers=0, shards=1, log_every=1)
+        check_fields(self)
+        for field, (what, needed) in PARTS.items():
+            _check_part(field, getattr(self, field), what, needed)
+        for field in ("evaluate", "monitor"):
+            for k, evaluator in enumerate(getattr(self, field)):
+                _check_part(f"{field}.{k}", evaluator, *EVALUATOR)
+        smallest = dict(epochs=1, batch_size=1, photo_size=1, threads=1, workers=0, shards=1, seed=0, log_every=1)
         for field, least in (smallest | {"checkpoint_every": 1, "monitor_every": 1}).items():
             if getattr(self, field) < least:
                 raise UserError(f"{field}={getattr(self, field)} is too small: it must be at least {least}")
         if not 0 <= self.max_bad_share <= 1:
             raise UserError(f"max_bad_share={self.max_bad_share} is not a share: it must be between 0 and 1")
+        if self.seed >= 2**32:
+            raise UserError(f"seed={self.seed} is too large: it must be below {2**32}")
         if not self.gallery:
             raise UserError("gallery=() leaves the index empty: name at least one split")
+        if len(set(self.gallery)) < len(self.gallery):
+            raise UserError(f"gallery={self.gallery} names a split twice: name each once")
         for field in ("evaluate", "monitor"):
             keys = [(type(e), e.split, e.name) for e in getattr(self, field)]
             if len(set(keys)) < len(keys):
                 raise UserError(f"{field}: two evaluators of one split have the same name: give each its own `name`")
-        if not self.name or self.name != Path(self.name).name or self.name.startswith("."):
-            raise UserError(f"name={self.name!r} cannot name a folder: use letters, digits, '_', '-' and '.'")
+        plain = self.name == Path(self.name).name and self.name.isprintable() and self.name[:1] not in ("", ".")
+        if not plain or len(self.name.encode()) > 255:
+            raise UserError(f"name={short(self.name)} cannot name a folder: use letters, digits, '_', '-' and '.'")
+
+
+# What the parts of an experiment must have, and what is one.
+PARTS = {
+    "data": ("a source of photos, such as ToyCatalogue()", ("load",)),
+    "views": ("views, such as TwoCrops(size=64)", ("__call__", "evaluation")),
+    "method": ("a method, such as MoCo()", ("init", "loss", "after_update", "embed")),
+    "optimizer": ("an optimizer, such as SGD(lr=0.06)", ("build", "learning_rate")),
+    "index": ("an index, such as Exact()", ("build",)),
+}
+EVALUATOR = ("an evaluator, such as Retrieval()", ("__call__", "check", "split", "name"))
+
+
+def _check_part(field: str, value: Any, what: str, needed: tuple[str, ...]) -> None:
+    if missing := [name for name in needed if not hasattr(value, name)]:
+        raise UserError(f"{field}={short(value)} must be {what}, but has no {' and no '.join(missing)}")
 
 
 def load_experiments(path: Path) -> tuple[Experiment, list[Experiment]]:
     """`config` and `sweep` of an experiment file; an absent sweep is empty, and an absent config its first.
 
-    Raises UserError if there is no such file, or it defines neither.
+    Raises UserError if there is no such file, it cannot be run, or it defines neither.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"there is no experiment file {path}")
+    if path.suffix != ".py":
+        raise UserError(f"{path} is not an experiment: it must be a Python file, such as {path.stem}.py")
     spec = importlib.util.spec_from_file_location("ssljax_experiment", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # a class defined in the file must be found by its module's name
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{path}{_line(error, spec.origin, ', line {}')}: {error}") from None
+    except (Exception, SystemExit) as error:  # whatever the file does wrong
+        message = error.msg if isinstance(error, SyntaxError) else error
+        line = _line(error, spec.origin, " (line {})")
+        raise UserError(f"{path} cannot be run: {type(error).__name__}: {message}{line}") from error
     names = vars(module)
-    sweep = list(names.get("sweep", []))
+    sweep = names.get("sweep", [])
+    if not isinstance(sweep, list | tuple):
+        raise UserError(f"{path}: sweep={short(sweep)} must be a list of experiments")
     config = names.get("config", sweep[0] if sweep else None)
-    for experiment in [config, *sweep]:
-        if not isinstance(experiment, Experiment):
-            raise UserError(f"{path} must define `config`, an Experiment, or `sweep`, a list of them, not {experiment}")
-    return config, sweep
+    for name, value in {"config": config, **{f"sweep[{k}]": e for k, e in enumerate(sweep)}}.items():
+        if not isinstance(value, Experiment):
+            there = f"{name}={short(value)} is none" if value is not None else "it has neither"
+            raise UserError(f"{path} must define `config`, an Experiment, or `sweep`, a list of them: {there}")
+    return config, list(sweep)
+
+
+def _line(error: BaseException, file: str, form: str) -> str:
+    """The last line of `file` that was reached, in `form`; nothing if none was."""
+    if isinstance(error, SyntaxError):
+        return form.format(error.lineno) if error.filename == file and error.lineno else ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return form.format(lines[-1]) if lines else ""
 
 
 def resolved(value: Any) -> Any:
@@ -118,12 +165,6 @@ def resolved(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return getattr(value, "__qualname__", str(value))
-
-
-def settings(value: Any) -> list[dataclasses.Field]:
-    """The fields of a dataclass that configure it: not the two, parent and name, that every linen module has."""
-    module = {"parent", "name"} if hasattr(value, "scope") else set()
-    return [f for f in dataclasses.fields(value) if f.init and f.name not in module]
 
 
 # What may change when a run goes on: how it is computed and looked at, not what is learnt.

@@ -11,7 +11,7 @@ from ssljax.config import Experiment
 from ssljax.data import Items
 from ssljax.data.pipeline import BadInputs, ordered_batches
 from ssljax.retrieval import Embeddings, raw_pixels
-from ssljax.sharding import batch_sharding, replicated
+from ssljax.sharding import place_whole_batch, replicated
 from ssljax.types import Array, Aux, Batch, Params, TrainState
 
 Embed = Callable[[str], Embeddings]
@@ -21,8 +21,10 @@ RAW_PIXELS_SIDE = 32
 class Embedder:
     """Embeds splits of an experiment's data: decoded, one evaluation view, `method.embed`. Bad photos are left out."""
 
-    def __init__(self, experiment: Experiment, mesh: Mesh, bad: Callable[[Items], BadInputs]):
-        self._experiment, self._mesh, self._bad = experiment, mesh, bad
+    def __init__(
+        self, experiment: Experiment, mesh: Mesh, load: Callable[[str], Items], bad: Callable[[Items], BadInputs]
+    ):
+        self._experiment, self._mesh, self._load, self._bad = experiment, mesh, load, bad
         method, views = experiment.method, experiment.views
 
         def apply(params: Params, aux: Aux, batch: Batch) -> Array:
@@ -32,7 +34,7 @@ class Embedder:
 
     def batch(self, state: TrainState, batch: Batch) -> np.ndarray:
         """f32[B, D] of one batch of decoded photos."""
-        batch = jax.device_put({"image": batch["image"], "aspect": batch["aspect"]}, batch_sharding(self._mesh))
+        batch = place_whole_batch(self._mesh, {"image": batch["image"], "aspect": batch["aspect"]})
         with jax.set_mesh(self._mesh):
             return np.asarray(jax.device_get(self._apply(state.params, state.aux, batch)))
 
@@ -55,7 +57,7 @@ class Embedder:
     def _by_split(self, vectors: Callable[[Iterator[Batch]], Iterator[np.ndarray]], size: int) -> Embed:
         @functools.cache
         def embed(split: str) -> Embeddings:
-            e, items, rows = self._experiment, self._experiment.data.load(split), []
+            e, items, rows = self._experiment, self._load(split), []
 
             def batches() -> Iterator[Batch]:
                 bad = self._bad(items)

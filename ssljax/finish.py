@@ -1,48 +1,62 @@
 """What follows training: embeddings, figures beside the baselines, the search index, samples and the report."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ssljax.config import Experiment
+from ssljax.config import Experiment, resolved
 from ssljax.data import Items
 from ssljax.data.decode import BadImage, decode
 from ssljax.embed import Embed, Embedder
+from ssljax.files import read_json, write_json
 from ssljax.logging import console
 from ssljax.retrieval import Embeddings, Retrieval, write_report
-from ssljax.run import Run, read_json, write_json
+from ssljax.retrieval.report.gallery import PIXELS
+from ssljax.run import Run
+from ssljax.sharding import is_first_process
 from ssljax.types import TrainState
 
 SAMPLES = 6
 SAMPLE_SIDE = 256
-THUMBNAIL_SIDE = 112
+
+
+Load = Callable[[str], Items]
 
 
 def finish(
-    run: Run, experiment: Experiment, embedder: Embedder, states: dict[str, TrainState], facts: dict[str, Any]
+    run: Run,
+    experiment: Experiment,
+    load: Load,
+    embedder: Embedder,
+    states: dict[str, TrainState],
+    facts: dict[str, Any],
 ) -> dict[str, Any]:
     """Evaluates, and writes embeddings, index, samples, results.json and report.html; gives the results.
 
     `states` holds at least "trained"; each becomes a row of the table, above raw pixels. `facts` join the results.
     """
+    environment = read_json(run.environment, "the same `ssljax train` command writes it anew")
     console.print("Embedding and evaluating ...")
     rows = {name: embedder.by(state) for name, state in states.items()}
     table = evaluate(experiment, rows | {"raw pixels": embedder.raw_pixels()})
+    embeddings = {split: rows["trained"](split) for split in {*experiment.gallery, report_split(experiment)}}
     results = {
         "name": experiment.name,
         "table": table,
         **facts,
-        "environment": read_json(run.path / "environment.json"),
-        "config": read_json(run.path / "config.json"),
+        "environment": environment,
+        "config": resolved(experiment),
     }
-    for split in {*experiment.gallery, report_split(experiment)}:
-        rows["trained"](split).save(run.embeddings(split))
-    build_index(run, experiment, rows["trained"])
-    write_samples(run, experiment.data.load(experiment.gallery[0]))
-    write_json(run.results, results)
-    report(run, experiment, rows["trained"])
+    if is_first_process():
+        for split, part in embeddings.items():
+            part.save(run.embeddings(split))
+        build_index(run, experiment, embeddings.__getitem__)
+        write_samples(run, load(experiment.gallery[0]))
+        write_json(run.results, results)
+        report(run, experiment, load, embeddings.__getitem__)
     return results
 
 
@@ -65,17 +79,16 @@ def saved_embeddings(run: Run) -> Embed:
 
 def write_samples(run: Run, items: Items) -> None:
     """A few photos as PNG files, spread over the items, to search with."""
-    folder = run.path / "samples"
-    folder.mkdir(exist_ok=True)
+    run.samples.mkdir(exist_ok=True)
     for row in np.linspace(0, len(items) - 1, min(SAMPLES, len(items))).astype(int):
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(items.ids[row]))
         try:
-            Image.fromarray(original_shape(items.photos[row], SAMPLE_SIDE)).save(folder / f"{name}.png")
+            Image.fromarray(original_shape(items.photos[row], SAMPLE_SIDE)).save(run.samples / f"{name}.png")
         except BadImage:
             continue
 
 
-def report(run: Run, experiment: Experiment, embed: Embed) -> Path:
+def report(run: Run, experiment: Experiment, load: Load, embed: Embed) -> Path:
     """Writes report.html; a hit is what the experiment's first Retrieval says, or else an item of the same label."""
     embeddings, retrieval = embed(report_split(experiment)), _first_retrieval(experiment)
     if retrieval is not None:
@@ -83,13 +96,20 @@ def report(run: Run, experiment: Experiment, embed: Embed) -> Path:
     else:
         groups = np.full(len(embeddings), -1) if embeddings.label is None else embeddings.label
         meaning = "of the same label"
-    items = experiment.data.load(report_split(experiment))
+    items = load(report_split(experiment))
     row_of = {item: row for row, item in enumerate(items.ids)}
+
+    def photo(row: int) -> np.ndarray:
+        try:
+            return original_shape(items.photos[row_of[embeddings.ids[row]]], PIXELS)
+        except (KeyError, BadImage):  # no longer among the data, or no longer readable
+            return np.full((PIXELS, PIXELS, 3), 128, np.uint8)
+
     return write_report(
         run.path,
         embeddings,
         groups,
-        lambda row: original_shape(items.photos[row_of[embeddings.ids[row]]], THUMBNAIL_SIDE),
+        photo,
         captions=embeddings.columns.get("title"),
         kinds=_kinds(items, embeddings),
         relevant=meaning,

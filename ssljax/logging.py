@@ -1,15 +1,18 @@
 """What a run writes as it goes: metrics.jsonl, TensorBoard events, and one line on the terminal."""
 
+import contextlib
 import json
 import math
-import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from tensorboardX import SummaryWriter
+
+from ssljax.files import write_text
 
 console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
@@ -27,10 +30,8 @@ class MetricsWriter:
     """
 
     def __init__(self, path: Path, tensorboard: Path, *, resumed_at: int = 0):
-        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= resumed_at]
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(path)
+        kept = [line for line in _lines(path) if _step(line) <= resumed_at]
+        write_text(path, "".join(kept))
         self._file = path.open("a", encoding="utf-8")
         self._events = SummaryWriter(str(tensorboard), purge_step=resumed_at + 1)
 
@@ -85,11 +86,25 @@ class ProgressBar:
         now = time.monotonic()
         if not console.is_terminal and (now - self._printed > 30 or step == self._total):
             self._printed = now
-            print(f"step {step}/{self._total}  " + "  ".join(shown), file=sys.stderr, flush=True)
+            console.print(f"step {step}/{self._total}  " + "  ".join(shown))
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of a file that may not exist and may end in the middle of one."""
-    if not path.exists():
-        return []
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+@contextlib.contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal for what comes before the first step; gives a function that is told how many are done."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file that may not exist."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
+
+
+def _step(line: str) -> float:
+    """The step of a line; infinite if it is no whole line: a killed run may have left half of one."""
+    try:
+        return json.loads(line)["step"] if line.endswith("}\n") else math.inf
+    except (ValueError, LookupError, TypeError):
+        return math.inf

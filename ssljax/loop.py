@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import math
 import signal
 import threading
@@ -19,46 +18,61 @@ from ssljax.checkpoint import Checkpoints
 from ssljax.config import Experiment
 from ssljax.data import Items
 from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes
+from ssljax.data.samplers import Shuffled
 from ssljax.embed import Embedder
+from ssljax.files import read_json
 from ssljax.finish import finish
-from ssljax.logging import MetricsWriter, ProgressBar, console
+from ssljax.logging import MetricsWriter, ProgressBar, console, counting
 from ssljax.retrieval import Embeddings
 from ssljax.run import Run
-from ssljax.sharding import check_batch_size, make_mesh, replicated, state_sharding
+from ssljax.sharding import any_process, check_batch_size, make_mesh, one_device, replicated, state_sharding
 from ssljax.train import init_state, train_step
-from ssljax.types import PyTree, RunStopped, TrainState, UserError
+from ssljax.types import RunStopped, TrainState, UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """An experiment on this machine's devices: what the state is, how it is made, and where it lies."""
+    """An experiment on devices: what the state is, how it is made, and where it lies."""
 
     experiment: Experiment
     mesh: Mesh
-    items: Items
-    shapes: PyTree
-    shardings: PyTree
+    photos: int
+    """in the train split"""
+    batch: dict[str, jax.ShapeDtypeStruct]
+    """shapes and types of a training batch"""
+    load: Callable[[str], Items]
+    """a split of the data, read once"""
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Setting":
-        """Checks everything that can be checked before compilation; raises UserError."""
-        if jax.process_count() > 1:
-            raise UserError(f"there are {jax.process_count()} processes: only one can train as yet")
+        """On all devices, with everything checked that can be before compilation; raises UserError."""
         mesh = make_mesh(experiment.shards)
         check_batch_size(mesh, experiment.batch_size)
-        items = experiment.data.load("train")
-        if experiment.batch_size > len(items):
-            raise UserError(f"batch_size={experiment.batch_size} is larger than the train split's {len(items)} photos")
-        check_evaluation(experiment)
-        setting = cls(experiment, mesh, items, None, None)
-        with jax.set_mesh(mesh):
-            shapes = jax.eval_shape(setting._init, setting._batch_shapes())
-        return dataclasses.replace(setting, shapes=shapes, shardings=state_sharding(mesh, shapes))
+        load = functools.cache(experiment.data.load)
+        items = load("train")
+        check_evaluation(experiment, load)
+        batch = batch_shapes(items, batch_size=experiment.batch_size, size=experiment.photo_size)
+        setting = cls(experiment, mesh, len(items), batch, load)
+        _ = setting.shapes  # the batch is checked against the data, and the method against the batch
+        return setting
+
+    @classmethod
+    def of_run(cls, experiment: Experiment, run: Run) -> "Setting":
+        """On one device, without the data that a run was trained on: enough to embed by its checkpoints."""
+        data = read_json(run.data, "the same `ssljax train` command writes it anew", "photos", "batch")
+        batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in data["batch"].items()}
+        return cls(experiment, one_device(), data["photos"], batch, functools.cache(experiment.data.load))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What `of_run` needs to know of the data, as JSON."""
+        return {"photos": self.photos, "batch": {name: [x.shape, x.dtype.name] for name, x in self.batch.items()}}
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in the train split."""
-        return len(self.items) // self.experiment.batch_size
+        e = self.experiment
+        return Shuffled(self.photos, batch_size=e.batch_size, seed=e.seed).batches_per_epoch
 
     @property
     def total_steps(self) -> int:
@@ -70,16 +84,21 @@ class Setting:
         """Steps between evaluations during training."""
         return self.experiment.monitor_every * self.steps_per_epoch
 
+    @functools.cached_property
+    def shapes(self) -> TrainState:
+        """Shapes and types of the state."""
+        with jax.set_mesh(self.mesh):
+            return jax.eval_shape(self._init, self.batch)
+
+    @functools.cached_property
+    def shardings(self) -> TrainState:
+        """Where the state lies."""
+        return state_sharding(self.mesh, self.shapes)
+
     def initial_state(self) -> TrainState:
         """The state before the first step, made where it belongs."""
-
-        def init() -> TrainState:
-            return self._init(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self._batch_shapes()))
-
-        # Random numbers for every parameter compile for many seconds on a CPU, and are drawn once: do not optimise.
-        quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         with jax.set_mesh(self.mesh):
-            return jax.jit(init, out_shardings=self.shardings, compiler_options=quick)()
+            return self._compiled_init()
 
     def step(self) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
         """The compiled training step; it takes its state's memory."""
@@ -97,16 +116,22 @@ class Setting:
         rng = jax.random.PRNGKey(e.seed)
         return init_state(rng, batch, augment=e.views, method=e.method, tx=e.optimizer.build(self.total_steps))
 
-    def _batch_shapes(self) -> Any:
-        return batch_shapes(self.items, batch_size=self.experiment.batch_size, size=self.experiment.photo_size)
+    @functools.cached_property
+    def _compiled_init(self) -> Callable[[], TrainState]:
+        def init() -> TrainState:
+            return self._init(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.batch))
+
+        # Random numbers for every parameter compile for many seconds on a CPU, and are drawn once: do not optimise.
+        quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+        return jax.jit(init, out_shardings=self.shardings, compiler_options=quick)
 
 
-def check_evaluation(experiment: Experiment) -> None:
+def check_evaluation(experiment: Experiment, load: Callable[[str], Items]) -> None:
     """Raises UserError if what follows training would fail: a split or a column that is not there, and the like."""
 
     @functools.cache
     def unseen(split: str) -> Embeddings:
-        items = experiment.data.load(split)
+        items = load(split)
         return Embeddings.of(items, np.zeros((len(items), 1), np.float32))
 
     for evaluator in (*experiment.evaluate, *experiment.monitor):
@@ -121,55 +146,61 @@ def train(setting: Setting, run: Run, *, command: str) -> dict[str, Any] | None:
     `command` is what continues an interrupted run. Raises RunStopped if the loss is no longer finite, and UserError
     if too many photos are bad.
     """
-    with jax.set_mesh(setting.mesh), Checkpoints(run.checkpoints) as checkpoints:
+    with Checkpoints(run.checkpoints) as checkpoints:
         if checkpoints.latest is None:
             state = setting.initial_state()
         else:
             state = checkpoints.restore(setting.shapes, setting.shardings)
-        embedder = Embedder(setting.experiment, setting.mesh, _bad_inputs(setting.experiment, run))
+        embedder = _embedder(setting, run)
         size, device = setting.experiment.batch_size, f"{setting.mesh.size} x {jax.devices()[0].device_kind}"
-        console.print(f"{len(setting.items):,} photos, {setting.total_steps:,} steps of {size} on {device}; compiling")
+        console.print(f"{setting.photos:,} photos, {setting.total_steps:,} steps of {size} on {device}; compiling")
         state, seconds = _fit(setting, run, state, checkpoints, embedder)
         if int(state.step) < setting.total_steps:
             console.print(f"Stopped at step {int(state.step)} of {setting.total_steps}. Continue with:\n  {command}")
             return None
-        facts = _facts(setting, seconds)
-        states = {"trained": state, "untrained": setting.initial_state()}
-        return finish(run, setting.experiment, embedder, states, facts)
+        return _finish(setting, run, state, embedder, seconds)
 
 
 def evaluate_run(setting: Setting, run: Run) -> dict[str, Any]:
     """Evaluates the newest checkpoint of a run and writes everything that follows training anew."""
-    with jax.set_mesh(setting.mesh), Checkpoints(run.checkpoints) as checkpoints:
-        if checkpoints.latest is None:
-            raise UserError(f"{run.path} has no checkpoint yet: train it first")
-        state = checkpoints.restore(setting.shapes, setting.shardings)
+    with Checkpoints(run.checkpoints) as checkpoints:
+        state = _newest(setting, run, checkpoints)
         if int(state.step) < setting.total_steps:
-            raise UserError(
-                f"{run.path} is at step {int(state.step)} of {setting.total_steps}: train it to the end first"
-            )
-        embedder = Embedder(setting.experiment, setting.mesh, _bad_inputs(setting.experiment, run))
-        states = {"trained": state, "untrained": setting.initial_state()}
-        facts = _facts(setting, checkpoints.position()["seconds"])
-        return finish(run, setting.experiment, embedder, states, facts)
-
-
-def _facts(setting: Setting, seconds: float) -> dict[str, Any]:
-    """What the results say of the training; `seconds` is over all processes that it took, compilation included."""
-    photos = setting.total_steps * setting.experiment.batch_size
-    return {"steps": setting.total_steps, "seconds": seconds, "images_per_second": photos / seconds}
+            remedy = f"delete {run.results} and train it again" if run.results.exists() else "train it to the end first"
+            raise UserError(f"{run.path} is at step {int(state.step)} of {setting.total_steps}: {remedy}")
+        return _finish(setting, run, state, _embedder(setting, run), checkpoints.position()["seconds"])
 
 
 def embed_photo(setting: Setting, run: Run, image: np.ndarray, aspect: float) -> np.ndarray:
     """f32[D], a decoded photo u8[S, S, 3] embedded by the newest checkpoint of a run."""
     with Checkpoints(run.checkpoints) as checkpoints:
-        if checkpoints.latest is None:
-            raise UserError(f"{run.path} has no checkpoint yet: train it first")
-        state = checkpoints.restore(setting.shapes, setting.shardings)
+        state = _newest(setting, run, checkpoints)
     n = setting.mesh.size  # the smallest batch that is split evenly
     batch = {"image": np.tile(image, (n, 1, 1, 1, 1)), "aspect": np.full((n, 1), aspect, np.float32)}
-    embedder = Embedder(setting.experiment, setting.mesh, _bad_inputs(setting.experiment, run))
-    return embedder.batch(state, batch)[0]
+    return _embedder(setting, run).batch(state, batch)[0]
+
+
+def _newest(setting: Setting, run: Run, checkpoints: Checkpoints) -> TrainState:
+    if checkpoints.latest is None:
+        raise UserError(f"{run.path} has no checkpoint yet: train it first")
+    return checkpoints.restore(setting.shapes, setting.shardings)
+
+
+def _embedder(setting: Setting, run: Run) -> Embedder:
+    e = setting.experiment
+    return Embedder(e, setting.mesh, setting.load, lambda items: _bad_inputs(e, run, items))
+
+
+def _bad_inputs(experiment: Experiment, run: Run, items: Items) -> BadInputs:
+    return BadInputs(run.bad_inputs, total=len(items), limit=experiment.max_bad_share)
+
+
+def _finish(setting: Setting, run: Run, state: TrainState, embedder: Embedder, seconds: float) -> dict[str, Any]:
+    """`seconds` is over all processes that the training took, compilation included."""
+    photos = setting.total_steps * setting.experiment.batch_size
+    facts = {"steps": setting.total_steps, "seconds": seconds, "images_per_second": photos / seconds}
+    states = {"trained": state, "untrained": setting.initial_state()}
+    return finish(run, setting.experiment, setting.load, embedder, states, facts)
 
 
 def _fit(
@@ -184,12 +215,13 @@ def _fit(
     rates = np.asarray(jax.vmap(e.optimizer.learning_rate(setting.total_steps))(np.arange(setting.total_steps)))
     with (
         _train_batches(setting, run) as batches,
-        MetricsWriter(run.metrics, run.path / "tensorboard", resumed_at=start) as writer,
+        MetricsWriter(run.metrics, run.tensorboard, resumed_at=start) as writer,
         ProgressBar(setting.total_steps, start, e.batch_size) as bar,
-        Interrupt() as interrupt,
+        Interrupt(e.log_every) as interrupt,
+        jax.set_mesh(setting.mesh),
     ):
         if start:
-            batches.set_state(json.dumps(position["data"]).encode())
+            batches.seek(position["data"])
         for step in range(start + 1, setting.total_steps + 1):
             batch = next(batches)
             with jax.transfer_guard("disallow"):
@@ -197,7 +229,7 @@ def _fit(
             if previous is not None:  # read one step late, so that the device always has the next one to do
                 _log(setting, *previous, writer, bar, rates)
             previous = step, metrics
-            last = step == setting.total_steps or interrupt.asked
+            last = step == setting.total_steps or interrupt.agreed(step)
             save, monitor = last or step % e.checkpoint_every == 0, step % setting.monitor_steps == 0
             if save or monitor:  # what follows must not see a state that is not finite
                 _log(setting, *previous, writer, bar, rates)
@@ -208,7 +240,7 @@ def _fit(
                     writer.write(step, evaluator(embed))
             if save:
                 seconds = position["seconds"] + time.monotonic() - began
-                checkpoints.save(step, state, {"data": json.loads(batches.get_state()), "seconds": seconds})
+                checkpoints.save(step, state, {"data": batches.position, "seconds": seconds})
             if last:
                 break
         checkpoints.wait()
@@ -233,28 +265,36 @@ def _log(setting: Setting, step: int, metrics: Any, writer: MetricsWriter, bar: 
 
 def _train_batches(setting: Setting, run: Run) -> TrainBatches:
     e = setting.experiment
-    return TrainBatches(
-        setting.items,
-        batch_size=e.batch_size,
-        size=e.photo_size,
-        seed=e.seed,
-        cache=e.cache,
-        threads=e.threads,
-        workers=e.workers,
-        bad=_bad_inputs(e, run)(setting.items),
-        mesh=setting.mesh,
-    )
-
-
-def _bad_inputs(experiment: Experiment, run: Run) -> Callable[[Items], BadInputs]:
-    return lambda items: BadInputs(run.bad_inputs, total=len(items), limit=experiment.max_bad_share)
+    items = setting.load("train")
+    with counting("decoding", len(items)) as progress:
+        return TrainBatches(
+            items,
+            batch_size=e.batch_size,
+            size=e.photo_size,
+            seed=e.seed,
+            cache=e.cache,
+            threads=e.threads,
+            workers=e.workers,
+            bad=_bad_inputs(e, run, items),
+            mesh=setting.mesh,
+            progress=progress,
+        )
 
 
 class Interrupt:
-    """Ctrl-C and SIGTERM ask for a stop after the step under way; a second Ctrl-C stops at once."""
+    """Ctrl-C and SIGTERM ask for a stop after the step under way; a second Ctrl-C stops at once.
 
-    def __init__(self) -> None:
-        self.asked = False
+    Several processes must stop after the same step: they ask each other every `every` steps.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.asked, self._every = False, every
+
+    def agreed(self, step: int) -> bool:
+        """Whether all processes stop after this step."""
+        if jax.process_count() == 1:
+            return self.asked
+        return step % self._every == 0 and any_process(self.asked)
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():

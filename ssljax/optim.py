@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssljax.schedules import Cosine, Warmup, value_at
+from ssljax.fields import check_fields
+from ssljax.schedules import Cosine, Warmup, check_schedule, value_at
 from ssljax.types import Array, PyTree, UserError
 
 
@@ -38,10 +39,18 @@ class Optimizer:
     """Global gradient norm above which gradients are scaled down; none by default."""
 
     def __post_init__(self):
+        check_fields(self, "optimizer")
         if self.lr <= 0:
             raise UserError(f"optimizer.lr={self.lr} must be above 0")
+        if self.weight_decay < 0:
+            raise UserError(f"optimizer.weight_decay={self.weight_decay} must be 0 or above")
         if not 0 <= self.warmup < 1:
             raise UserError(f"optimizer.warmup={self.warmup} must be a share of training, in [0, 1), such as 0.05")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise UserError(f"optimizer.clip_norm={self.clip_norm} must be above 0, or None not to clip")
+        for name in ("momentum", "b1", "b2"):
+            if not 0 <= getattr(self, name, 0) < 1:
+                raise UserError(f"optimizer.{name}={getattr(self, name)} must be in [0, 1), such as 0.9")
 
     def learning_rate(self, total_steps: int) -> Callable[[Array], Array]:
         """The learning rate as a function of the step."""
@@ -54,6 +63,7 @@ class Optimizer:
 
     def build(self, total_steps: int) -> optax.GradientTransformation:
         """The optax transformation for a training of `total_steps` steps."""
+        check_schedule("optimizer.schedule", self.schedule, least=0)
         rule = self.rule(self.learning_rate(total_steps))
         return rule if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), rule)
 
@@ -83,6 +93,11 @@ class LARS(Optimizer):
     """Momentum."""
     trust_coefficient: float = 0.001
     """Eta: the ratio of update to weight norm at a learning rate of 1 (solo-learn uses .02)."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.trust_coefficient <= 0:
+            raise UserError(f"optimizer.trust_coefficient={self.trust_coefficient} must be above 0, such as 0.001")
 
     def rule(self, learning_rate: Callable[[Array], Array]) -> optax.GradientTransformation:
         """optax's LARS with decay and adaptation on the weights alone."""

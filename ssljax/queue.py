@@ -39,7 +39,9 @@ class Queue:
 
 def empty_queue(size: int, batch_size: int, features: int) -> Queue:
     """A queue of `size` keys without any; raises UserError unless `size` is a multiple of `batch_size`."""
-    if size < batch_size or size % batch_size:
+    if size < 1:
+        raise UserError(f"method.queue_size={size} holds nothing: try {16 * batch_size}, 16 times batch_size")
+    if size % batch_size:
         below, above = size // batch_size * batch_size, (size // batch_size + 1) * batch_size
         choice = f"{below} or {above}" if below else f"{above}"
         raise UserError(f"method.queue_size={size} is not a multiple of batch_size={batch_size}: try {choice}")

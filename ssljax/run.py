@@ -4,13 +4,14 @@ config.json       the experiment, every field      checkpoints/    the last trai
 experiment.py     the file it came from            embeddings/     one file a split
 options.json      the options given beside it      index/          what `ssljax search` asks
 environment.json  versions, commit, devices        samples/        some photos of the gallery, to search with
-metrics.jsonl     one line a logged step           results.json    the final figures
-tensorboard/      the same for TensorBoard         report.html     the page to look at
-bad_inputs.csv    photos that could not be read
+data.json         shapes of a training batch       results.json    the final figures
+metrics.jsonl     one line a logged step           report.html     the page to look at
+tensorboard/      the same for TensorBoard         bad_inputs.csv  photos that could not be read
+
+Of several processes the first writes all this; the others write their own metrics and bad inputs in process1/ and on.
 """
 
 import dataclasses
-import json
 import os
 import platform
 import shutil
@@ -22,6 +23,8 @@ from typing import Any
 import jax
 
 from ssljax.config import Experiment, differences, resolved, training
+from ssljax.files import read_json, write_json
+from ssljax.sharding import any_process, is_first_process
 from ssljax.types import UserError
 
 
@@ -32,29 +35,9 @@ class Run:
     path: Path
 
     @property
-    def checkpoints(self) -> Path:
-        """Folder of training states."""
-        return self.path / "checkpoints"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def bad_inputs(self) -> Path:
-        """Photos that could not be read, with the reason."""
-        return self.path / "bad_inputs.csv"
-
-    @property
-    def results(self) -> Path:
-        """The final figures; it exists once the run is complete."""
-        return self.path / "results.json"
-
-    @property
-    def index(self) -> Path:
-        """Folder of the search index."""
-        return self.path / "index"
+    def config(self) -> Path:
+        """The experiment, every field."""
+        return self.path / "config.json"
 
     @property
     def source(self) -> Path:
@@ -66,32 +49,108 @@ class Run:
         """The command-line options and the position in the sweep, if any."""
         return self.path / "options.json"
 
+    @property
+    def environment(self) -> Path:
+        """Versions, commit and devices."""
+        return self.path / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        """The number of training photos, and the shapes of a batch of them."""
+        return self.path / "data.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of training states."""
+        return self.path / "checkpoints"
+
+    @property
+    def index(self) -> Path:
+        """Folder of the search index."""
+        return self.path / "index"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of some photos of the gallery."""
+        return self.path / "samples"
+
+    @property
+    def results(self) -> Path:
+        """The final figures; it exists once the run is complete."""
+        return self.path / "results.json"
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.path / "report.html"
+
+    @property
+    def own(self) -> Path:
+        """Where this process writes what each writes for itself: the first one in the run folder."""
+        index = jax.process_index()
+        return self.path / f"process{index}" if index else self.path
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.own / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's events."""
+        return self.own / "tensorboard"
+
+    @property
+    def bad_inputs(self) -> Path:
+        """Photos that could not be read, with the reason."""
+        return self.own / "bad_inputs.csv"
+
     def embeddings(self, split: str) -> Path:
         """The file with a split's embeddings."""
         return self.path / "embeddings" / f"{split}.npz"
 
-    def prepare(self, experiment: Experiment, source: Path, options: dict[str, Any], *, restart: bool) -> None:
+    def prepare(
+        self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
+    ) -> None:
         """Makes the folder, or checks that the one there is of the same experiment; `restart` deletes it first.
 
-        Raises UserError if the folder is of another experiment, naming what differs.
+        Raises UserError if the folder is of another experiment, naming what differs, or cannot be made or written.
         """
-        config = self.path / "config.json"
+        try:
+            if is_first_process():
+                self._prepare(experiment, source, options, data, restart=restart)
+            any_process(False)  # the others wait for the first
+            self.own.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"the run folder {self.path} cannot be written ({error.strerror or error}): "
+                "choose another --runs or --name"
+            ) from None
+
+    def _prepare(
+        self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
+    ) -> None:
         if restart and self.path.exists():
-            if not config.is_file():
+            if not self.config.is_file():
                 raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")
             shutil.rmtree(self.path)
-        if config.exists():
-            changed = differences(training(read_json(config)), training(resolved(experiment)))
+        if self.config.exists():
+            remedy = "put it back, choose another --name, or --restart to delete the run"
+            changed = differences(training(read_json(self.config, remedy)), training(resolved(experiment)))
             if changed:
                 raise UserError(
                     f"{self.path} holds a run of another configuration ({'; '.join(changed[:3])}): "
                     "choose another --name, or --restart to delete it"
                 )
+        elif self.checkpoints.exists() or self.results.exists():
+            raise UserError(f"{self.config} is missing, so the run cannot go on: put it back, or choose another --name")
         self.path.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, self.source)
+        if not (self.source.exists() and self.source.samefile(source)):
+            shutil.copyfile(source, self.source)
         write_json(self.options, options)
-        write_json(self.path / "environment.json", environment())
-        write_json(config, resolved(experiment))  # last: a folder with it is complete
+        write_json(self.environment, environment())
+        write_json(self.data, data)
+        write_json(self.config, resolved(experiment))  # last: a folder with it is complete
 
 
 def environment() -> dict[str, Any]:
@@ -130,15 +189,3 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def read_json(path: Path) -> Any:
-    """The value in a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)

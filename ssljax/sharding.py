@@ -3,12 +3,14 @@
 The mesh has two axes: `data`, and `shard`, over which large parameters are split (FSDP). A batch is split over both.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ssljax.queue import Queue
@@ -36,6 +38,41 @@ def check_batch_size(mesh: Mesh, batch_size: int) -> None:
         raise UserError(f"batch_size={batch_size} is not a multiple of the number of devices, {mesh.size}")
 
 
+def one_device() -> Mesh:
+    """A mesh of one device of this process."""
+    return make_mesh(devices=jax.local_devices()[:1])
+
+
+def join_processes() -> None:
+    """Makes one training of the processes that were started alike; call it before anything asks for a device.
+
+    JAX finds the others on Cloud TPU, SLURM and Open MPI. Elsewhere JAX_COORDINATOR_ADDRESS (host:port of the first),
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID say where they are. Raises UserError if neither does.
+    """
+    try:
+        count, index = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+        jax.distributed.initialize(
+            num_processes=None if count is None else int(count), process_id=None if index is None else int(index)
+        )
+    except ValueError as error:
+        raise UserError(
+            f"distributed: the other processes cannot be found ({error}): outside Cloud TPU, SLURM and Open MPI, set "
+            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from None
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes the run folder and speaks; true if it is the only one."""
+    return jax.process_index() == 0
+
+
+def any_process(flag: bool) -> bool:
+    """Whether `flag` is true in any process; all must ask, and wait for each other."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
@@ -50,6 +87,12 @@ def place_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, Array]:
     """The process's part of a global batch, as arrays split over all devices."""
     sharding = batch_sharding(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+
+
+def place_whole_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, Array]:
+    """A global batch that every process has in full, as arrays split over all devices."""
+    sharding = batch_sharding(mesh)
+    return {name: jax.make_array_from_callback(x.shape, sharding, x.__getitem__) for name, x in batch.items()}
 
 
 def state_sharding(mesh: Mesh, state: PyTree) -> PyTree:

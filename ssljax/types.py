@@ -15,7 +15,7 @@ Metrics = dict[str, Array]
 T = TypeVar("T")
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """A mistake of the user's: one sentence that names the field, its value and what would be right."""
 
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -34,10 +36,11 @@ def train(runs: Path, *options: str) -> int:
     return ssljax(["train", QUICKSTART, *SMALL, "--runs", str(runs), *options])
 
 
-def started(runs: Path, *options: str) -> subprocess.Popen:
+def started(runs: Path, *options: str, **environment: str) -> subprocess.Popen:
     """The same in a process of its own, so that it can be killed."""
     command = [sys.executable, "-m", "ssljax.cli", "train", QUICKSTART, *SMALL, "--runs", str(runs), *options]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=os.environ | environment, **pipes)
 
 
 def final_state(run: Run):
@@ -163,6 +166,25 @@ def test_interrupted_saves_and_says_how_to_continue(number, tmp_path):
         assert checkpoints.latest >= 2
 
 
+def test_two_processes_are_one_run_and_one_process_continues_it(run, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    together["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
+    both = Run(tmp_path / "quickstart")
+    first, second = (started(tmp_path, "--distributed", JAX_PROCESS_ID=str(i), **together) for i in range(2))
+    wait_for(lambda: first.poll() is not None or second.poll() is not None or len(logged(both)) >= 2)
+    second.send_signal(signal.SIGTERM)  # one is asked, both stop
+    errors = [process.communicate(timeout=300)[1] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), errors
+    assert "Continue with:" in errors[0] and "Continue with:" not in errors[1]
+    assert (both.path / "process1" / "metrics.jsonl").exists()
+    assert train(tmp_path) == 0
+    for alone, here in zip(logged(run), logged(both), strict=True):
+        assert here["loss"] == pytest.approx(alone["loss"], rel=1e-3)
+
+
 def test_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path, capsys):
     assert train(tmp_path, "--optimizer.lr", "1e30", "--optimizer.warmup", "0.0", "--checkpoint-every", "1") == 1
     error = capsys.readouterr().err
@@ -188,6 +210,26 @@ MISTAKES = {
     "never repeats": (["train", QUICKSTART, "--data.photos", "1"], "its values never repeat"),
     "gallery": (["train", QUICKSTART, "--gallery", "holdout"], "holdout"),
     "name": (["train", QUICKSTART, "--name", "../up"], "name='../up' cannot name a folder"),
+    "long name": (["train", QUICKSTART, "--name", "x" * 300], "xxx' cannot name a folder: use letters"),
+    "runs": (
+        ["train", QUICKSTART, "--runs", "/dev/null"],
+        "cannot be written (Not a directory): choose another --runs",
+    ),
+    "no queue": (["train", QUICKSTART, "--method.queue-size", "0"], "method.queue_size=0 holds nothing: try 2048"),
+    "width": (["train", QUICKSTART, "--method.encoder.width", "0"], "method.encoder.width=0 is too small"),
+    "out": (["train", QUICKSTART, "--method.projector.out", "0"], "method.projector.out=0 is too small"),
+    "groups": (["train", QUICKSTART, "--method.encoder.norm-groups", "3"], "method.encoder.norm_groups=3 does not"),
+    "temperature": (["train", QUICKSTART, "--method.temperature", "0"], "method.temperature=0.0 must be above 0"),
+    "momentum": (
+        ["train", QUICKSTART, "--method.momentum", "2"],
+        "method.momentum=2.0 must be at least 0 and at most 1",
+    ),
+    "lr": (["train", QUICKSTART, "--optimizer.lr", "nan"], "optimizer.lr=nan must be a finite number"),
+    "sgd": (["train", QUICKSTART, "--optimizer.momentum", "2"], "optimizer.momentum=2.0 must be in [0, 1)"),
+    "seed": (["train", QUICKSTART, "--data.seed", "-1"], "data.seed=-1 is too small"),
+    "shares": (["train", QUICKSTART, "--data.shares", "nan", "0.5", "0.5"], "data.shares=(nan, 0.5, 0.5) must be"),
+    "scale": (["train", QUICKSTART, "--views.scale", "3", "1"], "views.scale=(3.0, 1.0): choose two positive numbers"),
+    "a table": (["train", str(Path(__file__).parent / "conftest.py")], "conftest.py must define `config`"),
 }
 
 
@@ -205,6 +247,77 @@ def test_an_unknown_option_is_exit_code_2(capsys):
         ssljax(["train", QUICKSTART, "--method.temprature", "1"])
     assert exit_.value.code == 2
     assert "--method.temperature" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_help_without_a_file(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        ssljax([command, "--help"])
+    assert exit_.value.code == 0
+    assert f"usage: ssljax {command} FILE" in (help_ := capsys.readouterr().out)
+    assert "--restart" in help_ and "experiments/" in help_
+
+
+def cut(path: Path) -> None:
+    """Leaves half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def without_keys(path: Path) -> None:
+    """Leaves an empty object."""
+    path.write_text("{}")
+
+
+@pytest.fixture
+def copy(run, tmp_path) -> Run:
+    """A copy of the run, to be damaged."""
+    shutil.copytree(run.path, tmp_path / "quickstart")
+    return Run(tmp_path / "quickstart")
+
+
+DAMAGES = [
+    ("train", "results.json", cut, "delete it, and the same command writes it anew"),
+    ("train", "results.json", without_keys, "results.json is damaged (it has no table)"),
+    ("train", "config.json", cut, "config.json is damaged"),
+    ("train", "config.json", Path.unlink, "config.json is missing, so the run cannot go on: put it back"),
+    ("evaluate", "options.json", cut, "options.json is damaged"),
+    ("evaluate", "options.json", without_keys, "options.json is damaged (it has no arguments and no position)"),
+    ("evaluate", "options.json", Path.unlink, "is not a run folder, as it has no options.json"),
+    ("evaluate", "experiment.py", Path.unlink, "is not a run folder, as it has no experiment.py"),
+    ("evaluate", "experiment.py", cut, "experiment.py cannot be run"),
+    ("evaluate", "environment.json", Path.unlink, "the same `ssljax train` command writes it anew"),
+    ("report", "results.json", cut, "`ssljax evaluate {run}` writes it anew"),
+    ("report", "environment.json", cut, "the same `ssljax train` command writes it anew"),
+    ("report", "embeddings/test.npz", Path.unlink, "`ssljax evaluate RUN` writes them"),
+    ("search", "options.json", cut, "options.json is damaged"),
+    ("search", "index/manifest.json", cut, "build the index anew by `ssljax evaluate {run}`"),
+]
+
+
+@pytest.mark.parametrize(
+    "command, file, damage, sentence", DAMAGES, ids=[" ".join((*d[:2], d[2].__name__)) for d in DAMAGES]
+)
+def test_a_damaged_run_folder_is_one_sentence(command, file, damage, sentence, copy, capsys):
+    damage(copy.path / file)
+    sample = [str(min((copy.path / "samples").glob("*.png")))] if command == "search" else []
+    code = train(copy.path.parent) if command == "train" else ssljax([command, str(copy.path), *sample])
+    assert code == 2
+    assert sentence.format(run=copy.path) in capsys.readouterr().err
+
+
+def test_results_that_were_deleted_are_written_anew_from_a_checkpoint_before_a_damaged_one(copy, capsys):
+    before = json.loads(copy.results.read_text())
+    copy.metrics.write_bytes(b"\xff{}\n[]\n{}\n" + copy.metrics.read_bytes())
+    for path in (copy.checkpoints / str(STEPS)).rglob("*"):
+        if path.is_file():
+            cut(path)
+    assert ssljax(["evaluate", str(copy.path)]) == 2
+    assert f"of {STEPS}: delete {copy.results} and train it again" in capsys.readouterr().err
+    copy.results.unlink()
+    assert train(copy.path.parent) == 0
+    assert f"{copy.checkpoints / str(STEPS)} cannot be read" in capsys.readouterr().err
+    assert json.loads(copy.results.read_text())["table"] == before["table"]
+    assert [line["step"] for line in logged(copy)] == list(range(1, STEPS + 1))
 
 
 def test_search_for_what_is_no_photo(run, tmp_path, capsys):

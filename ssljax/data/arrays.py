@@ -39,7 +39,7 @@ class Arrays:
         except Exception as error:  # numpy lets through whatever zip and pickle raise
             raise UserError(f"data.path={self.path!r} is not an .npz file of plain arrays ({error})") from error
         photos = self._photos(arrays)
-        columns = {name: _text(values) for name, values in arrays.items()}
+        columns = {name: self._text(name, values) for name, values in arrays.items()}
         ids = columns.get("id", text(map(str, range(len(photos)))))
         label, names = encode_label(columns["label"], "label") if "label" in columns else (None, ())
         keys = listing_keys(columns["listing"], ids) if "listing" in columns else None
@@ -67,7 +67,15 @@ class Arrays:
                 del arrays[name]
         return photos if photos.ndim == 4 else np.broadcast_to(photos[..., None], (*photos.shape, 3))
 
-
-def _text(values: np.ndarray) -> np.ndarray:
-    values = values.astype(str) if values.dtype.kind == "S" else values
-    return text("" if value == -1 else str(value) for value in values.tolist())
+    def _text(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Values as text; -1 and NaN are blank. Raises UserError if what should tell photos apart is a fraction."""
+        values = values.astype(str) if values.dtype.kind == "S" else values
+        if values.dtype.kind == "f":
+            missing = np.isnan(values)
+            fractions = ~missing & ~(np.isfinite(values) & (values == np.round(values)))
+            if name in ("id", "label", "listing") and fractions.any():
+                value = values[fractions][0]
+                raise UserError(f"{self.path}: {name} holds {value}; it must be whole numbers or text")
+            if not fractions.any():
+                values = np.where(missing, -1, values).astype(np.int64)
+        return text("" if value == -1 or value != value else str(value) for value in values.tolist())

@@ -136,6 +136,8 @@ def read_table(path: Path) -> Table:
         return readers[path.suffix.lower()](path)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except OSError as error:
+        raise UserError(f"data.path={str(path)!r} cannot be read: {error.strerror or error}") from error
 
 
 def _read_csv(path: Path) -> Table:

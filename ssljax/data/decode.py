@@ -23,13 +23,13 @@ class BadImage(Exception):
     """A photo that cannot be read; the message is the reason."""
 
 
-def decode(photo: Path | bytes | np.ndarray, size: int) -> tuple[np.ndarray, float]:
+def decode(photo: Path | str | bytes | np.ndarray, size: int) -> tuple[np.ndarray, float]:
     """A photo, resized (with antialiasing) to a square whatever its shape, and its width / height.
 
     Upright as its EXIF orientation says; the first frame if animated; transparency on white; 16 bits scaled to 8.
 
     Args:
-        photo: a file, the bytes of one, or pixels u8[H, W, 3].
+        photo: the path of a file, the bytes of one, or pixels u8[H, W, 3].
         size: S, the side of the square in pixels.
 
     Returns:
@@ -37,10 +37,13 @@ def decode(photo: Path | bytes | np.ndarray, size: int) -> tuple[np.ndarray, flo
 
     Raises:
         BadImage: with the reason.
+        TypeError: it is none of these, which is the source's mistake.
     """
     if isinstance(photo, np.ndarray):
         return _resize(_check_pixels(photo), size), photo.shape[1] / photo.shape[0]
-    data = _read(photo) if isinstance(photo, Path) else photo
+    if not isinstance(photo, Path | str | bytes):
+        raise TypeError(f"a photo is a path, bytes or pixels, not {type(photo).__name__}")
+    data = photo if isinstance(photo, bytes) else _read(Path(photo))
     if not data:
         raise BadImage("empty file")
     pixels, aspect, orientation = _decode_jpeg(data, size) or _decode_any(data, size)
@@ -55,6 +58,8 @@ def _read(path: Path) -> bytes:
         raise BadImage("missing file") from None
     except OSError as error:
         raise BadImage(f"file cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a NUL in the path
+        raise BadImage(f"no path of a file: {error}") from None
 
 
 def _check_pixels(pixels: np.ndarray) -> np.ndarray:

@@ -45,10 +45,15 @@ class Folder:
 
 
 def _images(root: Path) -> list[str]:
-    """The paths of images under `root`, by extension, sorted, with / between folders."""
+    """The paths of images under `root`, by extension, sorted, with / between folders. Links are followed, but not into
+    a folder that they lie in."""
     kinds = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     found = []
-    for folder, _, names in os.walk(root, followlinks=True):
+    around = {str(root): {os.path.realpath(root)}}  # for each folder, where it and those that it lies in really are
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(folder, name)) for name in folders}
+        folders[:] = [name for name in folders if real[name] not in around[folder]]
+        around |= {os.path.join(folder, name): around[folder] | {real[name]} for name in folders}
         inner = Path(folder).relative_to(root)
         for name in names:
             if os.path.splitext(name)[1].lower() in kinds and not name.startswith("."):

@@ -159,7 +159,7 @@ def listing_keys(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 def check_shares(shares: Shares) -> Shares:
     """`shares`; raises UserError if they are not the shares of train, val and test."""
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+    if len(shares) != 3 or not (min(shares) >= 0 and abs(sum(shares) - 1) <= 1e-6):
         raise UserError(f"data.shares={shares} must be three shares (train, val, test) that sum to 1: try 0.8 0.1 0.1")
     return shares
 
@@ -191,7 +191,7 @@ def find(path: str) -> Path:
     """An existing path, from the working directory or else under the data root; raises UserError with both."""
     here, there = Path(path).expanduser(), data_root() / path
     for candidate in (here, there):
-        if candidate.exists():
+        if os.path.exists(candidate):  # Path.exists raises on a name that is too long
             return candidate
     looked = f"{here.absolute()}" if here.is_absolute() else f"{here.absolute()} and {there}"
     raise UserError(f"data.path={path!r} is not there: looked for {looked} (SSLJAX_DATA sets the folder of data sets)")

@@ -53,7 +53,7 @@ class Decoder:
         name = ""
         try:
             photo = self._photos[row]
-            name = str(photo) if isinstance(photo, Path) else ""
+            name = str(photo) if isinstance(photo, Path | str) else ""
             decoded.image[place], decoded.aspect[place] = decode(photo, self._size)
         except BadImage as error:
             return BadPhoto(row, name, str(error))
@@ -72,7 +72,7 @@ def decode_all(
     size: int,
     threads: int,
     record: Callable[[list[BadPhoto]], None],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Decoded:
     """All photos, decoded in threads.
 
@@ -81,7 +81,7 @@ def decode_all(
         size: S, the side of the squares.
         threads: that decode.
         record: is called with the bad photos, in order; may raise to stop.
-        progress: is called with the photos done and their number.
+        progress: is told how many photos are done.
     """
     n = len(photos)
     whole = _empty(n, size)
@@ -95,7 +95,7 @@ def decode_all(
                 kept[rows] = new
             record(bad)
             if progress is not None:
-                progress(int(rows[-1]) + 1, n)
+                progress(int(rows[-1]) + 1)
     finally:
         decoder.close()
     return whole

@@ -5,7 +5,6 @@ threads, the worker processes and the number of machines. So the position in the
 a bad photo is always taken by the same good one.
 """
 
-import json
 import math
 import signal
 import sys
@@ -87,7 +86,7 @@ class TrainBatches:
         workers: processes that decode in place of the threads; not needed with a cache.
         mesh: where batches go.
         shard: (index, count) of this process among those that share a batch; jax's own by default.
-        progress: is called with the photos cached and their number.
+        progress: is told how many photos are cached.
 
     Raises:
         UserError: here or while iterating, if the batch does not fit the data or too many photos are bad.
@@ -106,7 +105,7 @@ class TrainBatches:
         workers: int = 0,
         mesh: Mesh | None = None,
         shard: tuple[int, int] | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[int], None] | None = None,
     ):
         self._items, self._bad, self._mesh = items, bad, mesh
         shard = shard or (jax.process_index(), jax.process_count())
@@ -125,16 +124,12 @@ class TrainBatches:
             cached = cached._replace(image=None)
         self._make = _CachedBatch(self._sampler, cached)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in the data."""
-        return self._sampler.batches_per_epoch
-
     def __iter__(self) -> "TrainBatches":
         return self
 
     def __next__(self) -> Batch:
-        self.start_prefetch()
+        if self._iterator is None:
+            self._iterator = self._start()
         made = next(self._iterator)
         self._delivered += 1
         self._record(made.bad)
@@ -147,24 +142,18 @@ class TrainBatches:
             batch["image"] = self._gather(batch["index"])
         return batch
 
-    def get_state(self) -> bytes:
-        """The position, as JSON: how many batches were delivered, and of what."""
-        return json.dumps({"delivered": self._delivered} | self._sampler.identity).encode()
+    @property
+    def position(self) -> dict[str, int]:
+        """How many batches were delivered, and of what; plain JSON."""
+        return {"delivered": self._delivered} | self._sampler.identity
 
-    def set_state(self, state: bytes) -> None:
+    def seek(self, position: dict[str, int]) -> None:
         """Goes to a position; raises UserError if it is one of other data or other batches."""
-        position = json.loads(state)
         for name, value in self._sampler.identity.items():
             if position[name] != value:
                 raise UserError(f"{name}={value} differs from the checkpoint's {position[name]}: use the same to go on")
         self._stop()
         self._delivered = position["delivered"]
-
-    def start_prefetch(self) -> None:
-        """Begins to read ahead, as the first `next` does otherwise; Grain's checkpoints call it after `set_state`."""
-        if self._iterator is None:
-            self._iterator = self._start()
-            self._iterator.start_prefetch()
 
     def close(self) -> None:
         """Ends the threads and worker processes."""

@@ -10,6 +10,7 @@ import numpy as np
 from ssljax.data import toy_tables as tables
 from ssljax.data.items import SPLITS, Items, Shares, check_shares, encode, split_rows, text
 from ssljax.data.toy_drawing import Look, render
+from ssljax.fields import check_fields
 from ssljax.types import UserError
 
 ATTRIBUTES = ("shape", "pattern", "colour", "logo", "material")
@@ -35,13 +36,15 @@ class ToyCatalogue:
     shares: Shares = (0.75, 0.125, 0.125)
     """the shares of listings in train, val and test"""
 
+    def __post_init__(self):
+        check_fields(self, "data")
+        for name, least in {"listings": 1, "photos": 1, "size": 16, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise UserError(f"data.{name}={getattr(self, name)} is too small: it must be at least {least}")
+        check_shares(self.shares)
+
     def load(self, split: str) -> Items:
         """The photos of a split, drawn when read; raises UserError as Source does."""
-        if self.listings < 1 or self.photos < 1 or self.size < 16:
-            raise UserError(
-                f"data.listings={self.listings}, data.photos={self.photos}, data.size={self.size}: "
-                "a toy catalogue needs 1 listing, 1 photo of each and 16 pixels, or more"
-            )
         listing = np.repeat(np.arange(self.listings), self.photos)
         number = np.tile(np.arange(self.photos), self.listings)
         photos = ToyPhotos(self.seed, self.size, looks(self.listings, self.seed), listing, number)
@@ -63,7 +66,7 @@ class ToyCatalogue:
 
     def _columns(self, products: list[Look]) -> dict[str, np.ndarray]:
         """What the shop writes about each listing, object[listings] of str."""
-        ends = np.round(np.cumsum(check_shares(self.shares))[:2] * self.listings)
+        ends = np.round(np.cumsum(self.shares)[:2] * self.listings)
         splits = text(SPLITS[k] for k in np.searchsorted(ends, np.arange(self.listings), side="right"))
         rng = _rng(self.seed, 0)
         kept = rng.random((self.listings, 4)) > 0.08  # a shop does not fill in everything

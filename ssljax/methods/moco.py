@@ -15,7 +15,7 @@ from ssljax.methods.ema import ema
 from ssljax.methods.network import Network
 from ssljax.models import MLP, ResNet
 from ssljax.queue import Queue, empty_queue, enqueue
-from ssljax.schedules import value_at
+from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError, pytree
 
 
@@ -56,12 +56,14 @@ class MoCo:
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
         images = batch["views"][0]
+        check_schedule("method.temperature", self.temperature, above=0)
+        check_schedule("method.momentum", self.momentum, least=0, most=1)
         if self.symmetric and self.queue_size < 2 * images.shape[0]:
             raise UserError(
                 f"method.queue_size={self.queue_size} is shorter than the two batches of keys that a symmetric step "
                 f"makes: try {2 * images.shape[0]}"
             )
-        if self.shuffle and self.encoder.norm_groups == 1:
+        if self.shuffle and getattr(self.encoder, "norm_groups", 1) == 1:
             raise UserError("method.shuffle does nothing without method.encoder.norm_groups above 1: try 8")
         params, stats = self.network.init(rng, images)
         queue = empty_queue(self.queue_size, images.shape[0], self.projector.out)

@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from ssljax.types import Array, PyTree
+from ssljax.fields import short
+from ssljax.types import Array, PyTree, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,11 +17,15 @@ class Network:
     projector: Any
 
     def init(self, rng: Array, images: Array) -> tuple[PyTree, PyTree]:
-        """Parameters and batch statistics, each {"encoder", "projector"}, for images f32[B, H, W, 3]."""
+        """Parameters and batch statistics, each {"encoder", "projector"}, for images f32[B, H, W, 3].
+
+        Raises UserError if a module refuses its settings or the images.
+        """
         encoder_rng, projector_rng = jax.random.split(rng)
-        encoder = self.encoder.init(encoder_rng, images, train=False)
+        encoder = _variables("encoder", self.encoder, encoder_rng, images)
         features = jax.eval_shape(lambda v: self.encoder.apply(v, images, train=False), encoder)
-        projector = self.projector.init(projector_rng, jax.numpy.zeros(features.shape, features.dtype), train=False)
+        zeros = jax.numpy.zeros(features.shape, features.dtype)
+        projector = _variables("projector", self.projector, projector_rng, zeros)
         variables = {"encoder": encoder, "projector": projector}
         params = {name: v["params"] for name, v in variables.items()}
         return params, {name: v.get("batch_stats", {}) for name, v in variables.items()}
@@ -41,3 +46,13 @@ class Network:
         variables = {"params": params[name], "batch_stats": stats[name]}
         y, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
         return y, updated.get("batch_stats", {})
+
+
+def _variables(name: str, module: Any, rng: Array, x: Array) -> PyTree:
+    """A module's initial variables; what it refuses is told under the name of the option."""
+    if not hasattr(module, "apply"):
+        raise UserError(f"method.{name}={short(module)} must be a linen module, such as ResNet() or MLP()")
+    try:
+        return module.init(rng, x, train=False)
+    except UserError as error:
+        raise UserError(f"method.{name}.{error}") from None

@@ -6,7 +6,7 @@ from typing import Any
 from ssljax.losses import embedding_std, nt_xent
 from ssljax.methods.network import Network
 from ssljax.models import MLP, ResNet
-from ssljax.schedules import value_at
+from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, pytree
 
 
@@ -35,6 +35,7 @@ class SimCLR:
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
+        check_schedule("method.temperature", self.temperature, above=0)
         params, stats = self.network.init(rng, batch["views"][0])
         return params, SimCLRAux(stats=stats)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ssljax.models import ops
 from ssljax.models.norm import BatchNorm
-from ssljax.types import Array
+from ssljax.types import Array, UserError
 
 _torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # uniform in +-1 / sqrt(fan in)
 
@@ -46,8 +46,12 @@ class MLP(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         """x: f32[B, F]; gives f32[B, out]. With `train` it updates `batch_stats`, if it has BatchNorm.
 
-        Raises UserError if `norm_groups` does not divide B.
+        Raises UserError if a width is below 1 or `norm_groups` does not divide B.
         """
+        if self.out < 1:
+            raise UserError(f"out={self.out} is too small: it must be at least 1")
+        if min(self.hidden, default=1) < 1:
+            raise UserError(f"hidden={self.hidden}: each layer must have a width of at least 1")
         for i, width in enumerate(self.hidden):
             x = Linear(width, not self.batch_norm, self.dtype, name=f"linear{i}")(x)
             if self.batch_norm:

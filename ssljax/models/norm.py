@@ -26,8 +26,13 @@ class BatchNorm(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         """x: [B, ..., C] in float32 or bfloat16, and so is the result.
 
-        Raises UserError if training and `groups` does not divide B.
+        Raises UserError if training or initialising and `groups` does not divide B.
         """
+        if (train or self.is_initializing()) and (self.groups < 1 or x.shape[0] % self.groups):
+            raise UserError(
+                f"norm_groups={self.groups} does not divide the batch of {x.shape[0]}: "
+                f"choose a positive divisor of the batch size"
+            )
         channels = x.shape[-1]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
@@ -37,11 +42,6 @@ class BatchNorm(nn.Module):
             bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         if not train:
             return _affine(x, running_mean.value, running_var.value + self.eps, scale, bias)
-        if self.groups < 1 or x.shape[0] % self.groups:
-            raise UserError(
-                f"norm_groups={self.groups} does not divide the batch of {x.shape[0]}: "
-                f"choose a positive divisor of the batch size"
-            )
 
         def normalise(part: Array) -> tuple[Array, Array, Array]:
             mean, var = _moments(part)

@@ -54,10 +54,13 @@ class ResNet(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         """x: f32[B, H, W, 3], normalised; gives f32[B, features]. With `train` it updates `batch_stats`.
 
-        Raises UserError if there is no network of this depth, `norm_groups` does not divide B, or the last map has
-        fewer rows or columns than `pool`.
+        Raises UserError if there is no network of this depth or width, `norm_groups` does not divide B, or the last
+        map has fewer rows or columns than `pool`.
         """
         blocks, bottleneck = self._stages()
+        for field in ("width", "pool"):
+            if getattr(self, field) < 1:
+                raise UserError(f"{field}={getattr(self, field)} is too small: it must be at least 1")
         x = x.astype(self.dtype)
         if self.stem == "imagenet":
             x = Conv(self.width, 7, 2, name="stem_conv")(x)
@@ -77,7 +80,7 @@ class ResNet(nn.Module):
 
     def _stages(self) -> tuple[tuple[int, ...], bool]:
         if self.depth not in _STAGES:
-            raise UserError(f"encoder.depth={self.depth} is not a ResNet: choose one of {', '.join(map(str, _STAGES))}")
+            raise UserError(f"depth={self.depth} is not a ResNet: choose one of {', '.join(map(str, _STAGES))}")
         return _STAGES[self.depth]
 
 
@@ -85,7 +88,7 @@ def _average(x: Array, cells: int) -> Array:
     """x f32[B, H, W, C] averaged over `cells` x `cells` parts, as equal as can be: f32[B, cells * cells * C]."""
     _, height, width, _ = x.shape
     if min(height, width) < cells:
-        raise UserError(f"encoder.pool={cells} is more than the last map's {height} x {width}: try a larger view")
+        raise UserError(f"pool={cells} is more than the last map's {height} x {width}: try a larger view")
     rows, columns = ([slice(n * i // cells, -(-n * (i + 1) // cells)) for i in range(cells)] for n in (height, width))
     return jnp.concatenate([x[:, row, column].mean(axis=(1, 2)) for row in rows for column in columns], axis=1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssljax.data.items import Items, text
-from ssljax.retrieval.files import replace_file
+from ssljax.files import replace_file
 from ssljax.retrieval.vectors import checked
 from ssljax.types import UserError
 
@@ -80,11 +80,13 @@ class Embeddings:
                     **{name: file[name] for name in words["arrays"]},
                 )
         except FileNotFoundError:
-            raise UserError(f"there are no embeddings {path}: embed the split first") from None
+            raise UserError(f"there are no embeddings {path}: `ssljax evaluate RUN` writes them") from None
         except UserError:
             raise
         except Exception as error:  # on a broken file zipfile and NumPy raise whatever they stumble over
-            raise UserError(f"{path} is damaged or holds no embeddings ({error}): embed the split again") from error
+            raise UserError(
+                f"{path} is damaged or holds no embeddings ({error}): `ssljax evaluate RUN` writes them anew"
+            ) from error
 
 
 def raw_pixels(photos: np.ndarray) -> np.ndarray:

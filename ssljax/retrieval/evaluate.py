@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
 from ssljax.retrieval.metrics import retrieval_figures
 from ssljax.retrieval.vectors import normalise
@@ -34,6 +35,7 @@ class Retrieval:
     """Part of the figures' names, to tell apart several of these in one experiment."""
 
     def __post_init__(self):
+        check_fields(self, "Retrieval")
         if not self.ks or min(self.ks) < 1:
             raise UserError(f"Retrieval.ks={self.ks} must be ranks, at least 1: try (1, 5, 10)")
         if min(self.caps, default=1) < 1:
@@ -43,9 +45,7 @@ class Retrieval:
 
     def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or no query has a relevant item."""
-        same = self.gallery in (None, self.split)
-        queries = embed(self.split)
-        gallery = self._searched(embed)
+        queries, gallery = embed(self.split), embed(self._gallery)
         if queries.vectors.shape[1] != gallery.vectors.shape[1]:
             raise UserError(
                 f"the embeddings of {self.split!r} and {self.gallery!r} differ in their number of dimensions"
@@ -57,7 +57,7 @@ class Retrieval:
                 query_groups,
                 normalise(gallery.vectors),
                 gallery_groups,
-                same=same,
+                same=self._gallery == self.split,
                 ks=self.ks,
                 caps=self.caps,
             )
@@ -69,18 +69,18 @@ class Retrieval:
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if these items cannot be judged so, whatever their vectors: to be known before training."""
         queries, gallery = (
-            part[part >= 0] for part in relevance(self.columns, embed(self.split), self._searched(embed))
+            part[part >= 0] for part in relevance(self.columns, embed(self.split), embed(self._gallery))
         )
-        same = self.gallery in (None, self.split)
         repeated = np.bincount(queries).max(initial=0) > 1
-        if not (repeated if same else np.isin(queries, gallery).any()):
+        if not (repeated if self._gallery == self.split else np.isin(queries, gallery).any()):
             raise UserError(
                 f"Retrieval.relevant={self.relevant!r}: no item of split {self.split!r} has a relevant one in the "
                 "gallery, as its values never repeat: name a column that related items share"
             )
 
-    def _searched(self, embed: Callable[[str], Embeddings]) -> Embeddings:
-        return embed(self.gallery or self.split)
+    @property
+    def _gallery(self) -> str:
+        return self.split if self.gallery is None else self.gallery
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from ssljax.data.items import text
-from ssljax.retrieval.files import open_folder, save_folder
+from ssljax.files import open_folder, save_folder
 from ssljax.retrieval.topk import top_k
 from ssljax.retrieval.vectors import checked, normalise
 from ssljax.types import Array, UserError

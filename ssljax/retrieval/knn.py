@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
 from ssljax.retrieval.topk import top_k_chunks
 from ssljax.retrieval.vectors import normalise
@@ -34,6 +35,7 @@ class KNN:
     """Part of the figures' names."""
 
     def __post_init__(self):
+        check_fields(self, "KNN")
         if self.k < 1:
             raise UserError(f"KNN.k={self.k} must be at least 1: try 200")
         if not self.temperature > 0:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ssljax.fields import check_fields
 from ssljax.types import UserError
 from ssljax.views import colour
 from ssljax.views.blur import blur
@@ -45,21 +46,22 @@ class Augmentation:
     """Probability of inverting what is brighter than a half."""
 
     def __post_init__(self):
+        check_fields(self, "views")
         for name in ("flip", "jitter", "grey", "blur", "solarise"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise UserError(f"{name}={value} is not a probability: choose from 0 to 1")
+                raise UserError(f"views.{name}={value} is not a probability: choose from 0 to 1")
         for name in ("scale", "ratio", "blur_sigma"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
-                raise UserError(f"{name}=({low}, {high}): choose two positive numbers, the smaller first")
+                raise UserError(f"views.{name}=({low}, {high}): choose two positive numbers, the smaller first")
         if self.scale[1] > 1:
-            raise UserError(f"scale={self.scale} is larger than the photo: choose two shares, at most 1.0")
+            raise UserError(f"views.scale={self.scale} is larger than the photo: choose two shares, at most 1.0")
         for name in ("brightness", "contrast", "saturation"):
             if not getattr(self, name) >= 0:
-                raise UserError(f"{name}={getattr(self, name)}: choose 0 to leave it out, or a positive number")
+                raise UserError(f"views.{name}={getattr(self, name)}: choose 0 to leave it out, or a positive number")
         if not 0 <= self.hue <= 0.5:
-            raise UserError(f"hue={self.hue}: choose from 0 to 0.5 turns of the colour circle")
+            raise UserError(f"views.hue={self.hue}: choose from 0 to 0.5 turns of the colour circle")
 
 
 def augment(rng: Array, photos: Array, aspect: Array, size: int, augmentation: Augmentation) -> Array:

@@ -34,8 +34,14 @@ class TwoCrops(Augmentation):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.size < 1:
-            raise UserError(f"size={self.size}: choose the side of a view in pixels, such as 32 or 224")
+        for name in ("size", "evaluation_size"):
+            side = getattr(self, name)
+            if side is not None and side < 2:
+                raise UserError(f"views.{name}={side}: choose the side of a view in pixels, such as 32 or 224")
+        if not (self.second is None or isinstance(self.second, Augmentation)):
+            raise UserError(f"views.second={self.second!r} must be an Augmentation, or None")
+        if min(self.std) <= 0:
+            raise UserError(f"views.std={self.std} must be above 0: pixels are divided by it")
 
     def __call__(self, rng: Array, batch: Batch) -> Batch:
         """The batch with `views`: two arrays f32[B, size, size, 3], normalised, of the first photo of each item."""

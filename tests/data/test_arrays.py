@@ -27,6 +27,15 @@ def test_all_arrays_are_read(tmp_path):
     assert list(source.load("test").ids) == ["e", "f"]
 
 
+def test_whole_numbers_may_be_floats_and_nan_is_missing(tmp_path):
+    items = save(
+        tmp_path, image=IMAGES, label=np.array([3.0, 3.0, np.nan, -1.0, 10.0, 10.0]), split=SPLITS,
+        price=np.array([0.5, np.nan, 1.0, 2.0, 2.0, 2.0]),
+    ).load("train")  # fmt: skip
+    np.testing.assert_array_equal(items.label, [0, 0, -1, -1])
+    assert items.label_names == ("3", "10") and list(items.columns["price"]) == ["0.5", "", "1.0", "2.0"]
+
+
 def test_only_images_and_grey_ones(tmp_path):
     source = save(tmp_path, image=np.repeat(IMAGES[..., 0], 10, axis=0))
     parts = [source.load(split) for split in ("train", "val", "test")]
@@ -42,6 +51,9 @@ def test_only_images_and_grey_ones(tmp_path):
         ({"images": IMAGES}, "no array is called 'image': did you mean 'images'"),
         ({"image": IMAGES.astype(np.float32)}, "image is float32; it must be uint8"),
         ({"image": IMAGES[..., :2]}, r"image has shape \(6, 4, 5, 2\)"),
+        ({"image": np.full(IMAGES.shape, np.nan)}, "image is float64; it must be uint8"),
+        ({"image": IMAGES, "label": np.array([0, 0, 0.5, 1, 1, 1])}, "label holds 0.5; it must be whole numbers"),
+        ({"image": IMAGES, "listing": np.array([0, 0, np.inf, 1, 1, 1])}, "listing holds inf; it must be whole"),
         ({"image": IMAGES, "label": np.zeros(5, int)}, r"label has shape \(5,\); it must be \(6,\)"),
         ({"image": IMAGES, "label": np.arange(6)}, "data.label='label' never repeats"),
         ({"image": IMAGES, "id": np.zeros(6)}, "ids come more than once"),

@@ -195,11 +195,21 @@ def test_resizing_antialiases():
         assert_close(decode(photo, 16)[0], np.full((16, 16, 3), 127, np.uint8), most=4)
 
 
+def test_a_path_may_be_text(tmp_path):
+    (tmp_path / "a.png").write_bytes(encode(scene(), "PNG"))
+    np.testing.assert_array_equal(decode(str(tmp_path / "a.png"), 16)[0], decode(tmp_path / "a.png", 16)[0])
+    assert reason(str(tmp_path / "none.jpg")) == "missing file"
+    with pytest.raises(TypeError, match="a photo is a path, bytes or pixels, not NoneType"):
+        decode(None, 16)
+
+
 def test_files_that_are_no_photos(tmp_path):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("This is not a photo." * 20)
     assert reason(tmp_path / "none.jpg") == "missing file"
     assert reason(tmp_path) == "file cannot be read: Is a directory"
+    assert reason(tmp_path / "a\0b.jpg") == "no path of a file: embedded null byte"
+    assert reason(tmp_path / ("x" * 300)) == "file cannot be read: File name too long"
     assert reason(tmp_path / "empty.jpg") == reason(b"") == "empty file"
     assert "not an image" in reason(tmp_path / "text.jpg")
     assert "not an image" in reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")  # a program, to be run

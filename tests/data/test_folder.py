@@ -39,6 +39,19 @@ def test_photos_in_no_class_have_no_label(tmp_path):
     assert items.label is None and len(items) == 2
 
 
+def test_links_are_followed_but_never_in_circles(tmp_path):
+    source = Folder(touch(tmp_path / "data", "train/cat/1.jpg", "train/dog/1.jpg", "train/dog/2.jpg"))
+    touch(tmp_path / "other", "1.jpg", "2.jpg")
+    (tmp_path / "data/train/owl").symlink_to(tmp_path / "other")
+    (tmp_path / "data/train/bee").symlink_to(tmp_path / "other")
+    (tmp_path / "data/train/cat/all").symlink_to(tmp_path / "data")
+    (tmp_path / "other/back").symlink_to(tmp_path / "data/train")
+    (tmp_path / "data/train/self").symlink_to(tmp_path / "data/train/self")
+    ids = list(source.load("train").ids)
+    assert len(ids) == len(set(ids)) and {"train/owl/1.jpg", "train/bee/2.jpg", "train/cat/1.jpg"} <= set(ids)
+    assert max(name.count("/") for name in ids) <= 6
+
+
 def test_wrong_folders_are_one_sentence(tmp_path):
     with pytest.raises(UserError, match="is not there"):
         Folder(str(tmp_path / "no")).load("train")

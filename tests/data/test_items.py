@@ -117,6 +117,14 @@ def test_hashed_splits_have_their_shares_and_their_known_values():
 def test_shares_must_sum_to_one():
     with pytest.raises(UserError, match="sum to 1"):
         hashed_splits(text("ab"), (0.8, 0.1, 0.2))
+    with pytest.raises(UserError, match="sum to 1"):
+        hashed_splits(text("ab"), (float("nan"), 0.5, 0.5))
+
+
+def test_a_path_that_cannot_be_is_not_there():
+    for path in ("x" * 300, "a\0b"):
+        with pytest.raises(UserError, match="is not there"):
+            find(path)
 
 
 def test_find_looks_here_and_then_under_the_data_root(tmp_path, monkeypatch):

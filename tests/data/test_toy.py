@@ -89,7 +89,8 @@ def test_pixels_alone_find_some_listings_and_far_from_all():
 @pytest.mark.parametrize(
     "fields",
     [{"listings": 0}, {"photos": 0}, {"size": 8}, {"listings": 10**6}, {"shares": (0.5, 0.2, 0.2)},
-     {"listings": 2, "shares": (1, 0, 0)}],
+     {"listings": 2, "shares": (1, 0, 0)}, {"seed": -1}, {"seed": 0.5}, {"shares": (float("nan"), 0.5, 0.5)},
+     {"shares": (1.5, -0.5, 0.0)}, {"photos": "4"}],
 )  # fmt: skip
 def test_wrong_fields_are_one_sentence(fields):
     with pytest.raises(UserError, match="data"):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from tiny import BATCH, ENCODER, MOCO, SIMCLR, STEPS, VIEWS, Training, photos
 
+from ssljax.models import MLP
+from ssljax.schedules import Cosine, Linear
 from ssljax.sharding import make_mesh, state_sharding
 from ssljax.types import UserError
 
@@ -158,6 +160,36 @@ def test_queue_that_does_not_fit_is_refused_before_compilation(size, hint):
 def test_symmetric_queue_shorter_than_its_keys_is_refused():
     with pytest.raises(UserError, match=r"queue_size=16.*try 32"):
         Training(dataclasses.replace(MOCO, queue_size=BATCH, symmetric=True))
+
+
+@pytest.mark.parametrize(
+    "method, sentence",
+    [
+        (dataclasses.replace(MOCO, queue_size=0), "method.queue_size=0 holds nothing: try 256"),
+        (dataclasses.replace(MOCO, queue_size=-5), "method.queue_size=-5 holds nothing: try 256"),
+        (dataclasses.replace(MOCO, momentum=2), "method.momentum=2 must be at least 0 and at most 1"),
+        (dataclasses.replace(MOCO, momentum="slow"), "method.momentum='slow' must be a number or a schedule"),
+        (dataclasses.replace(MOCO, momentum=Cosine(0.9, 1.1)), "at most 1, but it ends with 1.1"),
+        (dataclasses.replace(MOCO, temperature=0.0), "method.temperature=0.0 must be above 0"),
+        (dataclasses.replace(MOCO, temperature=float("nan")), "method.temperature=nan must be above 0"),
+        (dataclasses.replace(SIMCLR, temperature=-1), "method.temperature=-1 must be above 0"),
+        (dataclasses.replace(SIMCLR, temperature=Linear(0.0, 1.0)), "must be above 0, but it begins with 0"),
+        (dataclasses.replace(MOCO, encoder=None), "method.encoder=None must be a linen module"),
+        (dataclasses.replace(MOCO, encoder=ENCODER.clone(width=0)), "method.encoder.width=0 is too small"),
+        (dataclasses.replace(MOCO, encoder=ENCODER.clone(depth=17)), "method.encoder.depth=17 is not a ResNet"),
+        (
+            dataclasses.replace(MOCO, encoder=ENCODER.clone(norm_groups=3)),
+            "method.encoder.norm_groups=3 does not divide",
+        ),
+        (dataclasses.replace(MOCO, projector=MLP(out=0)), "method.projector.out=0 is too small"),
+        (dataclasses.replace(MOCO, projector=MLP(hidden=(8, 0))), "method.projector.hidden=(8, 0): each layer"),
+    ],
+)
+def test_senseless_settings_are_refused_before_compilation(method, sentence):
+    batch = {"views": (np.zeros((BATCH, 16, 16, 3), np.float32),) * 2}
+    with pytest.raises(UserError) as caught:
+        jax.eval_shape(lambda: method.init(jax.random.PRNGKey(0), batch))
+    assert sentence in str(caught.value)
 
 
 def test_mesh_refuses_what_does_not_divide():

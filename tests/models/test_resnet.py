@@ -95,9 +95,9 @@ def test_remat_changes_nothing():
 @pytest.mark.parametrize(
     "encoder, sentence",
     [
-        (ResNet(depth=17), "encoder.depth=17"),
-        (ResNet(depth=10, width=4, norm_groups=3), "norm_groups=3"),
-        (ResNet(depth=10, width=4, pool=9), "encoder.pool=9"),
+        (ResNet(depth=17), "^depth=17"),
+        (ResNet(depth=10, width=4, norm_groups=3), "^norm_groups=3"),
+        (ResNet(depth=10, width=4, pool=9), "^pool=9"),
     ],
 )
 def test_what_cannot_work_is_refused(encoder, sentence):

@@ -97,5 +97,5 @@ def test_every_image_has_random_numbers_of_its_own():
     ],
 )
 def test_a_mistake_is_named(field, value):
-    with pytest.raises(UserError, match=f"^{field}="):
+    with pytest.raises(UserError, match=f"^views.{field}="):
         Augmentation(**{field: value})

@@ -109,7 +109,7 @@ def test_eight_devices_make_what_one_makes_without_speaking_to_each_other():
 
 @pytest.mark.parametrize(("field", "value"), [("size", 0), ("flip", 2.0)])
 def test_a_mistake_is_named(field, value):
-    with pytest.raises(UserError, match=f"^{field}="):
+    with pytest.raises(UserError, match=f"^views.{field}="):
         TwoCrops(**{field: value})
 
 

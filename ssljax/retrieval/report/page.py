@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssljax.files import write_text
 from ssljax.retrieval.embeddings import Embeddings
 from ssljax.retrieval.pairs import pair_similarities
 from ssljax.retrieval.report import charts
@@ -62,7 +63,7 @@ def write_report(
     }
     template = string.Template(Path(__file__).with_name("page.html.template").read_text(encoding="utf-8"))
     path = run / "report.html"
-    path.write_text(template.substitute(parts), encoding="utf-8")
+    write_text(path, template.substitute(parts))
     return path
 
 
@@ -72,11 +73,11 @@ def write_report(
 def read_metrics(path: Path) -> dict[str, list[tuple[float, float]]]:
     """`metrics.jsonl` as name -> [(step, value), ...], without what is not finite and without counts (integers)."""
     series: dict[str, list[tuple[float, float]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             record = json.loads(line)
             step = record.pop("step")
-        except (json.JSONDecodeError, KeyError):  # a killed run may have left half a line
+        except (ValueError, LookupError, TypeError, AttributeError):  # a killed run may have left half a line
             continue
         for key, value in record.items():
             if key != "epoch" and isinstance(value, float) and math.isfinite(value):

@@ -37,6 +37,35 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """A text file in UTF-8, whole or not at all."""
+    replace_file(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path, remedy: str, *needed: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises UserError, ending in `remedy`, if the file is missing or damaged, or lacks one of the `needed` names.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: {remedy}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
+    except ValueError as error:  # no JSON, or no text
+        raise UserError(f"{path} is damaged ({error}): {remedy}") from None
+    missing = [name for name in needed if name not in value] if isinstance(value, dict) else ["object"]
+    if missing:
+        raise UserError(f"{path} is damaged (it has no {' and no '.join(missing)}): {remedy}")
+    return value
+
+
 def save_folder(folder: Path, facts: dict[str, Any], write: Callable[[Path], None]) -> None:
     """Replaces what `folder` holds by the files that `write` puts into the empty folder that it is given.
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ssljax.retrieval import files
-from ssljax.retrieval.files import open_folder, save_folder
+from ssljax import files
+from ssljax.files import open_folder, save_folder
 from ssljax.types import UserError
 
 
