@@ -563,9 +563,11 @@ def main() -> None:
     figures = {}
     for peer, comparisons in PEERS.items():
         try:
-            figures[peer] = {row.loss: compare(row, options.draws) for row in comparisons()}
-        except ImportError as error:
+            rows = list(comparisons())  # imports the peer
+        except (ImportError, RuntimeError) as error:  # RuntimeError: builds of torch and torchvision that do not fit
             figures[peer] = {"": f"not run ({error})"}
+        else:
+            figures[peer] = {row.loss: compare(row, options.draws) for row in rows}
     table = Table("peer", "loss", "convention factor", "difference in value", "in gradient", "convention")
     for peer, rows in figures.items():
         for loss, row in rows.items():
