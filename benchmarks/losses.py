@@ -1,10 +1,10 @@
 """How long a loss takes, forward and backward, and how much memory: in blocks, in dense form, and in PyTorch.
 
 One table, and results/benchmark_losses.json. "blockwise" is `ssljax.losses`; "dense" the same formula written plainly
-in JAX, with all B x B or B x K products at once; "lightly" and "pml" (pytorch-metric-learning) are measured if installed.
-Each has a process of its own; those of one case take turns, and the medians are compared. Memory is what the process
-peaks at above what it had before, compilation and inputs not counted. A process above the limit is stopped and reported
-as out of memory.
+in JAX, with all B x B or B x K products at once; "lightly" and "pml" (pytorch-metric-learning) are measured if they are
+installed. Each has a process of its own; those of one case take turns, and the medians are compared. Memory is what the
+process peaks at above what it had before, compilation and inputs not counted. A process above the limit is stopped and
+reported as out of memory.
 
     python benchmarks/losses.py --losses nt_xent sup_con --sizes 256 1024
 """
