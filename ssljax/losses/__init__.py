@@ -1,6 +1,16 @@
 """Losses: pure functions of arrays to a scalar f32[]; no parameters, mesh or configuration."""
 
-from ssljax.losses.contrastive import info_nce, nt_xent
+from ssljax.losses.contrastive import (
+    decoupled,
+    in_batch_info_nce,
+    info_nce,
+    nt_xent,
+    re_ssl,
+    siglip,
+    sinkhorn,
+    sup_con,
+    swav,
+)
 from ssljax.losses.diagnostics import embedding_std
 from ssljax.losses.metric import (
     contrastive_pairs,
@@ -21,7 +31,9 @@ __all__ = [
     "contrastive_pairs",
     "cosface",
     "cross_batch",
+    "decoupled",
     "embedding_std",
+    "in_batch_info_nce",
     "info_nce",
     "l2_normalise",
     "lifted_structure",
@@ -30,7 +42,12 @@ __all__ = [
     "nt_xent",
     "proxy_anchor",
     "proxy_nca",
+    "re_ssl",
+    "siglip",
+    "sinkhorn",
     "sub_center_arcface",
+    "sup_con",
+    "swav",
     "triplet",
     "triplet_from_indices",
 ]

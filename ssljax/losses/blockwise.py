@@ -51,8 +51,8 @@ def logsumexp_within(z: Array, *, ids: Array | None = None, valid: Array | None 
     both sides, its root in z. As x_ij = x_ji, a block serves twice: it takes half of `logsumexp_of_products(z, z)`.
     """
     ids = jnp.arange(z.shape[0]) if ids is None else ids
-    rows, columns = _sides(z, z, ids, ids, valid)
-    return _reduce(_LOGSUMEXP, columns, columns if device_count() > 1 else None)
+    _, side = _sides(z, z, ids, ids, valid)
+    return _reduce(_LOGSUMEXP, side, side if device_count() > 1 else None)
 
 
 def sum_of_softplus(rows: Array, columns: Array, *, valid: Array | None = None) -> Array:
@@ -60,14 +60,18 @@ def sum_of_softplus(rows: Array, columns: Array, *, valid: Array | None = None) 
     return _reduce(_SOFTPLUS, *_sides(rows, columns, None, None, valid))
 
 
-def softmax_mean(rows: Array, columns: Array, *, valid: Array | None = None) -> Array:
-    """f32[N, D], the mean of the columns with weights softmax_j(rows_i . columns_j); without gradient.
+def cross_entropy_of_products(rows: Array, targets: Array, columns: Array, *, valid: Array | None = None) -> Array:
+    """f32[N], the cross-entropy from softmax_j(targets_i . columns_j) to softmax_j(rows_i . columns_j).
 
-    It is the gradient of the log-sum-exp by the rows. A cross-entropy against these weights needs no more than it:
-    sum_j p_ij (x_i . columns_j) = x_i . (sum_j p_ij columns_j). Zero where no column is valid.
+    rows, targets: [N, D]; columns: [K, D]; valid: bool[K]. Only the rows get a gradient; 0 where no column is valid.
+
+    With weights p_ij it is log sum_j exp(rows_i . columns_j) - sum_j p_ij (rows_i . columns_j), and the last sum is the
+    product of rows_i with a mean column, sum_j p_ij columns_j: the gradient of the targets' log-sum-exp.
     """
-    rows, columns = jax.lax.stop_gradient((rows, columns))
-    return jax.grad(lambda r: jnp.sum(logsumexp_of_products(r, columns, valid=valid)))(rows).astype(jnp.float32)
+    targets, columns = jax.lax.stop_gradient((targets, columns))
+    mean_column = jax.grad(lambda x: jnp.sum(logsumexp_of_products(x, columns, valid=valid)))(targets)
+    total = logsumexp_of_products(rows, columns, valid=valid)
+    return jnp.where(total > MASKED, total - jnp.sum(rows * mean_column, axis=1), 0)
 
 
 def block_shape(n: int, k: int) -> tuple[int, int]:
@@ -232,7 +236,9 @@ def _gradient_blocks(reduction: _Reduction, rows: _Side, y: Array, g: Array, col
 
 
 def _dot(x: Array, y: Array, x_axis: int, y_axis: int) -> Array:
-    return jax.lax.dot_general(x, y, (((x_axis,), (y_axis,)), ((), ())), preferred_element_type=jnp.float32)
+    """A product of matrices; one of float32 is exact on every device, so bfloat16 is the way to a faster one."""
+    contract = (((x_axis,), (y_axis,)), ((), ()))
+    return jax.lax.dot_general(x, y, contract, precision="highest", preferred_element_type=jnp.float32)
 
 
 def _update(total: Array, index: Array, merge: Callable, part: Array) -> Array:
