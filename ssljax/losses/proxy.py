@@ -96,10 +96,11 @@ def _own_cosine(z: Array, weights: Array, labels: Array) -> Array:
         z, labels = rows
         place = labels - jax.lax.axis_index(axes) * weights.shape[0] if axes else labels
         here = (place >= 0) & (place < weights.shape[0])
-        cosine = jnp.where(here, jnp.sum(z * weights[jnp.where(here, place, 0)], axis=1), 0)
+        own = l2_normalise(weights[jnp.where(here, place, 0)])
+        cosine = jnp.where(here, jnp.sum(z * own, axis=1), 0)
         return (jax.lax.psum(cosine, axes) if axes else cosine), ()
 
-    return on_own_columns(part, (l2_normalise(z), labels), l2_normalise(weights))[0]
+    return on_own_columns(part, (l2_normalise(z), labels), weights)[0]
 
 
 def _with_angular_margin(cosine: Array, margin: Array) -> Array:
