@@ -78,9 +78,7 @@ def test_products_within_equal_the_dense_form(n, masks, block):
         valid = given.get("valid", jnp.ones(n, bool))
         return jnp.where(valid, dense(z, z, same, same, valid), MASKED)
 
-    assert_equal(
-        gradients(lambda z: logsumexp_within(z, **given), weights, z), gradients(expected, weights, z)
-    )
+    assert_equal(gradients(lambda z: logsumexp_within(z, **given), weights, z), gradients(expected, weights, z))
 
 
 def test_sum_of_softplus_equals_the_dense_form(block):

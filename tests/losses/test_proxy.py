@@ -195,6 +195,15 @@ def test_wrong_shapes_are_named(name):
         loss(vectors(4, FEATURES), vectors(4), classes(4, 2))
 
 
+@pytest.mark.parametrize(
+    "name, loss", [("arcface", arcface), ("cosface", cosface), ("sub_center_arcface", sub_center_arcface)]
+)
+def test_margins_that_do_not_fit_the_classes_are_named(name, loss):
+    weights = class_vectors(name)
+    with pytest.raises(ValueError, match=r"\(4,\).*\(5, .*\[C\]"):
+        loss(vectors(4, FEATURES), weights, classes(4, 2), scale=8.0, margin=jnp.ones(4))
+
+
 @pytest.mark.parametrize("name", ["arcface", "cosface", "sub_center_arcface", "proxy_nca"])
 def test_blocks_change_nothing(name, monkeypatch):
     z, weights, labels = vectors(13, FEATURES), class_vectors(name), classes(13, CLASSES, left_out=2)
