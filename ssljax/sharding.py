@@ -86,6 +86,13 @@ def replicate(x: Array) -> Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec())
 
 
+def split_columns(x: Array) -> Array:
+    """`x` [N, K] split along K over all devices, inside a step, and so its gradient. Without a mesh, `x` itself."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(None, BATCH_AXES))
+
+
 def device_count() -> int:
     """How many devices the mesh in force has; 1 without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
