@@ -1,12 +1,13 @@
 """What tests of losses of labelled embeddings share: inputs, and a loss's value, gradients and traffic on a mesh."""
 
+import functools
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.sharding import batch_sharding, make_mesh
+from ssljax.sharding import batch_sharding, make_mesh, replicated
 
 STEP = 1e-6
 
@@ -43,13 +44,20 @@ def loop_and_gradients(loop, *arrays):
 
 def value_and_gradients(loss, labels, *arrays):
     """`loss(*arrays, labels)` and its gradients by all arrays."""
-    return jax.jit(jax.value_and_grad(lambda *x: loss(*x, labels), tuple(range(len(arrays)))))(*arrays)
+    return _compiled(loss, len(arrays))(*arrays, labels)
+
+
+@functools.cache
+def _compiled(loss, arrays):
+    """Kept, so that a loss compiles once for all tests with inputs of the same shapes."""
+    return jax.jit(jax.value_and_grad(loss, tuple(range(arrays))))
 
 
 def on_mesh(loss, labels, *arrays, split=True):
-    """The same with labels and arrays split over eight devices (or whole on each), and what the devices send: {shape}."""
-    with jax.set_mesh(make_mesh()) as mesh:
-        sharding = batch_sharding(mesh) if split else None
+    """The same with all split over eight devices (or whole on each), and the shapes of what the devices send."""
+    mesh = make_mesh()
+    sharding = batch_sharding(mesh) if split else replicated(mesh)
+    with jax.set_mesh(mesh):
         labels, *arrays = jax.device_put((labels, *arrays), sharding)
 
         def loss_of(labels, *arrays):  # labels are an argument: as a constant they would not be split

@@ -199,12 +199,13 @@ def _block(rows: _Side, columns: _Side, i: Array, j: Array, height: int, width: 
 
 def _reduce_blocks(reduction: _Reduction, rows: _Side, columns: _Side | None) -> Array:
     places, height, width = _places(rows, columns)
+    mirrored = columns is None and len(places) > 1
 
     def step(y, place):
         i, j = place
         _, _, x, counts = _block(rows, rows if columns is None else columns, i, j, height, width)
         y = _update(y, i, reduction.merge, reduction.reduce(x, counts, 1))
-        if columns is None:
+        if mirrored:
             y = _update(y, j, reduction.merge, reduction.reduce(x, counts & (i != j), 0))
         return y, None
 
@@ -213,15 +214,16 @@ def _reduce_blocks(reduction: _Reduction, rows: _Side, columns: _Side | None) ->
 
 def _gradient_blocks(reduction: _Reduction, rows: _Side, y: Array, g: Array, columns: _Side | None) -> tuple:
     places, height, width = _places(rows, columns)
+    mirrored = columns is None and len(places) > 1
 
     def step(gradients, place):
         d_rows, d_columns = gradients
         i, j = place
         r, c, x, counts = _block(rows, rows if columns is None else columns, i, j, height, width)
         w = reduction.derivative(x, cut(y, i, height)[:, None]) * cut(g, i, height)[:, None]
-        if columns is None:
-            mirrored = reduction.derivative(x, cut(y, j, width)[None]) * cut(g, j, width)[None]
-            w += jnp.where(i != j, mirrored, 0)
+        if mirrored:
+            v = reduction.derivative(x, cut(y, j, width)[None]) * cut(g, j, width)[None]
+            w += jnp.where(i != j, v, 0)
         w = jnp.where(counts, w, 0).astype(r.dtype)
         # w.T @ r, which a CPU multiplies four times slower; the barrier keeps XLA from turning it back into that
         by_columns = jax.lax.optimization_barrier(_dot(r, w, 0, 0)).T

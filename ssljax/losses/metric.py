@@ -27,7 +27,7 @@ Mining = Literal["all", "easy", "semi_hard", "hard", "batch_hard"]
 def triplet(
     z: Array, labels: Array, *, margin: Array, mining: Mining, soft: bool = False, references: References | None = None
 ) -> Array:
-    """Triplet loss max(0, margin + d_ap - d_an) (Schroff et al. 2015, eq. 2, with d not squared), f32[].
+    """Triplet loss max(0, margin + d_ap - d_an) (Schroff et al. 2015, section 3.1, with d not squared), f32[].
 
     z: f32[B, D]; labels: i32[B]; margin: a distance. The mean is over the mined triplets whose loss is not 0, as in
     pytorch-metric-learning. `soft` takes log(1 + exp(margin + d_ap - d_an)) instead, which is never 0; with a margin
@@ -181,7 +181,7 @@ def lifted_structure(z: Array, labels: Array, *, margin: Array) -> Array:
 
 
 def n_pairs(z: Array, labels: Array) -> Array:
-    """Multi-class N-pair loss (Sohn 2016, eq. 7): mean over the classes that have two items or more, f32[].
+    """Multi-class N-pair loss (Sohn 2016, section 3.2): mean over the classes that have two items or more, f32[].
 
     z: f32[B, D], not normalised inside, as in the paper, whose penalty on the norms is not included (for
     pytorch-metric-learning's, pass `l2_normalise(z)`); labels: i32[B]. The first item of each class is its anchor,

@@ -63,7 +63,7 @@ def of_anchors(
     def block(anchors: tuple[Array, Array, Array]) -> PyTree:
         z, labels, own = anchors
         # In full float32 on every machine: an error e of a cosine near 1 is one of sqrt(2 e) in the distance.
-        product = split_columns(jnp.matmul(z, references.z.T, precision=jax.lax.Precision.HIGHEST))
+        product = split_columns(jnp.matmul(z, references.z.T, precision="highest"))
         counts = (labels[:, None] >= 0) & (references.labels[None] >= 0)
         same = labels[:, None] == references.labels[None]
         itself = own[:, None] == jnp.arange(others)[None]

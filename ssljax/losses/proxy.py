@@ -25,7 +25,7 @@ def arcface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Ar
     Mean over the items. Memory grows with B + C.
     """
     cosine = _own_cosine(z, weights, labels)
-    return _cross_entropy(z, weights, labels, scale, _with_angular_margin(cosine, _of_class(margin, labels)))
+    return _cross_entropy(z, weights, labels, scale, _with_angular_margin(cosine, _margin_of(labels, margin, weights)))
 
 
 def cosface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Array) -> Array:
@@ -35,11 +35,11 @@ def cosface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Ar
     class; published with a scale of 64 and a margin of .35. Mean over the items. Memory grows with B + C.
     """
     cosine = _own_cosine(z, weights, labels)
-    return _cross_entropy(z, weights, labels, scale, cosine - _of_class(margin, labels))
+    return _cross_entropy(z, weights, labels, scale, cosine - _margin_of(labels, margin, weights))
 
 
 def sub_center_arcface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Array) -> Array:
-    """Sub-center ArcFace (Deng et al. 2020, eq. 3): ArcFace with the nearest of K centres of each class, f32[].
+    """Sub-center ArcFace (Deng et al. 2020, section 3): ArcFace with the nearest of K centres of each class, f32[].
 
     z: f32[B, D]; weights: f32[C, K, D], published with K = 3; the rest as `arcface`.
     """
@@ -59,12 +59,12 @@ def sub_center_arcface(z: Array, weights: Array, labels: Array, *, scale: Array,
         return jnp.sum(jnp.where(own, nearest, 0), axis=1), others
 
     cosine, others = of_anchors(rows, l2_normalise(z), labels, references)
-    target = scale * _with_angular_margin(cosine, _of_class(margin, labels))
+    target = scale * _with_angular_margin(cosine, _margin_of(labels, margin, weights))
     return mean_of_counted(jnp.where(labels >= 0, jax.nn.softplus(others - target), 0), labels >= 0)
 
 
 def proxy_nca(z: Array, proxies: Array, labels: Array) -> Array:
-    """Proxy-NCA (Movshovitz-Attias et al. 2017, eq. 4), mean over the items, f32[].
+    """Proxy-NCA (Movshovitz-Attias et al. 2017, algorithm 1), mean over the items, f32[].
 
     z: f32[B, D]; proxies: f32[C, D]; labels: i32[B]. -log softmax of the squared distances, negated, over all proxies,
     the item's own among them, as in pytorch-metric-learning (the paper's sum leaves it out).
@@ -80,7 +80,8 @@ def proxy_anchor(z: Array, proxies: Array, labels: Array, *, scale: Array, margi
     log(1 + sum exp(scale (cos + margin))) over the items of other classes, mean over all classes. Makes B x C cosines.
     """
     _check(z, proxies, labels)
-    cosine = split_columns(replicate(l2_normalise(z)) @ l2_normalise(proxies).T)
+    z, proxies = replicate(l2_normalise(z)), l2_normalise(proxies)
+    cosine = split_columns(jnp.matmul(z, proxies.T, precision="highest"))
     own = labels[:, None] == jnp.arange(proxies.shape[0])[None]
     others = ~own & (labels[:, None] >= 0)
     attract = logsumexp(jnp.where(own, -scale * (cosine - margin), MASKED), axis=0)
@@ -96,10 +97,11 @@ def _own_cosine(z: Array, weights: Array, labels: Array) -> Array:
         z, labels = rows
         place = labels - jax.lax.axis_index(axes) * weights.shape[0] if axes else labels
         here = (place >= 0) & (place < weights.shape[0])
-        cosine = jnp.where(here, jnp.sum(z * weights[jnp.where(here, place, 0)], axis=1), 0)
+        own = l2_normalise(weights[jnp.where(here, place, 0)])
+        cosine = jnp.where(here, jnp.sum(z * own, axis=1), 0)
         return (jax.lax.psum(cosine, axes) if axes else cosine), ()
 
-    return on_own_columns(part, (l2_normalise(z), labels), l2_normalise(weights))[0]
+    return on_own_columns(part, (l2_normalise(z), labels), weights)[0]
 
 
 def _with_angular_margin(cosine: Array, margin: Array) -> Array:
@@ -110,9 +112,11 @@ def _with_angular_margin(cosine: Array, margin: Array) -> Array:
     return jnp.where(within, cosine * jnp.cos(margin) - sine * jnp.sin(margin), cosine - margin * jnp.sin(margin))
 
 
-def _of_class(margin: Array, labels: Array) -> Array:
+def _margin_of(labels: Array, margin: Array, weights: Array) -> Array:
     """The margin f32[], or each item's f32[B] of margins f32[C]."""
     margin = jnp.asarray(margin, jnp.float32)
+    if margin.shape not in ((), weights.shape[:1]):
+        raise ValueError(f"margin of shape {margin.shape} for weights of shape {weights.shape} should be [] or [C]")
     return margin[labels] if margin.ndim else margin
 
 

@@ -28,7 +28,8 @@ from ssljax.losses import (
     triplet,
     triplet_from_indices,
 )
-from ssljax.losses.metric import Mining
+from ssljax.losses.metric import Mining, _mined_triplets
+from ssljax.losses.pairs import of_anchors
 
 MARGIN = 0.4
 
@@ -134,6 +135,8 @@ SETTINGS = {
     "n_pairs": (n_pairs, n_pairs_loop, {}),
 }
 LOSSES = {name: partial(loss, **settings) for name, (loss, _, settings) in SETTINGS.items()}
+EACH_FORM = [name for name in LOSSES if name not in ("triplet_all", "triplet_easy", "triplet_hard")]
+EACH_FORM = [name for name in EACH_FORM if not name.endswith(("_soft", "_squared"))] + ["triplet_semi_hard_soft"]
 AGAINST_MEMORY = [name for name in LOSSES if name.startswith(("triplet", "contrastive", "multi"))]
 
 
@@ -183,47 +186,51 @@ def test_triplets_by_their_indices_equal_the_loop():
     assert_close((value, [gradient]), loop_and_gradients(loop, z))
 
 
-def test_triplets_by_indices_and_by_labels_are_the_same():
-    z, labels = vectors(8, 4), np.array([0, 0, 1, 1, 2, 2, 2, -1])
-    d, pairs = distances(z, z), pairs_of(labels, labels, range(8))
-    for mining in get_args(Mining):
-        triplets = jnp.array(mined(d, *pairs, MARGIN, mining))
-        expected = triplet(z, jnp.asarray(labels), margin=MARGIN, mining=mining)
-        np.testing.assert_allclose(triplet_from_indices(z, triplets, margin=MARGIN), expected, rtol=1e-5)
+@pytest.mark.parametrize("mining", ["all", "easy", "semi_hard", "hard"])
+def test_as_many_triplets_of_each_anchor_are_mined_as_in_the_loop(mining):
+    z, labels = vectors(12, 4), classes(12, 3, left_out=2)
+    d, y = distances(z, z), np.asarray(labels)
+    triplets = mined(d, *pairs_of(y, y, range(12)), MARGIN, mining)
+    above, upto = {"all": (-9, 9), "easy": (MARGIN, 9), "semi_hard": (0, MARGIN), "hard": (-9, 0)}[mining]
+    rows = partial(_mined_triplets, margin=MARGIN, soft=True, above=above, upto=upto)
+    _, count = of_anchors(rows, l2_normalise(z), labels)
+    np.testing.assert_array_equal(count, np.bincount([a for a, _, _ in triplets], minlength=12))
 
 
-def test_items_left_out_count_for_nothing():
+@pytest.mark.parametrize("name", EACH_FORM)
+def test_items_left_out_count_for_nothing(name):
     z, labels = vectors(9, 4), classes(9, 2, left_out=3)
-    for name, loss in LOSSES.items():
-        np.testing.assert_allclose(loss(z, labels), loss(z[3:], labels[3:]), rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(LOSSES[name](z, labels), LOSSES[name](z[3:], labels[3:]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EACH_FORM)
 def test_batch_order_and_rotations_do_not_matter(name):
     z, labels = vectors(8, 4), jnp.repeat(jnp.arange(4), 2)
     rotation = np.linalg.qr(vectors(4, 4, seed=3))[0]
     order = np.array([6, 7, 2, 3, 0, 1, 4, 5]) if name == "n_pairs" else np.array([3, 1, 4, 0, 7, 2, 6, 5])
-    value = LOSSES[name](z, labels)
-    np.testing.assert_allclose(LOSSES[name](z[order], labels[order]), value, rtol=1e-5)  # N-pairs: anchors stay first
-    np.testing.assert_allclose(LOSSES[name](z @ rotation, labels), value, rtol=1e-4)
+    base, (gradient,) = value_and_gradients(LOSSES[name], labels, z)
+    permuted = value_and_gradients(LOSSES[name], labels[order], z[order])  # N-pairs: anchors stay first
+    assert_close(permuted, (base, [gradient[order]]))
+    assert_close(value_and_gradients(LOSSES[name], labels, z @ rotation), (base, [gradient @ rotation]), 1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "n_pairs"])
+@pytest.mark.parametrize("name", [name for name in EACH_FORM if name != "n_pairs"])
 def test_length_does_not_matter(name):
     z, labels = vectors(8, 4), classes(8, 3)
-    np.testing.assert_allclose(LOSSES[name](z * 7, labels), LOSSES[name](z, labels), rtol=1e-5)
+    (value, _), (longer, _) = (value_and_gradients(LOSSES[name], labels, x) for x in (z, 7 * z))
+    np.testing.assert_allclose(longer, value, rtol=1e-5)
 
 
 BAD = {
     "batch of one": (vectors(1, 3), [0]),
     "one class": (vectors(6, 3), [2] * 6),
-    "no positives": (vectors(4, 3), [0, 1, 2, 3]),
+    "no positives": (vectors(6, 3), [0, 1, 2, 3, 4, 5]),
     "no active triplet": (jnp.repeat(jnp.eye(3), 2, axis=0) + 1e-3 * vectors(6, 3), [0, 0, 1, 1, 2, 2]),
     "all equal": (jnp.ones((6, 3)), [0, 0, 1, 1, 2, 2]),
     "zero vectors": (jnp.zeros((6, 3)), [0, 0, 1, 1, 2, 2]),
     "a zero vector": (vectors(6, 3).at[2].set(0), [0, 0, 1, 1, 2, 2]),
     "values of 1e4": (1e4 * vectors(6, 3), [0, 0, 1, 1, 2, 2]),
-    "opposite": (jnp.array([[1.0, 0], [-1, 0], [1, 0], [-1, 0]]), [0, 0, 1, 1]),
+    "opposite": (jnp.tile(jnp.array([[1.0, 0, 0], [-1, 0, 0]]), (3, 1)), [0, 0, 1, 1, 2, 2]),
     "bfloat16": (vectors(6, 3).astype(jnp.bfloat16), [0, 0, 1, 1, 2, 2]),
     "labels of -1": (vectors(6, 3), [0, -1, 1, 1, 2, -1]),
     "all labels -1": (vectors(6, 3), [-1] * 6),
@@ -292,16 +299,17 @@ def test_unknown_mining_is_named():
 
 
 @pytest.mark.parametrize("block", [1, 40])
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EACH_FORM)
 def test_blocks_change_nothing(name, block, monkeypatch):
     z, labels = vectors(13, 4), classes(13, 3, left_out=2)
     whole = value_and_gradients(LOSSES[name], labels, z)
     monkeypatch.setattr("ssljax.losses.pairs.BLOCK", block)
-    assert_close(value_and_gradients(LOSSES[name], labels, z), whole, 1e-6)
+    value, gradient = jax.value_and_grad(LOSSES[name])(z, labels)
+    assert_close((value, [gradient]), whole, 1e-6)
 
 
 @pytest.mark.parametrize("block", [2**20, 128])
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EACH_FORM)
 def test_one_device_equals_eight_and_only_embeddings_travel(name, block, monkeypatch):
     size, features = 32, 5
     z, labels = vectors(size, features), classes(size, 6, left_out=2)
