@@ -17,6 +17,7 @@ from ssljax.losses.blockwise import (
     logsumexp_within,
     sum_of_softplus,
 )
+from ssljax.losses.checks import check_features, check_labelled, check_same
 from ssljax.losses.normalise import l2_normalise
 from ssljax.types import Array
 
@@ -28,7 +29,7 @@ def nt_xent(z1: Array, z2: Array, *, temperature: Array, dtype: Any = jnp.float3
     a label, equal this; google-research/simclr sums the two views' means: twice this. Raises ValueError for shapes that
     differ.
     """
-    _check_pair("z1", z1, "z2", z2)
+    check_same("z1", z1, "z2", z2)
     z1, z2 = l2_normalise(z1), l2_normalise(z2)
     total = logsumexp_within((_views(z1, z2) * rsqrt(jnp.float32(temperature))).astype(dtype))
     return jnp.mean(total) - jnp.mean(jnp.sum(z1 * z2, axis=1)) / temperature
@@ -44,7 +45,7 @@ def decoupled(
     positive's term is weighted by 2 - exp(cosine / sigma) / the batch's mean of it, a constant to the gradient, as in
     lightly. A batch of one has no negative and gives 0. Raises ValueError for shapes that differ.
     """
-    _check_pair("z1", z1, "z2", z2)
+    check_same("z1", z1, "z2", z2)
     if z1.shape[0] == 1:
         return jnp.zeros(())
     z1, z2 = l2_normalise(z1), l2_normalise(z2)
@@ -63,8 +64,7 @@ def sup_con(z: Array, labels: Array, *, temperature: Array, dtype: Any = jnp.flo
     temperature / .07; pytorch-metric-learning's SupConLoss equals this; solo-learn's sums the positives inside the
     logarithm, equal only with one positive each). Raises ValueError for shapes that do not fit.
     """
-    if z.ndim != 2 or labels.shape != z.shape[:1]:
-        raise ValueError(f"z of shape {z.shape} and labels of shape {labels.shape} should be [B, D] and [B]")
+    check_labelled("z", z, labels)
     z = l2_normalise(z)
     valid = labels >= 0
     total = logsumexp_within((z * rsqrt(jnp.float32(temperature))).astype(dtype), valid=valid)
@@ -93,8 +93,8 @@ def info_nce(
     queue it is 0. The positives and the queue get gradients if they need them: stop them outside. Raises ValueError for
     shapes that do not fit.
     """
-    _check_pair("anchor", anchor, "positive", positive)
-    _check_queue(queue, "anchors", anchor)
+    check_same("anchor", anchor, "positive", positive)
+    check_features("queue", queue, "anchor", anchor)
     anchor, positive, queue = l2_normalise(anchor) / temperature, l2_normalise(positive), l2_normalise(queue)
     positive_logit = jnp.sum(anchor * positive, axis=1)
     negatives = logsumexp_of_products(anchor.astype(dtype), queue.astype(dtype), valid=valid)
@@ -109,7 +109,7 @@ def in_batch_info_nce(anchor: Array, key: Array, *, temperature: Array, dtype: A
     directions, CLIP's take their mean. The keys get gradients: stop them outside. Raises ValueError for shapes that
     differ.
     """
-    _check_pair("anchor", anchor, "key", key)
+    check_same("anchor", anchor, "key", key)
     anchor, key = l2_normalise(anchor) / temperature, l2_normalise(key)
     total = logsumexp_of_products(anchor.astype(dtype), key.astype(dtype))
     return jnp.mean(total - jnp.sum(anchor * key, axis=1))
@@ -130,8 +130,8 @@ def re_ssl(
     queue: f32[K, D], the teacher's past keys, without this batch's; valid: bool[K], False for places to leave out. An
     empty queue gives 0. No gradient reaches the teacher or the queue. Raises ValueError for shapes that do not fit.
     """
-    _check_pair("student", student, "teacher", teacher)
-    _check_queue(queue, "students", student)
+    check_same("student", student, "teacher", teacher)
+    check_features("queue", queue, "student", student)
     student, teacher = l2_normalise(student) / student_temperature, l2_normalise(teacher) / teacher_temperature
     return jnp.mean(cross_entropy_of_products(student, teacher, l2_normalise(queue), valid=valid))
 
@@ -142,7 +142,7 @@ def siglip(z1: Array, z2: Array, *, scale: Array, bias: Array) -> Array:
     z1, z2: f32[B, D], two views, or image and text, of the same B items; scale and bias: f32[], learnt, published with
     10 (the exponential of a learnt log 10) and -10 at the start. Raises ValueError for shapes that differ.
     """
-    _check_pair("z1", z1, "z2", z2)
+    check_same("z1", z1, "z2", z2)
     z1, z2 = l2_normalise(z1) * scale, l2_normalise(z2)
     one = jnp.ones((z1.shape[0], 1), jnp.float32)
     logits = jnp.concatenate([z1, one * bias], axis=1), jnp.concatenate([z2, one], axis=1)
@@ -157,7 +157,7 @@ def swav(scores: Array, assignments: Array, *, temperature: Array) -> Array:
     f32[B, K], of the other view, from `sinkhorn`; they get no gradient. The loss of two views is the sum (eq. 1) or, in
     the authors' code, the mean of both swaps. Raises ValueError for shapes that differ.
     """
-    _check_pair("scores", scores, "assignments", assignments)
+    check_same("scores", scores, "assignments", assignments)
     log_p = jax.nn.log_softmax(jnp.asarray(scores, jnp.float32) / temperature)
     return -jnp.mean(jnp.sum(stop_gradient(assignments) * log_p, axis=1))
 
@@ -183,13 +183,3 @@ def _views(z1: Array, z2: Array) -> Array:
 def _mean(x: Array, counts: Array) -> Array:
     """The mean of those that count; 0 if there are none."""
     return jnp.sum(jnp.where(counts, x, 0)) / jnp.maximum(jnp.sum(counts), 1)
-
-
-def _check_pair(name: str, x: Array, other: str, y: Array) -> None:
-    if x.ndim != 2 or x.shape != y.shape:
-        raise ValueError(f"{name} of shape {x.shape} and {other} of shape {y.shape} should both be [B, D]")
-
-
-def _check_queue(queue: Array, name: str, x: Array) -> None:
-    if queue.ndim != 2 or queue.shape[1] != x.shape[1]:
-        raise ValueError(f"queue of shape {queue.shape} does not fit {name} of shape {x.shape}")

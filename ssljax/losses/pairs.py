@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.losses.blockwise import BLOCK
+from ssljax.losses.checks import check_labelled
 from ssljax.losses.normalise import safe_sqrt
 from ssljax.sharding import replicate, split_columns
 from ssljax.types import Array, PyTree
@@ -91,9 +92,3 @@ def unit_distance(cosine: Array) -> Array:
 def mean_of_counted(total: Array, count: Array) -> Array:
     """f32[], the sum of `total` by the sum of `count`; 0 if nothing counts."""
     return jnp.sum(total) / jnp.maximum(jnp.sum(count, dtype=jnp.float32), 1)
-
-
-def check_labelled(name: str, z: Array, labels: Array) -> None:
-    """Raises ValueError unless z is [B, D] and labels [B]."""
-    if z.ndim != 2 or labels.shape != z.shape[:1]:
-        raise ValueError(f"{name} of shape {z.shape} and labels of shape {labels.shape} should be [B, D] and [B]")

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 
 from ssljax.losses.blockwise import MASKED, logsumexp_of_products
+from ssljax.losses.checks import check_features, check_labelled
 from ssljax.losses.normalise import l2_normalise, safe_sqrt
-from ssljax.losses.pairs import Pairs, References, check_labelled, mean_of_counted, of_anchors
+from ssljax.losses.pairs import Pairs, References, mean_of_counted, of_anchors
 from ssljax.sharding import on_own_columns, replicate, split_columns
 from ssljax.types import Array
 
@@ -129,5 +130,4 @@ def _cross_entropy(z: Array, weights: Array, labels: Array, scale: Array, target
 
 def _check(z: Array, weights: Array, labels: Array) -> None:
     check_labelled("z", z, labels)
-    if weights.ndim != 2 or weights.shape[1] != z.shape[1]:
-        raise ValueError(f"class vectors of shape {weights.shape} do not fit z of shape {z.shape}: should be [C, D]")
+    check_features("class vectors", weights, "z", z)
