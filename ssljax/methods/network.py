@@ -1,51 +1,81 @@
-"""Encoder and projector as one pair of pure functions, with parameters and batch statistics as explicit trees."""
+"""Linen modules applied one after the other, with parameters and batch statistics as explicit trees."""
 
-import dataclasses
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ssljax.fields import short
 from ssljax.types import Array, PyTree, UserError
 
 
-@dataclasses.dataclass(frozen=True)
 class Network:
-    """encoder → projector, linen modules called as `module(x, train)`."""
+    """Modules in their order, `Network(encoder=..., projector=...)`, each called as `module(x, train)`.
 
-    encoder: Any
-    projector: Any
+    Parameters and statistics are dicts by the modules' names. The network of a teacher that lacks the last modules is
+    the same one: only modules whose parameters are given are applied. A `drop_path` rng is for the student alone.
+    """
+
+    def __init__(self, **modules: Any):
+        self._modules = modules
 
     def init(self, rng: Array, images: Array) -> tuple[PyTree, PyTree]:
-        """Parameters and batch statistics, each {"encoder", "projector"}, for images f32[B, H, W, 3].
+        """Parameters and batch statistics for images f32[B, H, W, 3].
 
-        Raises UserError if a module refuses its settings or the images.
+        Raises UserError if a module refuses its settings or its input.
         """
-        encoder_rng, projector_rng = jax.random.split(rng)
-        encoder = _variables("encoder", self.encoder, encoder_rng, images)
-        features = jax.eval_shape(lambda v: self.encoder.apply(v, images, train=False), encoder)
-        zeros = jax.numpy.zeros(features.shape, features.dtype)
-        projector = _variables("projector", self.projector, projector_rng, zeros)
-        variables = {"encoder": encoder, "projector": projector}
-        params = {name: v["params"] for name, v in variables.items()}
-        return params, {name: v.get("batch_stats", {}) for name, v in variables.items()}
+        params, stats, x = {}, {}, images
+        for (name, module), module_rng in zip(
+            self._modules.items(), jax.random.split(rng, len(self._modules)), strict=True
+        ):
+            variables = _variables(name, module, module_rng, x)
+            params[name], stats[name] = variables.get("params", {}), variables.get("batch_stats", {})
+            shape = jax.eval_shape(lambda v, x, m=module: m.apply(v, x, train=False), variables, x)
+            x = jnp.zeros(shape.shape, shape.dtype)
+        return params, stats
 
-    def project(self, params: PyTree, stats: PyTree, images: Array) -> tuple[Array, Array, PyTree]:
-        """The embeddings f32[B, F] and projections f32[B, D] of images, in training mode, and the new statistics."""
-        embedding, encoder = self._train(self.encoder, "encoder", params, stats, images)
-        projection, projector = self._train(self.projector, "projector", params, stats, embedding)
-        return embedding, projection, {"encoder": encoder, "projector": projector}
+    def train(
+        self, params: PyTree, stats: PyTree, images: Array, rng: Array | None = None
+    ) -> tuple[dict[str, Array], PyTree]:
+        """What each module makes of a batch of images, in training mode, and the new statistics."""
+        outputs, new_stats, x = {}, {}, images
+        for i, (name, module) in enumerate((n, m) for n, m in self._modules.items() if n in params):
+            variables = {"params": params[name], "batch_stats": stats[name]}
+            rngs = None if rng is None else {"drop_path": jax.random.fold_in(rng, i)}
+            x, updated = module.apply(variables, x, train=True, mutable=["batch_stats"], rngs=rngs)
+            outputs[name], new_stats[name] = x, updated.get("batch_stats", {})
+        return outputs, new_stats
+
+    def train_views(
+        self, params: PyTree, stats: PyTree, views: Sequence[Array], rng: Array | None = None
+    ) -> tuple[list[dict[str, Array]], PyTree]:
+        """`train` on one view after the other: each is normalised by its own batch statistics."""
+        outputs = []
+        for i, images in enumerate(views):
+            output, stats = self.train(params, stats, images, None if rng is None else jax.random.fold_in(rng, i))
+            outputs.append(output)
+        return outputs, stats
+
+    def train_crops(
+        self, params: PyTree, stats: PyTree, views: Sequence[Array], rng: Array | None = None
+    ) -> tuple[list[dict[str, Array]], PyTree]:
+        """As `train_views`, but neighbouring views of one size are one batch, for many small crops (DINO, SwAV)."""
+        outputs = []
+        for i, (_, alike) in enumerate(itertools.groupby(views, key=lambda view: view.shape)):
+            alike = list(alike)
+            # Item by item: split over devices as each view is, nothing moves.
+            images = jnp.stack(alike, axis=1).reshape(-1, *alike[0].shape[1:])
+            output, stats = self.train(params, stats, images, None if rng is None else jax.random.fold_in(rng, i))
+            apart = {name: x.reshape(-1, len(alike), *x.shape[1:]) for name, x in output.items()}
+            outputs += [{name: x[:, j] for name, x in apart.items()} for j in range(len(alike))]
+        return outputs, stats
 
     def embed(self, params: PyTree, stats: PyTree, images: Array) -> Array:
-        """f32[B, F], the encoder's output in evaluation mode."""
-        variables = {"params": params["encoder"], "batch_stats": stats["encoder"]}
-        return self.encoder.apply(variables, images, train=False)
-
-    @staticmethod
-    def _train(module: Any, name: str, params: PyTree, stats: PyTree, x: Array) -> tuple[Array, PyTree]:
-        variables = {"params": params[name], "batch_stats": stats[name]}
-        y, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
-        return y, updated.get("batch_stats", {})
+        """f32[B, F], the first module's output in evaluation mode."""
+        name, module = next(iter(self._modules.items()))
+        return module.apply({"params": params[name], "batch_stats": stats[name]}, images, train=False)
 
 
 def _variables(name: str, module: Any, rng: Array, x: Array) -> PyTree:

@@ -1,0 +1,75 @@
+"""MoBY (Xie et al. 2021, arXiv 2105.04553): MoCo's queue and BYOL's predictor; and MoCo v2+, which is its special case.
+
+Made for Vision and Swin Transformers: drop path in the student only, which is what an encoder's `drop_path` does here.
+"""
+
+import dataclasses
+from typing import Any
+
+from jax.lax import stop_gradient
+
+from ssljax.losses import info_nce, l2_normalise
+from ssljax.methods.network import Network
+from ssljax.methods.one_network import pair_figures
+from ssljax.methods.with_teacher import TeacherAux, WithTeacher
+from ssljax.models import MLP
+from ssljax.queue import Queue, empty_queue, enqueue
+from ssljax.schedules import check_schedule, value_at
+from ssljax.types import Array, Aux, Batch, Metrics, Params, pytree
+
+
+@pytree
+class MoBYAux(TeacherAux):
+    """And a queue of the teacher's keys for each of the two views."""
+
+    queue1: Queue
+    queue2: Queue
+
+
+@dataclasses.dataclass(frozen=True)
+class MoBY(WithTeacher):
+    """MoBY. solo-learn's MoCo v2+ is `MoBY(predictor=Identity(), scale=.5)` with its projector and momentum."""
+
+    projector: Any = MLP(hidden=(4096,), out=256, batch_norm=True)
+    """Maps embeddings to what the loss compares."""
+    predictor: Any = MLP(hidden=(4096,), out=256, batch_norm=True)
+    """Maps the student's projection to the teacher's; `Identity()` leaves it out."""
+    queue_size: int = 4096
+    """Keys of past batches in each of the two queues; a multiple of the batch size."""
+    temperature: Any = 0.2
+    """Divides the cosines: a number or a schedule."""
+    scale: float = 1.0
+    """Multiplies the sum of the two directions: .5 makes it their mean."""
+
+    @property
+    def network(self) -> Network:
+        """Encoder, projector and predictor; the teacher has the first two."""
+        return Network(encoder=self.encoder, projector=self.projector, predictor=self.predictor)
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        check_schedule("method.temperature", self.temperature, above=0)
+        params, aux = self.start(rng, batch)
+        queue = empty_queue(self.queue_size, batch["views"][0].shape[0], self.projector.out)
+        return params, MoBYAux(**vars(aux), queue1=queue, queue2=queue)
+
+    def loss(
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+    ) -> tuple[Array, tuple[Aux, Metrics]]:
+        """Algorithm 1: each view's prediction against the other's key and past keys; the directions are summed."""
+        (student1, student2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)
+        (teacher1, teacher2), teacher_stats = self.network.train_views(aux.teacher, aux.teacher_stats, batch["views"])
+        k1, k2 = (stop_gradient(l2_normalise(teacher["projector"])) for teacher in (teacher1, teacher2))
+        temperature = value_at(self.temperature, progress)
+        loss = sum(
+            info_nce(student["predictor"], key, queue.flat, temperature=temperature, valid=queue.valid)
+            for student, key, queue in ((student1, k2, aux.queue2), (student2, k1, aux.queue1))
+        )
+        aux = dataclasses.replace(
+            aux,
+            stats=stats,
+            teacher_stats=teacher_stats,
+            queue1=enqueue(aux.queue1, k1),
+            queue2=enqueue(aux.queue2, k2),
+        )
+        return self.scale * loss, (aux, pair_figures(student1["encoder"], k1, k2))
