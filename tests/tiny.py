@@ -28,6 +28,7 @@ def photos(step: int = 0) -> dict[str, np.ndarray]:
         "image": rng.integers(0, 256, (BATCH, 1, 20, 20, 3), np.uint8),
         "aspect": rng.uniform(0.5, 2.0, (BATCH, 1)).astype(np.float32),
         "index": np.arange(BATCH, dtype=np.int32),
+        "label": np.arange(BATCH, dtype=np.int32) // 2,
     }
 
 

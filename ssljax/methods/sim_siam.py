@@ -1,4 +1,4 @@
-"""SimSiam (Chen and He 2021, arXiv 2011.10566): a predictor and a stop-gradient, and neither negatives nor a teacher."""
+"""SimSiam (Chen and He 2021, arXiv 2011.10566): a predictor and a stop-gradient, without negatives or a teacher."""
 
 import dataclasses
 from typing import Any

@@ -25,7 +25,7 @@ class SupCon(OneNetwork):
         """See `OneNetwork.check`."""
         check_schedule("method.temperature", self.temperature, above=0)
         if "label" not in batch:
-            raise UserError("method.SupCon learns from labels, and the data has none: name the label's column in `data`")
+            raise UserError("SupCon learns from labels, and the data has none: name the label's column in `data`")
 
     def compare(self, z1: Array, z2: Array, batch: Batch, progress: Array) -> Array:
         """Equation 2, over both views of every item."""

@@ -1,0 +1,80 @@
+"""DINO (Caron et al. 2021, arXiv 2104.14294): self-distillation, kept from collapse by a centre and a sharp teacher."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+
+from ssljax.losses import dino, embedding_std, entropy, kl_to_uniform, update_center
+from ssljax.methods.with_teacher import TeacherAux, WithTeacher
+from ssljax.models import DINOHead
+from ssljax.schedules import Cosine, Linear, check_schedule, value_at
+from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError, pytree
+
+
+@pytree
+class DINOAux(TeacherAux):
+    """And the centre of the teacher's logits, f32[K]."""
+
+    center: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class DINO(WithTeacher):
+    """DINO: the student sees every crop, the teacher the first two, which are global."""
+
+    projector: Any = DINOHead(out=65536)
+    """Maps embeddings to logits over prototypes."""
+    momentum: Any = Cosine(0.996, 1.0)
+    """The teacher keeps this share of itself at each step: a number or a schedule."""
+    student_temperature: Any = 0.1
+    """Divides the student's logits: a number or a schedule."""
+    teacher_temperature: Any = Linear(0.04, 0.07, until=0.1)
+    """Divides the teacher's logits, lower than the student's: a number or a schedule."""
+    center_momentum: float = 0.9
+    """The centre keeps this share of itself; 1 leaves it at zero: no centring, and collapse."""
+    freeze_last: float = 0.01
+    """Share of training in which the head's last layer stays as it is: one epoch in the paper."""
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        check_schedule("method.student_temperature", self.student_temperature, above=0)
+        check_schedule("method.teacher_temperature", self.teacher_temperature, above=0)
+        if not 0 <= self.center_momentum <= 1:
+            raise UserError(f"method.center_momentum={self.center_momentum} must be at least 0 and at most 1")
+        params, aux = self.start(rng, batch)
+        return params, DINOAux(**vars(aux), center=jnp.zeros(self.projector.out))
+
+    def loss(
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+    ) -> tuple[Array, tuple[Aux, Metrics]]:
+        """Algorithm 1, with multi-crop: the old centre for this batch, whose logits then move it."""
+        params = {**params, "projector": self._freeze_last(params["projector"], progress)}
+        crops, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
+        shown, teacher_stats = self.network.train_crops(aux.teacher, aux.teacher_stats, batch["views"][:2])
+        student, teacher = (jnp.stack([view["projector"] for view in views]) for views in (crops, shown))
+        temperature = value_at(self.teacher_temperature, progress)
+        loss = dino(
+            student,
+            teacher,
+            aux.center,
+            student_temperature=value_at(self.student_temperature, progress),
+            teacher_temperature=temperature,
+        )
+        logits = stop_gradient((teacher - aux.center[None, None]) / temperature)
+        figures = {
+            "embedding_std": embedding_std(crops[0]["encoder"]),
+            "teacher_entropy": entropy(logits),
+            "teacher_kl_to_uniform": kl_to_uniform(logits),
+        }
+        center = update_center(aux.center, teacher, momentum=self.center_momentum)
+        aux = dataclasses.replace(aux, stats=stats, teacher_stats=teacher_stats, center=center)
+        return loss, (aux, figures)
+
+    def _freeze_last(self, head: Params, progress: Array) -> Params:
+        """The head, without a gradient for its last layer while that is frozen."""
+        frozen = progress < self.freeze_last
+        last = jax.tree.map(lambda p: jnp.where(frozen, stop_gradient(p), p), head["last"])
+        return {**head, "last": last}

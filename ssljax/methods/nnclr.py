@@ -1,0 +1,82 @@
+"""NNCLR (Dwibedi et al. 2021, arXiv 2104.14548): the positive is the nearest neighbour among past projections."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+
+from ssljax.losses import in_batch_info_nce, l2_normalise
+from ssljax.methods.network import Network
+from ssljax.methods.one_network import OneNetwork, pair_figures
+from ssljax.models import MLP
+from ssljax.queue import Queue, empty_queue, enqueue
+from ssljax.schedules import check_schedule, value_at
+from ssljax.sharding import on_own_columns
+from ssljax.types import Array, Aux, Batch, Metrics, Params, pytree
+
+
+@pytree
+class NNCLRAux:
+    """Batch statistics, and the support set: past projections of first views."""
+
+    stats: Any
+    queue: Queue
+
+
+@dataclasses.dataclass(frozen=True)
+class NNCLR(OneNetwork):
+    """NNCLR: no teacher; positives are other items, so that no augmentation has to stand for what varies among them."""
+
+    projector: Any = MLP(hidden=(2048, 2048), out=256, batch_norm=True, last_batch_norm=True)
+    """Maps embeddings to what neighbours are sought by."""
+    predictor: Any = MLP(hidden=(4096,), out=256, batch_norm=True)
+    """Maps a view's projection to the other's neighbour."""
+    queue_size: int = 65536
+    """Past projections to seek in; a multiple of the batch size."""
+    temperature: Any = 0.1
+    """Divides the cosines: a number or a schedule."""
+
+    @property
+    def network(self) -> Network:
+        """Encoder, projector and predictor."""
+        return Network(encoder=self.encoder, projector=self.projector, predictor=self.predictor)
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        check_schedule("method.temperature", self.temperature, above=0)
+        params, stats = self.network.init(rng, batch["views"][0])
+        return params, NNCLRAux(stats, empty_queue(self.queue_size, batch["views"][0].shape[0], self.projector.out))
+
+    def loss(
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+    ) -> tuple[Array, tuple[Aux, Metrics]]:
+        """Equation 3 with the predictions as keys, mean of the two directions."""
+        (view1, view2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)
+        z1, z2 = (stop_gradient(l2_normalise(view["projector"])) for view in (view1, view2))
+        temperature = value_at(self.temperature, progress)
+        loss = in_batch_info_nce(nearest(aux.queue, z1), view2["predictor"], temperature=temperature)
+        loss += in_batch_info_nce(nearest(aux.queue, z2), view1["predictor"], temperature=temperature)
+        aux = NNCLRAux(stats, enqueue(aux.queue, z1))
+        return loss / 2, (aux, {**pair_figures(view1["encoder"], z1, z2), "queue_fill": aux.queue.fill})
+
+
+def nearest(queue: Queue, z: Array) -> Array:
+    """f32[B, D], of each unit vector of z f32[B, D] the nearest in the queue; the vector itself if the queue is empty.
+
+    Each device seeks in its own part of the queue; the nearest of its nearest is what travels.
+    """
+
+    def part(axes: tuple[str, ...], z: Array, columns: tuple[Array, Array]) -> tuple[Array, tuple[()]]:
+        keys, valid = columns
+        cosine = jnp.where(valid[None], z @ keys.T, -jnp.inf)
+        best, found = jnp.max(cosine, axis=1), keys[jnp.argmax(cosine, axis=1)]
+        if axes:
+            device, count = jax.lax.axis_index(axes), jax.lax.psum(1, axes)
+            winner = jax.lax.pmin(jnp.where(best == jax.lax.pmax(best, axes), device, count), axes)
+            found = jax.lax.psum(jnp.where((winner == device)[:, None], found, 0), axes)
+        return found, ()
+
+    found, _ = on_own_columns(part, z, (queue.flat, queue.valid))
+    return jnp.where(queue.count > 0, found, z)

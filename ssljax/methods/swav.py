@@ -1,0 +1,96 @@
+"""SwAV (Caron et al. 2020, arXiv 2006.09882): each view predicts how another is assigned to prototypes."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+
+from ssljax.losses import embedding_std, entropy, l2_normalise, sinkhorn, swav
+from ssljax.methods.network import Network
+from ssljax.methods.one_network import OneNetwork
+from ssljax.models import MLP, Prototypes
+from ssljax.queue import Queue, empty_queue, enqueue
+from ssljax.schedules import check_schedule, value_at
+from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError, pytree
+
+
+@pytree
+class SwAVAux:
+    """Batch statistics, and past projections of the two global views."""
+
+    stats: Any
+    queues: tuple[Queue, Queue] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class SwAV(OneNetwork):
+    """SwAV: two global crops are assigned to prototypes, and every crop predicts the other's assignment."""
+
+    projector: Any = MLP(hidden=(2048,), out=128, batch_norm=True)
+    """Maps embeddings to what is compared with the prototypes."""
+    prototypes: Any = Prototypes(count=3000)
+    """Scores a projection by its cosine with each prototype."""
+    temperature: Any = 0.1
+    """Divides the scores: a number or a schedule."""
+    epsilon: float = 0.05
+    """Smoothness of the assignments."""
+    iterations: int = 3
+    """Iterations of Sinkhorn-Knopp."""
+    queue_size: int | None = None
+    """Past projections that are assigned along with a small batch, 3840 in the paper; a multiple of the batch size."""
+    queue_from: float = 0.1
+    """Share of training after which they are."""
+    freeze_prototypes: float = 0.01
+    """Share of training in which the prototypes stay as they are."""
+
+    @property
+    def network(self) -> Network:
+        """Encoder, projector and prototypes."""
+        return Network(encoder=self.encoder, projector=self.projector, prototypes=self.prototypes)
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        check_schedule("method.temperature", self.temperature, above=0)
+        if not self.epsilon > 0 or self.iterations < 1:
+            raise UserError(
+                f"method.epsilon={self.epsilon} must be above 0 and method.iterations={self.iterations} at least 1"
+            )
+        params, stats = self.network.init(rng, batch["views"][0])
+        if self.queue_size is None:
+            return params, SwAVAux(stats, None)
+        queue = empty_queue(self.queue_size, batch["views"][0].shape[0], self.projector.out)
+        return params, SwAVAux(stats, (queue, queue))
+
+    def loss(
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+    ) -> tuple[Array, tuple[Aux, Metrics]]:
+        """Algorithm 1: mean over the two assignments and over the views that predict each."""
+        frozen = stop_gradient(params["prototypes"])
+        now_frozen = progress < self.freeze_prototypes
+        prototypes = jax.tree.map(lambda p, f: jnp.where(now_frozen, f, p), params["prototypes"], frozen)
+        views, stats = self.network.train_crops({**params, "prototypes": prototypes}, aux.stats, batch["views"], rng)
+        temperature = value_at(self.temperature, progress)
+        losses = []
+        for i in range(2):
+            assignments = self._assign(frozen, views[i]["prototypes"], aux.queues and aux.queues[i], progress)
+            others = [view["prototypes"] for j, view in enumerate(views) if j != i]
+            losses += [swav(scores, assignments, temperature=temperature) for scores in others]
+        keys = [stop_gradient(l2_normalise(view["projector"])) for view in views[:2]]
+        queues = aux.queues and tuple(map(enqueue, aux.queues, keys))
+        figures = {
+            "embedding_std": embedding_std(views[0]["encoder"]),
+            "prediction_entropy": entropy(views[0]["prototypes"] / temperature),
+        }
+        return sum(losses) / len(losses), (SwAVAux(stats, queues), figures)
+
+    def _assign(self, prototypes: Params, scores: Array, queue: Queue | None, progress: Array) -> Array:
+        """f32[B, K], the batch's assignments, equally spread over the batch, or over it and the queue."""
+        alone = sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations)
+        if queue is None:
+            return alone
+        past = self.prototypes.apply({"params": prototypes}, queue.flat, train=False)
+        both = sinkhorn(jnp.concatenate([scores, past]), epsilon=self.epsilon, iterations=self.iterations)
+        ready = (progress >= self.queue_from) & (queue.fill == 1)
+        return jnp.where(ready, both[: scores.shape[0]], alone)

@@ -1,0 +1,29 @@
+"""Every method, so small that a step compiles in seconds; shared by the tests."""
+
+from tiny import BATCH, ENCODER, MOCO, SIMCLR
+
+from ssljax.methods import BYOL, DCL, NNCLR, BarlowTwins, MoBY, MoCoV3, ReSSL, SimSiam, SupCon, VICReg
+from ssljax.models import MLP
+
+HEAD = MLP(hidden=(16,), out=8, batch_norm=True)
+WIDE = MLP(hidden=(32,), out=32, batch_norm=True)
+PARTS = {"encoder": ENCODER, "projector": HEAD}
+STUDENT = PARTS | {"predictor": HEAD, "momentum": 0.9}
+METHODS = {
+    "moco": MOCO,
+    "simclr": SIMCLR,
+    "dcl": DCL(**PARTS, sigma=0.5),
+    "barlow_twins": BarlowTwins(encoder=ENCODER, projector=WIDE, scale=0.1),
+    "vicreg": VICReg(encoder=ENCODER, projector=WIDE, invariance=2.5, variance=2.5, covariance=0.1),
+    "sup_con": SupCon(**PARTS),
+    "sim_siam": SimSiam(
+        encoder=ENCODER,
+        projector=MLP(hidden=(16,), out=16, batch_norm=True, last_batch_norm=True, last_affine=False),
+        predictor=MLP(hidden=(8,), out=16, batch_norm=True),
+    ),
+    "byol": BYOL(**STUDENT),
+    "moco_v3": MoCoV3(**STUDENT),
+    "moby": MoBY(**STUDENT, queue_size=3 * BATCH),
+    "nnclr": NNCLR(**PARTS, predictor=HEAD, queue_size=3 * BATCH),
+    "re_ssl": ReSSL(**PARTS, momentum=0.9, queue_size=3 * BATCH),
+}
