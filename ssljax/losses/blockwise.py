@@ -74,20 +74,20 @@ def cross_entropy_of_products(rows: Array, targets: Array, columns: Array, *, va
     return jnp.where(total > MASKED, total - jnp.sum(rows * mean_column, axis=1), 0)
 
 
-def block_shape(n: int, k: int) -> tuple[int, int]:
+def _block_shape(n: int, k: int) -> tuple[int, int]:
     """How many of `n` rows and of `k` columns make a block: all, if their products are no more than BLOCK."""
     height = min(n, max(math.isqrt(BLOCK), BLOCK // k))
     return height, min(k, max(BLOCK // height, 1))
 
 
-def cut(x: Array, index: Array, size: int) -> Array:
+def _cut(x: Array, index: Array, size: int) -> Array:
     """The `index`-th part of `size` along the first axis; where fewer than `size` are left, the last `size`."""
     return jax.lax.dynamic_slice_in_dim(x, jnp.minimum(index * size, x.shape[0] - size), size)
 
 
-def cut_new(length: int, index: Array, size: int) -> Array:
+def _cut_new(length: int, index: Array, size: int) -> Array:
     """bool[size], which items of that part are in no earlier one."""
-    return cut(jnp.arange(length), index, size) >= index * size
+    return _cut(jnp.arange(length), index, size) >= index * size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +178,7 @@ _reduce.defvjp(_forward, _backward)
 def _places(rows: _Side, columns: _Side | None) -> tuple[Array, int, int]:
     """The places i32[blocks, 2] of all blocks, or of one of each two that mirror each other, and a block's shape."""
     n = rows[0].shape[0]
-    height, width = block_shape(n, n if columns is None else columns[0].shape[0])
+    height, width = _block_shape(n, n if columns is None else columns[0].shape[0])
     if columns is None:
         height = width = min(height, width)
         places = [(i, j) for i in range(-(-n // height)) for j in range(i + 1)]
@@ -189,10 +189,10 @@ def _places(rows: _Side, columns: _Side | None) -> tuple[Array, int, int]:
 
 def _block(rows: _Side, columns: _Side, i: Array, j: Array, height: int, width: int) -> tuple[Array, ...]:
     """A block's row vectors, its column vectors, their products, and which of these count."""
-    r, row_ids, row_valid = (cut(x, i, height) for x in rows)
-    c, column_ids, column_valid = (cut(x, j, width) for x in columns)
-    row_valid &= cut_new(rows[0].shape[0], i, height)
-    column_valid &= cut_new(columns[0].shape[0], j, width)
+    r, row_ids, row_valid = (_cut(x, i, height) for x in rows)
+    c, column_ids, column_valid = (_cut(x, j, width) for x in columns)
+    row_valid &= _cut_new(rows[0].shape[0], i, height)
+    column_valid &= _cut_new(columns[0].shape[0], j, width)
     counts = row_valid[:, None] & column_valid[None] & (row_ids[:, None] != column_ids[None])
     return r, c, _dot(r, c, 1, 1), counts
 
@@ -220,9 +220,9 @@ def _gradient_blocks(reduction: _Reduction, rows: _Side, y: Array, g: Array, col
         d_rows, d_columns = gradients
         i, j = place
         r, c, x, counts = _block(rows, rows if columns is None else columns, i, j, height, width)
-        w = reduction.derivative(x, cut(y, i, height)[:, None]) * cut(g, i, height)[:, None]
+        w = reduction.derivative(x, _cut(y, i, height)[:, None]) * _cut(g, i, height)[:, None]
         if mirrored:
-            v = reduction.derivative(x, cut(y, j, width)[None]) * cut(g, j, width)[None]
+            v = reduction.derivative(x, _cut(y, j, width)[None]) * _cut(g, j, width)[None]
             w += jnp.where(i != j, v, 0)
         w = jnp.where(counts, w, 0).astype(r.dtype)
         # w.T @ r, which a CPU multiplies four times slower; the barrier keeps XLA from turning it back into that
