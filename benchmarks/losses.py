@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
+from peers import import_torchvision
 from rich.console import Console
 from rich.table import Table
 
@@ -174,6 +175,7 @@ def peer(case: Case) -> Run:
     arrays = [torch.tensor(x, requires_grad=True) for x in case.arrays()]
     labels = torch.tensor(case.labels().astype(np.int64))
     if PEERS[case.loss] == "lightly":
+        import_torchvision()
         from lightly.loss import NTXentLoss
 
         loss = NTXentLoss(temperature=T, memory_bank_size=(case.keys, D) if case.keys else 0)
@@ -223,7 +225,10 @@ def serve(make: Callable[[Case], Run], case: Case, pipe: Any) -> None:
         before = memory_mib("VmRSS")
         run()
         pipe.send(None)
+        seconds = 0.0
         while pipe.recv():
+            if seconds < 2:
+                run()  # the first after a wait finds its memory cold
             began = time.perf_counter()
             run()
             seconds = time.perf_counter() - began
@@ -321,7 +326,8 @@ def main() -> None:
             cells = ["" if v is None else f"{v:,.4g}" for v in values] or [row_figures]
             table.add_row(str(case), row, *cells)
     Console().print(table)
-    from ssljax.run import environment, write_json  # only now: it takes hold of the device
+    from ssljax.files import write_json
+    from ssljax.run import environment  # only now: it takes hold of the device
 
     write_json(options.output, {"environment": environment(), "table": figures})
 

@@ -21,11 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from peers import import_torchvision
 from rich.console import Console
 from rich.table import Table
 
 from ssljax import losses
-from ssljax.run import environment, write_json
+from ssljax.files import write_json
+from ssljax.run import environment
 
 BATCH, FEATURES, CLASSES, KEYS, PROTOTYPES, PATCHES = 32, 16, 8, 64, 12, 9
 SIZES = (7, 5)  # numbers of values of two attributes
@@ -90,6 +92,7 @@ def inputs(seed: int) -> dict[str, np.ndarray]:
 
 def from_lightly() -> Iterator[Comparison]:
     """lightly's."""
+    import_torchvision()
     from lightly import loss as lightly
     from torch.nn.functional import normalize
 

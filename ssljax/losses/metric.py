@@ -58,10 +58,12 @@ def triplet(
 
 def _hardest_triplets(pairs: Pairs, *, margin: Array, soft: bool) -> tuple[Array, Array]:
     """The loss f32[b] of each anchor's hardest triplet, and how many count."""
-    farthest = jnp.max(jnp.where(pairs.positive, pairs.distance, 0), axis=1)
-    nearest = jnp.min(jnp.where(pairs.negative, pairs.distance, jnp.inf), axis=1)
+    # The farthest has the least product: the matrix of products serves, and the square root is for one of a row.
+    farthest = jnp.min(jnp.where(pairs.positive, pairs.product, jnp.inf), axis=1)
+    nearest = jnp.max(jnp.where(pairs.negative, pairs.product, -jnp.inf), axis=1)
     exists = jnp.any(pairs.positive, axis=1) & jnp.any(pairs.negative, axis=1)
-    excess = margin + farthest - jnp.where(exists, nearest, 0)
+    to_positive, to_negative = (unit_distance(jnp.where(exists, x, 0)) for x in (farthest, nearest))
+    excess = margin + to_positive - to_negative
     loss = jnp.where(exists, _hinge(excess, soft), 0)
     return loss, loss > 0
 
