@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ssljax.fields import short
 from ssljax.losses import embedding_std, info_nce, l2_normalise
 from ssljax.methods.ema import ema
 from ssljax.methods.network import Network
-from ssljax.models import MLP, ResNet
+from ssljax.models import MLP, ResNet, norm_groups
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
 from ssljax.sharding import replicate
@@ -64,9 +65,15 @@ class MoCo:
                 f"method.queue_size={self.queue_size} is shorter than the two batches of keys that a symmetric step "
                 f"makes: try {2 * images.shape[0]}"
             )
-        if self.shuffle and getattr(self.encoder, "norm_groups", 1) == 1:
-            raise UserError("method.shuffle does nothing without method.encoder.norm_groups above 1: try 8")
         params, stats = self.network.init(rng, images)
+        groups = norm_groups(self.encoder) if self.shuffle else None
+        if self.shuffle and groups is None:
+            raise UserError(
+                f"method.shuffle=True does nothing with method.encoder={short(self.encoder)}, which has no BatchNorm "
+                f"over parts of the batch: set it to False"
+            )
+        if groups == 1:
+            raise UserError("method.shuffle does nothing without method.encoder.norm_groups above 1: try 8")
         queue = empty_queue(self.queue_size, images.shape[0], self.projector.out)
         teacher, teacher_stats = jax.tree.map(jnp.copy, (params, stats))
         return params, MoCoAux(stats=stats, teacher=teacher, teacher_stats=teacher_stats, queue=queue)
