@@ -2,8 +2,8 @@
 
 from tiny import BATCH, ENCODER, MOCO, SIMCLR
 
-from ssljax.methods import BYOL, DCL, NNCLR, BarlowTwins, MoBY, MoCoV3, ReSSL, SimSiam, SupCon, VICReg
-from ssljax.models import MLP
+from ssljax.methods import BYOL, DCL, DINO, NNCLR, BarlowTwins, MoBY, MoCoV3, ReSSL, SimSiam, SupCon, SwAV, VICReg
+from ssljax.models import MLP, DINOHead, Prototypes
 
 HEAD = MLP(hidden=(16,), out=8, batch_norm=True)
 WIDE = MLP(hidden=(32,), out=32, batch_norm=True)
@@ -26,4 +26,6 @@ METHODS = {
     "moby": MoBY(**STUDENT, queue_size=3 * BATCH),
     "nnclr": NNCLR(**PARTS, predictor=HEAD, queue_size=3 * BATCH),
     "re_ssl": ReSSL(**PARTS, momentum=0.9, queue_size=3 * BATCH),
+    "dino": DINO(encoder=ENCODER, projector=DINOHead(hidden=(16,), bottleneck=8, out=24), momentum=0.9),
+    "swav": SwAV(**PARTS, prototypes=Prototypes(out=12), queue_size=3 * BATCH),
 }

@@ -3,6 +3,7 @@
 from ssljax.methods.barlow_twins import BarlowTwins
 from ssljax.methods.byol import BYOL
 from ssljax.methods.dcl import DCL
+from ssljax.methods.dino import DINO
 from ssljax.methods.moby import MoBY
 from ssljax.methods.moco import MoCo
 from ssljax.methods.moco_v3 import MoCoV3
@@ -11,11 +12,13 @@ from ssljax.methods.re_ssl import ReSSL
 from ssljax.methods.sim_siam import SimSiam
 from ssljax.methods.simclr import SimCLR
 from ssljax.methods.sup_con import SupCon
+from ssljax.methods.swav import SwAV
 from ssljax.methods.vicreg import VICReg
 
 __all__ = [
     "BYOL",
     "DCL",
+    "DINO",
     "NNCLR",
     "BarlowTwins",
     "MoBY",
@@ -25,5 +28,6 @@ __all__ = [
     "SimCLR",
     "SimSiam",
     "SupCon",
+    "SwAV",
     "VICReg",
 ]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
+from ssljax.fields import short
 from ssljax.losses import dino, embedding_std, entropy, kl_to_uniform, update_center
 from ssljax.methods.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import DINOHead
@@ -45,6 +46,8 @@ class DINO(WithTeacher):
         if not 0 <= self.center_momentum <= 1:
             raise UserError(f"method.center_momentum={self.center_momentum} must be at least 0 and at most 1")
         params, aux = self.start(rng, batch)
+        if "prototypes" not in params["projector"]:
+            raise UserError(f"method.projector={short(self.projector)} must be a DINOHead")
         return params, DINOAux(**vars(aux), center=jnp.zeros(self.projector.out))
 
     def loss(
@@ -74,7 +77,7 @@ class DINO(WithTeacher):
         return loss, (aux, figures)
 
     def _freeze_last(self, head: Params, progress: Array) -> Params:
-        """The head, without a gradient for its last layer while that is frozen."""
+        """The head, without a gradient for its prototypes while they are frozen."""
         frozen = progress < self.freeze_last
-        last = jax.tree.map(lambda p: jnp.where(frozen, stop_gradient(p), p), head["last"])
-        return {**head, "last": last}
+        prototypes = jax.tree.map(lambda p: jnp.where(frozen, stop_gradient(p), p), head["prototypes"])
+        return {**head, "prototypes": prototypes}

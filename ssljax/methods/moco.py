@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ssljax.fields import short
 from ssljax.losses import embedding_std, info_nce, l2_normalise
 from ssljax.methods.with_teacher import TeacherAux, WithTeacher
-from ssljax.models import MLP
+from ssljax.models import MLP, norm_groups
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError, pytree
@@ -51,9 +52,15 @@ class MoCo(WithTeacher):
                 f"method.queue_size={self.queue_size} is shorter than the two batches of keys that a symmetric step "
                 f"makes: try {2 * images.shape[0]}"
             )
-        if self.shuffle and getattr(self.encoder, "norm_groups", 1) == 1:
-            raise UserError("method.shuffle does nothing without method.encoder.norm_groups above 1: try 8")
         params, aux = self.start(rng, batch)
+        groups = norm_groups(self.encoder) if self.shuffle else None
+        if self.shuffle and groups is None:
+            raise UserError(
+                f"method.shuffle=True does nothing with method.encoder={short(self.encoder)}, which has no BatchNorm "
+                f"over parts of the batch: set it to False"
+            )
+        if groups == 1:
+            raise UserError("method.shuffle does nothing without method.encoder.norm_groups above 1: try 8")
         return params, MoCoAux(**vars(aux), queue=empty_queue(self.queue_size, images.shape[0], self.projector.out))
 
     def loss(

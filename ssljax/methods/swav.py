@@ -30,7 +30,7 @@ class SwAV(OneNetwork):
 
     projector: Any = MLP(hidden=(2048,), out=128, batch_norm=True)
     """Maps embeddings to what is compared with the prototypes."""
-    prototypes: Any = Prototypes(count=3000)
+    prototypes: Any = Prototypes(out=3000)
     """Scores a projection by its cosine with each prototype."""
     temperature: Any = 0.1
     """Divides the scores: a number or a schedule."""

@@ -1,7 +1,10 @@
 """Encoders and heads: linen modules that are their own configuration. Only this package imports flax."""
 
-from ssljax.models.heads import MLP
-from ssljax.models.norm import BatchNorm
+from ssljax.models.efficientnet import EfficientNet
+from ssljax.models.heads import MLP, DINOHead, Prototypes
+from ssljax.models.norm import BatchNorm, norm_groups
 from ssljax.models.resnet import ResNet
+from ssljax.models.swin import Swin
+from ssljax.models.vit import ViT
 
-__all__ = ["MLP", "BatchNorm", "ResNet"]
+__all__ = ["MLP", "BatchNorm", "DINOHead", "EfficientNet", "Prototypes", "ResNet", "Swin", "ViT", "norm_groups"]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from ssljax.models import ops
@@ -11,6 +12,7 @@ from ssljax.models.norm import BatchNorm
 from ssljax.types import Array, UserError
 
 _torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # uniform in +-1 / sqrt(fan in)
+_truncated_normal = nn.initializers.truncated_normal(0.02)
 
 
 class MLP(nn.Module):
@@ -48,10 +50,7 @@ class MLP(nn.Module):
 
         Raises UserError if a width is below 1 or `norm_groups` does not divide B.
         """
-        if self.out < 1:
-            raise UserError(f"out={self.out} is too small: it must be at least 1")
-        if min(self.hidden, default=1) < 1:
-            raise UserError(f"hidden={self.hidden}: each layer must have a width of at least 1")
+        _check_widths(self.hidden, out=self.out)
         for i, width in enumerate(self.hidden):
             x = Linear(width, not self.batch_norm, self.dtype, name=f"linear{i}")(x)
             if self.batch_norm:
@@ -63,18 +62,73 @@ class MLP(nn.Module):
         return x
 
 
+class DINOHead(nn.Module):
+    """DINO's projector (Caron et al. 2021, appendix C): an MLP with GELU to a bottleneck, then cosines to prototypes.
+
+    The prototypes are the paper's weight-normalised last layer with the gain fixed at 1; `prototypes` is their place in
+    the parameters, for a method that freezes them at first.
+    """
+
+    hidden: Sequence[int] = (2048, 2048)
+    """width of each hidden layer"""
+    bottleneck: int = 256
+    """length of the vector that the prototypes are compared with"""
+    out: int = 65536
+    """length of the result: the number of prototypes"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """type of the matrix products' factors; parameters and the result stay float32"""
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """x: f32[B, F]; gives f32[B, out], cosines. Raises UserError if a width is below 1."""
+        _check_widths(self.hidden, bottleneck=self.bottleneck)
+        for i, width in enumerate(self.hidden):
+            x = nn.gelu(Linear(width, True, self.dtype, _truncated_normal, name=f"linear{i}")(x), approximate=False)
+        x = Linear(self.bottleneck, True, self.dtype, _truncated_normal, name="linear_out")(x)
+        return Prototypes(self.out, self.dtype, name="prototypes")(x, train)
+
+
+class Prototypes(nn.Module):
+    """Cosines to learnt prototypes (SwAV, Caron et al. 2020): a linear layer without bias between unit vectors."""
+
+    out: int = 3000
+    """number of prototypes"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """type of the matrix product's factors; parameters and the result stay float32"""
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """x: f32[B, D]; gives f32[B, out]. Raises UserError if `out` is below 1."""
+        _check_widths((), out=self.out)
+        kernel = self.param("kernel", _torch_linear, (x.shape[-1], self.out), jnp.float32)
+        return ops.dense(_unit(x, axis=1).astype(self.dtype), _unit(kernel, axis=0).astype(self.dtype))
+
+
 class Linear(nn.Module):
-    """x @ kernel + bias, with torch's initial range of the weights and a bias that starts at zero."""
+    """x @ kernel + bias, by default with torch's initial range of the weights; the bias starts at zero."""
 
     features: int
     bias: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
+    kernel_init: nn.initializers.Initializer = _torch_linear
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """x: f32[B, C]; gives f32[B, features]."""
-        kernel = self.param("kernel", _torch_linear, (x.shape[-1], self.features), jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)[None]
         return y
+
+
+def _unit(x: Array, axis: int) -> Array:
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis=axis, keepdims=True), 1e-24))
+
+
+def _check_widths(hidden: Sequence[int], **others: int) -> None:
+    for field, value in others.items():
+        if value < 1:
+            raise UserError(f"{field}={value} is too small: it must be at least 1")
+    if min(hidden, default=1) < 1:
+        raise UserError(f"hidden={hidden}: each layer must have a width of at least 1")

@@ -1,5 +1,7 @@
 """Batch normalisation over the global batch, or over consecutive parts of it (split-BN)."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -56,6 +58,12 @@ class BatchNorm(nn.Module):
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
             running_var.value = self.momentum * running_var.value + (1 - self.momentum) * var
         return y
+
+
+def norm_groups(encoder: nn.Module) -> int | None:
+    """Parts of the batch that an encoder's BatchNorm normalises apart; None if it has no such setting, as a ViT."""
+    fields = {field.name: getattr(encoder, field.name) for field in dataclasses.fields(encoder)}
+    return fields.get("norm_groups")
 
 
 def _moments(x: Array) -> tuple[Array, Array]:

@@ -45,9 +45,22 @@ def max_pool(x: Array) -> Array:
     return x
 
 
-def dense(x: Array, kernel: Array) -> Array:
-    """x [B, C] @ kernel [C, F], summed in float32: f32[B, F]."""
-    return _dot(x, kernel)
+def depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """Convolution of each channel of x [B, H, W, C] with its own kernel [k, k, 1, C] (k odd), padded by k // 2."""
+    return _cpu_depthwise(x, kernel, stride) if _on_cpu() else _plain_depthwise(x, kernel, stride)
+
+
+def dense(x: Array, kernel: Array, result: jnp.dtype = jnp.float32) -> Array:
+    """x [..., C] @ kernel [C, F], summed in float32 and of the type `result`: [..., F]."""
+    if not _on_cpu():
+        return jnp.dot(x, kernel, preferred_element_type=result)
+    y = _cpu_dense(x.reshape(-1, x.shape[-1]), kernel)
+    return y.astype(result).reshape(*x.shape[:-1], -1)
+
+
+def repeat(x: Array, shape: Sequence[int]) -> Array:
+    """x, repeated along leading axes to `shape`, whose last axes are its own: how a bias meets a batch."""
+    return _cpu_repeat(x, tuple(shape)) if _on_cpu() else jnp.broadcast_to(x, shape)
 
 
 def _plain_conv(x: Array, kernel: Array, stride: int) -> Array:
@@ -60,6 +73,98 @@ def _plain_conv(x: Array, kernel: Array, stride: int) -> Array:
 def _dot(x: Array, y: Array) -> Array:
     # A float32 result is what lets a product of bfloat16 matrices use the matrix units of CPUs.
     return jnp.dot(x, y, preferred_element_type=jnp.float32)
+
+
+@jax.custom_vjp
+def _cpu_dense(x: Array, kernel: Array) -> Array:
+    return _dot(x, kernel)
+
+
+def _cpu_dense_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _dot(x, kernel), (x, kernel)
+
+
+def _cpu_dense_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    g = g.astype(x.dtype)
+    return _dot(g, kernel.T).astype(x.dtype), _dot(_transposed(x), g).astype(kernel.dtype)
+
+
+_cpu_dense.defvjp(_cpu_dense_forward, _cpu_dense_backward)
+
+
+def _transposed(x: Array) -> Array:
+    # The barrier keeps XLA from folding the transpose into a product that takes twice the time, and in bfloat16 misses
+    # the matrix units.
+    return lax.optimization_barrier(x.astype(jnp.float32).T).astype(x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _cpu_repeat(x: Array, shape: tuple[int, ...]) -> Array:
+    return jnp.broadcast_to(x, shape)
+
+
+def _cpu_repeat_forward(x: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    return jnp.broadcast_to(x, shape), x
+
+
+def _cpu_repeat_backward(shape: tuple[int, ...], x: Array, g: Array) -> tuple[Array]:
+    return (_column_sums(g.reshape(-1, x.size)).reshape(x.shape).astype(x.dtype),)  # slow as a reduction
+
+
+_cpu_repeat.defvjp(_cpu_repeat_forward, _cpu_repeat_backward)
+
+
+def _column_sums(x: Array) -> Array:
+    return _dot(jnp.ones((1, x.shape[0]), x.dtype), x)[0]
+
+
+def _plain_depthwise(x: Array, kernel: Array, stride: int) -> Array:
+    pad = kernel.shape[0] // 2
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+# XLA's grouped convolution is a naive loop on CPUs; a sum of shifted products is one fused loop.
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _cpu_depthwise(x: Array, kernel: Array, stride: int) -> Array:
+    size = kernel.shape[0]
+    weights = kernel.astype(jnp.float32).reshape(size * size, 1, 1, 1, -1)
+    return sum(x * w for x, w in zip(_shifts(x, size, stride), weights, strict=True)).astype(x.dtype)
+
+
+def _cpu_depthwise_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return _cpu_depthwise(x, kernel, stride), (x, kernel)
+
+
+def _cpu_depthwise_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    _, height, width, channels = x.shape
+    # The transpose is the convolution of g, with zeros between where outputs were left out, with the turned kernel.
+    below, right = (n - 1 - stride * (m - 1) for n, m in zip((height, width), g.shape[1:3], strict=True))
+    zeros = jnp.zeros((), g.dtype)
+    spread = lax.pad(g, zeros, ((0, 0, 0), (0, below, stride - 1), (0, right, stride - 1), (0, 0, 0)))
+    dx = _cpu_depthwise(spread, kernel[::-1, ::-1], 1)
+    products = (shifted * g.astype(jnp.float32) for shifted in _shifts(x, kernel.shape[0], stride))
+    dk = jnp.stack([_column_sums(product.reshape(-1, channels)) for product in products])
+    return dx, dk.reshape(kernel.shape).astype(kernel.dtype)
+
+
+_cpu_depthwise.defvjp(_cpu_depthwise_forward, _cpu_depthwise_backward)
+
+
+def _shifts(x: Array, size: int, stride: int) -> list[Array]:
+    """What each place of a kernel sees: size^2 arrays f32[B, ceil(H / stride), ceil(W / stride), C], row by row."""
+    _, height, width, _ = x.shape
+    pad = size // 2
+    x = jnp.pad(x.astype(jnp.float32), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    return [x[:, i : i + height : stride, j : j + width : stride] for i in range(size) for j in range(size)]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -82,11 +187,8 @@ def _cpu_conv_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tup
     if size > 1 and channels < _WIDE:
         (dk,) = jax.linear_transpose(lambda kernel: _direct(x, kernel, stride), kernel)(g)
         return dx, dk
-    # As a convolution this would transpose both operands. The barrier keeps XLA from folding the transpose into a
-    # product that takes twice the time, and in bfloat16 misses the matrix units.
-    patches = _patches(x.astype(jnp.float32), size, stride)
-    left = lax.optimization_barrier(patches.reshape(-1, patches.shape[-1]).T).astype(x.dtype)
-    dk = _dot(left, g.reshape(-1, features))
+    patches = _patches(x.astype(jnp.float32), size, stride)  # as a convolution this would transpose both operands
+    dk = _dot(_transposed(patches.reshape(-1, patches.shape[-1])).astype(x.dtype), g.reshape(-1, features))
     return dx, dk.reshape(kernel.shape).astype(kernel.dtype)
 
 

@@ -1,0 +1,160 @@
+"""Swin transformers (Liu et al. 2021): attention within windows that are shifted in every second block."""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from ssljax.models.drop_path import DropPath, rates
+from ssljax.models.transformer import Attention, Dense, FeedForward, LayerNorm, truncated_normal
+from ssljax.types import Array, UserError
+
+# width of the first stage, and blocks of each stage
+_VARIANTS = {"T": (96, (2, 2, 6, 2)), "S": (96, (2, 2, 18, 2)), "B": (128, (2, 2, 18, 2))}
+_HEAD = 32  # channels of a head
+_PATCH = 4
+_EPS = 1e-5
+
+
+class Swin(nn.Module):
+    """A Swin transformer without its classifier: images in, the mean of the last tokens out.
+
+    Images of any size: where a map does not divide into patches, windows or pairs, zeros are added below and to the
+    right. Tokens that stand for nothing are attended to by none, and cut off again. A map smaller than a window is one
+    window, with the position biases of the offsets that it has.
+    """
+
+    variant: Literal["T", "S", "B"] = "T"
+    """tiny, small or base"""
+    window: int = 7
+    """side of a window, tokens"""
+    width: int | None = None
+    """channels of the first stage, instead of the variant's; a multiple of 32; each further stage doubles them"""
+    depths: tuple[int, ...] | None = None
+    """blocks of each stage, instead of the variant's"""
+    drop_path: float = 0.0
+    """share of images that leave out a branch of the last block, less in earlier ones; in a student only"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """type of the activations and matrix products; parameters, norms' statistics and the result stay float32"""
+    remat: bool = False
+    """recompute each block in the backward pass: about a third more time, much less memory"""
+
+    @property
+    def features(self) -> int:
+        """Length of the result."""
+        width, depths = self._sizes()
+        return width * 2 ** (len(depths) - 1)
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """x: f32[B, H, W, 3], normalised; gives f32[B, features]. Raises UserError if a size cannot be."""
+        width, depths = self._sizes()
+        x = _cells(x.astype(self.dtype), _PATCH)
+        x = LayerNorm(_EPS, name="patches_norm")(Dense(width, name="patches")(x))
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        drop_paths = iter(rates(self.drop_path, sum(depths)))
+        for stage, depth in enumerate(depths, start=1):
+            if stage > 1:
+                x = LayerNorm(_EPS, name=f"stage{stage}_norm")(_cells(x, 2))
+                x = Dense(x.shape[-1] // 2, bias=False, name=f"stage{stage}_merge")(x)
+            for i in range(depth):
+                shift = self.window // 2 if i % 2 else 0
+                x = block(self.window, shift, next(drop_paths), name=f"stage{stage}_block{i + 1}")(x, train)
+        return LayerNorm(_EPS, name="norm")(x.astype(jnp.float32)).mean(axis=(1, 2))
+
+    def _sizes(self) -> tuple[int, tuple[int, ...]]:
+        if self.variant not in _VARIANTS:
+            raise UserError(f"variant={self.variant} is not a Swin: choose one of {', '.join(_VARIANTS)}")
+        width, depths = _VARIANTS[self.variant]
+        width, depths = self.width or width, self.depths or depths
+        if width < 1 or width % _HEAD:
+            raise UserError(f"width={width} must be a multiple of {_HEAD}, the width of a head")
+        if min(depths) < 1:
+            raise UserError(f"depths={depths}: each stage must have a block")
+        if self.window < 1:
+            raise UserError(f"window={self.window} is too small: it must be at least 1")
+        return width, depths
+
+
+class Block(nn.Module):
+    """Attention within windows and a feed-forward layer, each after a norm and beside the identity."""
+
+    window: int
+    shift: int  # rows and columns by which the windows lie further down and to the right
+    drop_path: float
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """x: [B, H, W, C]; gives the same."""
+        y = self._attention(LayerNorm(_EPS, name="norm1")(x))
+        x = x + DropPath(self.drop_path, name="drop_path1")(y, train)
+        y = FeedForward(4 * x.shape[-1], name="feed_forward")(LayerNorm(_EPS, name="norm2")(x))
+        return x + DropPath(self.drop_path, name="drop_path2")(y, train)
+
+    def _attention(self, x: Array) -> Array:
+        batch, height, width, channels = x.shape
+        sides = tuple(min(self.window, side) for side in (height, width))
+        shift = tuple(self.shift if self.window < side else 0 for side in (height, width))
+        offsets = (2 * self.window - 1) ** 2
+        table = self.param("position_bias", truncated_normal, (offsets, channels // _HEAD), jnp.float32)
+        bias = table[_offsets(sides, self.window)].transpose(2, 0, 1)[None]
+        padded = jnp.roll(_pad(x, sides), (-shift[0], -shift[1]), axis=(1, 2))
+        allowed = _allowed((height, width), sides, shift)
+        mask = None
+        if not allowed.all():
+            mask = jnp.broadcast_to(jnp.asarray(allowed)[None], (batch, *allowed.shape))
+            mask = mask.reshape(-1, 1, *allowed.shape[1:])
+        y = Attention(channels // _HEAD, name="attention")(_windows(padded, sides), bias, mask)
+        y = _from_windows(y, padded.shape, sides)
+        return jnp.roll(y, shift, axis=(1, 2))[:, :height, :width]
+
+
+def _pad(x: Array, sides: tuple[int, int]) -> Array:
+    """x [B, H, W, C] with zeros below and to the right, so that H and W are multiples of `sides`."""
+    rows, columns = (-n % side for n, side in zip(x.shape[1:3], sides, strict=True))
+    return jnp.pad(x, ((0, 0), (0, rows), (0, columns), (0, 0)))
+
+
+def _windows(x: Array, sides: tuple[int, int]) -> Array:
+    """[B, H, W, C] to [B * windows, tokens of a window, C], row by row."""
+    batch, height, width, channels = x.shape
+    rows, columns = sides
+    x = x.reshape(batch, height // rows, rows, width // columns, columns, channels).swapaxes(2, 3)
+    return x.reshape(-1, rows * columns, channels)
+
+
+def _from_windows(x: Array, shape: tuple[int, ...], sides: tuple[int, int]) -> Array:
+    """The inverse of `_windows`: x to [B, H, W, C] = `shape`."""
+    batch, height, width, channels = shape
+    rows, columns = sides
+    x = x.reshape(batch, height // rows, width // columns, rows, columns, channels).swapaxes(2, 3)
+    return x.reshape(shape)
+
+
+def _cells(x: Array, side: int) -> Array:
+    """[B, H, W, C] to [B, ceil(H / side), ceil(W / side), side * side * C], padded with zeros."""
+    x = _pad(x, (side, side))
+    batch, height, width, channels = x.shape
+    return _windows(x, (side, side)).reshape(batch, height // side, width // side, side * side * channels)
+
+
+def _offsets(sides: tuple[int, int], window: int) -> np.ndarray:
+    """i32[N, N]: the row of the table of position biases for each pair of a window's N tokens."""
+    row, column = np.indices(sides).reshape(2, -1)
+    down, right = row[:, None] - row[None], column[:, None] - column[None]
+    return (down + window - 1) * (2 * window - 1) + right + window - 1
+
+
+def _allowed(size: tuple[int, int], sides: tuple[int, int], shift: tuple[int, int]) -> np.ndarray:
+    """bool[windows, N, N]: which tokens of a window see each other, in a map of this size, padded and then rolled.
+
+    The last windows hold rows or columns that came round from the other side, and padding: each sort sees itself only.
+    """
+    height, width = (-(-n // side) * side for n, side in zip(size, sides, strict=True))
+    row, column = np.indices((height, width))
+    sort = (row < shift[0]) + 2 * (column < shift[1]) + 4 * ((row >= size[0]) | (column >= size[1]))
+    sort = np.roll(sort, (-shift[0], -shift[1]), axis=(0, 1))
+    rows, columns = sides
+    sort = sort.reshape(height // rows, rows, width // columns, columns).swapaxes(1, 2).reshape(-1, rows * columns)
+    return sort[:, :, None] == sort[:, None, :]
