@@ -4,6 +4,7 @@ from ssljax.methods.barlow_twins import BarlowTwins
 from ssljax.methods.byol import BYOL
 from ssljax.methods.dcl import DCL
 from ssljax.methods.dino import DINO
+from ssljax.methods.ibot import IBOT
 from ssljax.methods.moby import MoBY
 from ssljax.methods.moco import MoCo
 from ssljax.methods.moco_v3 import MoCoV3
@@ -19,6 +20,7 @@ __all__ = [
     "BYOL",
     "DCL",
     "DINO",
+    "IBOT",
     "NNCLR",
     "BarlowTwins",
     "MoBY",

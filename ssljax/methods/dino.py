@@ -1,14 +1,14 @@
 """DINO (Caron et al. 2021, arXiv 2104.14294): self-distillation, kept from collapse by a centre and a sharp teacher."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from ssljax.fields import short
-from ssljax.losses import dino, embedding_std, entropy, kl_to_uniform, update_center
+from ssljax.losses import dino, embedding_std, entropy, kl_to_uniform, sinkhorn, update_center
 from ssljax.methods.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import DINOHead
 from ssljax.schedules import Cosine, Linear, check_schedule, value_at
@@ -34,6 +34,9 @@ class DINO(WithTeacher):
     """Divides the student's logits: a number or a schedule."""
     teacher_temperature: Any = Linear(0.04, 0.07, until=0.1)
     """Divides the teacher's logits, lower than the student's: a number or a schedule."""
+    centring: Literal["centre", "sinkhorn"] = "centre"
+    """centre: a moving average is subtracted from the teacher's logits; sinkhorn: they are spread over the prototypes by
+    Sinkhorn-Knopp (DINOv2)."""
     center_momentum: float = 0.9
     """The centre keeps this share of itself; 1 leaves it at zero: no centring, and collapse."""
     freeze_last: float = 0.01
@@ -54,29 +57,36 @@ class DINO(WithTeacher):
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Algorithm 1, with multi-crop: the old centre for this batch, whose logits then move it."""
-        params = {**params, "projector": self._freeze_last(params["projector"], progress)}
+        params = {**params, "projector": self.freeze_last_layer(params["projector"], progress)}
         crops, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
         shown, teacher_stats = self.network.train_crops(aux.teacher, aux.teacher_stats, batch["views"][:2])
         student, teacher = (jnp.stack([view["projector"] for view in views]) for views in (crops, shown))
-        temperature = value_at(self.teacher_temperature, progress)
-        loss = dino(
-            student,
-            teacher,
-            aux.center,
-            student_temperature=value_at(self.student_temperature, progress),
-            teacher_temperature=temperature,
-        )
-        logits = stop_gradient((teacher - aux.center[None, None]) / temperature)
-        figures = {
-            "embedding_std": embedding_std(crops[0]["encoder"]),
-            "teacher_entropy": entropy(logits),
-            "teacher_kl_to_uniform": kl_to_uniform(logits),
-        }
+        loss, figures = self.view_loss(student, teacher, aux.center, progress)
         center = update_center(aux.center, teacher, momentum=self.center_momentum)
         aux = dataclasses.replace(aux, stats=stats, teacher_stats=teacher_stats, center=center)
-        return loss, (aux, figures)
+        return loss, (aux, {"embedding_std": embedding_std(crops[0]["encoder"]), **figures})
 
-    def _freeze_last(self, head: Params, progress: Array) -> Params:
+    def view_loss(self, student: Array, teacher: Array, center: Array, progress: Array) -> tuple[Array, Metrics]:
+        """Equation 3 on logits f32[V, B, K] and f32[2, B, K], and how the teacher spreads over the prototypes."""
+        targets = self.targets(teacher, center, progress)
+        loss = dino(
+            student,
+            targets,
+            jnp.zeros_like(center),
+            student_temperature=value_at(self.student_temperature, progress),
+            teacher_temperature=1.0,
+        )
+        return loss, {"teacher_entropy": entropy(targets), "teacher_kl_to_uniform": kl_to_uniform(targets)}
+
+    def targets(self, logits: Array, center: Array, progress: Array) -> Array:
+        """f32[..., K], the teacher's logits centred and sharpened: their softmax is what the student learns."""
+        temperature = value_at(self.teacher_temperature, progress)
+        if self.centring == "centre":
+            return stop_gradient((logits - jnp.expand_dims(center, range(logits.ndim - 1))) / temperature)
+        flat = logits.reshape(-1, logits.shape[-1])
+        return jnp.log(sinkhorn(flat, epsilon=temperature, iterations=3) + 1e-30).reshape(logits.shape)
+
+    def freeze_last_layer(self, head: Params, progress: Array) -> Params:
         """The head, without a gradient for its prototypes while they are frozen."""
         frozen = progress < self.freeze_last
         prototypes = jax.tree.map(lambda p: jnp.where(frozen, stop_gradient(p), p), head["prototypes"])

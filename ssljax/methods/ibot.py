@@ -1,0 +1,106 @@
+"""iBOT (Zhou et al. 2022, arXiv 2111.07832): DINO, and a student that also tells what the teacher makes of hidden patches.
+
+DINOv2's additions (Oquab et al. 2023, arXiv 2304.07193) are options: `centring="sinkhorn"` and `koleo=.1`.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.fields import short
+from ssljax.losses import embedding_std, ibot, koleo, update_center
+from ssljax.methods.dino import DINO, DINOAux
+from ssljax.models import DINOHead, ViT
+from ssljax.schedules import value_at
+from ssljax.types import Array, Aux, Batch, Metrics, Params, PyTree, UserError, pytree
+
+
+@pytree
+class IBOTAux(DINOAux):
+    """And the centre of the teacher's logits of patches, f32[K]."""
+
+    patch_center: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class IBOT(DINO):
+    """iBOT; its views are `Masked`, and the encoder is a ViT with a mask token. The head serves [CLS] and patches."""
+
+    encoder: Any = ViT(variant="S", patch=16, mask_token=True, drop_path=0.1)
+    """Maps images to [CLS] and patch tokens."""
+    projector: Any = DINOHead(out=8192)
+    """Maps tokens to logits over prototypes."""
+    patch_weight: float = 1.0
+    """Weight of the loss at the hidden patches."""
+    koleo: float = 0.0
+    """Weight of KoLeo, which spreads the [CLS] tokens of each global view; .1 in DINOv2."""
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        if "masks" not in batch:
+            raise UserError("IBOT needs masks of patches: wrap the views, as in views=Masked(MultiCrop())")
+        if not getattr(self.encoder, "mask_token", False):
+            raise UserError(f"method.encoder={short(self.encoder)} must be a ViT with mask_token=True")
+        tokens = jax.eval_shape(
+            lambda: self.encoder.init_with_output(rng, batch["views"][0], train=False, method="tokens")[0][1]
+        )
+        if tokens.shape[1] != batch["masks"][0].shape[1]:
+            raise UserError(
+                f"views.patch makes masks of {batch['masks'][0].shape[1]} patches and method.encoder.patch makes "
+                f"{tokens.shape[1]} of a view: set both to the same"
+            )
+        params, aux = super().init(rng, batch)
+        return params, IBOTAux(**vars(aux), patch_center=jnp.zeros(self.projector.out))
+
+    def loss(
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+    ) -> tuple[Array, tuple[Aux, Metrics]]:
+        """Equations 2 and 3: the [CLS] tokens as in DINO, and the patches that were hidden from the student."""
+        params = {**params, "projector": self.freeze_last_layer(params["projector"], progress)}
+        shown, local = batch["views"][:2], batch["views"][2:]
+        masks = jnp.stack(batch["masks"], axis=1).reshape(-1, batch["masks"][0].shape[1])
+        global_rng, local_rng = jax.random.split(rng)
+        embedding, cls, patches = self._tokens(params, aux.stats, shown, masks, global_rng)
+        _, teacher_cls, teacher_patches = self._tokens(aux.teacher, aux.teacher_stats, shown, None, None)
+        crops, _ = self.network.train_crops(params, aux.stats, local, local_rng)
+        student = jnp.concatenate([cls, *(crop["projector"][None] for crop in crops)])
+        view_loss, figures = self.view_loss(student, teacher_cls, aux.center, progress)
+        patch_loss = ibot(
+            patches,
+            self.targets(teacher_patches, aux.patch_center, progress),
+            masks,
+            jnp.zeros_like(aux.patch_center),
+            student_temperature=value_at(self.student_temperature, progress),
+            teacher_temperature=1.0,
+        )
+        loss = view_loss + self.patch_weight * patch_loss
+        if self.koleo:
+            loss += self.koleo * sum(koleo(embedding[:, i]) for i in range(len(shown)))
+        aux = dataclasses.replace(
+            aux,
+            center=update_center(aux.center, teacher_cls, momentum=self.center_momentum),
+            patch_center=update_center(aux.patch_center, teacher_patches, momentum=self.center_momentum),
+        )
+        return loss, (aux, {"embedding_std": embedding_std(embedding[:, 0]), "patch_loss": patch_loss, **figures})
+
+    def _tokens(
+        self, params: Params, stats: PyTree, views: tuple[Array, ...], masks: Array | None, rng: Array | None
+    ) -> tuple[Array, Array, Array]:
+        """[CLS] tokens f32[B, V, F], their logits f32[V, B, K], and those of the patches f32[B V, N, K]."""
+        images = jnp.stack(views, axis=1).reshape(-1, *views[0].shape[1:])
+        cls, patches = self.encoder.apply(
+            {"params": params["encoder"], "batch_stats": stats["encoder"]},
+            images,
+            train=True,
+            mask=masks,
+            method="tokens",
+            rngs=None if rng is None else {"drop_path": rng},
+        )
+        head = {"params": params["projector"]}
+        logits = self.projector.apply(head, cls, train=True)
+        patch_logits = self.projector.apply(head, patches.reshape(-1, patches.shape[-1]), train=True)
+        embedding = cls.reshape(-1, len(views), cls.shape[-1])
+        logits = logits.reshape(-1, len(views), logits.shape[-1]).swapaxes(0, 1)
+        return embedding, logits, patch_logits.reshape(*patches.shape[:2], -1)
