@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from ssljax.sharding import device_count, on_own_columns
 from ssljax.types import Array
 
-BLOCK = 2**20  # products in a block: 4 MiB, which stay in a processor's cache
+BLOCK = 2**20  # products in a block on a CPU: 4 MiB, which stay in its cache
+ACCELERATOR_BLOCK = 2**26  # elsewhere: 256 MiB, work enough for all of an accelerator at a time; not measured yet
 MASKED = -1e30  # the log of nothing; finite, so that a row without any column has a gradient of 0, not NaN
 
 
@@ -75,9 +76,15 @@ def cross_entropy_of_products(rows: Array, targets: Array, columns: Array, *, va
 
 
 def _block_shape(n: int, k: int) -> tuple[int, int]:
-    """How many of `n` rows and of `k` columns make a block: all, if their products are no more than BLOCK."""
-    height = min(n, max(math.isqrt(BLOCK), BLOCK // k))
-    return height, min(k, max(BLOCK // height, 1))
+    """How many of `n` rows and of `k` columns make a block: all, if their products are no more than `block_size()`."""
+    products = block_size()
+    height = min(n, max(math.isqrt(products), products // k))
+    return height, min(k, max(products // height, 1))
+
+
+def block_size() -> int:
+    """How many products a block has at most."""
+    return BLOCK if jax.default_backend() == "cpu" else ACCELERATOR_BLOCK
 
 
 def _cut(x: Array, index: Array, size: int) -> Array:

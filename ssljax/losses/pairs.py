@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.losses.blockwise import BLOCK
+from ssljax.losses.blockwise import block_size
 from ssljax.losses.checks import check_labelled
 from ssljax.losses.normalise import safe_sqrt
 from ssljax.sharding import replicate, split_columns
@@ -70,7 +70,7 @@ def of_anchors(
         itself = own[:, None] == jnp.arange(others)[None]
         return rows(Pairs(product, counts & same & ~itself, counts & ~same, itself))
 
-    number = -(-size // max(BLOCK // max(others, 1), 1))
+    number = -(-size // max(block_size() // max(others, 1), 1))
     height = -(-size // max(number, 1))
 
     def cut(x: Array, fill: int) -> Array:

@@ -35,8 +35,8 @@ class DINO(WithTeacher):
     teacher_temperature: Any = Linear(0.04, 0.07, until=0.1)
     """Divides the teacher's logits, lower than the student's: a number or a schedule."""
     centring: Literal["centre", "sinkhorn"] = "centre"
-    """centre: a moving average is subtracted from the teacher's logits; sinkhorn: they are spread over the prototypes by
-    Sinkhorn-Knopp (DINOv2)."""
+    """centre: a moving average is subtracted from the teacher's logits; sinkhorn: Sinkhorn-Knopp spreads them over the
+    prototypes (DINOv2)."""
     center_momentum: float = 0.9
     """The centre keeps this share of itself; 1 leaves it at zero: no centring, and collapse."""
     freeze_last: float = 0.01

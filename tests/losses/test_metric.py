@@ -303,7 +303,7 @@ def test_unknown_mining_is_named():
 def test_blocks_change_nothing(name, block, monkeypatch):
     z, labels = vectors(13, 4), classes(13, 3, left_out=2)
     whole = value_and_gradients(LOSSES[name], labels, z)
-    monkeypatch.setattr("ssljax.losses.pairs.BLOCK", block)
+    monkeypatch.setattr("ssljax.losses.blockwise.BLOCK", block)
     value, gradient = jax.value_and_grad(LOSSES[name])(z, labels)
     assert_close((value, [gradient]), whole, 1e-6)
 
@@ -314,7 +314,7 @@ def test_one_device_equals_eight_and_only_embeddings_travel(name, block, monkeyp
     size, features = 32, 5
     z, labels = vectors(size, features), classes(size, 6, left_out=2)
     one = value_and_gradients(LOSSES[name], labels, z)
-    monkeypatch.setattr("ssljax.losses.pairs.BLOCK", block)
+    monkeypatch.setattr("ssljax.losses.blockwise.BLOCK", block)
     *eight, sent = on_mesh(LOSSES[name], labels, z)
     assert_close(eight, one, 1e-6)
     height = min(size, block // size)
@@ -336,7 +336,7 @@ def test_the_memory_does_not_travel(name, block, monkeypatch):
         return cross_batch(LOSSES[name], z, labels, memory, memory_labels, memory_labels < 3, own)
 
     one = value_and_gradients(loss, (labels, own, memory_labels), z, memory)
-    monkeypatch.setattr("ssljax.losses.pairs.BLOCK", block)
+    monkeypatch.setattr("ssljax.losses.blockwise.BLOCK", block)
     *eight, sent = on_mesh(loss, (labels, own, memory_labels), z, memory)
     assert_close(eight, one, 1e-6)
     height = min(size, block // places)
@@ -356,7 +356,7 @@ def test_a_memory_that_the_devices_do_not_divide():
 
 @pytest.mark.parametrize("mining", ["batch_hard", "semi_hard"])
 def test_memory_grows_with_the_batch_and_not_its_square(mining, monkeypatch):
-    monkeypatch.setattr("ssljax.losses.pairs.BLOCK", 2**14)
+    monkeypatch.setattr("ssljax.losses.blockwise.BLOCK", 2**14)
     loss = partial(triplet, margin=MARGIN, mining=mining)
     small, large = (temporary_bytes(loss, classes(n, n // 4), vectors(n, 8)) for n in (512, 2048))
     assert large < 5 * small and large < 2048 * 2048

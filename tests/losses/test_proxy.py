@@ -208,7 +208,6 @@ def test_margins_that_do_not_fit_the_classes_are_named(name, loss):
 def test_blocks_change_nothing(name, monkeypatch):
     z, weights, labels = vectors(13, FEATURES), class_vectors(name), classes(13, CLASSES, left_out=2)
     whole = value_and_gradients(PUBLISHED[name], labels, z, weights)
-    monkeypatch.setattr("ssljax.losses.pairs.BLOCK", 20)
     monkeypatch.setattr("ssljax.losses.blockwise.BLOCK", 20)
     assert_close(jax.value_and_grad(PUBLISHED[name], (0, 1))(z, weights, labels), whole, 2e-6)
 
@@ -219,7 +218,6 @@ def test_one_device_equals_eight_and_the_class_vectors_do_not_travel(name, block
     size, number = 16, 48
     z, weights, labels = vectors(size, FEATURES), class_vectors(name, number), classes(size, number, left_out=2)
     one = value_and_gradients(PUBLISHED[name], labels, z, weights)
-    monkeypatch.setattr("ssljax.losses.pairs.BLOCK", block)
     monkeypatch.setattr("ssljax.losses.blockwise.BLOCK", block)
     *eight, sent = on_mesh(PUBLISHED[name], labels, z, weights)
     assert_close(eight, one, 2e-6)
@@ -237,7 +235,6 @@ def test_classes_that_the_devices_do_not_divide(name):
 
 @pytest.mark.parametrize("name", ["arcface", "cosface", "sub_center_arcface"])
 def test_memory_grows_with_items_and_classes_and_not_their_product(name, monkeypatch):
-    monkeypatch.setattr("ssljax.losses.pairs.BLOCK", 2**14)
     monkeypatch.setattr("ssljax.losses.blockwise.BLOCK", 2**14)
 
     def bytes_of(size, number):
