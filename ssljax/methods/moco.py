@@ -98,6 +98,10 @@ class MoCo:
         """See `Method.embed`: the student's encoder."""
         return self.network.embed(params, aux.stats, batch["views"][0])
 
+    def embed_teacher(self, params: Params, aux: Aux, batch: Batch) -> Array:
+        """See `TeacherMethod.embed_teacher`."""
+        return self.network.embed(aux.teacher, aux.teacher_stats, batch["views"][0])
+
     def _key(self, teacher: Params, stats: Any, images: Array, rng: Array) -> tuple[Array, Any]:
         """The teacher's normalised projections, without gradient, and its new statistics."""
         if not self.shuffle:

@@ -21,9 +21,10 @@ SMALLEST_BLOCK = 4  # patches
 class Masked:
     """The views of `crops`, and for each of the first two (the global crops) a mask of its patches.
 
-    Of a batch always the same number of crops is masked, round(share x B), and their masked shares are spread evenly over
-    `ratio`, as in DINOv2 (Oquab et al. 2023, arXiv 2304.07193): the loss has as many terms at every step. Which crop is
-    masked how much is drawn for each of the two views. Masks are made of rectangles (BEiT: Bao et al. 2021, algorithm 1).
+    Of a batch always the same number of crops is masked, round(share x B), and their masked shares are spread evenly
+    over `ratio`, as in DINOv2 (Oquab et al. 2023, arXiv 2304.07193): the loss has as many terms at every step. Which
+    crop is masked how much is drawn anew for each of the two views. iBOT (Zhou et al. 2022, arXiv 2111.07832) draws
+    both for every crop. Masks are made of rectangles, as BEiT's (Bao et al. 2022, arXiv 2106.08254, algorithm 1).
     """
 
     crops: Any = MultiCrop()

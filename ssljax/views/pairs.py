@@ -1,8 +1,9 @@
 """The pairs of views that the literature names, as `TwoCrops`; all else about them is `dataclasses.replace`.
 
-They are those of solo-learn (da Costa et al. 2022, arXiv 2108.01775): crops of at least 0.08 of the photo, mirrored half
-of the time, grey one time in five, with colours jittered four times in five. `changes` are fields of `Augmentation`, and
-hold for both views: FAIR and lightly leave the blur out at 32 pixels, `weak_pair(32, scale=(0.2, 1.0), blur=0.0)`.
+They are those of solo-learn (da Costa et al. 2022, arXiv 2108.01775): crops of at least 0.08 of the photo, mirrored
+half of the time, grey one time in five, with colours jittered four times in five. `changes` are fields of
+`Augmentation` and hold for both views: FAIR's MoCo and lightly, which leave the blur out at 32 pixels, have
+`weak_pair(32, scale=(0.2, 1.0), blur=0.0)`.
 """
 
 from typing import Any
