@@ -59,11 +59,13 @@ class Experiment:
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
     monitor: tuple[Any, ...] = ()
-    """Evaluators run during training: choose on a validation split, `Retrieval(split="val")`."""
+    """Evaluators run during training: choose on a validation split, `Retrieval(split="val")`. A teacher's figures are
+    logged under `teacher/`."""
     monitor_every: int = 10
     """Epochs between them."""
     evaluate: tuple[Any, ...] = (Retrieval(),)
-    """Evaluators run at the end, for the trained embedding, the untrained one, and raw pixels."""
+    """Evaluators run at the end, for the trained embedding, the teacher's if there is one, the untrained one, and raw
+    pixels."""
     index: Any = default_index()
     """The index that `ssljax search` asks: ScaNN (on Linux) or Exact."""
     gallery: tuple[str, ...] = ("test",)

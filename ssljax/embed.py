@@ -19,30 +19,40 @@ RAW_PIXELS_SIDE = 32
 
 
 class Embedder:
-    """Embeds splits of an experiment's data: decoded, one evaluation view, `method.embed`. Bad photos are left out."""
+    """Embeds splits of an experiment's data: decoded, one evaluation view, embedded. Bad photos are left out."""
 
     def __init__(
         self, experiment: Experiment, mesh: Mesh, load: Callable[[str], Items], bad: Callable[[Items], BadInputs]
     ):
         self._experiment, self._mesh, self._load, self._bad = experiment, mesh, load, bad
-        method, views = experiment.method, experiment.views
+        views = experiment.views
 
-        def apply(params: Params, aux: Aux, batch: Batch) -> Array:
-            return method.embed(params, aux, views.evaluation(batch))
+        def compiled(embed: Callable[[Params, Aux, Batch], Array]) -> Callable[[Params, Aux, Batch], Array]:
+            def apply(params: Params, aux: Aux, batch: Batch) -> Array:
+                return embed(params, aux, views.evaluation(batch))
 
-        self._apply = jax.jit(apply, out_shardings=replicated(mesh))
+            return jax.jit(apply, out_shardings=replicated(mesh))
 
-    def batch(self, state: TrainState, batch: Batch) -> np.ndarray:
+        self._apply = {"student": compiled(experiment.method.embed)}
+        if hasattr(experiment.method, "embed_teacher"):
+            self._apply["teacher"] = compiled(experiment.method.embed_teacher)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """What there is to embed with: "student", and "teacher" if the method has one to show."""
+        return tuple(self._apply)
+
+    def batch(self, state: TrainState, batch: Batch, network: str = "student") -> np.ndarray:
         """f32[B, D] of one batch of decoded photos."""
         batch = place_whole_batch(self._mesh, {"image": batch["image"], "aspect": batch["aspect"]})
         with jax.set_mesh(self._mesh):
-            return np.asarray(jax.device_get(self._apply(state.params, state.aux, batch)))
+            return np.asarray(jax.device_get(self._apply[network](state.params, state.aux, batch)))
 
-    def by(self, state: TrainState) -> Embed:
-        """Split name → embeddings by `state`; each split is computed once."""
+    def by(self, state: TrainState, network: str = "student") -> Embed:
+        """Split name → embeddings by one of the `networks` of `state`; each split is computed once."""
 
         def vectors(batches: Iterator[Batch]) -> Iterator[np.ndarray]:
-            return (self.batch(state, batch)[batch["valid"]] for batch in batches)
+            return (self.batch(state, batch, network)[batch["valid"]] for batch in batches)
 
         return self._by_split(vectors, self._experiment.photo_size)
 

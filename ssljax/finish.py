@@ -10,14 +10,13 @@ from PIL import Image
 from ssljax.config import Experiment, resolved
 from ssljax.data import Items
 from ssljax.data.decode import BadImage, decode
-from ssljax.embed import Embed, Embedder
+from ssljax.embed import Embed
 from ssljax.files import read_json, write_json
 from ssljax.logging import console
 from ssljax.retrieval import Embeddings, Retrieval, write_report
 from ssljax.retrieval.report.gallery import PIXELS
 from ssljax.run import Run
 from ssljax.sharding import is_first_process
-from ssljax.types import TrainState
 
 SAMPLES = 6
 SAMPLE_SIDE = 256
@@ -30,18 +29,16 @@ def finish(
     run: Run,
     experiment: Experiment,
     load: Load,
-    embedder: Embedder,
-    states: dict[str, TrainState],
+    rows: dict[str, Embed],
     facts: dict[str, Any],
 ) -> dict[str, Any]:
     """Evaluates, and writes embeddings, index, samples, results.json and report.html; gives the results.
 
-    `states` holds at least "trained"; each becomes a row of the table, above raw pixels. `facts` join the results.
+    `rows` are the ways to embed that the table compares, at least "trained"; `facts` join the results.
     """
     environment = read_json(run.environment, "the same `ssljax train` command writes it anew")
     console.print("Embedding and evaluating ...")
-    rows = {name: embedder.by(state) for name, state in states.items()}
-    table = evaluate(experiment, rows | {"raw pixels": embedder.raw_pixels()})
+    table = evaluate(experiment, rows)
     embeddings = {split: rows["trained"](split) for split in {*experiment.gallery, report_split(experiment)}}
     results = {
         "name": experiment.name,

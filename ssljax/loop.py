@@ -199,8 +199,10 @@ def _finish(setting: Setting, run: Run, state: TrainState, embedder: Embedder, s
     """`seconds` is over all processes that the training took, compilation included."""
     photos = setting.total_steps * setting.experiment.batch_size
     facts = {"steps": setting.total_steps, "seconds": seconds, "images_per_second": photos / seconds}
-    states = {"trained": state, "untrained": setting.initial_state()}
-    return finish(run, setting.experiment, setting.load, embedder, states, facts)
+    rows = {network: embedder.by(state, network) for network in embedder.networks}
+    rows = {"trained": rows.pop("student"), **rows, "untrained": embedder.by(setting.initial_state())}
+    rows["raw pixels"] = embedder.raw_pixels()
+    return finish(run, setting.experiment, setting.load, rows, facts)
 
 
 def _fit(
@@ -235,9 +237,10 @@ def _fit(
                 _log(setting, *previous, writer, bar, rates)
                 previous = None
             if monitor:
-                embed = embedder.by(state)
-                for evaluator in e.monitor:
-                    writer.write(step, evaluator(embed))
+                for network in embedder.networks:
+                    embed, prefix = embedder.by(state, network), "" if network == "student" else f"{network}/"
+                    for evaluator in e.monitor:
+                        writer.write(step, {prefix + name: value for name, value in evaluator(embed).items()})
             if save:
                 seconds = position["seconds"] + time.monotonic() - began
                 checkpoints.save(step, state, {"data": batches.position, "seconds": seconds})

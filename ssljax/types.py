@@ -44,7 +44,9 @@ class Method(Protocol):
     """A training method: four pure functions over explicit state, and no state of its own.
 
     `batch["views"]` is a tuple of f32[B, h, w, 3], one array a view, made and normalised by the views of the
-    experiment. `progress` is f32[], step / total steps in [0, 1].
+    experiment; two global crops come first, local ones after them. `batch["masks"]`, where the views are `Masked`, is
+    bool[B, N] for each global crop, True for a patch that is hidden from the student. `progress` is f32[], step / total
+    steps in [0, 1].
     """
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
@@ -63,6 +65,14 @@ class Method(Protocol):
 
     def embed(self, params: Params, aux: Aux, batch: Batch) -> Array:
         """f32[B, D], what retrieval sees, of `batch["views"][0]`."""
+        ...
+
+
+class TeacherMethod(Method, Protocol):
+    """A method whose teacher is evaluated beside the student: what defines `embed_teacher` is one."""
+
+    def embed_teacher(self, params: Params, aux: Aux, batch: Batch) -> Array:
+        """f32[B, D], the teacher's embeddings of `batch["views"][0]`."""
         ...
 
 

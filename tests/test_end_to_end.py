@@ -80,7 +80,7 @@ def run(runs) -> Run:
 
 def test_run_folder_is_complete(run):
     results = json.loads(run.results.read_text())
-    assert set(results["table"]) == {"trained", "untrained", "raw pixels"}
+    assert list(results["table"]) == ["trained", "teacher", "untrained", "raw pixels"]
     assert all("test/cmc@1" in row for row in results["table"].values())
     assert results["steps"] == STEPS
     lines = logged(run)

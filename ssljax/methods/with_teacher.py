@@ -55,7 +55,7 @@ class WithTeacher:
         return self.network.embed(params, aux.stats, batch["views"][0])
 
     def embed_teacher(self, params: Params, aux: Aux, batch: Batch) -> Array:
-        """See `Method.embed_teacher`: the teacher's encoder."""
+        """See `TeacherMethod.embed_teacher`: the teacher's encoder."""
         return self.network.embed(aux.teacher, aux.teacher_stats, batch["views"][0])
 
     @staticmethod

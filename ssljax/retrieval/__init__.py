@@ -2,8 +2,10 @@
 
 from ssljax.retrieval.embeddings import Embeddings, raw_pixels
 from ssljax.retrieval.evaluate import Retrieval, relevance
+from ssljax.retrieval.few_shot import FewShot
 from ssljax.retrieval.index import Builder, Exact, Index, ScaNN, default_index, open_index
 from ssljax.retrieval.knn import KNN
+from ssljax.retrieval.linear_probe import LinearProbe
 from ssljax.retrieval.pairs import PairSimilarities, pair_similarities
 from ssljax.retrieval.report import write_report
 from ssljax.retrieval.topk import top_k
@@ -13,7 +15,9 @@ __all__ = [
     "Builder",
     "Embeddings",
     "Exact",
+    "FewShot",
     "Index",
+    "LinearProbe",
     "PairSimilarities",
     "Retrieval",
     "ScaNN",

@@ -7,6 +7,7 @@ import numpy as np
 
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.labelled import labelled
 from ssljax.retrieval.topk import top_k_chunks
 from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
@@ -46,8 +47,9 @@ class KNN:
     def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
         """The figures, of embeddings by split; raises UserError if a split has no labels."""
         (gallery, labels), (queries, truth) = (
-            self._labelled(embed(split), split) for split in (self.gallery, self.split)
+            labelled("KNN", embed(split), split) for split in (self.gallery, self.split)
         )
+        gallery, queries = normalise(gallery), normalise(queries)
         k = min(self.k, len(labels))
         right = 0
         for part, rows, scores in top_k_chunks(queries, gallery, k):
@@ -63,14 +65,7 @@ class KNN:
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if these items have no labels: to be known before training."""
         for split in (self.gallery, self.split):
-            self._labelled(embed(split), split)
-
-    def _labelled(self, embeddings: Embeddings, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Unit vectors f32[n, D] and labels i32[n] of the items with a label."""
-        rows = np.flatnonzero(embeddings.label >= 0) if embeddings.label is not None else []
-        if not len(rows):
-            raise UserError(f"KNN needs labels, and split {split!r} has none: name the label's column in `data`")
-        return normalise(embeddings.vectors[rows]), embeddings.label[rows]
+            labelled("KNN", embed(split), split)
 
 
 def vote(labels: np.ndarray, scores: np.ndarray, temperature: float) -> np.ndarray:

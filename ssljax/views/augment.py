@@ -64,8 +64,8 @@ class Augmentation:
             raise UserError(f"views.hue={self.hue}: choose from 0 to 0.5 turns of the colour circle")
 
 
-def augment(rng: Array, photos: Array, aspect: Array, size: int, augmentation: Augmentation) -> Array:
-    """One random view of every photo.
+def augment(rng: Array, photos: Array, aspect: Array, size: int, augmentation: Augmentation, count: int = 1) -> Array:
+    """Random views of every photo.
 
     Args:
         rng: a random key.
@@ -73,12 +73,14 @@ def augment(rng: Array, photos: Array, aspect: Array, size: int, augmentation: A
         aspect: f32[B], width / height before that.
         size: side of the view, in pixels.
         augmentation: what may happen to a photo.
+        count: how many views of each photo.
 
     Returns:
-        f32[B, size, size, 3] in [0, 1], not normalised.
+        f32[B * count, size, size, 3] in [0, 1], not normalised: the views of the first photo, of the second, and so on,
+        so that a batch split over devices stays where it is.
     """
     choice_rng, crop_rng, jitter_rng, blur_rng = jax.random.split(rng, 4)
-    a = augmentation
+    a, aspect = augmentation, jnp.repeat(aspect, count)
     probabilities = jnp.array([a.flip, a.jitter, a.grey, a.blur, a.solarise], jnp.float32)
     flips, jitters, greys, blurs, solarises = jax.random.bernoulli(
         choice_rng, probabilities[:, None], (len(probabilities), len(aspect))

@@ -72,19 +72,21 @@ def resize(photos: Array, box: Box, size: int, flip: Array | None = None) -> Arr
 
     Args:
         photos: u8[B, S, S, 3], or f32 in [0, 1].
-        box: the box of each photo.
+        box: f32[B * n] each, n boxes of the first photo, then n of the second, and so on.
         size: side of the result, in pixels.
-        flip: bool[B], the photos to mirror left to right; None for none.
+        flip: bool[B * n], the crops to mirror left to right; None for none.
 
     Returns:
-        f32[B, 3, size, size] in [0, 1]: channels first, so that what follows works on whole planes.
+        f32[B * n, 3, size, size] in [0, 1]: channels first, so that what follows works on whole planes.
     """
-    rows = resize_weights(box.top, box.height, photos.shape[1], size)
-    columns = resize_weights(box.left, box.width, photos.shape[2], size, flip)
+    batch, *source, _ = photos.shape
+    rows = resize_weights(box.top, box.height, source[0], size).reshape(batch, -1, size, source[0])
+    columns = resize_weights(box.left, box.width, source[1], size, flip).reshape(batch, -1, size, source[1])
     planes = photos.transpose(0, 3, 1, 2).astype(jnp.float32)
     if photos.dtype == jnp.uint8:
         planes = planes / 255
-    return jnp.einsum("bcyx,bhy,bwx->bchw", planes, rows, columns, optimize=[(0, 1), (0, 1)])
+    crops = jnp.einsum("bcyx,bnhy,bnwx->bnchw", planes, rows, columns, optimize=[(0, 1), (0, 1)])
+    return crops.reshape(-1, *crops.shape[2:])
 
 
 def resize_weights(start: Array, extent: Array, source: int, size: int, flip: Array | None = None) -> Array:
