@@ -1,9 +1,10 @@
 """Every method, so small that a step compiles in seconds; shared by the tests."""
 
-from tiny import BATCH, ENCODER, MOCO, SIMCLR
+from tiny import BATCH, ENCODER, MOCO, SIMCLR, VIEWS
 
-from ssljax.methods import BYOL, DCL, DINO, NNCLR, BarlowTwins, MoBY, MoCoV3, ReSSL, SimSiam, SupCon, SwAV, VICReg
-from ssljax.models import MLP, DINOHead, Prototypes
+from ssljax.methods import BYOL, DCL, DINO, IBOT, NNCLR, BarlowTwins, MoBY, MoCoV3, ReSSL, SimSiam, SupCon, SwAV, VICReg
+from ssljax.models import MLP, DINOHead, Prototypes, ViT
+from ssljax.views import Augmentation, Masked, MultiCrop
 
 HEAD = MLP(hidden=(16,), out=8, batch_norm=True)
 WIDE = MLP(hidden=(32,), out=32, batch_norm=True)
@@ -27,5 +28,20 @@ METHODS = {
     "nnclr": NNCLR(**PARTS, predictor=HEAD, queue_size=3 * BATCH),
     "re_ssl": ReSSL(**PARTS, momentum=0.9, queue_size=3 * BATCH),
     "dino": DINO(encoder=ENCODER, projector=DINOHead(hidden=(16,), bottleneck=8, out=24), momentum=0.9),
+    "ibot": IBOT(
+        encoder=ViT(patch=4, width=16, depth=2, heads=2, mask_token=True, drop_path=0.1),
+        projector=DINOHead(hidden=(16,), bottleneck=8, out=24),
+        momentum=0.9,
+    ),
     "swav": SwAV(**PARTS, prototypes=Prototypes(out=12), queue_size=3 * BATCH),
 }
+
+CROPS = MultiCrop(
+    size=16, blur=0.0, second=None, local=Augmentation(scale=(0.05, 0.4), blur=0.0), local_size=8, local_count=2
+)
+SEEN = {"dino": CROPS, "swav": CROPS, "ibot": Masked(CROPS, patch=4)}
+
+
+def views_of(name):
+    """The views that a method is tested with."""
+    return SEEN.get(name, VIEWS)

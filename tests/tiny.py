@@ -35,8 +35,8 @@ def photos(step: int = 0) -> dict[str, np.ndarray]:
 class Training:
     """A method's state and compiled step on `devices` devices."""
 
-    def __init__(self, method, *, devices: int = 1, shards: int = 1):
-        self.mesh, self.shardings, self.state, self.step = _compiled(method, devices, shards)
+    def __init__(self, method, *, views=VIEWS, devices: int = 1, shards: int = 1):
+        self.mesh, self.shardings, self.state, self.step = _compiled(method, views, devices, shards)
 
     def batch(self, step: int) -> dict[str, jax.Array]:
         """Photos of a step, placed on the mesh."""
@@ -52,13 +52,13 @@ class Training:
 
 
 @functools.cache
-def _compiled(method, devices, shards):
+def _compiled(method, views, devices, shards):
     """Tests share what is compiled; the step does not donate, so that they share the initial state too."""
     tx, mesh = OPTIMIZER.build(STEPS), make_mesh(shards, jax.devices()[:devices])
-    make = functools.partial(init_state, augment=VIEWS, method=method, tx=tx)
+    make = functools.partial(init_state, augment=views, method=method, tx=tx)
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(make, jax.random.PRNGKey(0), photos())
         shardings = state_sharding(mesh, shapes)
         state = jax.jit(make, out_shardings=shardings)(jax.random.PRNGKey(0), place_batch(mesh, photos()))
-    step = functools.partial(train_step, augment=VIEWS, method=method, tx=tx, total_steps=STEPS)
+    step = functools.partial(train_step, augment=views, method=method, tx=tx, total_steps=STEPS)
     return mesh, shardings, state, jax.jit(step, out_shardings=(shardings, replicated(mesh)))

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from methods import METHODS
+from methods import METHODS, views_of
 from tiny import BATCH, VIEWS, Training
 
 from ssljax.data import ToyCatalogue
@@ -50,7 +50,7 @@ def found(method, state):
 @pytest.mark.parametrize("name", METHODS)
 def test_trained_is_better_than_untrained_and_not_collapsed(name):
     method = METHODS[name]
-    training = Training(method)
+    training = Training(method, views=views_of(name))
     before, _ = found(method, training.state)
     for step in range(STEPS):
         with jax.set_mesh(training.mesh):
