@@ -1,10 +1,21 @@
 """Encoders and heads: linen modules that are their own configuration. Only this package imports flax."""
 
 from ssljax.models.efficientnet import EfficientNet
-from ssljax.models.heads import MLP, DINOHead, Prototypes
+from ssljax.models.heads import MLP, DINOHead, Identity, Prototypes
 from ssljax.models.norm import BatchNorm, norm_groups
 from ssljax.models.resnet import ResNet
 from ssljax.models.swin import Swin
 from ssljax.models.vit import ViT
 
-__all__ = ["MLP", "BatchNorm", "DINOHead", "EfficientNet", "Prototypes", "ResNet", "Swin", "ViT", "norm_groups"]
+__all__ = [
+    "MLP",
+    "BatchNorm",
+    "DINOHead",
+    "EfficientNet",
+    "Identity",
+    "Prototypes",
+    "ResNet",
+    "Swin",
+    "ViT",
+    "norm_groups",
+]

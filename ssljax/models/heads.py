@@ -132,3 +132,12 @@ def _check_widths(hidden: Sequence[int], **others: int) -> None:
             raise UserError(f"{field}={value} is too small: it must be at least 1")
     if min(hidden, default=1) < 1:
         raise UserError(f"hidden={hidden}: each layer must have a width of at least 1")
+
+
+class Identity(nn.Module):
+    """What comes in goes out: for a predictor that is left out."""
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """x, as it is."""
+        return x

@@ -1,0 +1,32 @@
+"""MoCo v3 on CIFAR-10: how well do neighbours of its embedding tell the class?
+
+solo-learn (da Costa et al. 2022), whose recipe this is, reports an online linear top-1 of 93.10 after 1000 epochs.
+Not run here yet.
+
+ssljax train experiments/cifar10/moco_v3.py
+"""
+
+from ssljax.config import Experiment
+from ssljax.data import TFDS
+from ssljax.methods import MoCoV3
+from ssljax.models import ResNet
+from ssljax.optim import LARS
+from ssljax.retrieval import KNN, LinearProbe
+from ssljax.schedules import Cosine
+from ssljax.views import asymmetric_pair
+
+config = Experiment(
+    name="cifar10_moco_v3",
+    data=TFDS("cifar10"),
+    views=asymmetric_pair(32, blur=(0.0, 0.0)),
+    method=MoCoV3(encoder=ResNet(depth=18, stem="cifar"), momentum=Cosine(0.99, 1.0)),
+    optimizer=LARS(lr=0.3, weight_decay=1e-06, warmup=0.01, trust_coefficient=0.02),
+    epochs=1000,
+    batch_size=256,
+    photo_size=32,
+    cache="device",
+    monitor=(KNN(),),
+    monitor_every=50,
+    evaluate=(KNN(), LinearProbe()),
+    gallery=("train", "test"),
+)

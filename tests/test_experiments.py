@@ -1,0 +1,32 @@
+"""Every experiment file loads, and each of its experiments makes a state for a batch of the right shapes."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ssljax.config import load_experiments
+from ssljax.train import init_state
+
+ROOT = Path(__file__).parent.parent / "experiments"
+FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_experiments_fit_together(file):
+    config, sweep = load_experiments(ROOT / file)
+    names = [e.name for e in sweep]
+    assert len(set(names)) == len(names)
+    for e in [config, *sweep[:1], *sweep[-1:]]:
+        batch = {
+            "image": jax.ShapeDtypeStruct((e.batch_size, 1, e.photo_size, e.photo_size, 3), jnp.uint8),
+            "aspect": jax.ShapeDtypeStruct((e.batch_size, 1), jnp.float32),
+            "label": jax.ShapeDtypeStruct((e.batch_size,), jnp.int32),
+        }
+        tx = e.optimizer.build(1000)
+
+        def init(batch, e=e, tx=tx):
+            return init_state(jax.random.PRNGKey(0), batch, augment=e.views, method=e.method, tx=tx)
+
+        assert jax.tree.leaves(jax.eval_shape(init, batch).params)
