@@ -21,7 +21,7 @@ class KNN:
     and without a label; and `k`, which is the number of labelled photos in `gallery` if there are no more than that.
     Photos without a label do not vote; of labels with equal votes the lower number wins.
     Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", section 3.4.
-    Papers on CIFAR take k = 200, T = 0.1; DINO takes k = 20, T = 0.07.
+    FAIR's and lightly's evaluations on CIFAR are this with k = 200, T = 0.1; DINO's with k = 20, T = 0.07.
     """
 
     k: int = 200
