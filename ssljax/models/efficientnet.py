@@ -99,7 +99,7 @@ class EfficientNet(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Expansion, depthwise convolution, squeeze and excitation, projection (MobileNetV2, Sandler et al. 2018)."""
+    """Expansion, depthwise convolution, squeeze and excitation, and projection, beside the identity (section 4)."""
 
     width: int
     size: int

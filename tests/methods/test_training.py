@@ -11,7 +11,7 @@ from methods import METHODS, views_of
 from tiny import BATCH, ENCODER, MOCO, SIMCLR, STEPS, VIEWS, Training, photos
 
 from ssljax.methods.with_teacher import WithTeacher
-from ssljax.models import MLP
+from ssljax.models import MLP, ViT
 from ssljax.schedules import Cosine, Linear
 from ssljax.sharding import make_mesh, state_sharding
 from ssljax.types import UserError
@@ -201,6 +201,11 @@ def test_symmetric_queue_shorter_than_its_keys_is_refused():
             dataclasses.replace(MOCO, encoder=ENCODER.clone(norm_groups=3)),
             "method.encoder.norm_groups=3 does not divide",
         ),
+        (
+            dataclasses.replace(MOCO, encoder=ViT(width=16, depth=1, heads=1, patch=8), shuffle=True),
+            "method.shuffle=True does nothing with method.encoder=ViT(...), which has no BatchNorm",
+        ),
+        (dataclasses.replace(MOCO, shuffle=True), "method.shuffle does nothing without method.encoder.norm_groups"),
         (dataclasses.replace(MOCO, projector=MLP(out=0)), "method.projector.out=0 is too small"),
         (dataclasses.replace(MOCO, projector=MLP(hidden=(8, 0))), "method.projector.hidden=(8, 0): each layer"),
     ],

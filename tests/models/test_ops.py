@@ -88,6 +88,36 @@ def test_convolution_under_vmap_and_remat():
     _assert_close(fast, jax.jit(jax.grad(lambda kernel: loss(ops._plain_conv, kernel)))(kernel), 1e-5)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
+@pytest.mark.parametrize(
+    "shape", [(2, 7, 6, 8, 8, 3, 1), (2, 7, 6, 8, 8, 3, 2), (2, 8, 8, 4, 4, 5, 2), (2, 9, 4, 4, 4, 5, 1)]
+)
+def test_depthwise_convolution_equals_the_plain_one(shape, dtype, tolerance):
+    x, kernel, g = _inputs(shape, dtype)
+    kernel, stride = kernel[:, :, :1], shape[-1]
+    fast = _value_and_gradients(ops._cpu_depthwise, stride)(x, kernel, g)
+    plain = _value_and_gradients(ops._plain_depthwise, stride)(*[a.astype(jnp.float32) for a in (x, kernel, g)])
+    for a, b in zip(fast, plain, strict=True):
+        assert a.dtype == dtype and a.shape == b.shape
+        _assert_close(a, b, tolerance)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
+def test_dense_and_repeat_equal_the_plain_ones(dtype, tolerance, monkeypatch):
+    rng = np.random.default_rng(0)
+    inputs = [jnp.asarray(rng.normal(size=shape), dtype) for shape in ((2, 5, 8), (8, 4), (5, 4), (2, 5, 4))]
+
+    def value_and_gradients(x, kernel, bias, g):
+        y, vjp = jax.vjp(lambda x, k, b: ops.dense(x, k, x.dtype) + ops.repeat(b, g.shape), x, kernel, bias)
+        return y, *vjp(g)
+
+    fast = value_and_gradients(*inputs)
+    monkeypatch.setattr(ops, "_on_cpu", lambda: False)
+    for a, b in zip(fast, value_and_gradients(*[a.astype(jnp.float32) for a in inputs]), strict=True):
+        assert a.dtype == dtype and a.shape == b.shape
+        _assert_close(a, b, tolerance)
+
+
 def test_max_pool_equals_the_plain_one(monkeypatch):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 6, 4)), jnp.float32)  # no two are equal
 

@@ -1,0 +1,230 @@
+"""ViTs: published sizes, positions for crops of any size, masks, drop path, and what must change nothing."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from ssljax.models import ViT
+from ssljax.models.drop_path import DropPath, rates
+from ssljax.models.vit import _bicubic
+from ssljax.types import UserError
+
+TINY = ViT(width=16, depth=2, heads=2, patch=4)
+
+
+def images(*shape):
+    return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+
+
+@functools.cache
+def variables(encoder):
+    """Initial variables for images of 16 px, with noise: scales and biases too are not at one or zero."""
+    v = jax.jit(functools.partial(encoder.init, train=False))(jax.random.PRNGKey(0), jnp.zeros((1, 16, 16, 3)))
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32), v)
+
+
+def embed(encoder, v, x, **options):
+    return jax.jit(functools.partial(encoder.apply, train=False, **options))(v, x)
+
+
+def parameters(encoder, side=224):
+    init = functools.partial(encoder.init, train=True)
+    shapes = jax.eval_shape(init, jax.random.PRNGKey(0), jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+# timm's models without `head`, for images of 224 px
+@pytest.mark.parametrize(
+    "variant, patch, count",
+    [
+        ("Ti", 16, 5_524_416),
+        ("S", 16, 21_665_664),
+        ("S", 8, 21_670_272),
+        ("B", 16, 85_798_656),
+        ("B", 8, 85_807_872),
+        ("L", 16, 303_301_632),
+    ],
+)
+def test_published_numbers_of_parameters(variant, patch, count):
+    assert parameters(ViT(variant=variant, patch=patch)) == count
+
+
+@pytest.mark.parametrize(
+    "option, more",
+    [
+        ({"registers": 4}, 4 * 16),
+        ({"mask_token": True}, 16),
+        ({"layer_scale": 1e-5}, 2 * 2 * 16),
+        ({"positions": "sincos"}, -(16 + 1) * 16),
+        ({"frozen_patches": True}, -(4 * 4 * 3 * 16 + 16)),
+    ],
+)
+def test_what_options_add(option, more):
+    assert parameters(TINY.clone(**option), side=16) == parameters(TINY, side=16) + more
+
+
+@pytest.mark.parametrize("option", [{}, {"registers": 2, "layer_scale": 0.1, "mask_token": True, "dtype": "bfloat16"}])
+def test_results_are_float32_and_as_long_as_they_say(option):
+    encoder = TINY.clone(**option)
+    cls, patches = embed(encoder, variables(encoder), images(3, 16, 24, 3), method="tokens")
+    assert cls.shape == (3, encoder.features) == (3, 16) and patches.shape == (3, 4 * 6, 16)
+    assert cls.dtype == patches.dtype == jnp.float32
+    np.testing.assert_array_equal(embed(encoder, variables(encoder), images(3, 16, 24, 3)), cls)
+
+
+def test_positions_of_the_same_size_are_not_touched():
+    np.testing.assert_array_equal(_bicubic(5, 5), np.eye(5))
+
+
+def test_positions_of_another_size_are_interpolated():
+    matrix = _bicubic(6, 9)
+    np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-6)  # what is constant stays so
+    np.testing.assert_allclose(matrix[::-1, ::-1], matrix, atol=1e-6)
+
+
+def test_interpolation_as_in_torch():
+    # torch.nn.functional.interpolate([0, 1, 4, 9, 16, 25], size, mode="bicubic", align_corners=False)
+    squares = np.arange(6.0) ** 2
+    fewer, more = _bicubic(6, 3) @ squares, _bicubic(6, 8) @ squares
+    np.testing.assert_allclose(fewer, [0.21875, 6.125, 21.15625], atol=1e-4)
+    expected = [-0.07178, 0.31006, 1.86133, 4.66602, 8.00586, 12.81836, 20.01221, 25.646]
+    np.testing.assert_allclose(more, expected, atol=1e-4)
+
+
+def test_images_of_another_size_take_part_of_the_same_positions():
+    v, x = variables(TINY), images(2, 8, 8, 3)
+    rows = jnp.asarray(_bicubic(4, 2))
+    smaller = jnp.einsum("hr,wc,rcf->hwf", rows, rows, v["params"]["positions"])
+    same = v | {"params": v["params"] | {"positions": smaller}}
+    np.testing.assert_allclose(embed(TINY, v, x), embed(TINY, same, x), atol=1e-5)
+
+
+def test_positions_tell_patches_apart():
+    v, x = variables(TINY), images(1, 16, 16, 3)
+    cls = embed(TINY, v, x)
+    assert np.abs(cls - embed(TINY, v, x[:, ::-1, ::-1])).max() > 1e-3
+    sincos = TINY.clone(positions="sincos")
+    v = variables(sincos)
+    assert np.abs(embed(sincos, v, x) - embed(sincos, v, jnp.roll(x, 4, axis=2))).max() > 1e-3
+
+
+def test_images_of_a_batch_are_independent():
+    v = variables(TINY)
+    x = images(3, 16, 16, 3)
+    np.testing.assert_allclose(embed(TINY, v, x)[1:2], embed(TINY, v, x[1:2]), atol=1e-5)
+
+
+def test_masked_patches_are_not_seen():
+    encoder = TINY.clone(mask_token=True)
+    v, x = variables(encoder), images(2, 16, 16, 3)
+    mask = jnp.zeros((2, 16), bool).at[0, 5].set(True)  # row 1, column 1
+
+    def cls(x, v=v):
+        return encoder.apply(v, x, train=False, method="tokens", mask=mask)[0].sum()
+
+    seen = np.abs(jax.jit(jax.grad(cls))(x)).sum(axis=-1).reshape(2, 4, 4, 4, 4).sum(axis=(2, 4)) > 0
+    expected = np.ones((2, 4, 4), bool)
+    expected[0, 1, 1] = False
+    np.testing.assert_array_equal(seen, expected)
+    gradient = jax.jit(jax.grad(lambda v: cls(x, v)))(v)
+    assert np.abs(gradient["params"]["mask_token"]).max() > 0
+
+
+def test_a_mask_needs_its_token():
+    with pytest.raises(UserError, match="^mask_token=False"):
+        TINY.apply(variables(TINY), images(1, 16, 16, 3), train=False, method="tokens", mask=jnp.zeros((1, 16), bool))
+
+
+def test_remat_changes_nothing():
+    x = images(2, 16, 16, 3)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradient(encoder, params):
+        rngs = {"drop_path": jax.random.PRNGKey(1)}
+        return jax.grad(lambda p: (encoder.apply({"params": p}, x, train=True, rngs=rngs) ** 3).sum())(params)
+
+    options = {"drop_path": 0.5, "layer_scale": 0.5}
+    v = variables(TINY.clone(**options))
+    plain, remat = (gradient(TINY.clone(remat=remat, **options), v["params"]) for remat in (False, True))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), plain, remat)
+
+
+def test_bfloat16_is_near_float32():
+    v, x = variables(TINY), images(4, 16, 16, 3)
+    exact, near = embed(TINY, v, x), embed(TINY.clone(dtype="bfloat16"), v, x)
+    assert np.abs(exact - near).max() < 0.05 * np.abs(exact).max()
+
+
+def test_gradients_are_finite_and_reach_all():
+    encoder = TINY.clone(registers=2, layer_scale=1e-5)
+    v, x = variables(encoder), images(2, 16, 16, 3)
+    gradient = jax.jit(jax.grad(lambda v: (encoder.apply(v, x, train=True) ** 3).sum()))(v)["params"]
+    gradient = jax.tree_util.tree_leaves_with_path(gradient)
+    for path, leaf in gradient:
+        assert np.isfinite(leaf).all() and np.any(leaf), path
+
+
+def test_frozen_patches_are_no_parameters():
+    encoder = TINY.clone(frozen_patches=True)
+    v, x = variables(encoder), images(2, 16, 16, 3)
+    assert "patches" not in v["params"] and v["batch_stats"]["patches"].shape == (48, 16)
+    _, updated = jax.jit(functools.partial(encoder.apply, train=True, mutable=["batch_stats"]))(v, x)
+    np.testing.assert_array_equal(updated["batch_stats"]["patches"], v["batch_stats"]["patches"])
+
+
+def test_drop_path_needs_training_and_an_rng():
+    encoder = TINY.clone(drop_path=0.9)
+    v, x = variables(encoder), images(4, 16, 16, 3)
+    rngs = {"drop_path": jax.random.PRNGKey(1)}
+    apply = jax.jit(encoder.apply, static_argnames="train")
+    whole = apply(v, x, train=False)
+    np.testing.assert_array_equal(apply(v, x, train=False, rngs=rngs), whole)
+    np.testing.assert_array_equal(apply(v, x, train=True), whole)
+    assert np.abs(apply(v, x, train=True, rngs=rngs) - whole).max() > 1e-3
+
+
+def test_drop_path_drops_whole_images_and_keeps_the_mean():
+    y = DropPath(0.25).apply({}, jnp.ones((4096, 2, 3)), train=True, rngs={"drop_path": jax.random.PRNGKey(0)})
+    assert set(np.unique(y)) == {np.float32(0), np.float32(1 / 0.75)}
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1, :1], y.shape))
+    assert abs(float(y.mean()) - 1) < 0.03  # four standard deviations
+
+
+def test_drop_path_rises_to_the_last_block():
+    assert rates(0.3, 4) == pytest.approx([0, 0.1, 0.2, 0.3]) and rates(0.3, 1) == [0]
+
+
+def test_one_device_is_eight_devices():
+    encoder = TINY.clone(drop_path=0.5)
+    v, x = variables(encoder), images(8, 16, 16, 3)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+    @jax.jit
+    def gradient(params, x):
+        rngs = {"drop_path": jax.random.PRNGKey(1)}
+        return jax.grad(lambda p: (encoder.apply({"params": p}, x, train=True, rngs=rngs) ** 3).mean())(params)
+
+    spread = gradient(v["params"], jax.device_put(x, NamedSharding(mesh, PartitionSpec("data"))))
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
+    jax.tree.map(close, spread, gradient(v["params"], x))
+
+
+@pytest.mark.parametrize(
+    "encoder, sentence",
+    [
+        (ViT(variant="H"), "^variant=H"),
+        (TINY.clone(patch=5), "^patch=5 does not divide"),
+        (TINY.clone(heads=3), "^heads=3"),
+        (TINY.clone(depth=0), "^depth=0"),
+        (TINY.clone(drop_path=1.0), "^drop_path=1.0"),
+        (TINY.clone(width=18, positions="sincos"), "^width=18"),
+    ],
+)
+def test_what_cannot_work_is_refused(encoder, sentence):
+    with pytest.raises(UserError, match=sentence):
+        parameters(encoder, side=16)
