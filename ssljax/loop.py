@@ -30,6 +30,9 @@ from ssljax.train import init_state, train_step
 from ssljax.types import RunStopped, TrainState, UserError
 
 
+COLLAPSED = 0.05  # an embedding_std below this is said in words
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """An experiment on devices: what the state is, how it is made, and where it lies."""
@@ -234,8 +237,13 @@ def _fit(
             last = step == setting.total_steps or interrupt.agreed(step)
             save, monitor = last or step % e.checkpoint_every == 0, step % setting.monitor_steps == 0
             if save or monitor:  # what follows must not see a state that is not finite
-                _log(setting, *previous, writer, bar, rates)
+                figures = _log(setting, *previous, writer, bar, rates)
                 previous = None
+                if figures.get("embedding_std", 1.0) < COLLAPSED:
+                    console.print(
+                        f"Step {step}: the embeddings have collapsed: embedding_std is {figures['embedding_std']:.3f}, "
+                        "where 1 is spread evenly and 0 all the same"
+                    )
             if monitor:
                 for network in embedder.networks:
                     embed, prefix = embedder.by(state, network), "" if network == "student" else f"{network}/"
@@ -250,8 +258,10 @@ def _fit(
     return state, seconds
 
 
-def _log(setting: Setting, step: int, metrics: Any, writer: MetricsWriter, bar: ProgressBar, rates: np.ndarray) -> None:
-    """Waits for a step's figures, shows and writes them; raises RunStopped if they are not finite."""
+def _log(
+    setting: Setting, step: int, metrics: Any, writer: MetricsWriter, bar: ProgressBar, rates: np.ndarray
+) -> dict[str, float]:
+    """Waits for a step's figures, shows and writes them, and gives them; raises RunStopped if they are not finite."""
     figures = {name: float(value) for name, value in jax.device_get(metrics).items()}
     for name in ("loss", "gradient_norm"):
         if not math.isfinite(figures[name]):
@@ -264,6 +274,7 @@ def _log(setting: Setting, step: int, metrics: Any, writer: MetricsWriter, bar: 
     if step % setting.experiment.log_every == 0 or step == setting.total_steps:
         rate = {"epoch": step / setting.steps_per_epoch, "learning_rate": float(rates[step - 1])}
         writer.write(step, {**figures, **rate, "images_per_second": bar.images_per_second})
+    return figures
 
 
 def _train_batches(setting: Setting, run: Run) -> TrainBatches:
