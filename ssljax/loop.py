@@ -29,7 +29,6 @@ from ssljax.sharding import any_process, check_batch_size, make_mesh, one_device
 from ssljax.train import init_state, train_step
 from ssljax.types import RunStopped, TrainState, UserError
 
-
 COLLAPSED = 0.05  # an embedding_std below this is said in words
 
 
