@@ -1,7 +1,7 @@
-"""Writes the figures of results/*.json into README.md, between the markers `<!-- results -->` and `<!-- /results -->`.
+"""Writes the figures of results/*.json into the pages, between the markers `<!-- results -->` and `<!-- /results -->`.
 
-python results/tables.py            rewrites README.md
-python results/tables.py --check    exits 1 if README.md is not what the results say
+python results/tables.py            rewrites README.md and docs/losses.md
+python results/tables.py --check    exits 1 if a page is not what the results say
 """
 
 import json
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-README = HERE.parent / "README.md"
+README, LOSSES = HERE.parent / "README.md", HERE.parent / "docs" / "losses.md"
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
 ROWS = ("raw pixels", "untrained", "trained")
 NOT_RUN = "not run"
@@ -69,23 +69,36 @@ def _number(value: object) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def readme() -> str:
-    """README.md as it should be."""
-    before, rest = README.read_text().split(BEGIN)
+def pages() -> dict[Path, str]:
+    """The pages with generated tables, as they should be."""
+    parts = {
+        README: [
+            experiments(),
+            benchmark("train_step", "Training steps beside PyTorch"),
+            benchmark("input_pipeline", "Input pipeline"),
+        ],
+        LOSSES: [
+            benchmark("losses", "Time and memory, forward and backward, D = 128, temperature .2"),
+            benchmark("parity", "Largest relative difference from other libraries, in value and in gradient"),
+        ],
+    }
+    return {page: _filled(page.read_text(), tables) for page, tables in parts.items()}
+
+
+def _filled(text: str, tables: list[str]) -> str:
+    before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    parts = [
-        experiments(),
-        benchmark("train_step", "Training steps beside PyTorch"),
-        benchmark("input_pipeline", "Input pipeline"),
-    ]
-    return before + BEGIN + "\n".join(parts) + END + after
+    return before + BEGIN + "\n".join(tables) + END + after
 
 
 def main() -> None:
-    """Rewrites README.md, or checks it."""
-    if "--check" in sys.argv[1:]:
-        sys.exit(None if readme() == README.read_text() else "README.md is not what results/*.json say")
-    README.write_text(readme())
+    """Rewrites the pages, or checks them."""
+    for page, text in pages().items():
+        if "--check" in sys.argv[1:]:
+            if text != page.read_text():
+                sys.exit(f"{page.name} is not what results/*.json say")
+        else:
+            page.write_text(text)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ The mesh has two axes: `data`, and `shard`, over which large parameters are spli
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -125,3 +127,40 @@ def replicate(x: Array) -> Array:
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec())
+
+
+def split_columns(x: Array) -> Array:
+    """`x` [N, K] split along K over all devices, inside a step, and so its gradient. Without a mesh, `x` itself."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(None, BATCH_AXES))
+
+
+def device_count() -> int:
+    """How many devices the mesh in force has; 1 without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else mesh.size
+
+
+def on_own_columns(part: Callable[..., tuple[PyTree, PyTree]], rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
+    """`part(axes, rows, columns)` on each device, with all of the rows and its own share of the columns' first axis.
+
+    It returns something equal on every device, for which it sums over the mesh's `axes`, and something for each of its
+    columns. Columns whose number the devices do not divide are padded with zeros. On one device, or without a mesh, it
+    is called once, with no axes.
+    """
+    devices = device_count()
+    if devices == 1:
+        return part((), rows, columns)
+    count = {x.shape[0] for x in jax.tree.leaves(columns)}.pop()
+    missing = -count % devices
+    padded = jax.tree.map(lambda x: jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) if missing else x, columns)
+    split = PartitionSpec(BATCH_AXES)
+    each = jax.shard_map(
+        lambda rows, columns: part(BATCH_AXES, rows, columns),
+        in_specs=(PartitionSpec(), split),
+        out_specs=(PartitionSpec(), split),
+        check_vma=False,
+    )
+    equal, own = each(rows, padded)
+    return equal, jax.tree.map(lambda x: x[:count], own)

@@ -15,7 +15,7 @@ ALLOWED = {
     "queue": {"types"},
     "files": {"types"},
     "sharding": {"queue", "types"},
-    "losses": {"types"},
+    "losses": {"sharding", "types"},
     "models": {"types"},
     "optim": {"fields", "schedules", "types"},
     "views": {"fields", "types"},

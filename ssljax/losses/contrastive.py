@@ -1,56 +1,185 @@
 """Contrastive losses. Embeddings are L2-normalised inside; sums are in float32; each returns a mean f32[].
 
-They are in dense form: `info_nce` makes [B, K / devices] logits on each device, `nt_xent` three of [B, B].
+Sums over pairs go through `ssljax.losses.blockwise`: memory grows with the batch and the queue, not with their product,
+and on many devices embeddings travel, never logits or the queue. `dtype` is that of the matrix products: bfloat16 is
+faster where the processor has it, with gradients that differ by some 1e-2.
 """
 
-import jax.numpy as jnp
-from jax.nn import logsumexp
+from typing import Any
 
+import jax
+import jax.numpy as jnp
+from jax.lax import rsqrt, stop_gradient
+
+from ssljax.losses.blockwise import (
+    cross_entropy_of_products,
+    logsumexp_of_products,
+    logsumexp_within,
+    sum_of_softplus,
+)
+from ssljax.losses.checks import check_features, check_labelled, check_same
 from ssljax.losses.normalise import l2_normalise
 from ssljax.types import Array
 
-MASKED = -1e30  # a logit that takes no part; finite, so that a row without any other has a gradient of 0, not NaN
+
+def nt_xent(z1: Array, z2: Array, *, temperature: Array, dtype: Any = jnp.float32) -> Array:
+    """NT-Xent (SimCLR, Chen et al. 2020, eq. 1): mean over the 2B rows; a row's own similarity is left out.
+
+    z1, z2: f32[B, D], two views of the same B items. lightly, solo-learn, and pytorch-metric-learning with two views to
+    a label, equal this; google-research/simclr sums the two views' means: twice this. Raises ValueError for shapes that
+    differ.
+    """
+    check_same("z1", z1, "z2", z2)
+    z1, z2 = l2_normalise(z1), l2_normalise(z2)
+    total = logsumexp_within((_views(z1, z2) * rsqrt(jnp.float32(temperature))).astype(dtype))
+    return jnp.mean(total) - jnp.mean(jnp.sum(z1 * z2, axis=1)) / temperature
 
 
-def info_nce(anchor: Array, positive: Array, queue: Array, *, temperature: Array, valid: Array | None = None) -> Array:
+def decoupled(
+    z1: Array, z2: Array, *, temperature: Array, sigma: Array | None = None, dtype: Any = jnp.float32
+) -> Array:
+    """DCL (Yeh et al. 2022, eq. 6): NT-Xent without the positive in the denominator; mean over the 2B rows.
+
+    z1, z2: f32[B, D], two views of the same B items; the negatives of a row are both views of the others, in one
+    log-sum-exp (lightly before its #1827 took one for each view). With a sigma, published as .5, it is DCLW: the
+    positive's term is weighted by 2 - exp(cosine / sigma) / the batch's mean of it, a constant to the gradient, as in
+    lightly. A batch of one has no negative and gives 0. Raises ValueError for shapes that differ.
+    """
+    check_same("z1", z1, "z2", z2)
+    if z1.shape[0] == 1:
+        return jnp.zeros(())
+    z1, z2 = l2_normalise(z1), l2_normalise(z2)
+    items = jnp.repeat(jnp.arange(z1.shape[0]), 2)
+    negatives = logsumexp_within((_views(z1, z2) * rsqrt(jnp.float32(temperature))).astype(dtype), ids=items)
+    cosine = jnp.sum(z1 * z2, axis=1)
+    weight = 1.0 if sigma is None else 2 - stop_gradient(jax.nn.softmax(cosine / sigma)) * z1.shape[0]
+    return jnp.mean(negatives) - jnp.mean(weight * cosine) / temperature
+
+
+def sup_con(z: Array, labels: Array, *, temperature: Array, dtype: Any = jnp.float32) -> Array:
+    """SupCon (Khosla et al. 2020, eq. 2, L_out): the mean over an item's positives outside the logarithm.
+
+    z: f32[B, D], with all views of all items; labels: i32[B], -1 for items to leave out altogether. The mean is over
+    the items that have a positive, 0 if there are none (the authors' code counts the others as 0, and multiplies by
+    temperature / .07; pytorch-metric-learning's SupConLoss equals this; solo-learn's sums the positives inside the
+    logarithm, equal only with one positive each). Raises ValueError for shapes that do not fit.
+    """
+    check_labelled("z", z, labels)
+    z = l2_normalise(z)
+    valid = labels >= 0
+    total = logsumexp_within((z * rsqrt(jnp.float32(temperature))).astype(dtype), valid=valid)
+    # The mean product with the positives is the product with their mean: no matrix.
+    _, group = jnp.unique(labels, return_inverse=True, size=labels.shape[0])
+    positives = (jax.ops.segment_sum(jnp.ones_like(labels), group, labels.shape[0]) - 1)[group]
+    sums = jax.ops.segment_sum(z, group, labels.shape[0])[group] - z
+    positive = jnp.sum(z * sums, axis=1) / jnp.maximum(positives, 1) / temperature
+    return _mean(total - positive, valid & (positives > 0))
+
+
+def info_nce(
+    anchor: Array,
+    positive: Array,
+    queue: Array,
+    *,
+    temperature: Array,
+    valid: Array | None = None,
+    dtype: Any = jnp.float32,
+) -> Array:
     """InfoNCE with one positive and a queue of negatives (MoCo, He et al. 2020, eq. 1): mean over the anchors.
 
     anchor, positive: f32[B, D]; queue: f32[K, D]; valid: bool[K], False for places of the queue to leave out.
-    Cross-entropy of B rows of 1 + K cosines / temperature, without a factor 2 * temperature. With an empty queue it
-    is 0. The positives and the queue get gradients if they need them: stop them outside.
-
-    On many devices with the queue split along K, pass the anchors whole on every device: each then sums over its own
-    part of the queue, and B numbers travel.
+    Cross-entropy of B rows of 1 + K cosines / temperature, without a factor 2 * temperature: as the authors' code, and
+    lightly's NTXentLoss with a memory bank; solo-learn's MoCo v2+ takes the mean of both directions. With an empty
+    queue it is 0. The positives and the queue get gradients if they need them: stop them outside. Raises ValueError for
+    shapes that do not fit.
     """
-    _check_pair("anchor", anchor, "positive", positive)
-    if queue.ndim != 2 or queue.shape[1] != anchor.shape[1]:
-        raise ValueError(f"queue of shape {queue.shape} does not fit anchors of shape {anchor.shape}")
-    anchor, positive, queue = l2_normalise(anchor), l2_normalise(positive), l2_normalise(queue)
-    positive_logit = jnp.sum(anchor * positive, axis=1) / temperature
-    negative_logits = anchor @ queue.T / temperature
-    if valid is not None:
-        negative_logits = jnp.where(valid[None], negative_logits, MASKED)
-    total = jnp.logaddexp(positive_logit, logsumexp(negative_logits, axis=1))
-    return jnp.mean(total - positive_logit)
+    check_same("anchor", anchor, "positive", positive)
+    check_features("queue", queue, "anchor", anchor)
+    anchor, positive, queue = l2_normalise(anchor) / temperature, l2_normalise(positive), l2_normalise(queue)
+    positive_logit = jnp.sum(anchor * positive, axis=1)
+    negatives = logsumexp_of_products(anchor.astype(dtype), queue.astype(dtype), valid=valid)
+    return jnp.mean(jax.nn.softplus(negatives - positive_logit))
 
 
-def nt_xent(z1: Array, z2: Array, *, temperature: Array) -> Array:
-    """NT-Xent (SimCLR, Chen et al. 2020, eq. 1): mean over the 2B rows; a row's own similarity is left out.
+def in_batch_info_nce(anchor: Array, key: Array, *, temperature: Array, dtype: Any = jnp.float32) -> Array:
+    """InfoNCE among the keys of the batch (MoCo v3, Chen et al. 2021, algorithm 1): B-way cross-entropy, mean.
 
-    z1, z2: f32[B, D], two views of the same B items. google-research/simclr sums the two views' means: twice this.
+    anchor, key: f32[B, D]; the positive of anchor i is key i, its negatives the other B - 1 keys, and no other anchor
+    (not the 2B - 1 of `nt_xent`). One direction, without MoCo v3's factor 2 * temperature; its authors sum both
+    directions, CLIP's take their mean. The keys get gradients: stop them outside. Raises ValueError for shapes that
+    differ.
     """
-    _check_pair("z1", z1, "z2", z2)
-    z1, z2 = l2_normalise(z1), l2_normalise(z2)
-    across = z1 @ z2.T / temperature
-    own = jnp.eye(z1.shape[0], dtype=bool)
-    within1 = jnp.where(own, MASKED, z1 @ z1.T / temperature)
-    within2 = jnp.where(own, MASKED, z2 @ z2.T / temperature)
-    positive = jnp.sum(z1 * z2, axis=1) / temperature
-    total1 = jnp.logaddexp(logsumexp(across, axis=1), logsumexp(within1, axis=1))
-    total2 = jnp.logaddexp(logsumexp(across, axis=0), logsumexp(within2, axis=1))
-    return jnp.mean(total1 + total2 - 2 * positive) / 2
+    check_same("anchor", anchor, "key", key)
+    anchor, key = l2_normalise(anchor) / temperature, l2_normalise(key)
+    total = logsumexp_of_products(anchor.astype(dtype), key.astype(dtype))
+    return jnp.mean(total - jnp.sum(anchor * key, axis=1))
 
 
-def _check_pair(name: str, x: Array, other: str, y: Array) -> None:
-    if x.ndim != 2 or x.shape != y.shape:
-        raise ValueError(f"{name} of shape {x.shape} and {other} of shape {y.shape} should both be [B, D]")
+def re_ssl(
+    student: Array,
+    teacher: Array,
+    queue: Array,
+    *,
+    student_temperature: Array,
+    teacher_temperature: Array,
+    valid: Array | None = None,
+) -> Array:
+    """ReSSL (Zheng et al. 2021): cross-entropy from the teacher's similarities to a queue to the student's; mean.
+
+    student: f32[B, D], of a strong view, published with a temperature of .1; teacher: f32[B, D], of a weak view, .04;
+    queue: f32[K, D], the teacher's past keys, without this batch's; valid: bool[K], False for places to leave out. An
+    empty queue gives 0. No gradient reaches the teacher or the queue. Raises ValueError for shapes that do not fit.
+    """
+    check_same("student", student, "teacher", teacher)
+    check_features("queue", queue, "student", student)
+    student, teacher = l2_normalise(student) / student_temperature, l2_normalise(teacher) / teacher_temperature
+    return jnp.mean(cross_entropy_of_products(student, teacher, l2_normalise(queue), valid=valid))
+
+
+def siglip(z1: Array, z2: Array, *, scale: Array, bias: Array) -> Array:
+    """SigLIP (Zhai et al. 2023, algorithm 1): every pair is a yes or no; sum over the B x B pairs, divided by B.
+
+    z1, z2: f32[B, D], two views, or image and text, of the same B items; scale and bias: f32[], learnt, published with
+    10 (the exponential of a learnt log 10) and -10 at the start. Raises ValueError for shapes that differ.
+    """
+    check_same("z1", z1, "z2", z2)
+    z1, z2 = l2_normalise(z1) * scale, l2_normalise(z2)
+    one = jnp.ones((z1.shape[0], 1), jnp.float32)
+    logits = jnp.concatenate([z1, one * bias], axis=1), jnp.concatenate([z2, one], axis=1)
+    # -log sigmoid(x) of the positives is softplus(x) - x, of the negatives, whose sign is turned, softplus(x).
+    return jnp.mean(sum_of_softplus(*logits) - (jnp.sum(z1 * z2, axis=1) + bias))
+
+
+def swav(scores: Array, assignments: Array, *, temperature: Array) -> Array:
+    """SwAV (Caron et al. 2020, eq. 2): cross-entropy from one view's assignments to another view's scores; mean.
+
+    scores: f32[B, K], cosines of the embeddings with K prototypes, published with a temperature of .1; assignments:
+    f32[B, K], of the other view, from `sinkhorn`; they get no gradient. The loss of two views is the sum (eq. 1) or, in
+    the authors' code, the mean of both swaps. Raises ValueError for shapes that differ.
+    """
+    check_same("scores", scores, "assignments", assignments)
+    log_p = jax.nn.log_softmax(jnp.asarray(scores, jnp.float32) / temperature)
+    return -jnp.mean(jnp.sum(stop_gradient(assignments) * log_p, axis=1))
+
+
+def sinkhorn(scores: Array, *, epsilon: Array, iterations: int) -> Array:
+    """f32[B, K], soft assignments of a batch to prototypes, each prototype used alike (SwAV, eq. 3 to 5).
+
+    scores: f32[B, K], of the global batch; published with an epsilon of .05 and 3 iterations. Each iteration makes the
+    prototypes' sums equal and then each item's sum 1. Taken in logarithms, so that no score is too large; no gradient.
+    """
+    logits = stop_gradient(jnp.asarray(scores, jnp.float32)) / epsilon
+    for _ in range(iterations):
+        logits = jax.nn.log_softmax(logits, axis=0)
+        logits = jax.nn.log_softmax(logits, axis=1)
+    return jnp.exp(logits)
+
+
+def _views(z1: Array, z2: Array) -> Array:
+    """f32[2B, D], item by item: split over devices as z1 and z2 are, nothing moves."""
+    return jnp.stack([z1, z2], axis=1).reshape(-1, z1.shape[1])
+
+
+def _mean(x: Array, counts: Array) -> Array:
+    """The mean of those that count; 0 if there are none."""
+    return jnp.sum(jnp.where(counts, x, 0)) / jnp.maximum(jnp.sum(counts), 1)

@@ -1,4 +1,4 @@
-"""Normalisation to unit length, in float32 and safe at zero."""
+"""Normalisation to unit length, in float32, and square roots: safe at zero."""
 
 import jax
 import jax.numpy as jnp
@@ -16,3 +16,9 @@ def l2_normalise(x: Array) -> Array:
     x = jnp.asarray(x, jnp.float32)
     square = jnp.sum(x * x, axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(square, SMALLEST_NORM**2))
+
+
+def safe_sqrt(x: Array) -> Array:
+    """The square root of x; 0, with a gradient of 0, where x is 0 or, by rounding, below."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)

@@ -17,7 +17,6 @@ from ssljax.methods.network import Network
 from ssljax.models import MLP, ResNet, norm_groups
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.sharding import replicate
 from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError, pytree
 
 
@@ -117,7 +116,6 @@ class MoCo:
     def _contrast(self, anchor: Array, key: Array, queue: Queue, progress: Array) -> tuple[Array, Metrics]:
         """InfoNCE of anchors against their keys and the queue, and the mean cosine to either."""
         temperature = value_at(self.temperature, progress)
-        anchor = replicate(anchor)
         loss = info_nce(anchor, key, queue.flat, temperature=temperature, valid=queue.valid)
         unit = jax.lax.stop_gradient(l2_normalise(anchor))
         # The mean cosine over all pairs is the cosine of the sums: no B x K matrix. Empty places are zero vectors.

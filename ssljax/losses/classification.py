@@ -1,0 +1,31 @@
+"""Losses of classification: attributes that are known of some items only."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax.nn import log_softmax
+
+from ssljax.types import Array
+
+
+def masked_attributes(logits: Sequence[Array], attributes: Array) -> Array:
+    """Cross-entropy of each attribute, mean over the items that have it, then over the A attributes, f32[].
+
+    logits: A arrays f32[B, V_a], one an attribute, as the attributes differ in their number of values; attributes:
+    i32[B, A], -1 where it is missing. An attribute that the batch lacks counts, with a loss of 0. A value of V_a or
+    more gives NaN.
+    """
+    shapes = [x.shape for x in logits]
+    if attributes.ndim != 2 or [len(shape) for shape in shapes] != [2] * attributes.shape[1] or not shapes:
+        raise ValueError(
+            f"logits of shapes {shapes} and attributes of shape {attributes.shape} should be [B, V], [B, A]"
+        )
+    if any(shape[0] != attributes.shape[0] for shape in shapes):
+        raise ValueError(f"logits of shapes {shapes} have another batch than attributes of shape {attributes.shape}")
+    losses = []
+    for scores, values in zip(logits, attributes.T, strict=True):
+        known = values >= 0
+        log_p = log_softmax(jnp.asarray(scores, jnp.float32))
+        chosen = jnp.take_along_axis(log_p, jnp.where(known, values, 0)[:, None], axis=1)[:, 0]
+        losses.append(-jnp.sum(jnp.where(known, chosen, 0)) / jnp.maximum(jnp.sum(known), 1))
+    return sum(losses) / len(losses)

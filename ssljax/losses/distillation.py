@@ -1,0 +1,160 @@
+"""Losses that teach a student by a teacher. No gradient reaches the teacher: each stops it inside.
+
+All are means over the batch, f32[]; the logits may have any float type and are made float32 first.
+"""
+
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jax.nn import log_softmax, softmax
+
+from ssljax.losses.checks import check_fits, check_same
+from ssljax.losses.contrastive import re_ssl
+from ssljax.losses.normalise import l2_normalise
+from ssljax.types import Array
+
+SMALLEST_DISTANCE = 1e-8  # nearest neighbours closer than this count as this far apart, and do not push
+
+
+def negative_cosine(p: Array, z: Array) -> Array:
+    """Minus the mean cosine of p and z, f32[B, D] each, in [-1, 1] (SimSiam, Chen and He 2021, eq. 1).
+
+    No gradient reaches z. SimSiam's loss is the mean of the two directions (eq. 4).
+    """
+    check_same("p", p, "z", z)
+    return -jnp.mean(jnp.sum(l2_normalise(p) * stop_gradient(l2_normalise(z)), axis=1))
+
+
+def byol(p1: Array, z2: Array, p2: Array, z1: Array) -> Array:
+    """The two directions' 2 - 2 cos summed, mean over the batch, in [0, 8] (BYOL, Grill et al. 2020, eq. 2).
+
+    p1, p2: f32[B, D], the student's predictions of two views; z1, z2: the teacher's projections of the same views.
+    """
+    return 4 + 2 * negative_cosine(p1, z2) + 2 * negative_cosine(p2, z1)
+
+
+def dino(
+    student: Array, teacher: Array, center: Array, *, student_temperature: Array, teacher_temperature: Array
+) -> Array:
+    """Cross-entropy from the teacher's view to every other view of the student (DINO, Caron et al. 2021, eq. 3).
+
+    student: f32[V, B, K], the logits of all views; teacher: f32[T, B, K], those of the first T <= V of them; center:
+    f32[K], as it was before this batch. The T (V - 1) pairs of different views weigh the same.
+
+    For Sinkhorn-Knopp in place of the centre (DINOv2), give log(assignments) as `teacher`, a centre of zeros and a
+    teacher_temperature of 1.
+    """
+    if student.ndim != 3 or teacher.ndim != 3 or student.shape[1:] != teacher.shape[1:]:
+        raise ValueError(
+            f"student of shape {student.shape} and teacher of shape {teacher.shape} should be [views, B, K]"
+        )
+    views, batch = student.shape[:2]
+    pairs = teacher.shape[0] * (views - 1)
+    if teacher.shape[0] > views or not pairs:
+        raise ValueError(
+            f"student of shape {student.shape} needs at least two views, and those of teacher of shape {teacher.shape}"
+        )
+    targets = _targets(teacher, center, teacher_temperature)
+    log_p = log_softmax(_float(student) / student_temperature)
+    cross_entropy = -jnp.einsum("tbk,vbk->tv", targets, log_p, precision="highest") / batch
+    same_view = jnp.eye(teacher.shape[0], views, dtype=bool)
+    return jnp.sum(jnp.where(same_view, 0, cross_entropy)) / pairs
+
+
+def ibot(
+    student: Array,
+    teacher: Array,
+    mask: Array,
+    center: Array,
+    *,
+    student_temperature: Array,
+    teacher_temperature: Array,
+) -> Array:
+    """Cross-entropy at the masked patches, mean over those of an image, then over the images (iBOT, Zhou et al. 2022).
+
+    student, teacher: f32[B, N, K], the logits of the same patches, which the student saw masked; mask: bool[B, N],
+    True for a masked patch; center: f32[K]. An image without masked patches counts, with a loss of 0.
+    """
+    check_same("student", student, "teacher", teacher, "[B, N, K]")
+    check_fits("mask", mask, student.shape[:2], "student", student)
+    targets = _targets(teacher, center, teacher_temperature)
+    cross_entropy = -jnp.sum(targets * log_softmax(_float(student) / student_temperature), axis=2)
+    masked = mask.astype(bool)
+    of_image = jnp.sum(jnp.where(masked, cross_entropy, 0), axis=1) / jnp.maximum(jnp.sum(masked, axis=1), 1)
+    return jnp.mean(of_image)
+
+
+def update_center(center: Array, teacher: Array, *, momentum: Array) -> Array:
+    """f32[K], `momentum` x center + (1 - momentum) x the teacher's mean logits (DINO, eq. 4); without gradient.
+
+    center: f32[K]; teacher: f32[..., K], averaged over all axes but the last: the whole batch, on whatever devices.
+    """
+    check_fits("center", center, teacher.shape[-1:], "teacher", teacher)
+    mean = jnp.mean(_float(teacher), axis=tuple(range(teacher.ndim - 1)))
+    return stop_gradient(momentum * _float(center) + (1 - momentum) * mean)
+
+
+def koleo(z: Array) -> Array:
+    """KoLeo: minus the mean log distance to the nearest neighbour in the batch (Sablayrolles et al. 2019).
+
+    z: f32[B, D], normalised inside as in DINOv2 (Oquab et al. 2023). Both neighbours get the gradient. Distances below
+    1e-8 count as 1e-8, with a gradient of 0; a batch of one has a loss of 0. Finds the neighbours in a [B, B] matrix.
+    """
+    if z.ndim != 2:
+        raise ValueError(f"z of shape {z.shape} should be [B, D]")
+    batch = z.shape[0]
+    if batch == 1:
+        return jnp.zeros(())
+    z = l2_normalise(z)
+    fixed = stop_gradient(z)
+    cosine = jnp.matmul(fixed, fixed.T, precision="highest")
+    nearest = jnp.argmax(jnp.where(jnp.eye(batch, dtype=bool), -jnp.inf, cosine), axis=1)
+    square = jnp.sum(jnp.square(z - z[nearest]), axis=1)
+    return -jnp.mean(jnp.log(jnp.maximum(square, SMALLEST_DISTANCE**2))) / 2
+
+
+def similarity_distillation(
+    student: Array,
+    teacher: Array,
+    queue: Array,
+    *,
+    student_temperature: Array,
+    teacher_temperature: Array,
+    valid: Array | None = None,
+) -> Array:
+    """Cross-entropy from the teacher's similarities to a queue to the student's (SEED, Fang et al. 2021).
+
+    student, teacher: f32[B, D], embeddings of the same view; queue: f32[K, D], the teacher's keys *with this batch's
+    already in it* (enqueue, then call: each item must find its own key there), which is all that tells it from ReSSL;
+    valid: bool[K], False for places not yet written. Published with a student_temperature of .2 and a
+    teacher_temperature of .01. Without any valid place the loss is 0. No gradient reaches the teacher or the queue.
+    """
+    return re_ssl(
+        student,
+        teacher,
+        queue,
+        student_temperature=student_temperature,
+        teacher_temperature=teacher_temperature,
+        valid=valid,
+    )
+
+
+def knowledge_distillation(student_logits: Array, teacher_logits: Array, *, temperature: Array) -> Array:
+    """temperature² x KL(teacher || student) of the softened classes, mean over the batch (Hinton et al. 2015).
+
+    student_logits, teacher_logits: f32[B, C]. The factor keeps the gradient's size when the temperature changes.
+    """
+    check_same("student_logits", student_logits, "teacher_logits", teacher_logits, "[B, C]")
+    log_p = log_softmax(_float(student_logits) / temperature)
+    log_target = log_softmax(stop_gradient(_float(teacher_logits)) / temperature)
+    return temperature**2 * jnp.mean(jnp.sum(jnp.exp(log_target) * (log_target - log_p), axis=1))
+
+
+def _targets(teacher: Array, center: Array, temperature: Array) -> Array:
+    """The teacher's centred and sharpened softmax over the last axis; without gradient."""
+    check_fits("center", center, teacher.shape[-1:], "teacher", teacher)
+    center = jnp.expand_dims(_float(center), range(teacher.ndim - 1))
+    return stop_gradient(softmax((_float(teacher) - center) / temperature))
+
+
+def _float(x: Array) -> Array:
+    return jnp.asarray(x, jnp.float32)
