@@ -53,13 +53,12 @@ class MoCo(WithTeacher):
                 f"makes: try {2 * images.shape[0]}"
             )
         params, aux = self.start(rng, batch)
-        groups = norm_groups(self.encoder) if self.shuffle else None
-        if self.shuffle and groups is None:
+        if self.shuffle and norm_groups(self.encoder) is None:
             raise UserError(
                 f"method.shuffle=True does nothing with method.encoder={short(self.encoder)}, which has no BatchNorm "
                 f"over parts of the batch: set it to False"
             )
-        if groups == 1:
+        if self.shuffle and norm_groups(self.encoder) == 1:
             raise UserError("method.shuffle does nothing without method.encoder.norm_groups above 1: try 8")
         return params, MoCoAux(**vars(aux), queue=empty_queue(self.queue_size, images.shape[0], self.projector.out))
 

@@ -123,7 +123,7 @@ class Linear(nn.Module):
 
 
 def _unit(x: Array, axis: int) -> Array:
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis=axis, keepdims=True), 1e-24))
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis=axis, keepdims=True), 1e-12))
 
 
 def _check_widths(hidden: Sequence[int], **others: int) -> None:

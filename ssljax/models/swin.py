@@ -67,11 +67,12 @@ class Swin(nn.Module):
         if self.variant not in _VARIANTS:
             raise UserError(f"variant={self.variant} is not a Swin: choose one of {', '.join(_VARIANTS)}")
         width, depths = _VARIANTS[self.variant]
-        width, depths = self.width or width, self.depths or depths
+        width = width if self.width is None else self.width
+        depths = depths if self.depths is None else self.depths
         if width < 1 or width % _HEAD:
             raise UserError(f"width={width} must be a multiple of {_HEAD}, the width of a head")
-        if min(depths) < 1:
-            raise UserError(f"depths={depths}: each stage must have a block")
+        if min(depths, default=0) < 1:
+            raise UserError(f"depths={depths}: there must be a stage, and a block in each")
         if self.window < 1:
             raise UserError(f"window={self.window} is too small: it must be at least 1")
         return width, depths

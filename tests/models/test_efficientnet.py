@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ssljax.models import EfficientNet
+from ssljax.models.efficientnet import MBConv
 from ssljax.types import UserError
 
 TINY = EfficientNet(width=0.1, depth=0.1)  # one block a stage
@@ -44,17 +45,18 @@ def test_published_numbers_of_parameters(variant, count, features):
     assert encoder.features == features
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def train(encoder, params, x, rng=None):
-    """The features, new statistics, and the parameters' gradient of a training step."""
+def forward(encoder, params, x):
+    """The features and new statistics of a training step."""
+    return encoder.apply(variables() | {"params": params}, x, train=True, mutable=["batch_stats"])
 
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradient(encoder, params, x):
     def loss(params):
-        v, rngs = variables() | {"params": params}, {} if rng is None else {"drop_path": jax.random.PRNGKey(rng)}
-        y, updated = encoder.apply(v, x, train=True, mutable=["batch_stats"], rngs=rngs)
-        return (y**2).mean(), (y, updated)
+        y, updated = forward(encoder, params, x)
+        return (y**2).mean(), updated["batch_stats"]
 
-    (_, (y, updated)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-    return y, updated, gradient
+    return jax.grad(loss, has_aux=True)(params)
 
 
 def assert_close(a, b, tolerance=1e-3):
@@ -62,20 +64,20 @@ def assert_close(a, b, tolerance=1e-3):
 
 
 def test_a_training_step_and_remat():
-    x = images(4, 32, 32, 3)
-    y, updated, gradient = train(TINY, variables()["params"], x)
-    assert y.shape == (4, TINY.features) == (4, 128) and y.dtype == jnp.float32
-    assert not np.allclose(updated["batch_stats"]["stem_norm"]["mean"], variables()["batch_stats"]["stem_norm"]["mean"])
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+    params, x = variables()["params"], images(4, 32, 32, 3)
+    plain, stats = gradient(TINY, params, x)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(plain):
         assert np.isfinite(leaf).all() and np.any(leaf), path
-    assert_close(train(TINY.clone(remat=True), variables()["params"], x)[2], gradient)
+    assert not np.allclose(stats["stem_norm"]["mean"], variables()["batch_stats"]["stem_norm"]["mean"])
+    assert_close(gradient(TINY.clone(remat=True), params, x)[0], plain)
 
 
 def test_statistics_over_groups_are_those_of_each_group_alone():
-    x = images(4, 32, 32, 3)
-    grouped, _, _ = train(TINY.clone(norm_groups=2), variables()["params"], x)
-    apart = [train(TINY, variables()["params"], part)[0] for part in (x[:2], x[2:])]
-    assert_close(grouped, jnp.concatenate(apart))
+    params, x = variables()["params"], images(4, 32, 32, 3)
+    features = jax.jit(lambda encoder, x: forward(encoder, params, x)[0], static_argnums=0)
+    grouped = features(TINY.clone(norm_groups=2), x)
+    assert grouped.shape == (4, TINY.features) == (4, 128)
+    assert_close(grouped, jnp.concatenate([features(TINY, x[:2]), features(TINY, x[2:])]))
 
 
 def test_bfloat16_is_near_float32():
@@ -87,18 +89,16 @@ def test_bfloat16_is_near_float32():
     assert near.dtype == jnp.float32 and np.abs(exact - near).max() < 0.05 * np.abs(exact).max()
 
 
-def test_drop_path_needs_an_rng():
-    encoder = EfficientNet(width=0.1, depth=0.6, drop_path=0.9)  # with a second block in some stages
-    x = images(2, 32, 32, 3)
-    v = jax.jit(functools.partial(encoder.init, train=False))(jax.random.PRNGKey(0), x)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def features(drop_path, rngs):
-        return encoder.clone(drop_path=drop_path).apply(v, x, train=True, mutable=["batch_stats"], rngs=rngs)[0]
-
-    none = features(0.0, {})
-    np.testing.assert_array_equal(features(0.9, {}), none)
-    assert np.abs(features(0.9, {"drop_path": jax.random.PRNGKey(0)}) - none).max() > 1e-4
+def test_drop_path_leaves_the_identity():
+    block, x = MBConv(width=8, size=3, stride=1, expansion=2, norm_groups=1, drop_path=0.5), images(16, 4, 4, 8)
+    v = jax.jit(functools.partial(block.init, train=False))(jax.random.PRNGKey(0), x)
+    apply = jax.jit(functools.partial(block.apply, train=True, mutable=["batch_stats"]))
+    whole, _ = apply(v, x)
+    some, _ = apply(v, x, rngs={"drop_path": jax.random.PRNGKey(0)})
+    left_out = np.isclose(some, x).all(axis=(1, 2, 3))
+    assert 0 < left_out.sum() < 16
+    kept = ~left_out
+    np.testing.assert_allclose((some - x)[kept], 2 * (whole - x)[kept], atol=1e-4)
 
 
 @pytest.mark.parametrize(
