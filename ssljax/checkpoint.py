@@ -12,6 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from ssljax.logging import console
+from ssljax.sharding import any_process, is_first_process
 from ssljax.types import PyTree, UserError
 
 KEPT = 2
@@ -58,8 +59,8 @@ class Checkpoints:
             return restored.state
         reasons = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
         raise UserError(
-            f"no checkpoint in {self._folder} can be read ({reasons}): put back a copy of one, or train anew with "
-            "--restart or another --name"
+            f"no checkpoint in {self._folder} can be read ({reasons}): if another version of ssljax trained it, use "
+            "that one; or else put back a copy of one, or train anew with --restart or another --name"
         )
 
     def position(self) -> dict[str, Any]:
@@ -68,9 +69,9 @@ class Checkpoints:
 
     def _set_damaged_aside(self) -> None:
         """Renames the checkpoints that could not be read: Orbax saves none before the newest that it sees."""
-        for step in self._damaged:
+        for step in self._damaged if is_first_process() else ():
             (self._folder / str(step)).rename(self._folder / f"damaged-{step}-{time.time_ns()}")
-        if self._damaged:
+        if any_process(bool(self._damaged)):
             self._manager.reload()
         self._damaged = []
 

@@ -23,6 +23,22 @@ def not_bias_or_norm(params: PyTree) -> PyTree:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
+def decay(weight_decay: float) -> optax.GradientTransformation:
+    """Adds `weight_decay` x the weights to their updates, but for biases, norms, and what does not move.
+
+    An update that is 0 throughout is that of a frozen parameter (DINO's and SwAV's prototypes at first), which decay,
+    and LARS after it, would shrink to nothing.
+    """
+
+    def update(updates: PyTree, state: Any, params: PyTree) -> tuple[PyTree, Any]:
+        def decayed(u: Array, p: Array) -> Array:
+            return u + weight_decay * p * jnp.any(u != 0) if p.ndim > 1 else u
+
+        return jax.tree.map(decayed, updates, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimizer:
     """What all optimizers share: the learning rate over training, weight decay, and clipping."""
@@ -80,7 +96,7 @@ class SGD(Optimizer):
     def rule(self, learning_rate: Callable[[Array], Array]) -> optax.GradientTransformation:
         """Decay, then momentum, then the learning rate."""
         return optax.chain(
-            optax.add_decayed_weights(self.weight_decay, mask=not_bias_or_norm),
+            decay(self.weight_decay),
             optax.sgd(learning_rate, momentum=self.momentum or None, nesterov=self.nesterov),
         )
 
@@ -100,14 +116,12 @@ class LARS(Optimizer):
             raise UserError(f"optimizer.trust_coefficient={self.trust_coefficient} must be above 0, such as 0.001")
 
     def rule(self, learning_rate: Callable[[Array], Array]) -> optax.GradientTransformation:
-        """optax's LARS with decay and adaptation on the weights alone."""
-        return optax.lars(
-            learning_rate,
-            weight_decay=self.weight_decay,
-            weight_decay_mask=not_bias_or_norm,
-            trust_coefficient=self.trust_coefficient,
-            trust_ratio_mask=not_bias_or_norm,
-            momentum=self.momentum,
+        """Decay and adaptation on the weights alone, then the learning rate, then momentum."""
+        return optax.chain(
+            decay(self.weight_decay),
+            optax.masked(optax.scale_by_trust_ratio(trust_coefficient=self.trust_coefficient), not_bias_or_norm),
+            optax.scale_by_learning_rate(learning_rate),
+            optax.trace(self.momentum),
         )
 
 
@@ -123,7 +137,7 @@ class Adam(Optimizer):
     def rule(self, learning_rate: Callable[[Array], Array]) -> optax.GradientTransformation:
         """Decay, then Adam."""
         return optax.chain(
-            optax.add_decayed_weights(self.weight_decay, mask=not_bias_or_norm),
+            decay(self.weight_decay),
             optax.adam(learning_rate, b1=self.b1, b2=self.b2),
         )
 
@@ -133,5 +147,9 @@ class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019); the decay is multiplied by the learning rate."""
 
     def rule(self, learning_rate: Callable[[Array], Array]) -> optax.GradientTransformation:
-        """optax's AdamW."""
-        return optax.adamw(learning_rate, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay, mask=not_bias_or_norm)
+        """Adam, then decay, then the learning rate."""
+        return optax.chain(
+            optax.scale_by_adam(b1=self.b1, b2=self.b2),
+            decay(self.weight_decay),
+            optax.scale_by_learning_rate(learning_rate),
+        )

@@ -16,6 +16,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -116,16 +117,27 @@ class Run:
 
         Raises UserError if the folder is of another experiment, naming what differs, or cannot be made or written.
         """
+        refused: UserError | None = None
+        if is_first_process():
+            refused = self._refusal(lambda: self._prepare(experiment, source, options, data, restart=restart))
+        if any_process(refused is not None):  # the others wait for the first, and stop if it does
+            raise refused or UserError("distributed: the first process refuses, and says why")
+        refused = self._refusal(lambda: self.own.mkdir(exist_ok=True))
+        if any_process(refused is not None):
+            raise refused or UserError("distributed: another process refuses, and says why")
+
+    def _refusal(self, act: Callable[[], None]) -> UserError | None:
+        """What `act` refuses to do, or the disk, as a UserError; None if it is done."""
         try:
-            if is_first_process():
-                self._prepare(experiment, source, options, data, restart=restart)
-            any_process(False)  # the others wait for the first
-            self.own.mkdir(exist_ok=True)
+            act()
+        except UserError as error:
+            return error
         except OSError as error:
-            raise UserError(
+            return UserError(
                 f"the run folder {self.path} cannot be written ({error.strerror or error}): "
                 "choose another --runs or --name"
-            ) from None
+            )
+        return None
 
     def _prepare(
         self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool

@@ -23,7 +23,7 @@ ALLOWED = {
     "methods": {"fields", "losses", "models", "queue", "schedules", "sharding", "types"},
     "retrieval": {"data", "fields", "files", "types"},
     "train": {"types"},
-    "checkpoint": {"logging", "types"},
+    "checkpoint": {"logging", "sharding", "types"},
     "logging": {"files"},
     "config": {"data", "fields", "methods", "models", "optim", "retrieval", "types", "views"},
     "run": {"config", "files", "sharding", "types"},

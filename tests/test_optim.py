@@ -56,6 +56,17 @@ def test_adamw_decays_weights_apart_from_the_moments():
     np.testing.assert_allclose(got["bias"], PARAMS["bias"] - 0.1 * np.sign(GRADS["bias"]), rtol=1e-4)
 
 
+@pytest.mark.parametrize("optimizer", [SGD, LARS, AdamW])
+def test_a_parameter_without_gradient_stays_as_it_is(optimizer):
+    tx = optimizer(lr=1.0, weight_decay=0.5, schedule=1.0).build(10)
+    params, state = PARAMS, tx.init(PARAMS)
+    for _ in range(3):
+        updates, state = tx.update(GRADS | {"kernel": jnp.zeros((2, 2))}, state, params)
+        params = jax.tree.map(lambda p, u: p + u, params, updates)
+    np.testing.assert_array_equal(params["kernel"], PARAMS["kernel"])
+    assert np.any(params["bias"] != PARAMS["bias"])
+
+
 def test_clipping_bounds_the_update():
     got = steps(SGD(lr=1.0, momentum=0.0, schedule=1.0, clip_norm=0.1), 1)
     moved = jax.tree.map(lambda a, b: a - b, got, PARAMS)

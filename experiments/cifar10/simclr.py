@@ -1,7 +1,7 @@
 """SimCLR on CIFAR-10: how well do neighbours of its embedding tell the class?
 
-solo-learn (da Costa et al. 2022), whose recipe this is, reports an online linear top-1 of 90.74 after 1000 epochs.
-Not run here yet.
+solo-learn (da Costa et al. 2022), whose recipe this is but for its LARS, which limits the local rate, reports an
+online linear top-1 of 90.74 after 1000 epochs. Not run here yet.
 
 ssljax train experiments/cifar10/simclr.py
 """

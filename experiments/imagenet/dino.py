@@ -13,6 +13,7 @@ from ssljax.methods import DINO
 from ssljax.models import DINOHead, ViT
 from ssljax.optim import AdamW
 from ssljax.retrieval import KNN, LinearProbe
+from ssljax.schedules import Linear
 from ssljax.views import MultiCrop
 
 
@@ -25,6 +26,8 @@ def dino(*, local_count: int = 10, epochs: int = 100) -> Experiment:
         method=DINO(
             encoder=ViT(variant="S", patch=16, drop_path=0.1, dtype="bfloat16"),
             projector=DINOHead(hidden=(2048, 2048), bottleneck=256, out=65536, dtype="bfloat16"),
+            teacher_temperature=Linear(0.04, 0.07, until=30 / epochs),
+            freeze_last=1 / epochs,
         ),
         optimizer=AdamW(lr=2e-3, weight_decay=0.04, warmup=10 / epochs, clip_norm=3.0),
         epochs=epochs,

@@ -42,7 +42,8 @@ def logsumexp_of_products(
 
     A row without any column gives -1e30 and gets no gradient. Raises ValueError for shapes that do not fit.
     """
-    return _reduce(_LOGSUMEXP, *_sides(rows, columns, row_ids, column_ids, valid))
+    sides = _sides(rows, columns, row_ids, column_ids, valid)
+    return _reduce(_LOGSUMEXP, *sides) if columns.shape[0] else jnp.full(rows.shape[0], MASKED)
 
 
 def logsumexp_within(z: Array, *, ids: Array | None = None, valid: Array | None = None) -> Array:

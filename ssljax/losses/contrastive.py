@@ -31,8 +31,10 @@ def nt_xent(z1: Array, z2: Array, *, temperature: Array, dtype: Any = jnp.float3
     """
     check_same("z1", z1, "z2", z2)
     z1, z2 = l2_normalise(z1), l2_normalise(z2)
-    total = logsumexp_within((_views(z1, z2) * rsqrt(jnp.float32(temperature))).astype(dtype))
-    return jnp.mean(total) - jnp.mean(jnp.sum(z1 * z2, axis=1)) / temperature
+    items = jnp.repeat(jnp.arange(z1.shape[0]), 2)
+    negatives = logsumexp_within((_views(z1, z2) * rsqrt(jnp.float32(temperature))).astype(dtype), ids=items)
+    positive = jnp.repeat(jnp.sum(z1 * z2, axis=1) / temperature, 2)
+    return jnp.mean(jax.nn.softplus(negatives - positive))  # not log-sum-exp - positive: they cancel once pairs agree
 
 
 def decoupled(
@@ -56,7 +58,7 @@ def decoupled(
     return jnp.mean(negatives) - jnp.mean(weight * cosine) / temperature
 
 
-def sup_con(z: Array, labels: Array, *, temperature: Array, dtype: Any = jnp.float32) -> Array:
+def sup_con(z: Array, labels: Array, *, temperature: Array) -> Array:
     """SupCon (Khosla et al. 2020, eq. 2, L_out): the mean over an item's positives outside the logarithm.
 
     z: f32[B, D], with all views of all items; labels: i32[B], -1 for items to leave out altogether. The mean is over
@@ -67,7 +69,7 @@ def sup_con(z: Array, labels: Array, *, temperature: Array, dtype: Any = jnp.flo
     check_labelled("z", z, labels)
     z = l2_normalise(z)
     valid = labels >= 0
-    total = logsumexp_within((z * rsqrt(jnp.float32(temperature))).astype(dtype), valid=valid)
+    total = logsumexp_within(z * rsqrt(jnp.float32(temperature)), valid=valid)
     # The mean product with the positives is the product with their mean: no matrix.
     _, group = jnp.unique(labels, return_inverse=True, size=labels.shape[0])
     positives = (jax.ops.segment_sum(jnp.ones_like(labels), group, labels.shape[0]) - 1)[group]
@@ -111,8 +113,9 @@ def in_batch_info_nce(anchor: Array, key: Array, *, temperature: Array, dtype: A
     """
     check_same("anchor", anchor, "key", key)
     anchor, key = l2_normalise(anchor) / temperature, l2_normalise(key)
-    total = logsumexp_of_products(anchor.astype(dtype), key.astype(dtype))
-    return jnp.mean(total - jnp.sum(anchor * key, axis=1))
+    items = jnp.arange(anchor.shape[0])
+    negatives = logsumexp_of_products(anchor.astype(dtype), key.astype(dtype), row_ids=items, column_ids=items)
+    return jnp.mean(jax.nn.softplus(negatives - jnp.sum(anchor * key, axis=1)))
 
 
 def re_ssl(
@@ -168,6 +171,8 @@ def sinkhorn(scores: Array, *, epsilon: Array, iterations: int) -> Array:
     scores: f32[B, K], of the global batch; published with an epsilon of .05 and 3 iterations. Each iteration makes the
     prototypes' sums equal and then each item's sum 1. Taken in logarithms, so that no score is too large; no gradient.
     """
+    if scores.ndim != 2:
+        raise ValueError(f"scores of shape {scores.shape} should be [B, K]")
     logits = stop_gradient(jnp.asarray(scores, jnp.float32)) / epsilon
     for _ in range(iterations):
         logits = jax.nn.log_softmax(logits, axis=0)

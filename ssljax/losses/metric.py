@@ -59,8 +59,8 @@ def triplet(
 def _hardest_triplets(pairs: Pairs, *, margin: Array, soft: bool) -> tuple[Array, Array]:
     """The loss f32[b] of each anchor's hardest triplet, and how many count."""
     # The farthest has the least product: the matrix of products serves, and the square root is for one of a row.
-    farthest = jnp.min(jnp.where(pairs.positive, pairs.product, jnp.inf), axis=1)
-    nearest = jnp.max(jnp.where(pairs.negative, pairs.product, -jnp.inf), axis=1)
+    farthest = jnp.min(jnp.where(pairs.positive, pairs.product, jnp.inf), axis=1, initial=jnp.inf)
+    nearest = jnp.max(jnp.where(pairs.negative, pairs.product, -jnp.inf), axis=1, initial=-jnp.inf)
     exists = jnp.any(pairs.positive, axis=1) & jnp.any(pairs.negative, axis=1)
     to_positive, to_negative = (unit_distance(jnp.where(exists, x, 0)) for x in (farthest, nearest))
     excess = margin + to_positive - to_negative

@@ -13,7 +13,7 @@ from ssljax.losses.blockwise import MASKED, logsumexp_of_products
 from ssljax.losses.checks import check_features, check_labelled
 from ssljax.losses.normalise import l2_normalise, safe_sqrt
 from ssljax.losses.pairs import Pairs, References, mean_of_counted, of_anchors
-from ssljax.sharding import on_own_columns, replicate, split_columns
+from ssljax.sharding import device_count, on_own_columns, replicate, split_columns
 from ssljax.types import Array
 
 
@@ -47,16 +47,19 @@ def sub_center_arcface(z: Array, weights: Array, labels: Array, *, scale: Array,
     if weights.ndim != 3:
         raise ValueError(f"weights of shape {weights.shape} for z of shape {z.shape} should be [C, K, D]")
     classes, centres, features = weights.shape
+    missing = -classes % device_count()  # so that no class is split between devices, which would make its logits travel
+    padded = jnp.pad(weights, ((0, missing), (0, 0), (0, 0)))
+    names = jnp.pad(jnp.arange(classes), (0, missing), constant_values=-1)
     references = References(
-        l2_normalise(weights).reshape(-1, features),
-        jnp.repeat(jnp.arange(classes), centres),
-        jnp.full(labels.shape, -1),
+        l2_normalise(padded).reshape(-1, features), jnp.repeat(names, centres), jnp.full(labels.shape, -1)
     )
 
     def rows(pairs: Pairs) -> tuple[Array, Array]:
-        nearest = jnp.max(pairs.product.reshape(-1, classes, centres), axis=2)
-        own = pairs.positive.reshape(-1, classes, centres)[..., 0]
-        others = logsumexp(jnp.where(own, MASKED, scale * nearest), axis=1)
+        own, other, product = (
+            x.reshape(-1, classes + missing, centres) for x in (pairs.positive, pairs.negative, pairs.product)
+        )
+        own, other, nearest = own[..., 0], other[..., 0], jnp.max(product, axis=2)
+        others = logsumexp(jnp.where(other, scale * nearest, MASKED), axis=1)
         return jnp.sum(jnp.where(own, nearest, 0), axis=1), others
 
     cosine, others = of_anchors(rows, l2_normalise(z), labels, references)
@@ -118,7 +121,7 @@ def _margin_of(labels: Array, margin: Array, weights: Array) -> Array:
     margin = jnp.asarray(margin, jnp.float32)
     if margin.shape not in ((), weights.shape[:1]):
         raise ValueError(f"margin of shape {margin.shape} for weights of shape {weights.shape} should be [] or [C]")
-    return margin[labels] if margin.ndim else margin
+    return jnp.where(labels >= 0, margin[labels], 0) if margin.ndim else margin
 
 
 def _cross_entropy(z: Array, weights: Array, labels: Array, scale: Array, target: Array) -> Array:

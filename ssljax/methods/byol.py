@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import byol
+from ssljax.methods.checks import check_pair
 from ssljax.methods.network import Network
 from ssljax.methods.one_network import pair_figures
 from ssljax.methods.with_teacher import WithTeacher
@@ -27,6 +28,7 @@ class BYOL(WithTeacher):
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
+        check_pair(batch)
         return self.start(rng, batch)
 
     def loss(

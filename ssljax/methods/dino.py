@@ -9,6 +9,7 @@ from jax.lax import stop_gradient
 
 from ssljax.fields import short
 from ssljax.losses import dino, embedding_std, entropy, kl_to_uniform, sinkhorn, update_center
+from ssljax.methods.checks import check_crops, check_share
 from ssljax.methods.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import DINOHead
 from ssljax.schedules import Cosine, Linear, check_schedule, value_at
@@ -44,6 +45,8 @@ class DINO(WithTeacher):
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
+        check_crops(batch)
+        check_share("method.freeze_last", self.freeze_last)
         check_schedule("method.student_temperature", self.student_temperature, above=0)
         check_schedule("method.teacher_temperature", self.teacher_temperature, above=0)
         if not 0 <= self.center_momentum <= 1:

@@ -1,6 +1,7 @@
 """iBOT (Zhou et al. 2022, arXiv 2111.07832): DINO whose student also tells what the teacher makes of hidden patches.
 
 DINOv2's additions (Oquab et al. 2023, arXiv 2304.07193) are options: `centring="sinkhorn"` and `koleo=.1`.
+With Sinkhorn-Knopp all patches are spread over the prototypes, not the hidden ones alone.
 """
 
 import dataclasses

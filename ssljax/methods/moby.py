@@ -9,6 +9,7 @@ from typing import Any
 from jax.lax import stop_gradient
 
 from ssljax.losses import info_nce, l2_normalise
+from ssljax.methods.checks import check_pair
 from ssljax.methods.network import Network
 from ssljax.methods.one_network import pair_figures
 from ssljax.methods.with_teacher import TeacherAux, WithTeacher
@@ -48,6 +49,7 @@ class MoBY(WithTeacher):
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
+        check_pair(batch)
         check_schedule("method.temperature", self.temperature, above=0)
         params, aux = self.start(rng, batch)
         queue = empty_queue(self.queue_size, batch["views"][0].shape[0], self.projector.out)
@@ -72,4 +74,5 @@ class MoBY(WithTeacher):
             queue1=enqueue(aux.queue1, k1),
             queue2=enqueue(aux.queue2, k2),
         )
-        return self.scale * loss, (aux, pair_figures(student1["encoder"], k1, k2))
+        figures = pair_figures(student1["encoder"], k1, k2)
+        return self.scale * loss, (aux, {**figures, "queue_fill": aux.queue1.fill})

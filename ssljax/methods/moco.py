@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from ssljax.fields import short
 from ssljax.losses import embedding_std, info_nce, l2_normalise
+from ssljax.methods.checks import check_pair
 from ssljax.methods.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import MLP, norm_groups
 from ssljax.queue import Queue, empty_queue, enqueue
@@ -45,6 +46,7 @@ class MoCo(WithTeacher):
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
+        check_pair(batch)
         images = batch["views"][0]
         check_schedule("method.temperature", self.temperature, above=0)
         if self.symmetric and self.queue_size < 2 * images.shape[0]:

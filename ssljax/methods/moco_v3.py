@@ -6,6 +6,7 @@ from typing import Any
 from jax.lax import stop_gradient
 
 from ssljax.losses import in_batch_info_nce
+from ssljax.methods.checks import check_pair
 from ssljax.methods.network import Network
 from ssljax.methods.one_network import pair_figures
 from ssljax.methods.with_teacher import WithTeacher
@@ -32,6 +33,7 @@ class MoCoV3(WithTeacher):
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
+        check_pair(batch)
         check_schedule("method.temperature", self.temperature, above=0)
         return self.start(rng, batch)
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import embedding_std, view_cosines
+from ssljax.methods.checks import check_pair
 from ssljax.methods.network import Network
 from ssljax.models import MLP, ResNet
 from ssljax.types import Array, Aux, Batch, Metrics, Params, pytree
@@ -39,6 +40,7 @@ class OneNetwork:
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
+        check_pair(batch)
         self.check(batch)
         params, stats = self.network.init(rng, batch["views"][0])
         return params, NetworkAux(stats)

@@ -6,6 +6,7 @@ from typing import Any
 from jax.lax import stop_gradient
 
 from ssljax.losses import l2_normalise, re_ssl
+from ssljax.methods.checks import check_pair
 from ssljax.methods.one_network import pair_figures
 from ssljax.methods.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import MLP
@@ -36,6 +37,7 @@ class ReSSL(WithTeacher):
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
+        check_pair(batch)
         check_schedule("method.student_temperature", self.student_temperature, above=0)
         check_schedule("method.teacher_temperature", self.teacher_temperature, above=0)
         params, aux = self.start(rng, batch)
@@ -59,4 +61,5 @@ class ReSSL(WithTeacher):
             valid=aux.queue.valid,
         )
         aux = dataclasses.replace(aux, stats=stats, teacher_stats=teacher_stats, queue=enqueue(aux.queue, key))
-        return loss, (aux, pair_figures(student["encoder"], student["projector"], key))
+        figures = pair_figures(student["encoder"], student["projector"], key)
+        return loss, (aux, {**figures, "queue_fill": aux.queue.fill})

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from ssljax.losses import embedding_std, entropy, l2_normalise, sinkhorn, swav
+from ssljax.methods.checks import check_crops, check_share
 from ssljax.methods.network import Network
 from ssljax.methods.one_network import OneNetwork
 from ssljax.models import MLP, Prototypes
@@ -52,6 +53,9 @@ class SwAV(OneNetwork):
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
+        check_crops(batch)
+        check_share("method.freeze_prototypes", self.freeze_prototypes)
+        check_share("method.queue_from", self.queue_from)
         check_schedule("method.temperature", self.temperature, above=0)
         if not self.epsilon > 0 or self.iterations < 1:
             raise UserError(

@@ -27,6 +27,9 @@ def largest_difference(a, b):
     )
 
 
+VIEWS_BATCH = {"views": (np.zeros((BATCH, 16, 16, 3), np.float32),) * 2}
+
+
 def equal_on_eight_devices(method, views):
     one, eight = Training(method, views=views), Training(method, views=views, devices=8)
     assert largest_difference(one.state, eight.state) < 1e-6
@@ -218,6 +221,33 @@ def test_senseless_settings_are_refused_before_compilation(method, sentence):
     with pytest.raises(UserError) as caught:
         jax.eval_shape(lambda: method.init(jax.random.PRNGKey(0), batch))
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("count", [1, 4])
+def test_views_that_do_not_suit_are_refused_before_compilation(name, count):
+    if name in ("dino", "swav", "ibot") and count == 4:
+        pytest.skip("takes small crops")
+    views = (np.zeros((BATCH, 16, 16, 3), np.float32),) * count
+    batch = {"views": views, "label": np.zeros(BATCH, np.int32), "masks": (np.zeros((BATCH, 16), bool),) * 2}
+    with pytest.raises(UserError, match=f"views make {count} view"):
+        jax.eval_shape(lambda: METHODS[name].init(jax.random.PRNGKey(0), batch))
+
+
+def test_shares_of_training_are_held_to_their_range():
+    with pytest.raises(UserError, match="method.freeze_last=1 must be a share of training"):
+        jax.eval_shape(
+            lambda: dataclasses.replace(METHODS["dino"], freeze_last=1).init(jax.random.PRNGKey(0), VIEWS_BATCH)
+        )
+
+
+def test_frozen_prototypes_do_not_move():
+    training = Training(METHODS["dino"], views=views_of("dino"))  # its first step is within the frozen share
+    before = training.state.params["projector"]["prototypes"]
+    training.run(1)
+    assert largest_difference(before, training.state.params["projector"]["prototypes"]) == 0
+    training.run(1)
+    assert largest_difference(before, training.state.params["projector"]["prototypes"]) > 0
 
 
 def test_mesh_refuses_what_does_not_divide():
