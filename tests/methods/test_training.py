@@ -235,7 +235,7 @@ def test_views_that_do_not_suit_are_refused_before_compilation(name, count):
 
 
 def test_shares_of_training_are_held_to_their_range():
-    with pytest.raises(UserError, match="method.freeze_last=1 must be a share of training"):
+    with pytest.raises(UserError, match=r"method.freeze_last=1 must be a share of training"):
         jax.eval_shape(
             lambda: dataclasses.replace(METHODS["dino"], freeze_last=1).init(jax.random.PRNGKey(0), VIEWS_BATCH)
         )
