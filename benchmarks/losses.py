@@ -12,6 +12,7 @@ reported as out of memory.
 import dataclasses
 import functools
 import importlib.util
+import json
 import multiprocessing
 import os
 import statistics
@@ -78,7 +79,7 @@ class Options:
     seconds: float = 120.0
     """the limit of a turn"""
     output: Path = Path("results/benchmark_losses.json")
-    """where the figures go"""
+    """where the figures go; those that are there of other cases stay"""
 
     def cases(self) -> list[Case]:
         """All that is to be measured."""
@@ -329,7 +330,8 @@ def main() -> None:
     from ssljax.files import write_json
     from ssljax.run import environment  # only now: it takes hold of the device
 
-    write_json(options.output, {"environment": environment(), "table": figures})
+    before = json.loads(options.output.read_text())["table"] if options.output.exists() else {}
+    write_json(options.output, {"environment": environment(), "table": before | figures})
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def barlow_twins(z1: Array, z2: Array, *, lambd: Array) -> Array:
 def vicreg(z1: Array, z2: Array, *, invariance: Array, variance: Array, covariance: Array) -> Array:
     """invariance x s + variance x v + covariance x c (VICReg, Bardes et al. 2022, eq. 6).
 
-    z1, z2: f32[B, D]. s is the mean squared difference over B and D; v the hinge 1 - std, averaged over D and, as in
+    z1, z2: f32[B, D]. s is the mean squared difference over B and D, as in the authors' code (eq. 5 sums over D); v the hinge 1 - std, averaged over D and, as in
     the authors' code, over the two views (the paper sums these); c the sum of squares off the diagonal of the
     covariance matrix over D, summed over the views. Variances and covariances divide by B - 1.
     """
