@@ -28,9 +28,10 @@ def barlow_twins(z1: Array, z2: Array, *, lambd: Array) -> Array:
 def vicreg(z1: Array, z2: Array, *, invariance: Array, variance: Array, covariance: Array) -> Array:
     """invariance x s + variance x v + covariance x c (VICReg, Bardes et al. 2022, eq. 6).
 
-    z1, z2: f32[B, D]. s is the mean squared difference over B and D, as in the authors' code (eq. 5 sums over D); v the hinge 1 - std, averaged over D and, as in
-    the authors' code, over the two views (the paper sums these); c the sum of squares off the diagonal of the
-    covariance matrix over D, summed over the views. Variances and covariances divide by B - 1.
+    z1, z2: f32[B, D]. s is the mean squared difference over B and D, as in the authors' code (eq. 5 sums over D); v
+    the hinge 1 - std, averaged over D and, as in the authors' code, over the two views (the paper sums these); c
+    the sum of squares off the diagonal of the covariance matrix over D, summed over the views. Variances and
+    covariances divide by B - 1.
     """
     check_same("z1", z1, "z2", z2)
     z1, z2 = jnp.asarray(z1, jnp.float32), jnp.asarray(z2, jnp.float32)
