@@ -27,3 +27,10 @@ def data_root() -> Path:
     if not root:
         pytest.skip("SSLJAX_DATA is not set")
     return Path(root)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_what_is_compiled():
+    """Compiled programs of a thousand tests are gigabytes, and more memory maps than Linux lets a process have."""
+    yield
+    jax.clear_caches()
