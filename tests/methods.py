@@ -1,5 +1,6 @@
 """Every method, so small that a step compiles in seconds; shared by the tests."""
 
+import pytest
 from tiny import BATCH, ENCODER, MOCO, SIMCLR, VIEWS
 
 from ssljax.methods import BYOL, DCL, DINO, IBOT, NNCLR, BarlowTwins, MoBY, MoCoV3, ReSSL, SimSiam, SupCon, SwAV, VICReg
@@ -40,6 +41,11 @@ CROPS = MultiCrop(
     size=16, blur=0.0, second=None, local=Augmentation(scale=(0.05, 0.4), blur=0.0), local_size=8, local_count=2
 )
 SEEN = {"dino": CROPS, "swav": CROPS, "ibot": Masked(CROPS, patch=4)}
+
+
+QUICK = ("moco", "simclr", "byol")
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+"""For what compiles for many seconds a method: some at every run of the tests, all of them in CI."""
 
 
 def views_of(name):
