@@ -17,7 +17,7 @@ test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n auto -m "not slow"
 
 test-slow: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -n auto -m slow
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
