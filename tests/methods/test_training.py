@@ -19,12 +19,14 @@ from ssljax.types import UserError
 SYMMETRIC = dataclasses.replace(MOCO, symmetric=True, shuffle=True, encoder=dataclasses.replace(ENCODER, norm_groups=2))
 
 
-def largest_difference(a, b):
-    """The largest difference of any two numbers of two trees."""
-    return max(
-        float(np.max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)), initial=0))
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
+def largest_difference(a, b, relative=False):
+    """The largest difference of any two numbers of two trees; `relative` to the array's largest, if that is above 1."""
+    worst = 0.0
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        scale = np.max(np.abs(x), initial=1.0) if relative else 1.0
+        worst = max(worst, float(np.max(np.abs(x - y), initial=0) / scale))
+    return worst
 
 
 VIEWS_BATCH = {"views": (np.zeros((BATCH, 16, 16, 3), np.float32),) * 2}
@@ -33,12 +35,11 @@ VIEWS_BATCH = {"views": (np.zeros((BATCH, 16, 16, 3), np.float32),) * 2}
 def equal_on_eight_devices(method, views):
     one, eight = Training(method, views=views), Training(method, views=views, devices=8)
     assert largest_difference(one.state, eight.state) < 1e-6
-    figures_one, figures_eight = one.run(3), eight.run(3)
-    # An activation that rounding moves across zero moves the gradient more than all else.
-    norms = [figures.pop("gradient_norm") for figures in (figures_one, figures_eight)]
-    assert float(norms[0]) == pytest.approx(float(norms[1]), rel=1e-2)
-    assert largest_difference(figures_one, figures_eight) < 1e-3
-    assert largest_difference(one.state, eight.state) < 1e-3  # three steps of lr .1 amplify float32's rounding
+    for _ in range(3):  # each step from the same state: rounding grows from step to step
+        eight.state = jax.device_put(jax.device_get(one.state), eight.shardings)
+        figures = one.run(1), eight.run(1)
+        assert largest_difference(*figures, relative=True) < 1e-3
+        assert largest_difference(one.state, eight.state, relative=True) < 1e-3
 
 
 @pytest.mark.parametrize("name", NAMES)
