@@ -1,4 +1,4 @@
-"""Every method but iBOT, trained for some seconds on the toy catalogue, finds other photos better than it did untrained."""
+"""Methods trained for some seconds on the toy catalogue find other photos better than they did untrained."""
 
 import functools
 
