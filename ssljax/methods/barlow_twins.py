@@ -4,13 +4,13 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import barlow_twins
-from ssljax.methods.one_network import OneNetwork
+from ssljax.methods.one_network import Pairwise
 from ssljax.models import MLP
 from ssljax.types import Array, Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class BarlowTwins(OneNetwork):
+class BarlowTwins(Pairwise):
     """Barlow Twins: no negatives, no teacher; wide projections help."""
 
     projector: Any = MLP(hidden=(2048, 2048), out=2048, batch_norm=True)

@@ -5,26 +5,20 @@ from typing import Any
 
 from ssljax.losses import byol
 from ssljax.methods.checks import check_pair
-from ssljax.methods.network import Network
 from ssljax.methods.one_network import pair_figures
-from ssljax.methods.with_teacher import WithTeacher
+from ssljax.methods.with_teacher import WithPredictor
 from ssljax.models import MLP
 from ssljax.types import Array, Aux, Batch, Metrics, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class BYOL(WithTeacher):
+class BYOL(WithPredictor):
     """BYOL; without the predictor (`models.Identity()`) it collapses, as in the paper's table 5."""
 
     projector: Any = MLP(hidden=(4096,), out=256, batch_norm=True, last_bias=False)
     """Maps embeddings to what the loss compares."""
     predictor: Any = MLP(hidden=(4096,), out=256, batch_norm=True, last_bias=False)
     """Maps the student's projection to the teacher's."""
-
-    @property
-    def network(self) -> Network:
-        """Encoder, projector and predictor; the teacher has the first two."""
-        return Network(encoder=self.encoder, projector=self.projector, predictor=self.predictor)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
@@ -35,9 +29,6 @@ class BYOL(WithTeacher):
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Equation 2, both directions."""
-        (student1, student2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)
-        (teacher1, teacher2), teacher_stats = self.network.train_views(aux.teacher, aux.teacher_stats, batch["views"])
-        z1, z2 = teacher1["projector"], teacher2["projector"]
+        (student1, student2), (z1, z2), aux = self.train_both(params, aux, batch, rng)
         loss = byol(student1["predictor"], z2, student2["predictor"], z1)
-        aux = dataclasses.replace(aux, stats=stats, teacher_stats=teacher_stats)
         return loss, (aux, pair_figures(student1["encoder"], z1, z2))

@@ -4,14 +4,14 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import decoupled
-from ssljax.methods.one_network import OneNetwork
+from ssljax.methods.one_network import Pairwise
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Batch, UserError
+from ssljax.types import Array, Aux, Batch, Params, UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class DCL(OneNetwork):
+class DCL(Pairwise):
     """Decoupled contrastive learning: less in need of large batches than SimCLR; DCLW with a sigma."""
 
     projector: Any = MLP(hidden=(512,), out=128, batch_norm=True)
@@ -21,11 +21,12 @@ class DCL(OneNetwork):
     sigma: float | None = None
     """Width of DCLW's weighting of the positives, published as .5; None leaves them alike."""
 
-    def check(self, batch: Batch) -> None:
-        """See `OneNetwork.check`."""
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
         check_schedule("method.temperature", self.temperature, above=0)
         if self.sigma is not None and not self.sigma > 0:
             raise UserError(f"method.sigma={self.sigma} must be above 0, such as 0.5, or None")
+        return super().init(rng, batch)
 
     def compare(self, z1: Array, z2: Array, batch: Batch, progress: Array) -> Array:
         """Equations 6 and 7."""

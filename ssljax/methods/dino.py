@@ -3,13 +3,13 @@
 import dataclasses
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from ssljax.fields import short
 from ssljax.losses import dino, embedding_std, entropy, kl_to_uniform, sinkhorn, update_center
 from ssljax.methods.checks import check_crops, check_share
+from ssljax.methods.network import freeze
 from ssljax.methods.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import DINOHead
 from ssljax.schedules import Cosine, Linear, check_schedule, value_at
@@ -90,7 +90,5 @@ class DINO(WithTeacher):
         return jnp.log(sinkhorn(flat, epsilon=temperature, iterations=3) + 1e-30).reshape(logits.shape)
 
     def freeze_last_layer(self, head: Params, progress: Array) -> Params:
-        """The head, without a gradient for its prototypes while they are frozen."""
-        frozen = progress < self.freeze_last
-        prototypes = jax.tree.map(lambda p: jnp.where(frozen, stop_gradient(p), p), head["prototypes"])
-        return {**head, "prototypes": prototypes}
+        """The head, its prototypes frozen at first."""
+        return {**head, "prototypes": freeze(head["prototypes"], progress < self.freeze_last)}

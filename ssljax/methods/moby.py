@@ -6,13 +6,10 @@ Made for Vision and Swin Transformers: drop path in the student only, which is w
 import dataclasses
 from typing import Any
 
-from jax.lax import stop_gradient
-
 from ssljax.losses import info_nce, l2_normalise
 from ssljax.methods.checks import check_pair
-from ssljax.methods.network import Network
 from ssljax.methods.one_network import pair_figures
-from ssljax.methods.with_teacher import TeacherAux, WithTeacher
+from ssljax.methods.with_teacher import TeacherAux, WithPredictor
 from ssljax.models import MLP
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
@@ -28,24 +25,17 @@ class MoBYAux(TeacherAux):
 
 
 @dataclasses.dataclass(frozen=True)
-class MoBY(WithTeacher):
+class MoBY(WithPredictor):
     """MoBY. solo-learn's MoCo v2+ is `MoBY(predictor=Identity(), scale=.5)` with its projector and momentum."""
 
     projector: Any = MLP(hidden=(4096,), out=256, batch_norm=True)
     """Maps embeddings to what the loss compares."""
-    predictor: Any = MLP(hidden=(4096,), out=256, batch_norm=True)
-    """Maps the student's projection to the teacher's; `Identity()` leaves it out."""
     queue_size: int = 4096
     """Keys of past batches in each of the two queues; a multiple of the batch size."""
     temperature: Any = 0.2
     """Divides the cosines: a number or a schedule."""
     scale: float = 1.0
     """Multiplies the sum of the two directions: .5 makes it their mean."""
-
-    @property
-    def network(self) -> Network:
-        """Encoder, projector and predictor; the teacher has the first two."""
-        return Network(encoder=self.encoder, projector=self.projector, predictor=self.predictor)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
@@ -59,9 +49,8 @@ class MoBY(WithTeacher):
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Algorithm 1: each view's prediction against the other's key and past keys; the directions are summed."""
-        (student1, student2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)
-        (teacher1, teacher2), teacher_stats = self.network.train_views(aux.teacher, aux.teacher_stats, batch["views"])
-        k1, k2 = (stop_gradient(l2_normalise(teacher["projector"])) for teacher in (teacher1, teacher2))
+        (student1, student2), keys, aux = self.train_both(params, aux, batch, rng)
+        k1, k2 = map(l2_normalise, keys)
         temperature = value_at(self.temperature, progress)
         loss = sum(
             info_nce(student["predictor"], key, queue.flat, temperature=temperature, valid=queue.valid)
@@ -69,8 +58,6 @@ class MoBY(WithTeacher):
         )
         aux = dataclasses.replace(
             aux,
-            stats=stats,
-            teacher_stats=teacher_stats,
             queue1=enqueue(aux.queue1, k1),
             queue2=enqueue(aux.queue2, k2),
         )

@@ -3,20 +3,17 @@
 import dataclasses
 from typing import Any
 
-from jax.lax import stop_gradient
-
 from ssljax.losses import in_batch_info_nce
 from ssljax.methods.checks import check_pair
-from ssljax.methods.network import Network
 from ssljax.methods.one_network import pair_figures
-from ssljax.methods.with_teacher import WithTeacher
+from ssljax.methods.with_teacher import WithPredictor
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class MoCoV3(WithTeacher):
+class MoCoV3(WithPredictor):
     """MoCo v3; large batches, and for a ViT the frozen patch projection, are what its paper advises."""
 
     projector: Any = MLP(hidden=(4096,), out=256, batch_norm=True, last_batch_norm=True, last_affine=False)
@@ -25,11 +22,6 @@ class MoCoV3(WithTeacher):
     """Maps the student's projection to the teacher's."""
     temperature: Any = 0.2
     """Divides the cosines: a number or a schedule."""
-
-    @property
-    def network(self) -> Network:
-        """Encoder, projector and predictor; the teacher has the first two."""
-        return Network(encoder=self.encoder, projector=self.projector, predictor=self.predictor)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
@@ -41,11 +33,8 @@ class MoCoV3(WithTeacher):
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Algorithm 1: 2 x temperature x cross-entropy, the two directions summed."""
-        (student1, student2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)
-        (teacher1, teacher2), teacher_stats = self.network.train_views(aux.teacher, aux.teacher_stats, batch["views"])
-        k1, k2 = stop_gradient((teacher1["projector"], teacher2["projector"]))
+        (student1, student2), (k1, k2), aux = self.train_both(params, aux, batch, rng)
         temperature = value_at(self.temperature, progress)
         loss = in_batch_info_nce(student1["predictor"], k2, temperature=temperature)
         loss += in_batch_info_nce(student2["predictor"], k1, temperature=temperature)
-        aux = dataclasses.replace(aux, stats=stats, teacher_stats=teacher_stats)
         return 2 * temperature * loss, (aux, pair_figures(student1["encoder"], k1, k2))

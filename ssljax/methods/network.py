@@ -78,6 +78,11 @@ class Network:
         return module.apply({"params": params[name], "batch_stats": stats[name]}, images, train=False)
 
 
+def freeze(params: PyTree, when: Array) -> PyTree:
+    """`params`, without a gradient while `when` bool[] is true; the optimizers leave what has none as it is."""
+    return jax.tree.map(lambda p: jnp.where(when, jax.lax.stop_gradient(p), p), params)
+
+
 def _variables(name: str, module: Any, rng: Array, x: Array) -> PyTree:
     """A module's initial variables; what it refuses is told under the name of the option."""
     if not hasattr(module, "apply"):

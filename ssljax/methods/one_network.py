@@ -1,5 +1,6 @@
-"""What methods with one network and no teacher have in common: two views, one loss between their projections."""
+"""What methods with one network and no teacher have in common."""
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -19,39 +20,23 @@ class NetworkAux:
 
 @dataclasses.dataclass(frozen=True)
 class OneNetwork:
-    """Encoder and projector, trained by `compare` on the projections of two views; a method gives that function."""
+    """A network of encoder and projector, and of what a method adds, without a teacher."""
 
     encoder: Any = ResNet()
     """Maps images to embeddings."""
     projector: Any = MLP(hidden=(2048,), out=256, batch_norm=True)
     """Maps embeddings to what the loss compares."""
 
-    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Array) -> Array:
-        """The loss f32[] between two views' projections f32[B, D]."""
-        raise NotImplementedError
-
-    def check(self, batch: Batch) -> None:
-        """Raises UserError if the settings, or the batch, do not suit the method."""
-
     @property
     def network(self) -> Network:
-        """The encoder and the projector."""
+        """The modules in their order."""
         return Network(encoder=self.encoder, projector=self.projector)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
         check_pair(batch)
-        self.check(batch)
         params, stats = self.network.init(rng, batch["views"][0])
         return params, NetworkAux(stats)
-
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
-        """`compare` on both views, each with its own batch statistics."""
-        (view1, view2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)
-        loss = self.compare(view1["projector"], view2["projector"], batch, progress)
-        return loss, (NetworkAux(stats), pair_figures(view1["encoder"], view1["projector"], view2["projector"]))
 
     def after_update(self, params: Params, aux: Aux, progress: Array) -> Aux:
         """Nothing follows the update."""
@@ -60,6 +45,23 @@ class OneNetwork:
     def embed(self, params: Params, aux: Aux, batch: Batch) -> Array:
         """See `Method.embed`: the encoder's output."""
         return self.network.embed(params, aux.stats, batch["views"][0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairwise(OneNetwork, abc.ABC):
+    """One network, trained by `compare` on the projections of two views; a method gives that function."""
+
+    @abc.abstractmethod
+    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Array) -> Array:
+        """The loss f32[] between two views' projections f32[B, D]."""
+
+    def loss(
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+    ) -> tuple[Array, tuple[Aux, Metrics]]:
+        """`compare` on both views, each with its own batch statistics."""
+        (view1, view2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)
+        loss = self.compare(view1["projector"], view2["projector"], batch, progress)
+        return loss, (NetworkAux(stats), pair_figures(view1["encoder"], view1["projector"], view2["projector"]))
 
 
 def pair_figures(embedding: Array, z1: Array, z2: Array) -> Metrics:

@@ -4,14 +4,14 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import nt_xent
-from ssljax.methods.one_network import OneNetwork
+from ssljax.methods.one_network import Pairwise
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Batch
+from ssljax.types import Array, Aux, Batch, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class SimCLR(OneNetwork):
+class SimCLR(Pairwise):
     """SimCLR: NT-Xent over the batch, no teacher, no queue."""
 
     projector: Any = MLP(hidden=(512,), out=128, batch_norm=True)
@@ -19,9 +19,10 @@ class SimCLR(OneNetwork):
     temperature: Any = 0.2
     """Divides the cosines: a number or a schedule."""
 
-    def check(self, batch: Batch) -> None:
-        """See `OneNetwork.check`."""
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
         check_schedule("method.temperature", self.temperature, above=0)
+        return super().init(rng, batch)
 
     def compare(self, z1: Array, z2: Array, batch: Batch, progress: Array) -> Array:
         """Algorithm 1."""

@@ -3,13 +3,12 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from ssljax.losses import embedding_std, entropy, l2_normalise, sinkhorn, swav
 from ssljax.methods.checks import check_crops, check_share
-from ssljax.methods.network import Network
+from ssljax.methods.network import Network, freeze
 from ssljax.methods.one_network import OneNetwork
 from ssljax.models import MLP, Prototypes
 from ssljax.queue import Queue, empty_queue, enqueue
@@ -71,14 +70,14 @@ class SwAV(OneNetwork):
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Algorithm 1: mean over the two assignments and over the views that predict each."""
-        frozen = stop_gradient(params["prototypes"])
-        now_frozen = progress < self.freeze_prototypes
-        prototypes = jax.tree.map(lambda p, f: jnp.where(now_frozen, f, p), params["prototypes"], frozen)
-        views, stats = self.network.train_crops({**params, "prototypes": prototypes}, aux.stats, batch["views"], rng)
+        params = {**params, "prototypes": freeze(params["prototypes"], progress < self.freeze_prototypes)}
+        views, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
         temperature = value_at(self.temperature, progress)
         losses = []
         for i in range(2):
-            assignments = self._assign(frozen, views[i]["prototypes"], aux.queues and aux.queues[i], progress)
+            assignments = self._assign(
+                params["prototypes"], views[i]["prototypes"], aux.queues and aux.queues[i], progress
+            )
             others = [view["prototypes"] for j, view in enumerate(views) if j != i]
             losses += [swav(scores, assignments, temperature=temperature) for scores in others]
         keys = [stop_gradient(l2_normalise(view["projector"])) for view in views[:2]]

@@ -4,13 +4,13 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import vicreg
-from ssljax.methods.one_network import OneNetwork
+from ssljax.methods.one_network import Pairwise
 from ssljax.models import MLP
 from ssljax.types import Array, Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class VICReg(OneNetwork):
+class VICReg(Pairwise):
     """VICReg: no negatives, no teacher, no normalisation of the projections."""
 
     projector: Any = MLP(hidden=(2048, 2048), out=2048, batch_norm=True)

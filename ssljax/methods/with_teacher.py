@@ -62,3 +62,25 @@ class WithTeacher:
     def followed(tree: PyTree) -> PyTree:
         """Of parameters or statistics by module, those of the modules that the teacher has."""
         return {name: tree[name] for name in ("encoder", "projector")}
+
+
+@dataclasses.dataclass(frozen=True)
+class WithPredictor(WithTeacher):
+    """A student with a predictor beside a teacher without: each view is the student's and the teacher's."""
+
+    predictor: Any = MLP(hidden=(4096,), out=256, batch_norm=True)
+    """Maps the student's projection to the teacher's; `Identity()` leaves it out."""
+
+    @property
+    def network(self) -> Network:
+        """Encoder, projector and predictor; the teacher has the first two."""
+        return Network(encoder=self.encoder, projector=self.projector, predictor=self.predictor)
+
+    def train_both(
+        self, params: Params, aux: TeacherAux, batch: Batch, rng: Array
+    ) -> tuple[list[dict[str, Array]], list[Array], TeacherAux]:
+        """Of each view what the student makes, and the teacher's projection f32[B, D], without gradient; and the state."""
+        students, stats = self.network.train_views(params, aux.stats, batch["views"], rng)
+        teachers, teacher_stats = self.network.train_views(aux.teacher, aux.teacher_stats, batch["views"])
+        keys = [jax.lax.stop_gradient(teacher["projector"]) for teacher in teachers]
+        return students, keys, dataclasses.replace(aux, stats=stats, teacher_stats=teacher_stats)
