@@ -79,7 +79,7 @@ class WithPredictor(WithTeacher):
     def train_both(
         self, params: Params, aux: TeacherAux, batch: Batch, rng: Array
     ) -> tuple[list[dict[str, Array]], list[Array], TeacherAux]:
-        """Of each view the student's outputs and the teacher's projection f32[B, D], without gradient; and the state."""
+        """Of each view the student's outputs and the teacher's projection f32[B, D], no gradient; and the state."""
         students, stats = self.network.train_views(params, aux.stats, batch["views"], rng)
         teachers, teacher_stats = self.network.train_views(aux.teacher, aux.teacher_stats, batch["views"])
         keys = [jax.lax.stop_gradient(teacher["projector"]) for teacher in teachers]
