@@ -17,26 +17,48 @@ from ssljax.fields import check_fields
 from ssljax.schedules import Cosine, Warmup, check_schedule, value_at
 from ssljax.types import Array, PyTree, UserError
 
-
-def not_bias_or_norm(params: PyTree) -> PyTree:
-    """True for each parameter with two axes or more: weights, but neither biases nor the scales of norms."""
-    return jax.tree.map(lambda p: p.ndim > 1, params)
+Schedule = Callable[[Array], Array]  # of the step, i32[]
 
 
-def decay(weight_decay: float) -> optax.GradientTransformation:
-    """Adds `weight_decay` x the weights to their updates, but for biases, norms, and what does not move.
+def decay(weight_decay: Schedule) -> optax.GradientTransformation:
+    """Adds `weight_decay`, a function of the step, x the weights to their updates, but not for what does not move.
 
     An update that is 0 throughout is that of a frozen parameter (DINO's and SwAV's prototypes at first), which decay,
     and LARS after it, would shrink to nothing.
     """
+    return _on_weights(lambda u, p, step: u + weight_decay(step) * p * jnp.any(u != 0))
 
-    def update(updates: PyTree, state: Any, params: PyTree) -> tuple[PyTree, Any]:
-        def decayed(u: Array, p: Array) -> Array:
-            return u + weight_decay * p * jnp.any(u != 0) if p.ndim > 1 else u
 
-        return jax.tree.map(decayed, updates, params), state
+def adapt(trust_coefficient: float, limit: Schedule | None) -> optax.GradientTransformation:
+    """Scales the updates u of weights p to `trust_coefficient` |p| / |u| x u.
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    With `limit`, the learning rate as a function of the step, that ratio is at most the learning rate, and divided by
+    it: once the learning rate is multiplied, it is the smaller of the two. Without norm, either way, the factor is 1.
+    """
+
+    def adapted(u: Array, p: Array, step: Array) -> Array:
+        update_norm, norm = optax.safe_norm(u, 0.0), optax.safe_norm(p, 0.0)
+        still = (norm == 0) | (update_norm == 0)
+        ratio = trust_coefficient * norm / jnp.where(still, 1.0, update_norm)
+        if limit is not None:
+            ratio = jnp.minimum(ratio, limit(step)) / jnp.maximum(limit(step), 1e-30)
+        return jnp.where(still, 1.0, ratio) * u
+
+    return _on_weights(adapted)
+
+
+def _of_step(schedule: Any, total_steps: int) -> Schedule:
+    return lambda step: value_at(schedule, jnp.asarray(step, jnp.float32) / total_steps)
+
+
+def _on_weights(change: Callable[[Array, Array, Array], Array]) -> optax.GradientTransformation:
+    """`change(update, parameter, step)` of each parameter with two axes or more: neither biases nor norms."""
+
+    def update(updates: PyTree, state: optax.ScaleByScheduleState, params: PyTree) -> tuple[PyTree, Any]:
+        changed = jax.tree.map(lambda u, p: change(u, p, state.count) if p.ndim > 1 else u, updates, params)
+        return changed, optax.ScaleByScheduleState(state.count + 1)
+
+    return optax.GradientTransformation(lambda params: optax.ScaleByScheduleState(jnp.zeros((), jnp.int32)), update)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,8 +67,8 @@ class Optimizer:
 
     lr: float
     """Peak learning rate, as it is applied (not per 256 images)."""
-    weight_decay: float = 0.0
-    """Decay of the weights; biases and norms are left out."""
+    weight_decay: Any = 0.0
+    """Decay of the weights: a number or a schedule; biases and norms are left out."""
     schedule: Any = Cosine(1.0, 0.0)
     """Factor on `lr` as a function of progress after the warm-up: a schedule, or a number."""
     warmup: float = 0.0
@@ -58,8 +80,6 @@ class Optimizer:
         check_fields(self, "optimizer")
         if self.lr <= 0:
             raise UserError(f"optimizer.lr={self.lr} must be above 0")
-        if self.weight_decay < 0:
-            raise UserError(f"optimizer.weight_decay={self.weight_decay} must be 0 or above")
         if not 0 <= self.warmup < 1:
             raise UserError(f"optimizer.warmup={self.warmup} must be a share of training, in [0, 1), such as 0.05")
         if self.clip_norm is not None and self.clip_norm <= 0:
@@ -68,19 +88,20 @@ class Optimizer:
             if not 0 <= getattr(self, name, 0) < 1:
                 raise UserError(f"optimizer.{name}={getattr(self, name)} must be in [0, 1), such as 0.9")
 
-    def learning_rate(self, total_steps: int) -> Callable[[Array], Array]:
-        """The learning rate as a function of the step."""
-        factor = Warmup(self.warmup, self.schedule) if self.warmup else self.schedule
-        return lambda step: self.lr * value_at(factor, jnp.asarray(step, jnp.float32) / total_steps)
+    def learning_rate(self, total_steps: int) -> Schedule:
+        """The learning rate."""
+        factor = _of_step(Warmup(self.warmup, self.schedule) if self.warmup else self.schedule, total_steps)
+        return lambda step: self.lr * factor(step)
 
-    def rule(self, learning_rate: Callable[[Array], Array]) -> optax.GradientTransformation:
-        """The update rule alone."""
+    def rule(self, learning_rate: Schedule, weight_decay: Schedule) -> optax.GradientTransformation:
+        """The update rule alone, with what it takes as functions of the step."""
         raise TypeError("Optimizer is the common part: use SGD, LARS, Adam or AdamW")
 
     def build(self, total_steps: int) -> optax.GradientTransformation:
         """The optax transformation for a training of `total_steps` steps."""
         check_schedule("optimizer.schedule", self.schedule, least=0)
-        rule = self.rule(self.learning_rate(total_steps))
+        check_schedule("optimizer.weight_decay", self.weight_decay, least=0)
+        rule = self.rule(self.learning_rate(total_steps), _of_step(self.weight_decay, total_steps))
         return rule if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), rule)
 
 
@@ -93,10 +114,10 @@ class SGD(Optimizer):
     nesterov: bool = False
     """Nesterov's momentum instead of the heavy ball."""
 
-    def rule(self, learning_rate: Callable[[Array], Array]) -> optax.GradientTransformation:
+    def rule(self, learning_rate: Schedule, weight_decay: Schedule) -> optax.GradientTransformation:
         """Decay, then momentum, then the learning rate."""
         return optax.chain(
-            decay(self.weight_decay),
+            decay(weight_decay),
             optax.sgd(learning_rate, momentum=self.momentum or None, nesterov=self.nesterov),
         )
 
@@ -109,17 +130,19 @@ class LARS(Optimizer):
     """Momentum."""
     trust_coefficient: float = 0.001
     """Eta: the ratio of update to weight norm at a learning rate of 1 (solo-learn uses .02)."""
+    limit: bool = False
+    """The ratio alone decides the step's length, as long as it is below the learning rate: `clip_lr` of solo-learn."""
 
     def __post_init__(self):
         super().__post_init__()
         if self.trust_coefficient <= 0:
             raise UserError(f"optimizer.trust_coefficient={self.trust_coefficient} must be above 0, such as 0.001")
 
-    def rule(self, learning_rate: Callable[[Array], Array]) -> optax.GradientTransformation:
+    def rule(self, learning_rate: Schedule, weight_decay: Schedule) -> optax.GradientTransformation:
         """Decay and adaptation on the weights alone, then the learning rate, then momentum."""
         return optax.chain(
-            decay(self.weight_decay),
-            optax.masked(optax.scale_by_trust_ratio(trust_coefficient=self.trust_coefficient), not_bias_or_norm),
+            decay(weight_decay),
+            adapt(self.trust_coefficient, learning_rate if self.limit else None),
             optax.scale_by_learning_rate(learning_rate),
             optax.trace(self.momentum),
         )
@@ -134,10 +157,10 @@ class Adam(Optimizer):
     b2: float = 0.999
     """Decay of the second moment."""
 
-    def rule(self, learning_rate: Callable[[Array], Array]) -> optax.GradientTransformation:
+    def rule(self, learning_rate: Schedule, weight_decay: Schedule) -> optax.GradientTransformation:
         """Decay, then Adam."""
         return optax.chain(
-            decay(self.weight_decay),
+            decay(weight_decay),
             optax.adam(learning_rate, b1=self.b1, b2=self.b2),
         )
 
@@ -146,10 +169,10 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019); the decay is multiplied by the learning rate."""
 
-    def rule(self, learning_rate: Callable[[Array], Array]) -> optax.GradientTransformation:
+    def rule(self, learning_rate: Schedule, weight_decay: Schedule) -> optax.GradientTransformation:
         """Adam, then decay, then the learning rate."""
         return optax.chain(
             optax.scale_by_adam(b1=self.b1, b2=self.b2),
-            decay(self.weight_decay),
+            decay(weight_decay),
             optax.scale_by_learning_rate(learning_rate),
         )

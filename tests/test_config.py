@@ -41,7 +41,7 @@ WRONG = {
     "lr text": (lambda: SGD(lr="0.1"), "optimizer.lr='0.1' must be a finite number"),
     "momentum": (lambda: SGD(lr=1, momentum=2), "optimizer.momentum=2 must be in [0, 1)"),
     "b2": (lambda: Adam(lr=1, b2=1.0), "optimizer.b2=1.0 must be in [0, 1)"),
-    "decay": (lambda: SGD(lr=1, weight_decay=-0.1), "optimizer.weight_decay=-0.1 must be 0 or above"),
+    "decay": (lambda: SGD(lr=1, weight_decay=-0.1).build(10), "optimizer.weight_decay=-0.1 must be at least 0"),
     "clip": (lambda: SGD(lr=1, clip_norm=0), "optimizer.clip_norm=0 must be above 0"),
     "trust": (lambda: LARS(lr=1, trust_coefficient=0.0), "optimizer.trust_coefficient=0.0 must be above 0"),
     "std": (lambda: TwoCrops(std=(0.2, 0.0, 0.2)), "views.std=(0.2, 0.0, 0.2) must be above 0"),

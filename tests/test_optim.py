@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from ssljax.optim import LARS, SGD, Adam, AdamW
+from ssljax.schedules import Linear
+from ssljax.types import UserError
 
 PARAMS = {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "bias": jnp.array([1.0, -1.0])}
 GRADS = {"kernel": jnp.array([[0.1, 0.2], [-0.3, 0.4]]), "bias": jnp.array([0.5, -0.5])}
@@ -41,6 +43,29 @@ def test_lars_adapts_weights_and_leaves_biases_plain():
     ratio = 0.02 * np.linalg.norm(kernel) / np.linalg.norm(decayed)
     np.testing.assert_allclose(got["kernel"], kernel - 0.1 * ratio * decayed, rtol=1e-5)
     np.testing.assert_allclose(got["bias"], PARAMS["bias"] - 0.1 * GRADS["bias"], rtol=1e-5)
+
+
+def test_lars_with_a_limit_takes_the_smaller_of_ratio_and_learning_rate():
+    kernel, grad = np.asarray(PARAMS["kernel"]), np.asarray(GRADS["kernel"])
+    ratio = 0.02 * np.linalg.norm(kernel) / np.linalg.norm(grad)
+    for lr, factor in ((10.0, ratio), (0.001, 0.001)):
+        assert 0.001 < ratio < 10.0
+        got = steps(LARS(lr=lr, trust_coefficient=0.02, schedule=1.0, limit=True), 1)
+        np.testing.assert_allclose(got["kernel"], kernel - factor * grad, rtol=1e-5)
+        np.testing.assert_allclose(got["bias"], PARAMS["bias"] - lr * GRADS["bias"], rtol=1e-5)
+    still = steps(LARS(lr=1.0, trust_coefficient=0.02, schedule=0.0, limit=True), 1)
+    np.testing.assert_array_equal(still["kernel"], kernel)
+
+
+def test_weight_decay_follows_its_schedule():
+    got = steps(SGD(lr=0.1, momentum=0.0, schedule=1.0, weight_decay=Linear(0.0, 1.0)), 3)
+    kernel, grad = np.asarray(PARAMS["kernel"]), np.asarray(GRADS["kernel"])
+    for step in range(3):
+        kernel = kernel - 0.1 * (grad + step / 10 * kernel)
+    np.testing.assert_allclose(got["kernel"], kernel, rtol=1e-5)
+    np.testing.assert_allclose(got["bias"], PARAMS["bias"] - 0.3 * GRADS["bias"], rtol=1e-5)
+    with pytest.raises(UserError, match="weight_decay must be at least 0, but it ends with -1"):
+        steps(SGD(lr=0.1, weight_decay=Linear(0.0, -1.0)), 1)
 
 
 @pytest.mark.parametrize("optimizer", [Adam, AdamW])

@@ -1,7 +1,7 @@
 """NNCLR on CIFAR-10: how well do neighbours of its embedding tell the class?
 
-solo-learn (da Costa et al. 2022), whose recipe this is but for its LARS, which limits the local rate, reports an
-online linear top-1 of 91.88 after 1000 epochs. Not run here yet.
+solo-learn (da Costa et al. 2022), whose recipe this is, reports an online linear top-1 of 91.88 after 1000 epochs. Not
+run here yet.
 
 ssljax train experiments/cifar10/nnclr.py
 """
@@ -19,7 +19,7 @@ config = Experiment(
     data=TFDS("cifar10"),
     views=asymmetric_pair(32, blur=(0.0, 0.0)),
     method=NNCLR(encoder=ResNet(depth=18, stem="cifar"), queue_size=65536, temperature=0.2),
-    optimizer=LARS(lr=0.4, weight_decay=1e-05, warmup=0.01, trust_coefficient=0.02),
+    optimizer=LARS(lr=0.4, weight_decay=1e-05, warmup=0.01, trust_coefficient=0.02, limit=True),
     epochs=1000,
     batch_size=256,
     photo_size=32,

@@ -1,7 +1,7 @@
 """SwAV on CIFAR-10: how well do neighbours of its embedding tell the class?
 
-solo-learn (da Costa et al. 2022), whose recipe this is but for its LARS, which limits the local rate, reports an
-online linear top-1 of 89.17 after 1000 epochs. Not run here yet.
+solo-learn (da Costa et al. 2022), whose recipe this is, reports an online linear top-1 of 89.17 after 1000 epochs. Not
+run here yet.
 
 ssljax train experiments/cifar10/swav.py
 """
@@ -25,7 +25,7 @@ config = Experiment(
         queue_from=0.05,
         freeze_prototypes=0.002,
     ),
-    optimizer=LARS(lr=0.6, weight_decay=1e-06, warmup=0.01, trust_coefficient=0.02),
+    optimizer=LARS(lr=0.6, weight_decay=1e-06, warmup=0.01, trust_coefficient=0.02, limit=True),
     epochs=1000,
     batch_size=256,
     photo_size=32,
