@@ -11,12 +11,14 @@ from ssljax.config import Experiment, resolved
 from ssljax.data import Items
 from ssljax.data.decode import BadImage, decode
 from ssljax.embed import Embed
-from ssljax.files import read_json, write_json
+from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console
+from ssljax.models import weights_bytes
 from ssljax.retrieval import Embeddings, Retrieval, write_report
 from ssljax.retrieval.report.gallery import PIXELS
 from ssljax.run import Run
 from ssljax.sharding import is_first_process
+from ssljax.types import PyTree
 
 SAMPLES = 6
 SAMPLE_SIDE = 256
@@ -30,11 +32,13 @@ def finish(
     experiment: Experiment,
     load: Load,
     rows: dict[str, Embed],
+    weights: dict[str, PyTree],
     facts: dict[str, Any],
 ) -> dict[str, Any]:
-    """Evaluates, and writes embeddings, index, samples, results.json and report.html; gives the results.
+    """Evaluates, and writes weights, embeddings, index, samples, results.json and report.html; gives the results.
 
-    `rows` are the ways to embed that the table compares, at least "trained"; `facts` join the results.
+    `rows` are the ways to embed that the table compares, at least "trained"; `weights` are what `WeightsMethod.weights`
+    gives, or nothing; `facts` join the results.
     """
     environment = read_json(run.environment, "the same `ssljax train` command writes it anew")
     console.print("Embedding and evaluating ...")
@@ -48,6 +52,9 @@ def finish(
         "config": resolved(experiment),
     }
     if is_first_process():
+        for network, modules in weights.items():
+            content = weights_bytes(modules)
+            replace_file(run.weights(network), lambda file, content=content: file.write(content))
         for split, part in embeddings.items():
             part.save(run.embeddings(split))
         build_index(run, experiment, embeddings.__getitem__)

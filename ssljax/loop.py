@@ -23,11 +23,12 @@ from ssljax.embed import Embedder
 from ssljax.files import read_json
 from ssljax.finish import finish
 from ssljax.logging import MetricsWriter, ProgressBar, console, counting
+from ssljax.models import without_files
 from ssljax.retrieval import Embeddings
 from ssljax.run import Run
 from ssljax.sharding import any_process, check_batch_size, make_mesh, one_device, replicated, state_sharding
 from ssljax.train import init_state, train_step
-from ssljax.types import RunStopped, TrainState, UserError
+from ssljax.types import PyTree, RunStopped, TrainState, UserError
 
 COLLAPSED = 0.05  # an embedding_std below this is said in words
 
@@ -61,6 +62,7 @@ class Setting:
     @classmethod
     def of_run(cls, experiment: Experiment, run: Run) -> "Setting":
         """On one device, without the data that a run was trained on: enough to embed by its checkpoints."""
+        experiment = dataclasses.replace(experiment, method=without_files(experiment.method))
         data = read_json(run.data, "the same `ssljax train` command writes it anew", "photos", "batch")
         batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in data["batch"].items()}
         return cls(experiment, one_device(), data["photos"], batch, functools.cache(experiment.data.load))
@@ -204,7 +206,17 @@ def _finish(setting: Setting, run: Run, state: TrainState, embedder: Embedder, s
     rows = {network: embedder.by(state, network) for network in embedder.networks}
     rows = {"trained": rows.pop("student"), **rows, "untrained": embedder.by(setting.initial_state())}
     rows["raw pixels"] = embedder.raw_pixels()
-    return finish(run, setting.experiment, setting.load, rows, facts)
+    return finish(run, setting.experiment, setting.load, rows, _weights(setting, state), facts)
+
+
+def _weights(setting: Setting, state: TrainState) -> dict[str, PyTree]:
+    """What the method has to save for others, on the host; nothing if it defines no `weights`."""
+    method = setting.experiment.method
+    if not hasattr(method, "weights"):
+        return {}
+    with jax.set_mesh(setting.mesh):
+        whole = jax.jit(method.weights, out_shardings=replicated(setting.mesh))(state.params, state.aux)
+    return jax.device_get(whole)
 
 
 def _fit(

@@ -6,7 +6,8 @@ options.json      the options given beside it      index/          what `ssljax 
 environment.json  versions, commit, devices        samples/        some photos of the gallery, to search with
 data.json         shapes of a training batch       results.json    the final figures
 metrics.jsonl     one line a logged step           report.html     the page to look at
-tensorboard/      the same for TensorBoard         bad_inputs.csv  photos that could not be read
+tensorboard/      the same for TensorBoard         weights/        the final parameters, for others to start from
+bad_inputs.csv    photos that could not be read
 
 Of several processes the first writes all this; the others write their own metrics and bad inputs in process1/ and on.
 """
@@ -105,6 +106,10 @@ class Run:
     def bad_inputs(self) -> Path:
         """Photos that could not be read, with the reason."""
         return self.own / "bad_inputs.csv"
+
+    def weights(self, network: str) -> Path:
+        """The file with the parameters of the student or of the teacher."""
+        return self.path / "weights" / f"{network}.safetensors"
 
     def embeddings(self, split: str) -> Path:
         """The file with a split's embeddings."""

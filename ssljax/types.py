@@ -76,6 +76,14 @@ class TeacherMethod(Method, Protocol):
         ...
 
 
+class WeightsMethod(Method, Protocol):
+    """A method whose networks are saved at the end, for others to start from: what defines `weights` is one."""
+
+    def weights(self, params: Params, aux: Aux) -> dict[str, PyTree]:
+        """ "student", and "teacher" if there is one → module → its linen variables."""
+        ...
+
+
 class Views(Protocol):
     """What makes a method's views of a batch, on the accelerator."""
 

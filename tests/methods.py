@@ -1,16 +1,55 @@
 """Every method, so small that a step compiles in seconds; shared by the tests."""
 
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
 import pytest
 from tiny import BATCH, ENCODER, MOCO, SIMCLR, VIEWS
 
-from ssljax.methods import BYOL, DCL, DINO, IBOT, NNCLR, BarlowTwins, MoBY, MoCoV3, ReSSL, SimSiam, SupCon, SwAV, VICReg
-from ssljax.models import MLP, DINOHead, Prototypes, ViT
+from ssljax.methods import (
+    BYOL,
+    DCL,
+    DINO,
+    IBOT,
+    NNCLR,
+    SEED,
+    BarlowTwins,
+    KnowledgeDistillation,
+    MoBY,
+    MoCoV3,
+    ReSSL,
+    SimSiam,
+    SupCon,
+    SwAV,
+    VICReg,
+)
+from ssljax.models import MLP, DINOHead, Pretrained, Prototypes, ViT, weights_bytes
 from ssljax.views import Augmentation, Masked, MultiCrop
 
 HEAD = MLP(hidden=(16,), out=8, batch_norm=True)
 WIDE = MLP(hidden=(32,), out=32, batch_norm=True)
 PARTS = {"encoder": ENCODER, "projector": HEAD}
 STUDENT = PARTS | {"predictor": HEAD, "momentum": 0.9}
+FOLDER = tempfile.TemporaryDirectory()  # deleted when the tests end
+
+
+def teacher(weights):
+    """The modules of a teacher, as of a file: `Training(METHODS["byol"])` has such a one."""
+    encoder, projector = Pretrained(ENCODER, str(weights)), Pretrained(HEAD, str(weights), part="projector")
+    return {"teacher_encoder": encoder, "teacher_projector": projector}
+
+
+def untrained_teacher():
+    """The file of one."""
+    network = BYOL(**STUDENT)
+    params, aux = jax.jit(network.init)(jax.random.PRNGKey(1), {"views": (jnp.zeros((BATCH, 16, 16, 3)),) * 2})
+    file = Path(FOLDER.name) / "untrained.safetensors"
+    file.write_bytes(weights_bytes(jax.device_get(network.weights(params, aux)["teacher"])))
+    return file
+
+
 METHODS = {
     "moco": MOCO,
     "simclr": SIMCLR,
@@ -35,6 +74,8 @@ METHODS = {
         momentum=0.9,
     ),
     "swav": SwAV(**PARTS, prototypes=Prototypes(out=12), queue_size=3 * BATCH),
+    "seed": SEED(**PARTS, **teacher(untrained_teacher()), queue_size=3 * BATCH),
+    "knowledge_distillation": KnowledgeDistillation(**PARTS, **teacher(untrained_teacher()), temperature=1.0),
 }
 
 CROPS = MultiCrop(

@@ -86,7 +86,16 @@ def test_run_folder_is_complete(run):
     lines = logged(run)
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert {"loss", "gradient_norm", "embedding_std", "learning_rate", "queue_fill", "epoch"} <= set(lines[-1])
-    names = {"config.json", "experiment.py", "environment.json", "checkpoints", "tensorboard", "index", "report.html"}
+    names = {
+        "config.json",
+        "experiment.py",
+        "environment.json",
+        "weights",
+        "checkpoints",
+        "tensorboard",
+        "index",
+        "report.html",
+    }
     assert names <= {path.name for path in run.path.iterdir()}
     assert run.source.read_text() == Path(QUICKSTART).read_text()
     assert json.loads((run.path / "config.json").read_text())["method"]["encoder"]["width"] == 4
@@ -107,6 +116,39 @@ def test_search_finds_the_photo_itself(run, capsys):
     assert ssljax(["search", str(run.path), str(sample), "--k", "3"]) == 0
     first = next(line for line in capsys.readouterr().out.splitlines() if "│ 1 " in line)
     assert sample.stem in first and "1.000" in first
+
+
+STUDENT = """
+from ssljax.config import Experiment
+from ssljax.data import ToyCatalogue
+from ssljax.methods import SEED
+from ssljax.models import MLP, Pretrained, ResNet
+from ssljax.optim import SGD
+from ssljax.views import TwoCrops
+
+teacher = ResNet(depth=10, stem="imagenet", width=4)
+head = MLP(hidden=(16,), out=8)
+config = Experiment(
+    name="student", data=ToyCatalogue(listings=48), views=TwoCrops(size=16, blur=0.0), photo_size=20, epochs=1,
+    method=SEED(encoder=ResNet(depth=10, width=2), projector=head, queue_size=48,
+                teacher_encoder=Pretrained(teacher, "teacher.safetensors"),
+                teacher_projector=Pretrained(head, "teacher.safetensors", part="projector")),
+    optimizer=SGD(lr=0.06), batch_size=16)
+"""
+
+
+def test_student_learns_from_the_teacher_of_a_run_and_is_searched_without_its_file(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("student.py").write_text(STUDENT)
+    assert ssljax(["train", "student.py"]) == 2
+    assert "method.teacher_encoder.weights=teacher.safetensors is no file" in capsys.readouterr().err
+    shutil.copy(run.weights("teacher"), "teacher.safetensors")
+    assert ssljax(["train", "student.py"]) == 0
+    taught, taught_by = (json.loads(r.results.read_text())["table"] for r in (Run(Path("runs/student")), run))
+    assert taught["teacher"] == pytest.approx(taught_by["teacher"], abs=1e-6)
+    Path("teacher.safetensors").unlink()
+    sample = str(min((run.path / "samples").glob("*.png")))
+    assert ssljax(["search", "runs/student", sample, "--k", "1"]) == 0
 
 
 def test_a_complete_run_is_shown_and_not_trained_again(runs, run, capsys):

@@ -16,7 +16,7 @@ ALLOWED = {
     "files": {"types"},
     "sharding": {"queue", "types"},
     "losses": {"sharding", "types"},
-    "models": {"types"},
+    "models": {"sharding", "types"},
     "optim": {"fields", "schedules", "types"},
     "views": {"fields", "types"},
     "data": {"fields", "sharding", "types"},
@@ -28,13 +28,18 @@ ALLOWED = {
     "config": {"data", "fields", "methods", "models", "optim", "retrieval", "types", "views"},
     "run": {"config", "files", "sharding", "types"},
     "embed": {"config", "data", "retrieval", "sharding", "types"},
-    "finish": {"config", "data", "embed", "files", "logging", "retrieval", "run", "sharding", "types"},
-    "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging"}
+    "finish": {"config", "data", "embed", "files", "logging", "models", "retrieval", "run", "sharding", "types"},
+    "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging", "models"}
     | {"retrieval", "run", "sharding", "train", "types"},
     "commands": {"config", "data", "files", "finish", "logging", "loop", "retrieval", "run", "sharding", "types"},
     "cli": {"allocator", "commands", "types"},
 }
-ONLY_IN = {"flax": "models/", "scann": "retrieval/index.py", "orbax": "checkpoint.py"}
+ONLY_IN = {
+    "flax": "models/",
+    "safetensors": "models/pretrained.py",
+    "scann": "retrieval/index.py",
+    "orbax": "checkpoint.py",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

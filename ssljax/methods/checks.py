@@ -1,6 +1,7 @@
 """What methods refuse before anything is compiled."""
 
-from ssljax.types import Batch, UserError
+from ssljax.methods.network import Network
+from ssljax.types import Array, Batch, PyTree, UserError
 
 
 def check_pair(batch: Batch) -> None:
@@ -15,6 +16,16 @@ def check_crops(batch: Batch) -> None:
     count = len(batch["views"])
     if count < 2:
         raise UserError(f"views make {count} view of a photo, and the method needs two or more: choose MultiCrop")
+
+
+def check_predictor(network: Network, params: PyTree, stats: PyTree, images: Array) -> None:
+    """Raises UserError unless the predictor makes as many numbers as the projector."""
+    predicted, projected = (network.width(name, params, stats, images) for name in ("predictor", "projector"))
+    if predicted != projected:
+        raise UserError(
+            f"method.predictor makes {predicted} numbers and method.projector {projected}, which are compared: set "
+            f"method.predictor.out={projected}"
+        )
 
 
 def check_share(field: str, value: float) -> None:

@@ -54,7 +54,8 @@ class DINO(WithTeacher):
         params, aux = self.start(rng, batch)
         if "prototypes" not in params["projector"]:
             raise UserError(f"method.projector={short(self.projector)} must be a DINOHead")
-        return params, DINOAux(**vars(aux), center=jnp.zeros(self.projector.out))
+        width = self.network.width("projector", params, aux.stats, batch["views"][0])
+        return params, DINOAux(**vars(aux), center=jnp.zeros(width))
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array

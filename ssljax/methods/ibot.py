@@ -53,7 +53,7 @@ class IBOT(DINO):
                 f"{tokens.shape[1]} of a view: set both to the same"
             )
         params, aux = super().init(rng, batch)
-        return params, IBOTAux(**vars(aux), patch_center=jnp.zeros(self.projector.out))
+        return params, IBOTAux(**vars(aux), patch_center=jnp.zeros_like(aux.center))
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array

@@ -42,7 +42,9 @@ class MoBY(WithPredictor):
         check_pair(batch)
         check_schedule("method.temperature", self.temperature, above=0)
         params, aux = self.start(rng, batch)
-        queue = empty_queue(self.queue_size, batch["views"][0].shape[0], self.projector.out)
+        images = batch["views"][0]
+        width = self.network.width("projector", params, aux.stats, images)
+        queue = empty_queue(self.queue_size, images.shape[0], width)
         return params, MoBYAux(**vars(aux), queue1=queue, queue2=queue)
 
     def loss(

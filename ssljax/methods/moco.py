@@ -62,7 +62,8 @@ class MoCo(WithTeacher):
             )
         if self.shuffle and norm_groups(self.encoder) == 1:
             raise UserError("method.shuffle does nothing without method.encoder.norm_groups above 1: try 8")
-        return params, MoCoAux(**vars(aux), queue=empty_queue(self.queue_size, images.shape[0], self.projector.out))
+        width = self.network.width("projector", params, aux.stats, images)
+        return params, MoCoAux(**vars(aux), queue=empty_queue(self.queue_size, images.shape[0], width))
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array

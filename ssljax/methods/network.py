@@ -72,10 +72,28 @@ class Network:
             outputs += [{name: x[:, j] for name, x in apart.items()} for j in range(len(alike))]
         return outputs, stats
 
+    def evaluate(self, params: PyTree, stats: PyTree, images: Array) -> dict[str, Array]:
+        """What each module makes of a batch of images, in evaluation mode."""
+        outputs, x = {}, images
+        for name, module in self._modules.items():
+            if name in params:
+                x = module.apply({"params": params[name], "batch_stats": stats[name]}, x, train=False)
+                outputs[name] = x
+        return outputs
+
     def embed(self, params: PyTree, stats: PyTree, images: Array) -> Array:
         """f32[B, F], the first module's output in evaluation mode."""
-        name, module = next(iter(self._modules.items()))
-        return module.apply({"params": params[name], "batch_stats": stats[name]}, images, train=False)
+        first = next(iter(self._modules))
+        return self.evaluate({first: params[first]}, stats, images)[first]
+
+    def width(self, name: str, params: PyTree, stats: PyTree, images: Array) -> int:
+        """How many numbers a module makes of an image."""
+        return jax.eval_shape(self.evaluate, params, stats, images)[name].shape[1]
+
+
+def variables_of(params: PyTree, stats: PyTree) -> PyTree:
+    """Module → its linen variables."""
+    return {name: {"params": params[name], "batch_stats": stats[name]} for name in params}
 
 
 def freeze(params: PyTree, when: Array) -> PyTree:

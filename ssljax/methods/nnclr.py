@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from ssljax.losses import in_batch_info_nce, l2_normalise
-from ssljax.methods.checks import check_pair
+from ssljax.methods.checks import check_pair, check_predictor
 from ssljax.methods.network import Network
 from ssljax.methods.one_network import OneNetwork, pair_figures
 from ssljax.models import MLP
@@ -48,8 +48,11 @@ class NNCLR(OneNetwork):
         """See `Method.init`."""
         check_pair(batch)
         check_schedule("method.temperature", self.temperature, above=0)
-        params, stats = self.network.init(rng, batch["views"][0])
-        return params, NNCLRAux(stats, empty_queue(self.queue_size, batch["views"][0].shape[0], self.projector.out))
+        images = batch["views"][0]
+        params, stats = self.network.init(rng, images)
+        check_predictor(self.network, params, stats, images)
+        width = self.network.width("projector", params, stats, images)
+        return params, NNCLRAux(stats, empty_queue(self.queue_size, images.shape[0], width))
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array

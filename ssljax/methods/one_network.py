@@ -6,9 +6,9 @@ from typing import Any
 
 from ssljax.losses import embedding_std, view_cosines
 from ssljax.methods.checks import check_pair
-from ssljax.methods.network import Network
+from ssljax.methods.network import Network, variables_of
 from ssljax.models import MLP, ResNet
-from ssljax.types import Array, Aux, Batch, Metrics, Params, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, PyTree, pytree
 
 
 @pytree
@@ -45,6 +45,10 @@ class OneNetwork:
     def embed(self, params: Params, aux: Aux, batch: Batch) -> Array:
         """See `Method.embed`: the encoder's output."""
         return self.network.embed(params, aux.stats, batch["views"][0])
+
+    def weights(self, params: Params, aux: Aux) -> dict[str, PyTree]:
+        """See `WeightsMethod.weights`."""
+        return {"student": variables_of(params, aux.stats)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,7 +41,9 @@ class ReSSL(WithTeacher):
         check_schedule("method.student_temperature", self.student_temperature, above=0)
         check_schedule("method.teacher_temperature", self.teacher_temperature, above=0)
         params, aux = self.start(rng, batch)
-        queue = empty_queue(self.queue_size, batch["views"][0].shape[0], self.projector.out)
+        images = batch["views"][0]
+        width = self.network.width("projector", params, aux.stats, images)
+        queue = empty_queue(self.queue_size, images.shape[0], width)
         return params, ReSSLAux(**vars(aux), queue=queue)
 
     def loss(

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ssljax.losses import l2_normalise, negative_cosine
+from ssljax.methods.checks import check_predictor
 from ssljax.methods.network import Network
 from ssljax.methods.one_network import NetworkAux, OneNetwork, pair_figures
 from ssljax.models import MLP
@@ -27,6 +28,12 @@ class SimSiam(OneNetwork):
     def network(self) -> Network:
         """Encoder, projector and predictor."""
         return Network(encoder=self.encoder, projector=self.projector, predictor=self.predictor)
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        params, aux = super().init(rng, batch)
+        check_predictor(self.network, params, aux.stats, batch["views"][0])
+        return params, aux
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array

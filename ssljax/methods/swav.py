@@ -60,10 +60,12 @@ class SwAV(OneNetwork):
             raise UserError(
                 f"method.epsilon={self.epsilon} must be above 0 and method.iterations={self.iterations} at least 1"
             )
-        params, stats = self.network.init(rng, batch["views"][0])
+        images = batch["views"][0]
+        params, stats = self.network.init(rng, images)
         if self.queue_size is None:
             return params, SwAVAux(stats, None)
-        queue = empty_queue(self.queue_size, batch["views"][0].shape[0], self.projector.out)
+        width = self.network.width("projector", params, stats, images)
+        queue = empty_queue(self.queue_size, images.shape[0], width)
         return params, SwAVAux(stats, (queue, queue))
 
     def loss(

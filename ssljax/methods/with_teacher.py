@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ssljax.methods.checks import check_predictor
 from ssljax.methods.ema import ema
-from ssljax.methods.network import Network
+from ssljax.methods.network import Network, variables_of
 from ssljax.models import MLP, ResNet
 from ssljax.schedules import Cosine, check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Params, PyTree, pytree
@@ -58,6 +59,13 @@ class WithTeacher:
         """See `TeacherMethod.embed_teacher`: the teacher's encoder."""
         return self.network.embed(aux.teacher, aux.teacher_stats, batch["views"][0])
 
+    def weights(self, params: Params, aux: Aux) -> dict[str, PyTree]:
+        """See `WeightsMethod.weights`."""
+        return {
+            "student": variables_of(params, aux.stats),
+            "teacher": variables_of(aux.teacher, aux.teacher_stats),
+        }
+
     @staticmethod
     def followed(tree: PyTree) -> PyTree:
         """Of parameters or statistics by module, those of the modules that the teacher has."""
@@ -75,6 +83,12 @@ class WithPredictor(WithTeacher):
     def network(self) -> Network:
         """Encoder, projector and predictor; the teacher has the first two."""
         return Network(encoder=self.encoder, projector=self.projector, predictor=self.predictor)
+
+    def start(self, rng: Array, batch: Batch) -> tuple[Params, TeacherAux]:
+        """As of any student with a teacher; raises UserError if the predictor does not suit the projector."""
+        params, aux = super().start(rng, batch)
+        check_predictor(self.network, params, aux.stats, batch["views"][0])
+        return params, aux
 
     def train_both(
         self, params: Params, aux: TeacherAux, batch: Batch, rng: Array

@@ -3,6 +3,7 @@
 from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.heads import MLP, DINOHead, Identity, Prototypes
 from ssljax.models.norm import BatchNorm, norm_groups
+from ssljax.models.pretrained import Pretrained, weights_bytes, without_files
 from ssljax.models.resnet import ResNet
 from ssljax.models.swin import Swin
 from ssljax.models.vit import ViT
@@ -13,9 +14,12 @@ __all__ = [
     "DINOHead",
     "EfficientNet",
     "Identity",
+    "Pretrained",
     "Prototypes",
     "ResNet",
     "Swin",
     "ViT",
     "norm_groups",
+    "weights_bytes",
+    "without_files",
 ]

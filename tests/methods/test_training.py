@@ -10,8 +10,10 @@ import pytest
 from methods import METHODS, NAMES, views_of
 from tiny import BATCH, ENCODER, MOCO, SIMCLR, STEPS, VIEWS, Training, photos
 
+from ssljax.checkpoint import Checkpoints
+from ssljax.methods.with_frozen_teacher import WithFrozenTeacher
 from ssljax.methods.with_teacher import WithTeacher
-from ssljax.models import MLP, ViT
+from ssljax.models import MLP, Identity, Pretrained, ViT
 from ssljax.schedules import Cosine, Linear
 from ssljax.sharding import make_mesh, state_sharding
 from ssljax.types import UserError
@@ -42,19 +44,38 @@ def equal_on_eight_devices(method, views):
         assert largest_difference(one.state, eight.state, relative=True) < 1e-3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.fixture(params=NAMES, scope="module")
+def name(request):
+    """Each method in turn: of the module's scope, so that what it compiles serves all of its tests."""
+    return request.param
+
+
 def test_one_device_equals_eight_in_loss_and_state(name):
     equal_on_eight_devices(METHODS[name], views_of(name))
+
+
+def test_a_restored_checkpoint_goes_on_bit_for_bit_and_nothing_compiles_twice(name, tmp_path):
+    training = Training(METHODS[name], views=views_of(name))
+    training.run(2)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), training.state)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(2, training.state, {})
+        checkpoints.wait()
+        training.run(2)
+        resumed = Training(METHODS[name], views=views_of(name))
+        resumed.state = checkpoints.restore(shapes, resumed.shardings)
+    resumed.run(2)
+    assert largest_difference(training.state, resumed.state) == 0
+    assert training.step._cache_size() == 1
 
 
 def test_one_device_equals_eight_with_split_batch_norm_and_both_directions():
     equal_on_eight_devices(SYMMETRIC, VIEWS)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_gradient_reaches_any_teacher_and_it_follows_the_student(name):
+def test_no_gradient_reaches_any_teacher_and_it_follows_the_student_or_stays(name):
     method = METHODS[name]
-    if not isinstance(method, WithTeacher):
+    if not isinstance(method, WithTeacher | WithFrozenTeacher):
         pytest.skip("has no teacher")
     training = Training(method, views=views_of(name))
     training.run(1)
@@ -65,9 +86,11 @@ def test_no_gradient_reaches_any_teacher_and_it_follows_the_student(name):
         return method.loss(state.params, aux, batch, state.rng, jnp.float32(0.5))[0]
 
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(state.aux.teacher)))
-    followed = method.after_update(state.params, state.aux, jnp.float32(0.5)).teacher
-    expected = jax.tree.map(lambda t, s: 0.9 * t + 0.1 * s, state.aux.teacher, method.followed(state.params))
-    assert largest_difference(followed, expected) < 1e-6
+    after = method.after_update(state.params, state.aux, jnp.float32(0.5)).teacher
+    expected = state.aux.teacher
+    if isinstance(method, WithTeacher):
+        expected = jax.tree.map(lambda t, s: 0.9 * t + 0.1 * s, expected, method.followed(state.params))
+    assert largest_difference(after, expected) < 1e-6
 
 
 def test_one_device_equals_eight_in_gradients():
@@ -227,15 +250,39 @@ def test_senseless_settings_are_refused_before_compilation(method, sentence):
     assert sentence in str(caught.value)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("count", [1, 4])
-def test_views_that_do_not_suit_are_refused_before_compilation(name, count):
-    if name in ("dino", "swav", "ibot") and count == 4:
-        pytest.skip("takes small crops")
+def test_views_that_do_not_suit_are_refused_before_compilation(method, count):
+    if (method in ("dino", "swav", "ibot") and count == 4) or isinstance(METHODS[method], WithFrozenTeacher):
+        pytest.skip("takes as many")
     views = (np.zeros((BATCH, 16, 16, 3), np.float32),) * count
     batch = {"views": views, "label": np.zeros(BATCH, np.int32), "masks": (np.zeros((BATCH, 16), bool),) * 2}
     with pytest.raises(UserError, match=f"views make {count} view"):
-        jax.eval_shape(lambda: METHODS[name].init(jax.random.PRNGKey(0), batch))
+        jax.eval_shape(lambda: METHODS[method].init(jax.random.PRNGKey(0), batch))
+
+
+@pytest.mark.parametrize("method", ["byol", "sim_siam", "nnclr"])
+def test_predictor_of_another_width_than_the_projector_is_refused(method):
+    wide = dataclasses.replace(METHODS[method], predictor=MLP(hidden=(16,), out=24))
+    sentence = r"method.predictor makes 24 numbers and method.projector \d+, .*set method.predictor.out=\d+"
+    with pytest.raises(UserError, match=sentence):
+        jax.eval_shape(lambda: wide.init(jax.random.PRNGKey(0), VIEWS_BATCH))
+    without = dataclasses.replace(wide, predictor=Identity())
+    assert jax.eval_shape(lambda: without.init(jax.random.PRNGKey(0), VIEWS_BATCH))
+
+
+@pytest.mark.parametrize("method", ["seed", "knowledge_distillation"])
+def test_teacher_that_does_not_suit_is_refused(method):
+    wrong = {
+        "method.teacher_encoder=ResNet(...) is untrained": {"teacher_encoder": ENCODER},
+        "method.projector makes 5 numbers and method.teacher_projector 8": {"projector": MLP(out=5)},
+        "method.teacher_encoder.weights=nowhere is no file": {"teacher_encoder": Pretrained(ENCODER, "nowhere")},
+    }
+    for sentence, changes in wrong.items():
+        with pytest.raises(UserError) as caught:
+            changed = dataclasses.replace(METHODS[method], **changes)
+            jax.eval_shape(lambda changed=changed: changed.init(jax.random.PRNGKey(0), VIEWS_BATCH))
+        assert sentence in str(caught.value)
 
 
 def test_shares_of_training_are_held_to_their_range():

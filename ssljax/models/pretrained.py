@@ -1,0 +1,103 @@
+"""Parameters in files: what a run learnt, for others to start from or to be taught by, in the safetensors format."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ssljax.sharding import replicate
+from ssljax.types import Array, PyTree, UserError
+
+
+def weights_bytes(modules: PyTree) -> bytes:
+    """The content of a weights file: module → its linen variables, under names such as encoder/params/stem/kernel."""
+    named = flax.traverse_util.flatten_dict(modules, sep="/")
+    return save({name: np.ascontiguousarray(leaf) for name, leaf in named.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A linen module whose variables begin as those of a file; it stands wherever the module could.
+
+    `Pretrained(ResNet(depth=18), "runs/shop/weights/teacher.safetensors")`
+    """
+
+    module: Any
+    """What is applied, with the settings of what the file holds."""
+    weights: str | None
+    """What a run wrote, runs/<name>/weights/student.safetensors or teacher.safetensors; None leaves them random."""
+    part: str = "encoder"
+    """Which of the file's modules: encoder, projector, predictor ..."""
+
+    def init(self, rng: Array, x: Array, train: bool) -> PyTree:
+        """The file's variables; raises UserError if there is no such file, or if they are not those of the module."""
+        init = functools.partial(self.module.init, train=train)
+        if self.weights is None:
+            return init(rng, x)
+        there = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in self._variables().items()}
+        wanted = flax.traverse_util.flatten_dict(jax.eval_shape(init, rng, x), sep="/")
+        for name in sorted({*there, *wanted}):
+            if name not in there or name not in wanted:
+                raise self._unfit(
+                    name, "in the file alone" if name in there else f"in {type(self.module).__name__} alone"
+                )
+        shapes = flax.traverse_util.unflatten_dict(there, sep="/")
+        try:
+            jax.eval_shape(functools.partial(self.module.apply, train=False), shapes, x)
+        except flax.errors.ScopeParamShapeError:  # not so if the module suits them, as a ViT interpolates its positions
+            name = next(name for name in wanted if there[name].shape != wanted[name].shape)
+            raise self._unfit(name, f"of shape {there[name].shape} there and {wanted[name].shape} here") from None
+        # Read where the state is made, and not where its shapes are asked for; on the one device that calls, at first.
+        read = jax.pure_callback(lambda: flax.traverse_util.unflatten_dict(self._variables(), sep="/"), shapes)
+        return jax.tree.map(replicate, read)
+
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        """As the module's."""
+        return self.module.apply(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """The module's settings."""
+        if name.startswith("__") or name == "module":  # asked for while a copy is made
+            raise AttributeError(name)
+        return getattr(self.module, name)
+
+    def _variables(self) -> dict[str, np.ndarray]:
+        """The part of the file, name → array; raises UserError if it is not there."""
+        if not Path(self.weights).is_file():
+            raise UserError(
+                f"weights={self.weights} is no file: name one of runs/<name>/weights/, which training wrote"
+            )
+        try:
+            with safe_open(self.weights, framework="numpy") as file:
+                names = list(file.keys())
+                inside = {name: file.get_tensor(name) for name in names if name.startswith(f"{self.part}/")}
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"weights={self.weights} cannot be read ({error})") from None
+        if not inside:
+            parts = ", ".join(sorted({name.partition("/")[0] for name in names}))
+            raise UserError(f"part={self.part} is not in {self.weights}, which has {parts}")
+        return {name.removeprefix(f"{self.part}/"): leaf for name, leaf in inside.items()}
+
+    def _unfit(self, name: str, why: str) -> UserError:
+        return UserError(
+            f"weights={self.weights} do not fit {type(self.module).__name__}: {self.part}/{name} is {why}; "
+            "give the module the settings of the run that wrote them"
+        )
+
+
+def without_files(value: Any) -> Any:
+    """A dataclass, and those inside it, with every `Pretrained` left random: for a state that is restored anyway."""
+    if isinstance(value, Pretrained):
+        return dataclasses.replace(value, weights=None)
+    if not dataclasses.is_dataclass(value):
+        return value
+    inside = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+    changed = {name: without_files(part) for name, part in inside.items() if dataclasses.is_dataclass(part)}
+    changed = {name: part for name, part in changed.items() if part is not inside[name]}
+    return dataclasses.replace(value, **changed) if changed else value
