@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 README, LOSSES = HERE.parent / "README.md", HERE.parent / "docs" / "losses.md"
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
-ROWS = ("raw pixels", "untrained", "trained")
+ROWS = ("raw pixels", "untrained", "trained", "teacher")
 NOT_RUN = "not run"
 BENCHMARK = "benchmark_"
 
@@ -31,7 +31,7 @@ def experiments() -> str:
         record = json.loads(path.read_text())
         names = [n for n in record["table"]["trained"] if n.endswith(("cmc@1", "map@r"))]
         for name in names:
-            values = [f"{record['table'][row][name]:.3f}" for row in ROWS]
+            values = [f"{record['table'][row][name]:.3f}" if row in record["table"] else "" for row in ROWS]
             rows.append([record["name"], name, *values])
         environment = record["environment"]
         minutes = record["seconds"] / 60

@@ -14,7 +14,7 @@ from rich.text import Text
 from ssljax import finish, loop
 from ssljax.config import Experiment, load_experiments
 from ssljax.data.decode import BadImage, decode
-from ssljax.files import read_json
+from ssljax.files import read_json, write_json
 from ssljax.logging import console, print_table
 from ssljax.retrieval import open_index
 from ssljax.run import Run
@@ -47,6 +47,8 @@ class SweepOptions:
     """Delete the run folders and start anew."""
     runs: Path = Path("runs")
     """Folder of the run folders."""
+    results: Path = Path("results")
+    """Folder that gets what each run found, <name>.json."""
     distributed: bool = False
     """Train in several processes, each started with this command; they share the folder of the run folders."""
 
@@ -114,10 +116,15 @@ def sweep(arguments: list[str]) -> None:
         results = _train(source, experiment, recorded, again, options.runs, options.restart)
         if results is None:
             return
-        table[experiment.name] = results["table"]["trained"]
+        for row in ("trained", "teacher"):
+            if row in results["table"]:
+                name = experiment.name if row == "trained" else f"{experiment.name}, teacher"
+                table[name] = results["table"][row]
         baseline = results["table"]["raw pixels"]
+        if is_first_process():
+            _write_record(options.results / f"{experiment.name}.json", results)
     if is_first_process():
-        _print_table(table | {"raw pixels": baseline})
+        _print_runs(table | {"raw pixels": baseline})
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -225,6 +232,28 @@ def _print_table(table: dict[str, dict[str, float]]) -> None:
     for figure in dict.fromkeys(name for values in table.values() for name in values):
         printed.add_row(figure, *(_figure(values.get(figure)) for values in table.values()))
     print_table(printed)
+
+
+def _print_runs(table: dict[str, dict[str, float]]) -> None:
+    """A line a run, a column for each figure, of those that fit the screen."""
+    figures = list(dict.fromkeys(name for values in table.values() for name in values))
+    room, shown = console.width - max(map(len, table)) - 4, 0  # a column needs three places more than its text
+    while shown < len(figures) and (not shown or room >= len(figures[shown]) + 3):
+        room -= len(figures[shown]) + 3
+        shown += 1
+    printed = Table("", *figures[:shown])
+    for run, values in table.items():
+        printed.add_row(run, *(_figure(values.get(figure)) for figure in figures[:shown]))
+    print_table(printed)
+    if shown < len(figures):
+        console.print(f"{len(figures) - shown} more figures are in the records.")
+
+
+def _write_record(path: Path, results: dict[str, Any]) -> None:
+    try:
+        write_json(path, results)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}): choose another --results") from None
 
 
 def _figure(value: float | None) -> str:

@@ -151,6 +151,39 @@ def test_student_learns_from_the_teacher_of_a_run_and_is_searched_without_its_fi
     assert ssljax(["search", "runs/student", sample, "--k", "1"]) == 0
 
 
+SWEEP = """
+import dataclasses
+from ssljax.config import Experiment
+from ssljax.data import ToyCatalogue
+from ssljax.methods import BYOL
+from ssljax.models import MLP, ResNet
+from ssljax.views import TwoCrops
+
+head = MLP(hidden=(16,), out=8, batch_norm=True)
+method = BYOL(encoder=ResNet(depth=10, width=2), projector=head, predictor=head)
+first = Experiment(
+    name="first", data=ToyCatalogue(listings=24), views=TwoCrops(size=16, blur=0.0), photo_size=20, epochs=1,
+    batch_size=16, method=method)
+sweep = [first, dataclasses.replace(first, name="second", epochs=2)]
+"""
+
+
+def test_a_sweep_goes_on_and_ends_in_one_table_and_records(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("sweep.py").write_text(SWEEP)
+    assert ssljax(["sweep", "sweep.py", "--only", "1"]) == 0
+    assert [path.name for path in Path("results").iterdir()] == ["second.json"]
+    before = Run(Path("runs/second")).results.stat().st_mtime_ns
+    capsys.readouterr()
+    assert ssljax(["sweep", "sweep.py"]) == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in ("first", "second", "second, teacher", "raw pixels", "test/cmc@1"))
+    assert Run(Path("runs/second")).results.stat().st_mtime_ns == before
+    for name in ("first", "second"):
+        recorded = json.loads(Path(f"results/{name}.json").read_text())
+        assert recorded == json.loads(Run(Path(f"runs/{name}")).results.read_text())
+
+
 def test_a_complete_run_is_shown_and_not_trained_again(runs, run, capsys):
     before = run.results.stat().st_mtime_ns
     assert train(runs) == 0
