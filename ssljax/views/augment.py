@@ -1,21 +1,23 @@
 """The augmentation of one view: what may happen to a photo, how often and how strongly."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ssljax.fields import check_fields
+from ssljax.fields import check_fields, short
 from ssljax.types import UserError
 from ssljax.views import colour
 from ssljax.views.blur import blur
 from ssljax.views.crop import random_boxes, resize
+from ssljax.views.disturbance import Disturbance
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Random resized crop, flip, colour jitter, grey, blur and solarisation, in this order.
+    """Random resized crop, flip, colour jitter, grey, blur, solarisation and disturbances, in this order.
 
     The defaults are those of MoCo v2 (Chen et al. 2020). A probability of 0 costs nothing.
     """
@@ -44,6 +46,8 @@ class Augmentation:
     """Smallest and largest sigma of the blur, in pixels of the view."""
     solarise: float = 0.0
     """Probability of inverting what is brighter than a half."""
+    disturbances: tuple[Any, ...] = ()
+    """What shops do to photos, in this order: Watermark(probability=0.3), Collage(), JPEG() ..."""
 
     def __post_init__(self):
         check_fields(self, "views")
@@ -62,6 +66,9 @@ class Augmentation:
                 raise UserError(f"views.{name}={getattr(self, name)}: choose 0 to leave it out, or a positive number")
         if not 0 <= self.hue <= 0.5:
             raise UserError(f"views.hue={self.hue}: choose from 0 to 0.5 turns of the colour circle")
+        for k, disturbance in enumerate(self.disturbances):
+            if not isinstance(disturbance, Disturbance):
+                raise UserError(f"views.disturbances.{k}={short(disturbance)} must be a disturbance, such as JPEG()")
 
 
 def augment(rng: Array, photos: Array, aspect: Array, size: int, augmentation: Augmentation, count: int = 1) -> Array:
@@ -80,6 +87,7 @@ def augment(rng: Array, photos: Array, aspect: Array, size: int, augmentation: A
         so that a batch split over devices stays where it is.
     """
     choice_rng, crop_rng, jitter_rng, blur_rng = jax.random.split(rng, 4)
+    disturbance_rng = jax.random.fold_in(rng, 4)
     a, aspect = augmentation, jnp.repeat(aspect, count)
     probabilities = jnp.array([a.flip, a.jitter, a.grey, a.blur, a.solarise], jnp.float32)
     flips, jitters, greys, blurs, solarises = jax.random.bernoulli(
@@ -98,6 +106,8 @@ def augment(rng: Array, photos: Array, aspect: Array, size: int, augmentation: A
         images = blur(images, sigma, blurs)
     if a.solarise:
         images = colour.solarise(images, solarises)
+    for k, disturb in enumerate(a.disturbances):
+        images = disturb(jax.random.fold_in(disturbance_rng, k), images)
     return channels_last(images)
 
 
