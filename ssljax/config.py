@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Literal
 
-from ssljax.data import ToyCatalogue
+from ssljax.data import Photos, ToyCatalogue
 from ssljax.fields import check_fields, settings, short
 from ssljax.methods import MoCo
 from ssljax.models import ResNet
@@ -30,6 +30,8 @@ class Experiment:
     """Name of the run folder, runs/<name>."""
     data: Any = ToyCatalogue()
     """Where photos come from: Catalogue, Folder, TFDS, Arrays or ToyCatalogue."""
+    sampler: Any = Photos()
+    """What an epoch goes over: Photos, or Listings with two photos of each, for views with `natural`."""
     views: Any = TwoCrops(size=64)
     """How the method's views are made of a photo, on the accelerator."""
     method: Any = MoCo(encoder=ResNet(norm_groups=8), shuffle=True)
@@ -102,6 +104,7 @@ class Experiment:
 # What the parts of an experiment must have, and what is one.
 PARTS = {
     "data": ("a source of photos, such as ToyCatalogue()", ("load",)),
+    "sampler": ("a sampler, such as Photos()", ("over",)),
     "views": ("views, such as TwoCrops(size=64)", ("__call__", "evaluation")),
     "method": ("a method, such as MoCo()", ("init", "loss", "after_update", "embed")),
     "optimizer": ("an optimizer, such as SGD(lr=0.06)", ("build", "learning_rate")),

@@ -18,7 +18,6 @@ from ssljax.checkpoint import Checkpoints
 from ssljax.config import Experiment
 from ssljax.data import Items
 from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes
-from ssljax.data.samplers import Shuffled
 from ssljax.embed import Embedder
 from ssljax.files import read_json
 from ssljax.finish import finish
@@ -41,6 +40,8 @@ class Setting:
     mesh: Mesh
     photos: int
     """in the train split"""
+    steps_per_epoch: int
+    """whole batches in it"""
     batch: dict[str, jax.ShapeDtypeStruct]
     """shapes and types of a training batch"""
     load: Callable[[str], Items]
@@ -54,8 +55,10 @@ class Setting:
         load = functools.cache(experiment.data.load)
         items = load("train")
         check_evaluation(experiment, load)
-        batch = batch_shapes(items, batch_size=experiment.batch_size, size=experiment.photo_size)
-        setting = cls(experiment, mesh, len(items), batch, load)
+        sampled = experiment.sampler.over(items, batch_size=experiment.batch_size, seed=experiment.seed)
+        sizes = {"batch_size": experiment.batch_size, "size": experiment.photo_size, "photos": sampled.photos}
+        batch = batch_shapes(items, **sizes)
+        setting = cls(experiment, mesh, len(items), sampled.batches_per_epoch, batch, load)
         _ = setting.shapes  # the batch is checked against the data, and the method against the batch
         return setting
 
@@ -63,20 +66,18 @@ class Setting:
     def of_run(cls, experiment: Experiment, run: Run) -> "Setting":
         """On one device, without the data that a run was trained on: enough to embed by its checkpoints."""
         experiment = dataclasses.replace(experiment, method=without_files(experiment.method))
-        data = read_json(run.data, "the same `ssljax train` command writes it anew", "photos", "batch")
+        data = read_json(
+            run.data, "the same `ssljax train` command writes it anew", "photos", "steps_per_epoch", "batch"
+        )
         batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in data["batch"].items()}
-        return cls(experiment, one_device(), data["photos"], batch, functools.cache(experiment.data.load))
+        load = functools.cache(experiment.data.load)
+        return cls(experiment, one_device(), data["photos"], data["steps_per_epoch"], batch, load)
 
     @property
     def data(self) -> dict[str, Any]:
         """What `of_run` needs to know of the data, as JSON."""
-        return {"photos": self.photos, "batch": {name: [x.shape, x.dtype.name] for name, x in self.batch.items()}}
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in the train split."""
-        e = self.experiment
-        return Shuffled(self.photos, batch_size=e.batch_size, seed=e.seed).batches_per_epoch
+        batch = {name: [x.shape, x.dtype.name] for name, x in self.batch.items()}
+        return {"photos": self.photos, "steps_per_epoch": self.steps_per_epoch, "batch": batch}
 
     @property
     def total_steps(self) -> int:
@@ -294,6 +295,7 @@ def _train_batches(setting: Setting, run: Run) -> TrainBatches:
     with counting("decoding", len(items)) as progress:
         return TrainBatches(
             items,
+            sampler=e.sampler,
             batch_size=e.batch_size,
             size=e.photo_size,
             seed=e.seed,

@@ -101,21 +101,30 @@ def decode_all(
     return whole
 
 
-def replace_bad(rows: np.ndarray, good: np.ndarray, spares: Iterable[int], take: Callable[[int, int], bool]) -> None:
-    """Gives the places of bad photos to spare ones, changing `rows` i[n] in place.
+def replace_bad(
+    rows: np.ndarray, good: np.ndarray, spares: Iterable[np.ndarray], take: Callable[[np.ndarray, int], np.ndarray]
+) -> np.ndarray:
+    """Gives the places of items without a good photo to spare ones, and those of bad photos to good ones of the item.
 
     Args:
-        rows: the photos of a batch.
-        good: bool[n].
-        spares: rows to try, none of them in the batch.
-        take: take(row, place) tells if the photo is good, and puts it there.
+        rows: i64[b, N], the photos of a batch's items; changed in place.
+        good: bool[b, N]; changed in place.
+        spares: photos i64[N] of items to try, none of them in the batch.
+        take: take(photos, item) puts them in the item's place and gives bool[N], which are good.
+
+    Returns:
+        i64[b, N], for each place which of its item's photos has to be there: 0 to N - 1.
 
     Raises:
         UserError: if the spares do not suffice.
     """
-    spares: Iterator[int] = iter(spares)
-    for place in np.flatnonzero(~good):
-        row = next((row for row in spares if take(row, place)), None)
-        if row is None:
-            raise UserError(f"batch_size={len(rows)} is too large: fewer photos of the train split can be read")
-        rows[place] = row
+    spares: Iterator[np.ndarray] = iter(spares)
+    for item in np.flatnonzero(~good.any(axis=1)):
+        while not good[item].any():
+            spare = next(spares, None)
+            if spare is None:
+                raise UserError(f"batch_size={len(rows)} is too large: fewer photos of the train split can be read")
+            rows[item], good[item] = spare, take(spare, int(item))
+    source = np.where(good, np.arange(rows.shape[1])[None], np.argmax(good, axis=1)[:, None])
+    rows[:] = np.take_along_axis(rows, source, axis=1)
+    return source

@@ -20,18 +20,19 @@ from jax.sharding import Mesh
 from ssljax.data.bad_inputs import BadInputs, BadPhoto
 from ssljax.data.items import Items
 from ssljax.data.photos import Decoded, Decoder, decode_all, replace_bad
-from ssljax.data.samplers import Shuffled
+from ssljax.data.samplers import Photos, Sampler, Shuffled
 from ssljax.sharding import batch_sharding, place_batch, replicated
 from ssljax.types import Array, Batch, UserError
 
 # Two batches are made at a time, so that the decoding threads have the next one to go on with when one ends.
 AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=3)
+PHOTOS = Photos()
 AT_ONCE = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
 
 
-def batch_shapes(items: Items, *, batch_size: int, size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and types of a whole training batch, without reading a photo."""
-    none = {"image": np.empty((0, 1, size, size, 3), np.uint8), "aspect": np.empty((0, 1), np.float32)}
+def batch_shapes(items: Items, *, batch_size: int, size: int, photos: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of a whole training batch with `photos` of each item, without reading one."""
+    none = {"image": np.empty((0, photos, size, size, 3), np.uint8), "aspect": np.empty((0, photos), np.float32)}
     none |= _columns(items, np.arange(0))
     return {name: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for name, x in none.items()}
 
@@ -70,12 +71,14 @@ def ordered_batches(items: Items, *, batch_size: int, size: int, bad: BadInputs,
 class TrainBatches:
     """Shuffled training batches without end, and the position in them, to be saved and restored.
 
-    Batches are dicts: `image` u8[B, 1, S, S, 3], `aspect` f32[B, 1], `index` i32[B], and what the items have of
-    `label` i32[B], `listing` i32[B], `attributes` i32[B, A]. On a mesh they are global arrays, split along B; without
-    one, the process's own rows as host arrays (but for an image that is cached on the device).
+    Batches are dicts: `image` u8[B, N, S, S, 3] and `aspect` f32[B, N], of N photos an item, and of the first of them
+    `index` i32[B] and what there is of `label` i32[B], `listing` i32[B], `attributes` i32[B, A]. On a mesh they are
+    global arrays, split along B; without one, the process's own rows as host arrays (but for an image that is cached on
+    the device).
 
     Args:
         items: the train split.
+        sampler: decides which photos make up which batch.
         batch_size: B, over all processes.
         size: S, the side of the squares.
         seed: decides the order of the photos.
@@ -96,6 +99,7 @@ class TrainBatches:
         self,
         items: Items,
         *,
+        sampler: Sampler = PHOTOS,
         batch_size: int,
         size: int,
         seed: int,
@@ -109,7 +113,7 @@ class TrainBatches:
     ):
         self._items, self._bad, self._mesh = items, bad, mesh
         shard = shard or (jax.process_index(), jax.process_count())
-        self._sampler = Shuffled(len(items), batch_size=batch_size, seed=seed, shard=shard)
+        self._sampler = sampler.over(items, batch_size=batch_size, seed=seed, shard=shard)
         self._workers = 0 if cache else workers
         self._options = AT_ONCE if self._workers or cache == "device" else AHEAD
         self._delivered = 0
@@ -133,13 +137,13 @@ class TrainBatches:
         made = next(self._iterator)
         self._delivered += 1
         self._record(made.bad)
-        batch = {"aspect": made.decoded.aspect[:, None]} | _columns(self._items, made.rows)
-        if self._gather is None:
-            batch["image"] = made.decoded.image[:, None]
+        batch = {"aspect": made.decoded.aspect} | _columns(self._items, made.rows[:, 0])
+        # the pixels, or where they lie among those on the device
+        batch["image"] = made.decoded.image if self._gather is None else made.rows.astype(np.int32)
         if self._mesh is not None:
             batch = place_batch(self._mesh, batch)
         if self._gather is not None:
-            batch["image"] = self._gather(batch["index"])
+            batch["image"] = self._gather(batch["image"])
         return batch
 
     @property
@@ -187,7 +191,10 @@ class TrainBatches:
 
 
 class _Made(NamedTuple):
-    """A batch as it comes out of Grain; the columns of the items are added later: workers do without them."""
+    """A batch as it comes out of Grain; the columns of the items are added later: workers do without them.
+
+    In a training batch `rows` and the parts of `decoded` have the axes [b, N], in one for embedding [b].
+    """
 
     rows: np.ndarray
     decoded: Decoded
@@ -202,15 +209,28 @@ class _DecodedBatch:
 
     def __call__(self, batch: int) -> _Made:
         rows = self._sampler.rows(batch)
-        decoded, bad = self._decoder.read(rows)
+        decoded, bad = self._read(rows)
 
-        def take(row: int, place: int) -> bool:
-            spare = self._decoder.read_one(row, place, decoded)
-            bad.extend([spare] if spare else [])
-            return spare is None
+        def take(photos: np.ndarray, item: int) -> np.ndarray:
+            spare, worse = self._read(photos[None])
+            bad.extend(worse)
+            for place, photo in zip(decoded, spare, strict=True):
+                place[item] = photo[0]
+            return spare.good[0]
 
-        replace_bad(rows, decoded.good, self._sampler.spares(batch), take)
+        source = replace_bad(rows, decoded.good.copy(), self._sampler.spares(batch), take)
+        if not decoded.good.all():
+            item = np.arange(len(rows))[:, None]
+            decoded = Decoded(*(part[item, source] for part in decoded))
         return _Made(rows, decoded, bad)
+
+    def _read(self, rows: np.ndarray) -> tuple[Decoded, list[BadPhoto]]:
+        """The photos at rows i64[b, N], each read once, though an item of few photos has some of them twice."""
+        first, place = rows.reshape(-1), slice(None)
+        if rows.shape[1] > 1:
+            first, place = np.unique(first, return_inverse=True)
+        decoded, bad = self._decoder.read(first)
+        return Decoded(*(part[place].reshape(*rows.shape, *part.shape[1:]) for part in decoded)), bad
 
 
 class _CachedBatch:
@@ -221,7 +241,7 @@ class _CachedBatch:
 
     def __call__(self, batch: int) -> _Made:
         rows, (image, aspect, good) = self._sampler.rows(batch), self._cached
-        replace_bad(rows, good[rows], self._sampler.spares(batch), lambda row, place: good[row])
+        replace_bad(rows, good[rows], self._sampler.spares(batch), lambda photos, item: good[photos])
         return _Made(rows, Decoded(None if image is None else image[rows], aspect[rows], good[rows]), [])
 
 
@@ -250,7 +270,7 @@ def _record(bad: BadInputs, items: Items, photos: list[BadPhoto]) -> None:
 
 
 def _gatherer(image: np.ndarray, mesh: Mesh | None) -> Callable[[np.ndarray | Array], Array]:
-    """Puts u8[n, S, S, 3] on the device, a copy on each; gives a function of index i32[B] to u8[B, 1, S, S, 3]."""
+    """Puts u8[n, S, S, 3] on the device, a copy on each; gives a function of rows i32[B, N] to u8[B, N, S, S, 3]."""
     try:
         if mesh is None:
             images, sharding = jax.device_put(image), None
@@ -262,8 +282,8 @@ def _gatherer(image: np.ndarray, mesh: Mesh | None) -> Callable[[np.ndarray | Ar
             f'cache="device" needs {image.nbytes / 2**30:.1f} GiB on each device, which is more than is free: '
             'use cache="host", or None'
         ) from None
-    gather = jax.jit(lambda images, index: images.at[index].get(mode="clip")[:, None], out_shardings=sharding)
-    return lambda index: gather(images, index)
+    gather = jax.jit(lambda images, rows: images.at[rows].get(mode="clip"), out_shardings=sharding)
+    return lambda rows: gather(images, rows)
 
 
 def _leave_interrupts_to_the_main_process(worker: int, workers: int) -> None:

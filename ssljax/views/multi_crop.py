@@ -16,6 +16,8 @@ from ssljax.views.two_crops import TwoCrops
 class MultiCrop(TwoCrops):
     """The two global crops of `TwoCrops`, and local crops, which show less of the photo in fewer pixels.
 
+    With natural views the local crops are of the second photo in half as many items as the second global crop.
+
     The defaults are those of DINO's code (Caron et al. 2021, arXiv 2104.14294); its paper has global crops of at least
     0.25 of the photo. SwAV (Caron et al. 2020, arXiv 2006.09882) with SimCLR's colours:
 
@@ -61,8 +63,7 @@ class MultiCrop(TwoCrops):
             return batch
         crops = augment(
             jax.random.fold_in(rng, 2),  # the two global crops have the keys 0 and 1
-            batch["image"][:, 0],
-            batch["aspect"][:, 0],
+            *self._photos(rng, batch, self.natural / 2),
             self.local_size,
             self.local,
             self.local_count,

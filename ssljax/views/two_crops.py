@@ -24,6 +24,9 @@ class TwoCrops(Augmentation):
     """Side of a view, in pixels."""
     second: Any = None
     """The second view's `Augmentation`; None for the same as the first's."""
+    natural: float = 0.0
+    """Share of the items whose second view is of another photo of the listing ("natural views"); the others' is of the
+    same photo. It takes `sampler=Listings()`."""
     evaluation_size: int | None = None
     """Side of the view that is embedded; None for `size`. A crop shows things larger than the whole photo does, so that
     a larger whole photo is nearer to what was trained on (Touvron et al. 2019, "FixRes")."""
@@ -38,19 +41,33 @@ class TwoCrops(Augmentation):
             side = getattr(self, name)
             if side is not None and side < 2:
                 raise UserError(f"views.{name}={side}: choose the side of a view in pixels, such as 32 or 224")
+        if not 0 <= self.natural <= 1:
+            raise UserError(f"views.natural={self.natural} is not a share: choose from 0 to 1")
         if not (self.second is None or isinstance(self.second, Augmentation)):
             raise UserError(f"views.second={self.second!r} must be an Augmentation, or None")
         if min(self.std) <= 0:
             raise UserError(f"views.std={self.std} must be above 0: pixels are divided by it")
 
     def __call__(self, rng: Array, batch: Batch) -> Batch:
-        """The batch with `views`: two arrays f32[B, size, size, 3], normalised, of the first photo of each item."""
-        photos, aspect = batch["image"][:, 0], batch["aspect"][:, 0]
-        views = tuple(
-            self._normalise(augment(view_rng, photos, aspect, self.size, augmentation))
-            for view_rng, augmentation in zip(jax.random.split(rng), (self, self.second or self), strict=True)
-        )
-        return batch | {"views": views}
+        """The batch with `views`: two arrays f32[B, size, size, 3], normalised.
+
+        Raises UserError if natural views are wanted and the batch has one photo an item.
+        """
+        rng1, rng2 = jax.random.split(rng)
+        first, other = self._photos(rng, batch, 0.0), self._photos(rng, batch, self.natural)
+        views = (augment(rng1, *first, self.size, self), augment(rng2, *other, self.size, self.second or self))
+        return batch | {"views": tuple(map(self._normalise, views))}
+
+    def _photos(self, rng: Array, batch: Batch, share: float) -> tuple[Array, Array]:
+        """u8[B, S, S, 3] and f32[B]: a photo of each item and its aspect ratio, in a `share` of them the second."""
+        image, aspect = batch["image"], batch["aspect"]
+        if not share:
+            return image[:, 0], aspect[:, 0]
+        if image.shape[1] < 2:
+            raise UserError(f"views.natural={self.natural} needs two photos of a listing: choose sampler=Listings()")
+        second = jax.random.bernoulli(jax.random.fold_in(rng, 3), share, aspect.shape[:1])
+        chosen = jnp.where(second[:, None, None, None], image[:, 1], image[:, 0])
+        return chosen, jnp.where(second, aspect[:, 1], aspect[:, 0])
 
     def evaluation(self, batch: Batch) -> Batch:
         """The batch with one of `views`, f32[B, S, S, 3]: the largest central crop that `ratio` allows."""

@@ -1,6 +1,7 @@
 """One sequence of batches, whatever makes it; bad photos left out; nothing lost at a stop; nothing left running."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import multiprocessing
@@ -15,6 +16,7 @@ from PIL import Image
 from ssljax.data.decode import decode
 from ssljax.data.items import Items
 from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes, ordered_batches
+from ssljax.data.samplers import Listings
 from ssljax.sharding import make_mesh
 from ssljax.types import UserError
 
@@ -85,6 +87,34 @@ def test_rows_of_a_batch_belong_together(good, cache):
             assert batch["aspect"][place, 0] == np.float32(aspect)
         for name in ("label", "listing", "attributes"):
             np.testing.assert_array_equal(batch[name], getattr(good, name)[batch["index"]])
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_two_photos_of_a_listing_belong_together_and_bad_ones_give_way(mixed, cache):
+    for batch in first(6, mixed, cache=cache, sampler=Listings()):
+        assert batch["image"].shape == (8, 2, SIZE, SIZE, 3) and batch["aspect"].shape == (8, 2)
+        assert len(set(batch["listing"])) == 8
+        for place, row in enumerate(batch["index"]):
+            assert row not in BAD and batch["listing"][place] == row // 2
+            for n, aspect in enumerate(batch["aspect"][place]):
+                pair = [decode(mixed.photos[r], SIZE) for r in (row, row ^ 1) if r not in BAD]
+                assert any(np.array_equal(batch["image"][place, n], p) and aspect == np.float32(a) for p, a in pair)
+                assert n == 0 or len(pair) == 1 or not np.array_equal(*batch["image"][place])
+
+
+def test_no_photo_of_a_batch_is_read_twice(good):
+    read = []
+
+    class Counted(list):
+        def __getitem__(self, row):
+            read.append(row)
+            return super().__getitem__(row)
+
+    counted = dataclasses.replace(good, photos=Counted(good.photos))  # the first and the last are alone in a listing
+    with train_batches(counted, sampler=Listings(photos=3), batch_size=19) as batches:
+        made = batches._make(0)  # one batch, and nothing ahead of it
+    assert made.decoded.image.shape[:2] == (19, 3)
+    assert sorted(read) == list(range(37))
 
 
 def test_items_without_labels(folder):

@@ -117,3 +117,19 @@ def test_evaluation_may_be_at_another_size():
     batch = {"image": np.zeros((2, 1, 20, 20, 3), np.uint8), "aspect": np.ones((2, 1), np.float32)}
     assert TwoCrops(size=16, evaluation_size=24).evaluation(batch)["views"][0].shape == (2, 24, 24, 3)
     assert TwoCrops(size=16).evaluation(batch)["views"][0].shape == (2, 16, 16, 3)
+
+
+def test_natural_views_are_of_the_second_photo_in_their_share_of_items():
+    image = jnp.stack([jnp.zeros((400, 8, 8, 3), jnp.uint8), jnp.full((400, 8, 8, 3), 255, jnp.uint8)], axis=1)
+    batch = {"image": image, "aspect": jnp.ones((400, 2))}
+    views = TwoCrops(size=4, jitter=0.0, blur=0.0, natural=0.3, mean=(0.0,) * 3, std=(1.0,) * 3)
+    first, second = views(jax.random.PRNGKey(0), batch)["views"]
+    assert not np.any(first)
+    share = np.mean(np.asarray(second).mean((1, 2, 3)))
+    assert 0.3 - 0.1 < share < 0.3 + 0.1  # 4 standard deviations
+    with pytest.raises(
+        UserError, match=r"views.natural=0.3 needs two photos of a listing: choose sampler=Listings\(\)"
+    ):
+        views(jax.random.PRNGKey(0), {"image": image[:, :1], "aspect": jnp.ones((400, 1))})
+    with pytest.raises(UserError, match=r"views.natural=1.5 is not a share"):
+        TwoCrops(natural=1.5)
