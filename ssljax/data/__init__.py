@@ -3,9 +3,22 @@
 from ssljax.data.arrays import Arrays
 from ssljax.data.catalogue import Catalogue
 from ssljax.data.folder import Folder
+from ssljax.data.grocery import Grocery
 from ssljax.data.items import Items, Source
 from ssljax.data.samplers import Listings, Photos, Sampler
 from ssljax.data.tfds import TFDS
 from ssljax.data.toy import ToyCatalogue
 
-__all__ = ["TFDS", "Arrays", "Catalogue", "Folder", "Items", "Listings", "Photos", "Sampler", "Source", "ToyCatalogue"]
+__all__ = [
+    "TFDS",
+    "Arrays",
+    "Catalogue",
+    "Folder",
+    "Grocery",
+    "Items",
+    "Listings",
+    "Photos",
+    "Sampler",
+    "Source",
+    "ToyCatalogue",
+]
