@@ -16,6 +16,7 @@ from ssljax.methods import (
     NNCLR,
     SEED,
     BarlowTwins,
+    Contrastive,
     KnowledgeDistillation,
     MoBY,
     MoCoV3,
@@ -57,6 +58,7 @@ METHODS = {
     "barlow_twins": BarlowTwins(encoder=ENCODER, projector=WIDE, scale=0.1),
     "vicreg": VICReg(encoder=ENCODER, projector=WIDE, invariance=2.5, variance=2.5, covariance=0.1),
     "sup_con": SupCon(**PARTS),
+    "contrastive": Contrastive(encoder=ENCODER),
     "sim_siam": SimSiam(
         encoder=ENCODER,
         projector=MLP(hidden=(16,), out=16, batch_norm=True, last_batch_norm=True, last_affine=False),

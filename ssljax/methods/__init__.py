@@ -2,6 +2,7 @@
 
 from ssljax.methods.barlow_twins import BarlowTwins
 from ssljax.methods.byol import BYOL
+from ssljax.methods.contrastive import Contrastive
 from ssljax.methods.dcl import DCL
 from ssljax.methods.dino import DINO
 from ssljax.methods.ibot import IBOT
@@ -26,6 +27,7 @@ __all__ = [
     "NNCLR",
     "SEED",
     "BarlowTwins",
+    "Contrastive",
     "KnowledgeDistillation",
     "MoBY",
     "MoCo",
