@@ -241,6 +241,7 @@ def test_interrupted_saves_and_says_how_to_continue(number, tmp_path):
         assert checkpoints.latest >= 2
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run_and_one_process_continues_it(run, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -19,9 +19,10 @@ def test_experiments_fit_together(file):
     names = [e.name for e in sweep]
     assert len(set(names)) == len(names)
     for e in [config, *sweep[:1], *sweep[-1:]]:
+        photos = getattr(e.sampler, "photos", 1)
         batch = {
-            "image": jax.ShapeDtypeStruct((e.batch_size, 1, e.photo_size, e.photo_size, 3), jnp.uint8),
-            "aspect": jax.ShapeDtypeStruct((e.batch_size, 1), jnp.float32),
+            "image": jax.ShapeDtypeStruct((e.batch_size, photos, e.photo_size, e.photo_size, 3), jnp.uint8),
+            "aspect": jax.ShapeDtypeStruct((e.batch_size, photos), jnp.float32),
             "label": jax.ShapeDtypeStruct((e.batch_size,), jnp.int32),
         }
         tx = e.optimizer.build(1000)
