@@ -5,15 +5,26 @@ A batch holds whole photos squashed to squares, `image` u8[B, N, S, S, 3], and t
 """
 
 from ssljax.views.augment import Augmentation, augment
+from ssljax.views.frame import BorderCrop, Padding, ScreenshotBars
 from ssljax.views.masked import Masked
 from ssljax.views.multi_crop import MultiCrop
+from ssljax.views.perspective import Perspective, Rotation
+from ssljax.views.recolour import HueShift, Light, Recolour
 from ssljax.views.two_crops import TwoCrops
 from ssljax.views.view_pairs import asymmetric_pair, symmetric_pair, weak_pair, weak_strong_pair
 
 __all__ = [
     "Augmentation",
+    "BorderCrop",
+    "HueShift",
+    "Light",
     "Masked",
     "MultiCrop",
+    "Padding",
+    "Perspective",
+    "Recolour",
+    "Rotation",
+    "ScreenshotBars",
     "TwoCrops",
     "asymmetric_pair",
     "augment",

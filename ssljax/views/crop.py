@@ -109,7 +109,12 @@ def resize_weights(start: Array, extent: Array, source: int, size: int, flip: Ar
     pixel = jnp.arange(size)[None] + 0.5
     if flip is not None:
         pixel = jnp.where(flip[:, None], size - pixel, pixel)
-    centre = start[:, None] * source + pixel * step[:, None]
+    return line_weights(start[:, None] * source + pixel * step[:, None], step, source)
+
+
+def line_weights(centre: Array, step: Array, source: int) -> Array:
+    """The matrix that resamples a line of `source` pixels around `centre` f32[B, size], in pixels of the line from 0 to
+    `source`, with pixels `step` f32[B] wide; f32[B, size, source], each row sums to 1."""
     distance = jnp.abs(jnp.arange(source)[None, None] + 0.5 - centre[:, :, None])
     weights = jnp.maximum(0, 1 - distance / jnp.maximum(step, 1)[:, None, None])
     return weights / weights.sum(2, keepdims=True)

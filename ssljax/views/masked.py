@@ -61,6 +61,10 @@ class Masked:
         """The evaluation view of `crops`, and no mask."""
         return self.crops.evaluation(batch)
 
+    def pixels(self, view: Array) -> Array:
+        """As `crops` has it."""
+        return self.crops.pixels(view)
+
     def _mask(self, rng: Array, batch: int, size: int) -> Array:
         if size % self.patch:
             raise UserError(

@@ -75,6 +75,10 @@ class TwoCrops(Augmentation):
         images = resize(batch["image"][:, 0], boxes, self.evaluation_size or self.size)
         return batch | {"views": (self._normalise(channels_last(images)),)}
 
+    def pixels(self, view: Array) -> Array:
+        """f32[B, h, w, 3] in [0, 1], a view as it was before it was normalised."""
+        return view * jnp.array(self.std)[None, None, None] + jnp.array(self.mean)[None, None, None]
+
     def _normalise(self, images: Array) -> Array:
         mean, std = jnp.array(self.mean), jnp.array(self.std)
         return (images - mean[None, None, None]) / std[None, None, None]

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from PIL import Image
 
 from ssljax.types import UserError
-from ssljax.views import Augmentation, TwoCrops
+from ssljax.views import Augmentation, Masked, TwoCrops
 
 ASYMMETRIC = TwoCrops(size=16, blur=1.0, second=Augmentation(blur=0.1, solarise=0.2))
 COLLECTIVE = re.compile(
@@ -65,6 +65,14 @@ def test_views_are_normalised(run):
     raw = run(TwoCrops(size=16, **off, mean=(0, 0, 0), std=(1, 1, 1)), batch_of(4))["views"]
     result = run(TwoCrops(size=16, **off, mean=mean, std=std), batch_of(4))["views"]
     np.testing.assert_allclose(result, (np.asarray(raw) - mean) / std, atol=1e-4)
+
+
+def test_pixels_are_what_was_normalised():
+    off = dict(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grey=0.0, blur=0.0)
+    views, batch = TwoCrops(size=20, **off), batch_of(4) | {"aspect": jnp.ones((4, 1))}
+    for shown in (Masked(views, patch=10), views):
+        view = make(shown, jax.random.key(0), batch)["views"][0]
+        np.testing.assert_allclose(shown.pixels(view), batch["image"][:, 0] / 255, atol=1e-5)
 
 
 def test_evaluation_is_the_whole_photo_unless_it_is_elongated():

@@ -1,0 +1,63 @@
+"""The item in another colour, and the photo in another light."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ssljax.views import colour
+from ssljax.views.disturbance import Disturbance
+
+FAINT, CLEAR = 0.05, 0.2  # difference from the ground, in any channel, where the item begins and is in full
+BORDER = 64  # pixels of the border that are looked at
+LIGHT = dict(brightness=0.8, contrast=0.8, saturation=1.0)  # factors are up to 1 ± this at strength 1
+
+
+@dataclasses.dataclass(frozen=True)
+class HueShift(Disturbance):
+    """The item's hue is turned, either way, by half the colour circle at strength 1; what is grey stays grey."""
+
+    def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
+        """As `Disturbance.disturb`."""
+        turned = colour.turn_hue(images, strength / 2 * jax.random.rademacher(rng, strength.shape))
+        share = jnp.where(strength > 0, 1, 0)[:, None, None] * foreground(images)
+        return jnp.clip(images + share[:, None] * (turned - images), 0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recolour(Disturbance):
+    """The item's mean colour moves towards a random one, and arrives there at strength 1: black may become red.
+
+    All its pixels move alike, so that its pattern and its folds remain.
+    """
+
+    def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
+        """As `Disturbance.disturb`."""
+        share = foreground(images)
+        area = jnp.maximum(share.sum((1, 2)), 1e-6)
+        mean = (share[:, None] * images).sum((2, 3)) / area[:, None]
+        shift = strength[:, None] * (jax.random.uniform(rng, mean.shape, minval=0.1, maxval=0.9) - mean)
+        return jnp.clip(images + share[:, None] * shift[:, :, None, None], 0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Light(Disturbance):
+    """Brightness, contrast and saturation in random order, twice as strong as MoCo v2's jitter at strength 1."""
+
+    def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
+        """As `Disturbance.disturb`."""
+        amounts = colour.draw_jitter(rng, strength > 0, **LIGHT, hue=0.0)
+        return colour.blend(images, amounts.kinds, 1 + strength[:, None] * (amounts.factors - 1))
+
+
+def foreground(images: Array) -> Array:
+    """How much each pixel belongs to the item, f32[B, H, W] in [0, 1]: how far it is from the ground's colour.
+
+    The ground is the median colour along the border of the image, f32[B, 3, H, W].
+    """
+    border = jnp.concatenate([images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1]], axis=2)
+    some = border[:, :, :: max(1, border.shape[2] // BORDER)]  # sorting all of them takes longer than all the rest
+    ground = jnp.median(some, axis=2)
+    difference = jnp.abs(images - ground[:, :, None, None]).max(1)
+    return jnp.clip((difference - FAINT) / (CLEAR - FAINT), 0, 1)
