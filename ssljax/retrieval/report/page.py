@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from ssljax.files import write_text
-from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.embeddings import BASELINE, Embeddings
 from ssljax.retrieval.pairs import pair_similarities
 from ssljax.retrieval.report import charts
 from ssljax.retrieval.report.gallery import gallery
 from ssljax.retrieval.report.map import embedding_map
-from ssljax.retrieval.report.shell import BASELINE, frame, is_number, section, table
+from ssljax.retrieval.report.shell import frame, is_number, section, table
 from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
 

@@ -6,9 +6,8 @@ import string
 from pathlib import Path
 from typing import Any
 
+from ssljax.retrieval.embeddings import BASELINE
 from ssljax.retrieval.report import charts
-
-BASELINE = "raw pixels"
 
 
 def frame(name: str, facts: dict[str, Any], command: str, sections: list[str]) -> str:
