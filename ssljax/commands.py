@@ -17,7 +17,7 @@ from ssljax.data.decode import BadImage, decode
 from ssljax.files import read_json, write_json
 from ssljax.logging import console, print_table
 from ssljax.retrieval import Robustness, open_index
-from ssljax.retrieval.robustness import CAPTION, summary
+from ssljax.retrieval.robustness import summary
 from ssljax.run import Run
 from ssljax.sharding import is_first_process, join_processes
 from ssljax.types import UserError
@@ -68,7 +68,7 @@ class RobustnessOptions:
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
-    data: tyro.conf.Positional[Path | None] = None
+    data: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[DATA]")] = None
     """Another experiment file, whose data and first Retrieval are taken instead of the run's."""
     suite: Annotated[Robustness, tyro.conf.arg(name="")] = Robustness()
 
@@ -194,7 +194,10 @@ def robustness(arguments: list[str]) -> None:
     results, curves = loop.measure_robustness(setting, run, options.suite, data=data, command=command)
     queries = f"{results['queries']:,} of {results['queries_in_all']:,} queries"
     console.print(f"{queries} in {results['items']:,} photos. The page is {run.robustness(data).with_suffix('.html')}.")
-    print(f"Student: {CAPTION.format(side=options.suite.sides[0], strength=options.suite.medium)}")
+    print(
+        "CMC@1: the student's area relative to clean, by what is disturbed; and its value and that of raw pixels at "
+        f"strength {options.suite.medium:g} ({options.suite.sides[0]})"
+    )
     _print_table(summary(curves, options.suite))
 
 

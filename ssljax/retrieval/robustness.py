@@ -23,10 +23,6 @@ SIDES: tuple[Side, ...] = ("query", "gallery", "both")
 FIGURES = ("cmc@1", "map@r")
 MEAN = "mean of all"
 CLEAN = "clean"
-CAPTION = (
-    "area under CMC@1 relative to clean, by what is disturbed; and CMC@1, beside that of raw pixels, at strength "
-    "{strength:g} ({side})"
-)
 LOOKED_AT = 500  # lost queries that are compared with the whole gallery: enough to choose the worst from
 CHUNK = 32  # of them at a time
 
@@ -128,7 +124,7 @@ class Lost:
     query: int
     wrong: int  # the gallery row that it finds first now
     right: int  # the relevant one that it found first before
-    rank: int  # of the first relevant one now, from 2
+    rank: int  # of the right one now, from 2
 
 
 def with_positives(retrieval: Retrieval, queries: Embeddings, gallery: Embeddings) -> np.ndarray:
@@ -148,8 +144,8 @@ def on_side(side: Side, clean: Vectors, disturbed: Vectors) -> Vectors:
 
 
 def lost(search: Search, clean: Vectors, disturbed: Vectors, many: int) -> list[Lost]:
-    """Of the queries whose first find was relevant and is no longer, those whose relevant items fell furthest, one a
-    group; at most `many`."""
+    """Of the queries whose first find was relevant and is no longer, those from which it fell furthest, one a group; at
+    most `many`."""
     before, after = search.nearest(clean), search.nearest(disturbed)
     rows = np.flatnonzero(search.is_hit(before) & ~search.is_hit(after))[:LOOKED_AT]
     queries, gallery = map(normalise, disturbed)
@@ -157,10 +153,9 @@ def lost(search: Search, clean: Vectors, disturbed: Vectors, many: int) -> list[
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
         for row, scores in zip(chunk.tolist(), queries[chunk] @ gallery.T, strict=True):
-            relevant = search.gallery_groups == search.query_groups[row]
             if search.own is not None:
-                scores[search.own[row]], relevant[search.own[row]] = -np.inf, False
-            rank = max(2, 1 + int((scores > scores[relevant].max()).sum()))  # 2, if the wrong one is as near
+                scores[search.own[row]] = -np.inf
+            rank = max(2, 1 + int((scores > scores[before[row]]).sum()))  # 2, if the wrong one is as near
             group = int(search.query_groups[row])
             if group not in worst or rank > worst[group].rank:
                 worst[group] = Lost(row, int(after[row]), int(before[row]), rank)
@@ -180,10 +175,11 @@ def areas(curves: Sequence[Curve], side: Side, figure: str) -> dict[str, dict[st
 
 
 def summary(curves: Sequence[Curve], suite: Robustness) -> dict[str, dict[str, float | None]]:
-    """Column → disturbance → value, what CAPTION says, beside raw pixels; the row CLEAN is without a disturbance."""
+    """Column → disturbance → value, of CMC@1: the student's areas on each side; on the first side, its value at medium
+    strength, and that of raw pixels. The row CLEAN is without a disturbance."""
     table = {side: {CLEAN: None} | areas(curves, side, "cmc@1")["student"] for side in suite.sides}
     medium = suite.strengths.index(suite.medium)
-    for way, column in (("student", "cmc@1"), (BASELINE, BASELINE)):
+    for way in ("student", BASELINE):
         shown = [c for c in curves if (c.way, c.side, c.figure) == (way, suite.sides[0], "cmc@1")]
-        table[column] = {CLEAN: shown[0].clean} | {c.disturbance: c.values[medium] for c in shown}
+        table[f"{way} at {suite.medium:g}"] = {CLEAN: shown[0].clean} | {c.disturbance: c.values[medium] for c in shown}
     return table

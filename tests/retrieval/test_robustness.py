@@ -1,16 +1,19 @@
 """Robustness: nothing changed is an area of 1, noise is chance, and each side is what a loop by hand finds."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 from disturbances import Darker, Neighbour, Noise, Unchanged
+from pages import HOSTILE, Page, loads_nothing
 
 from ssljax.config import Experiment
 from ssljax.data import ToyCatalogue
 from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.decode import decode
 from ssljax.retrieval import KNN, Retrieval, Robustness
+from ssljax.retrieval.report import Example, write_robustness
 from ssljax.retrieval.robustness import MEAN, Curve, Lost, Search, Vectors, areas, lost, on_side, summary
 from ssljax.robustness import BATCH, Pool, measure
 from ssljax.types import UserError
@@ -198,7 +201,35 @@ def test_areas_and_summary():
     assert areas([curve("A", "student", 0.0, clean=0.0)], "query", "cmc@1")["student"] == {"A": None, MEAN: None}
     table = summary(curves, Robustness(strengths=(0.2, 0.4, 1.0), sides=("query",)))
     assert table["query"] == {"clean": None} | found
-    assert table["cmc@1"] == {"clean": 0.5, "A": 0.3, "B": 0.5}
+    assert table["student at 0.4"] == table["raw pixels at 0.4"] == {"clean": 0.5, "A": 0.3, "B": 0.5}
+
+
+def test_the_page_is_whole_and_harmless(tmp_path):
+    ways, sides = ("student", "teacher", "raw pixels"), ("query", "both")
+    names = ("Blank", HOSTILE)
+    curves = [
+        Curve(name, way, side, figure, 0.0 if name == "Blank" else 0.5, (0.4, 0.6))
+        for name, way, side, figure in itertools.product(names, ways, sides, ("cmc@1", "map@r"))
+    ]
+    grey = np.full((20, 30, 3), 128, np.uint8)
+    found = [Example(grey, grey, grey, grey, (HOSTILE, HOSTILE, "right"), 1234)] * 2
+    results = {
+        **{"name": HOSTILE, "data": HOSTILE, "split": "test", "gallery": "train", "relevant": HOSTILE},
+        **{"queries": 20, "queries_in_all": 2000, "items": 3000, "medium": 0.5, "command": f"ssljax {HOSTILE}"},
+        **{"suite": {"strengths": [0.5, 1.0], "seed": 7}, "environment": {"commit": None}},
+    }
+    write_robustness(tmp_path / "page.html", results, curves, {HOSTILE: found, "Blank": []})
+    text = (tmp_path / "page.html").read_text()
+    loads_nothing(text)
+    page = Page(text)
+    views = [a for a in page.of("div") if "data-choice" in a]
+    assert [a["data-choice"] for a in views] == [f"{s} {f}" for s in sides for f in ("cmc@1", "map@r")]
+    assert ["hidden" in a for a in views] == [False, True, True, True]
+    assert [a["value"] for a in page.of("input") if "checked" in a] == ["query", "cmc@1"]
+    assert len(page.of("table")) == 4 and len(page.of("svg")) == 8 and len(page.of("polyline")) == 24
+    assert len(page.of("img")) == 8 and sum("1,234" in t for t in page.texts) == 2
+    assert sum(HOSTILE in t for t in page.texts) > 10 and "20 of 2,000 in test" in page.texts
+    assert "nan" not in "".join(page.texts).lower()
 
 
 MISTAKES = [

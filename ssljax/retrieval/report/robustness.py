@@ -21,12 +21,12 @@ TITLES = {"query": "queries disturbed", "gallery": "gallery disturbed", "both": 
 LARGEST_AREA = 2.0  # above 1 by chance, if a figure is small
 HOLDS = (
     "Each curve begins at the clean photos and ends at disturbances as strong as they are seen in shops. The table has "
-    "the area under it, relative to clean: 100 % is not to be disturbed at all; the small figure is the difference to "
-    "raw pixels in points, which have less to lose. Point at a curve to read its values."
+    "the area under it relative to clean, so that 100 % is not to be disturbed at all: look at both, as who finds "
+    "little has little to lose. Point at a curve to read its values."
 )
 LOST = (
-    "Queries that found a relevant photo first when clean, and another when disturbed by {strength}: those whose first "
-    "relevant one fell furthest, of the student. Photos are as they were embedded, but for their shape."
+    "Queries that found a relevant photo first when clean, and find another when disturbed by {strength}: those from "
+    "which it fell furthest, by the student's embedding. Photos are as they were embedded, but for their shape."
 )
 
 
@@ -43,7 +43,7 @@ class Example:
     captions: tuple[str, str, str]
     """of the query, the wrong and the right one"""
     rank: int
-    """of the first relevant item now"""
+    """of the right one now"""
 
 
 def write_robustness(
@@ -84,12 +84,14 @@ def _choices(curves: Sequence[Curve], strengths: Sequence[float]) -> str:
     views = []
     for side, figure in itertools.product(sides, figures):
         shown = [c for c in curves if (c.side, c.figure) == (side, figure)]
-        body = table(areas(curves, side, figure), corner="disturbance", most=LARGEST_AREA) + _panels(shown, strengths)
+        body = table(areas(curves, side, figure), corner="disturbance", most=LARGEST_AREA, gains=False) + _panels(
+            shown, strengths
+        )
         hidden = " hidden" * bool(views)
         views.append(f"<div data-choice='{side} {figure}'{hidden}>{body}</div>")
     buttons = _buttons("side", {side: TITLES[side] for side in sides})
     buttons += _buttons("figure", {figure: figure.upper() for figure in figures})
-    return f"<form class=choose>{buttons}</form>{''.join(views)}"
+    return f"<div class=choose>{buttons}</div>{''.join(views)}"
 
 
 def _buttons(name: str, titles: dict[str, str]) -> str:
@@ -128,7 +130,7 @@ def _card(example: Example) -> str:
         ("", example.clean, query, "clean", ""),
         ("", example.disturbed, query, "disturbed", ""),
         ("miss", example.wrong, wrong, "found first now", "<b>&times;</b>"),
-        ("hit", example.right, right, f"first before; first hit now at rank {example.rank:,}", "<b>✓</b>"),
+        ("hit", example.right, right, f"found clean, now at rank {example.rank:,}", "<b>✓</b>"),
     )
     items = (
         f"<li class='{kind}'>{_thumbnail(photo, caption)}{mark}<small>{below}</small></li>"

@@ -41,13 +41,16 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def table(values: dict[str, dict[str, float | None]], corner: str = "metric", most: float = 1.0) -> str:
-    """A row a metric, a column a way to embed, the baseline first; shares are compared with it.
+def table(
+    values: dict[str, dict[str, float | None]], corner: str = "metric", most: float = 1.0, gains: bool = True
+) -> str:
+    """A row a metric, a column a way to embed, the baseline first.
 
     Args:
       values: way to embed -> metric -> value; a metric called "<split>/<name>" has its split in small print.
       corner: the heading of the metrics.
       most: numbers from 0 to this are shares, others are counts.
+      gains: say beside a share what it is more than the baseline's.
     """
     if not any(values.values()):
         return "<p class=note>No results yet.</p>"
@@ -55,7 +58,7 @@ def table(values: dict[str, dict[str, float | None]], corner: str = "metric", mo
     metrics = list(dict.fromkeys(metric for model in values for metric in values[model]))
     head = "".join(f"<th scope=col>{html.escape(m)}</th>" for m in models)
     cells = {metric: [values[m].get(metric) for m in models] for metric in metrics}
-    rows = "".join(_row(metric, row, models[0] == BASELINE, most) for metric, row in cells.items())
+    rows = "".join(_row(metric, row, gains and models[0] == BASELINE, most) for metric, row in cells.items())
     return f"<div class=scroll><table><thead><tr><th scope=col>{corner}</th>{head}</tr></thead>{rows}</table></div>"
 
 
