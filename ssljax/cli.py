@@ -15,6 +15,7 @@ ssljax: embeddings that find the same item again.
   ssljax evaluate RUN             evaluate a run again, and write its index and report anew
   ssljax search RUN PHOTO         the nearest items to a photo
   ssljax report RUN               write RUN/report.html anew
+  ssljax robustness RUN [DATA]    measure what is still found when photos are disturbed (DATA: another experiment's)
 
 Begin with:   ssljax train experiments/quickstart.py
               ssljax search runs/quickstart runs/quickstart/samples/...
@@ -43,6 +44,7 @@ def run(arguments: list[str]) -> int:
         "evaluate": commands.evaluate,
         "search": commands.search,
         "report": commands.report,
+        "robustness": commands.robustness,
     }
     if arguments[0] not in known:
         print(f"ssljax: there is no command {arguments[0]!r}; there are {', '.join(known)}", file=sys.stderr)

@@ -16,7 +16,8 @@ from ssljax.config import Experiment, load_experiments
 from ssljax.data.decode import BadImage, decode
 from ssljax.files import read_json, write_json
 from ssljax.logging import console, print_table
-from ssljax.retrieval import open_index
+from ssljax.retrieval import Robustness, open_index
+from ssljax.retrieval.robustness import summary
 from ssljax.run import Run
 from ssljax.sharding import is_first_process, join_processes
 from ssljax.types import UserError
@@ -59,6 +60,17 @@ class RunOptions:
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustnessOptions:
+    """Measure what a complete run still finds when photos are disturbed, and write RUN/robustness.html."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    data: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[DATA]")] = None
+    """Another experiment file, whose data and first Retrieval are taken instead of the run's."""
+    suite: Annotated[Robustness, tyro.conf.arg(name="")] = Robustness()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +178,27 @@ def search(arguments: list[str]) -> None:
         raise UserError(f"{error} by `ssljax evaluate {run.path}`") from None
     ids, scores = index.search(query[None], options.k)
     _print_nearest(run, experiment, list(ids[0]), scores[0])
+
+
+def robustness(arguments: list[str]) -> None:
+    """`ssljax robustness RUN [DATA] [OPTIONS]`."""
+    options = tyro.cli(RobustnessOptions, args=arguments, prog="ssljax robustness")
+    run, data = Run(options.run), ""
+    experiment = _experiment_of(run)
+    if options.data is not None:
+        other, _ = load_experiments(options.data)
+        data = other.name
+        experiment = dataclasses.replace(experiment, data=other.data, evaluate=other.evaluate)
+    setting = loop.Setting.of_run(experiment, run)
+    command = shlex.join(["ssljax", "robustness", *arguments])
+    results, curves = loop.measure_robustness(setting, run, options.suite, data=data, command=command)
+    queries = f"{results['queries']:,} of {results['queries_in_all']:,} queries"
+    console.print(f"{queries} in {results['items']:,} photos. The page is {run.robustness(data).with_suffix('.html')}.")
+    print(
+        "CMC@1: the student's area relative to clean, by what is disturbed; and its value and that of raw pixels at "
+        f"strength {options.suite.medium:g} ({options.suite.sides[0]})"
+    )
+    _print_table(summary(curves, options.suite))
 
 
 def _join_processes(distributed: bool) -> None:

@@ -100,6 +100,11 @@ class Experiment:
         if not plain or len(self.name.encode()) > 255:
             raise UserError(f"name={short(self.name)} cannot name a folder: use letters, digits, '_', '-' and '.'")
 
+    @property
+    def retrieval(self) -> Retrieval | None:
+        """The first Retrieval of `evaluate`, which the pages show; None if there is none."""
+        return next((e for e in self.evaluate if isinstance(e, Retrieval)), None)
+
 
 # What the parts of an experiment must have, and what is one.
 PARTS = {

@@ -9,12 +9,12 @@ from PIL import Image
 
 from ssljax.config import Experiment, resolved
 from ssljax.data import Items
-from ssljax.data.decode import BadImage, decode
+from ssljax.data.decode import BadImage, decode, original_shape
 from ssljax.embed import Embed
 from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console
 from ssljax.models import weights_bytes
-from ssljax.retrieval import Embeddings, Retrieval, write_report
+from ssljax.retrieval import Embeddings, write_report
 from ssljax.retrieval.report.gallery import PIXELS
 from ssljax.run import Run
 from ssljax.sharding import is_first_process
@@ -87,14 +87,14 @@ def write_samples(run: Run, items: Items) -> None:
     for row in np.linspace(0, len(items) - 1, min(SAMPLES, len(items))).astype(int):
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(items.ids[row]))
         try:
-            Image.fromarray(original_shape(items.photos[row], SAMPLE_SIDE)).save(run.samples / f"{name}.png")
+            Image.fromarray(original_shape(*decode(items.photos[row], SAMPLE_SIDE))).save(run.samples / f"{name}.png")
         except BadImage:
             continue
 
 
 def report(run: Run, experiment: Experiment, load: Load, embed: Embed) -> Path:
     """Writes report.html; a hit is what the experiment's first Retrieval says, or else an item of the same label."""
-    embeddings, retrieval = embed(report_split(experiment)), _first_retrieval(experiment)
+    embeddings, retrieval = embed(report_split(experiment)), experiment.retrieval
     if retrieval is not None:
         groups, meaning = retrieval.groups(embeddings), retrieval.meaning
     else:
@@ -105,7 +105,7 @@ def report(run: Run, experiment: Experiment, load: Load, embed: Embed) -> Path:
 
     def photo(row: int) -> np.ndarray:
         try:
-            return original_shape(items.photos[row_of[embeddings.ids[row]]], PIXELS)
+            return original_shape(*decode(items.photos[row_of[embeddings.ids[row]]], PIXELS))
         except (KeyError, BadImage):  # no longer among the data, or no longer readable
             return np.full((PIXELS, PIXELS, 3), 128, np.uint8)
 
@@ -122,12 +122,7 @@ def report(run: Run, experiment: Experiment, load: Load, embed: Embed) -> Path:
 
 def report_split(experiment: Experiment) -> str:
     """The split that the report shows."""
-    retrieval = _first_retrieval(experiment)
-    return experiment.gallery[0] if retrieval is None else retrieval.split
-
-
-def _first_retrieval(experiment: Experiment) -> Retrieval | None:
-    return next((e for e in experiment.evaluate if isinstance(e, Retrieval)), None)
+    return experiment.gallery[0] if experiment.retrieval is None else experiment.retrieval.split
 
 
 def _kinds(items: Items, embeddings: Embeddings) -> list[str] | None:
@@ -137,10 +132,3 @@ def _kinds(items: Items, embeddings: Embeddings) -> list[str] | None:
     if items.attribute_names and items.attribute_names[0] in embeddings.columns:
         return list(embeddings.columns[items.attribute_names[0]])
     return None
-
-
-def original_shape(photo: Any, side: int) -> np.ndarray:
-    """u8[h, w, 3], a photo with its longer side at `side` pixels; raises BadImage."""
-    pixels, aspect = decode(photo, side)
-    width, height = (side, max(1, round(side / aspect))) if aspect >= 1 else (max(1, round(side * aspect)), side)
-    return np.asarray(Image.fromarray(pixels).resize((width, height)))

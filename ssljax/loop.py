@@ -23,7 +23,9 @@ from ssljax.files import read_json
 from ssljax.finish import finish
 from ssljax.logging import MetricsWriter, ProgressBar, console, counting
 from ssljax.models import without_files
-from ssljax.retrieval import Embeddings
+from ssljax.retrieval import Embeddings, Robustness
+from ssljax.retrieval.robustness import Curve
+from ssljax.robustness import robustness
 from ssljax.run import Run
 from ssljax.sharding import any_process, check_batch_size, make_mesh, one_device, replicated, state_sharding
 from ssljax.train import init_state, train_step
@@ -136,8 +138,7 @@ def check_evaluation(experiment: Experiment, load: Callable[[str], Items]) -> No
 
     @functools.cache
     def unseen(split: str) -> Embeddings:
-        items = load(split)
-        return Embeddings.of(items, np.zeros((len(items), 1), np.float32))
+        return Embeddings.unseen(load(split))
 
     for evaluator in (*experiment.evaluate, *experiment.monitor):
         evaluator.check(unseen)
@@ -169,11 +170,23 @@ def train(setting: Setting, run: Run, *, command: str) -> dict[str, Any] | None:
 def evaluate_run(setting: Setting, run: Run) -> dict[str, Any]:
     """Evaluates the newest checkpoint of a run and writes everything that follows training anew."""
     with Checkpoints(run.checkpoints) as checkpoints:
-        state = _newest(setting, run, checkpoints)
-        if int(state.step) < setting.total_steps:
-            remedy = f"delete {run.results} and train it again" if run.results.exists() else "train it to the end first"
-            raise UserError(f"{run.path} is at step {int(state.step)} of {setting.total_steps}: {remedy}")
+        state = _last(setting, run, checkpoints)
         return _finish(setting, run, state, _embedder(setting, run), checkpoints.position()["seconds"])
+
+
+def measure_robustness(
+    setting: Setting, run: Run, suite: Robustness, *, data: str, command: str
+) -> tuple[dict[str, Any], list[Curve]]:
+    """Measures the newest checkpoint of a run, and writes the page about it; all as `robustness` has it.
+
+    With `Setting.of_run` it happens on one device: how a batch is split over several decides the last digits.
+    """
+    with Checkpoints(run.checkpoints) as checkpoints:
+        state = _last(setting, run, checkpoints)
+    embedder = _embedder(setting, run)
+    ways = {network: functools.partial(embedder.batch, state, network=network) for network in embedder.networks}
+    bad = functools.partial(_bad_inputs, setting.experiment, run)
+    return robustness(run, setting.experiment, setting.load, bad, ways, suite, data=data, command=command)
 
 
 def embed_photo(setting: Setting, run: Run, image: np.ndarray, aspect: float) -> np.ndarray:
@@ -189,6 +202,15 @@ def _newest(setting: Setting, run: Run, checkpoints: Checkpoints) -> TrainState:
     if checkpoints.latest is None:
         raise UserError(f"{run.path} has no checkpoint yet: train it first")
     return checkpoints.restore(setting.shapes, setting.shardings)
+
+
+def _last(setting: Setting, run: Run, checkpoints: Checkpoints) -> TrainState:
+    """The newest checkpoint, which must be of a complete run."""
+    state = _newest(setting, run, checkpoints)
+    if int(state.step) < setting.total_steps:
+        remedy = f"delete {run.results} and train it again" if run.results.exists() else "train it to the end first"
+        raise UserError(f"{run.path} is at step {int(state.step)} of {setting.total_steps}: {remedy}")
+    return state
 
 
 def _embedder(setting: Setting, run: Run) -> Embedder:

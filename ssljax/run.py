@@ -7,7 +7,7 @@ environment.json  versions, commit, devices        samples/        some photos o
 data.json         shapes of a training batch       results.json    the final figures
 metrics.jsonl     one line a logged step           report.html     the page to look at
 tensorboard/      the same for TensorBoard         weights/        the final parameters, for others to start from
-bad_inputs.csv    photos that could not be read
+bad_inputs.csv    photos that could not be read      robustness.*    what `ssljax robustness` found: figures and a page
 
 Of several processes the first writes all this; the others write their own metrics and bad inputs in process1/ and on.
 """
@@ -85,6 +85,10 @@ class Run:
     def report(self) -> Path:
         """The page to look at."""
         return self.path / "report.html"
+
+    def robustness(self, data: str = "") -> Path:
+        """The figures of disturbed photos, of the run's own data or of another's; the page is the same as .html."""
+        return self.path / (f"robustness-{data}.json" if data else "robustness.json")
 
     @property
     def own(self) -> Path:

@@ -13,8 +13,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from disturbances import Neighbour, Noise
 from PIL import Image
 
+from ssljax import robustness as ssljax_robustness
 from ssljax.checkpoint import Checkpoints
 from ssljax.cli import run as ssljax
 from ssljax.commands import _experiment_of
@@ -441,3 +443,77 @@ def test_too_many_bad_photos_stop_the_run(tmp_path, capsys):
     assert ssljax(shop(tmp_path, bad=3)) == 2
     error = capsys.readouterr().err
     assert "of 48 photos cannot be read" in error and "bad_inputs.csv" in error
+
+
+ROBUSTNESS = ["--strengths", "0.5", "1", "--items", "8"]
+IN_ANOTHER_PROCESS = """
+import sys
+import ssljax.robustness
+from disturbances import Neighbour, Noise
+from ssljax.cli import run
+
+ssljax.robustness.DISTURBANCES = (Noise(), Neighbour())
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def two_disturbances(monkeypatch):
+    """Quick ones in place of those that shops know."""
+    monkeypatch.setattr(ssljax_robustness, "DISTURBANCES", (Noise(), Neighbour()))
+
+
+def test_robustness_is_the_same_to_the_last_digit_on_another_number_of_devices(copy, capsys, two_disturbances):
+    command = ["robustness", str(copy.path), *ROBUSTNESS]
+    assert ssljax(command) == 0
+    printed = capsys.readouterr()
+    assert all(name in printed.out for name in ("Noise", "Neighbour", "mean of all", "query", "gallery", "both"))
+    assert "8 of 24 queries in 24 photos" in printed.err
+    first, page = json.loads(copy.robustness().read_text()), copy.robustness().with_suffix(".html").read_text()
+    assert {curve["way"] for curve in first["curves"]} == {"student", "teacher", "raw pixels"}
+    assert len(first["curves"]) == 2 * 3 * 3 * 2  # disturbances, ways, sides, figures
+    assert all(0 <= value <= 1 for curve in first["curves"] for value in (curve["clean"], *curve["values"]))
+
+    environment = os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS, *command], check=True, env=environment)
+    again = json.loads(copy.robustness().read_text())
+    assert (first.pop("environment")["devices"], again.pop("environment")["devices"]) == (8, 1)
+    assert again == first
+    assert copy.robustness().with_suffix(".html").read_text() == page
+
+
+def test_robustness_on_the_data_of_another_experiment(copy, tmp_path, two_disturbances):
+    other = tmp_path / "other.py"
+    other.write_text(
+        "from ssljax.config import Experiment\n"
+        "from ssljax.data import ToyCatalogue\n"
+        "from ssljax.retrieval import Retrieval\n"
+        "config = Experiment(name='shapes', data=ToyCatalogue(listings=96, photos=2, size=32),\n"
+        "                    evaluate=(Retrieval(relevant='shape', gallery='val'),))\n"
+    )
+    assert ssljax(["robustness", str(copy.path), str(other), *ROBUSTNESS, "--sides", "query"]) == 0
+    found = json.loads(copy.robustness("shapes").read_text())
+    assert (found["data"], found["split"], found["gallery"], found["queries"]) == ("shapes", "test", "val", 8)
+    assert {curve["side"] for curve in found["curves"]} == {"query"} and not copy.robustness().exists()
+
+
+def test_robustness_tells_what_is_wrong(copy, tmp_path, capsys):
+    def told(*arguments: str) -> str:
+        assert ssljax(["robustness", *arguments]) == 2
+        return capsys.readouterr().err
+
+    run = str(copy.path)
+    assert "strengths=(0.5, 2.0) must grow from above 0 to at most 1" in told(run, "--strengths", "0.5", "2")
+    assert "items=1 is too small: it must be at least 2" in told(run, "--items", "1")
+    assert "there is no experiment file" in told(run, str(tmp_path / "none.py"))
+    assert "is not a run folder" in told(str(tmp_path / "nowhere"))
+    (tmp_path / "classes.py").write_text(
+        "from ssljax.config import Experiment\nfrom ssljax.retrieval import KNN\n"
+        "config = Experiment(name='classes', evaluate=(KNN(),))\n"
+    )
+    assert "evaluate has no Retrieval" in told(run, str(tmp_path / "classes.py"))
+    shutil.rmtree(copy.checkpoints / str(STEPS))
+    assert f" of {STEPS}: delete" in told(run)
+    shutil.rmtree(copy.checkpoints)
+    assert "has no checkpoint yet: train it first" in told(run)

@@ -29,8 +29,9 @@ ALLOWED = {
     "run": {"config", "files", "sharding", "types"},
     "embed": {"config", "data", "retrieval", "sharding", "types"},
     "finish": {"config", "data", "embed", "files", "logging", "models", "retrieval", "run", "sharding", "types"},
+    "robustness": {"config", "data", "embed", "files", "logging", "retrieval", "run", "types", "views"},
     "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging", "models"}
-    | {"retrieval", "run", "sharding", "train", "types"},
+    | {"retrieval", "robustness", "run", "sharding", "train", "types"},
     "commands": {"config", "data", "files", "finish", "logging", "loop", "retrieval", "run", "sharding", "types"},
     "cli": {"allocator", "commands", "types"},
 }

@@ -7,6 +7,7 @@ from ssljax.data.grocery import Grocery
 from ssljax.data.items import Items, Source
 from ssljax.data.samplers import Listings, Photos, Sampler
 from ssljax.data.tfds import TFDS
+from ssljax.data.together import Part, Together
 from ssljax.data.toy import ToyCatalogue
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "Grocery",
     "Items",
     "Listings",
+    "Part",
     "Photos",
     "Sampler",
     "Source",
+    "Together",
     "ToyCatalogue",
 ]

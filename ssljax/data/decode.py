@@ -121,6 +121,13 @@ def _to_8_bits(image: Image.Image) -> np.ndarray:
     return (levels.clip(0) * (255 / white) + 0.5).astype(np.uint8)
 
 
+def original_shape(pixels: np.ndarray, aspect: float) -> np.ndarray:
+    """u8[h, w, 3], a photo u8[S, S, 3] as it was before it became a square, its longer side S pixels."""
+    side = len(pixels)
+    width, height = (side, max(1, round(side / aspect))) if aspect >= 1 else (max(1, round(side * aspect)), side)
+    return np.asarray(Image.fromarray(pixels).resize((width, height)))
+
+
 def _jpeg_orientation(data: bytes) -> int:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:

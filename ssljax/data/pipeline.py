@@ -60,7 +60,7 @@ def ordered_batches(items: Items, *, batch_size: int, size: int, bad: BadInputs,
     iterator = iter(batches.to_iter_dataset(AHEAD))
     try:
         for made in iterator:
-            _record(bad, items, made.bad)
+            record_bad(bad, items, made.bad)
             image, aspect, good = made.decoded
             yield {"image": image[:, None], "aspect": aspect[:, None], "valid": good} | _columns(items, made.rows)
     finally:
@@ -187,7 +187,7 @@ class TrainBatches:
             self._iterator = None
 
     def _record(self, photos: list[BadPhoto]) -> None:
-        _record(self._bad, self._items, photos)
+        record_bad(self._bad, self._items, photos)
 
 
 class _Made(NamedTuple):
@@ -263,7 +263,8 @@ def _columns(items: Items, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {"index": rows.astype(np.int32)} | {k: v[rows].astype(np.int32) for k, v in columns.items() if v is not None}
 
 
-def _record(bad: BadInputs, items: Items, photos: list[BadPhoto]) -> None:
+def record_bad(bad: BadInputs, items: Items, photos: list[BadPhoto]) -> None:
+    """Lists bad photos of `items`; raises UserError if there are too many."""
     for photo in photos:
         bad.record(items.ids[photo.row], photo.name, photo.reason)
     bad.check()

@@ -8,6 +8,7 @@ from ssljax.retrieval.knn import KNN
 from ssljax.retrieval.linear_probe import LinearProbe
 from ssljax.retrieval.pairs import PairSimilarities, pair_similarities
 from ssljax.retrieval.report import write_report
+from ssljax.retrieval.robustness import Robustness
 from ssljax.retrieval.separation import Separation
 from ssljax.retrieval.topk import top_k
 
@@ -21,6 +22,7 @@ __all__ = [
     "LinearProbe",
     "PairSimilarities",
     "Retrieval",
+    "Robustness",
     "ScaNN",
     "Separation",
     "default_index",

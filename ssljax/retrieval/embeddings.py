@@ -13,6 +13,7 @@ from ssljax.retrieval.vectors import checked
 from ssljax.types import UserError
 
 SCHEMA = 1
+BASELINE = "raw pixels"  # how tables and pages call what `raw_pixels` gives
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,6 +50,11 @@ class Embeddings:
         if isinstance(items.photos[0], os.PathLike):
             photos = text(os.path.abspath(photo) for photo in items.photos)
         return cls(items.ids, vectors, dict(items.columns), items.label, items.listing, photos)
+
+    @classmethod
+    def unseen(cls, items: Items) -> "Embeddings":
+        """Those of items that are not embedded, all vectors zero: enough to know what is relevant to what."""
+        return cls.of(items, np.zeros((len(items), 1), np.float32))
 
     def save(self, path: Path) -> None:
         """Writes one .npz file without pickle; a file there is replaced only once the new one is complete."""

@@ -45,7 +45,7 @@ class Retrieval:
 
     def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or no query has a relevant item."""
-        queries, gallery = embed(self.split), embed(self._gallery)
+        queries, gallery = embed(self.split), embed(self.searched)
         if queries.vectors.shape[1] != gallery.vectors.shape[1]:
             raise UserError(
                 f"the embeddings of {self.split!r} and {self.gallery!r} differ in their number of dimensions"
@@ -57,7 +57,7 @@ class Retrieval:
                 query_groups,
                 normalise(gallery.vectors),
                 gallery_groups,
-                same=self._gallery == self.split,
+                own=np.arange(len(queries)) if self.searched == self.split else None,
                 ks=self.ks,
                 caps=self.caps,
             )
@@ -69,17 +69,18 @@ class Retrieval:
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if these items cannot be judged so, whatever their vectors: to be known before training."""
         queries, gallery = (
-            part[part >= 0] for part in relevance(self.columns, embed(self.split), embed(self._gallery))
+            part[part >= 0] for part in relevance(self.columns, embed(self.split), embed(self.searched))
         )
         repeated = np.bincount(queries).max(initial=0) > 1
-        if not (repeated if self._gallery == self.split else np.isin(queries, gallery).any()):
+        if not (repeated if self.searched == self.split else np.isin(queries, gallery).any()):
             raise UserError(
                 f"Retrieval.relevant={self.relevant!r}: no item of split {self.split!r} has a relevant one in the "
                 "gallery, as its values never repeat: name a column that related items share"
             )
 
     @property
-    def _gallery(self) -> str:
+    def searched(self) -> str:
+        """The split that is searched."""
         return self.split if self.gallery is None else self.gallery
 
     @property

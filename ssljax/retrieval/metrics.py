@@ -49,7 +49,7 @@ def retrieval_figures(
     gallery: np.ndarray,
     gallery_groups: np.ndarray,
     *,
-    same: bool = False,
+    own: np.ndarray | None = None,
     ks: Sequence[int] = (1, 5, 10),
     caps: Sequence[int] = (),
 ) -> dict[str, float]:
@@ -60,7 +60,7 @@ def retrieval_figures(
       query_groups: i32[Q]; the items of a query's group are relevant to it; -1 = in no group.
       gallery: f32[n, D], of unit length.
       gallery_groups: i32[n].
-      same: queries and gallery are the same items, and a query is left out of its own ranking.
+      own: i32[Q], the gallery row that each query is itself, left out of its ranking; None if it is not in the gallery.
       ks: ranks.
       caps: see `per_query`.
 
@@ -68,7 +68,7 @@ def retrieval_figures(
       UserError: no query has a relevant item.
     """
     known, sizes = np.unique(gallery_groups[gallery_groups >= 0], return_counts=True)
-    size = dict(zip(known.tolist(), (sizes - same).tolist(), strict=True))
+    size = dict(zip(known.tolist(), (sizes - (own is not None)).tolist(), strict=True))
     positives = np.array([size.get(group, 0) for group in query_groups.tolist()], np.int64)
     asked = np.flatnonzero(positives)
     if not len(asked):
@@ -77,7 +77,7 @@ def retrieval_figures(
         )
     depth = int(max(positives.max(), *ks))
     totals: dict[str, float] = {}
-    for part, rows, _ in top_k_chunks(queries[asked], gallery, depth, exclude=asked if same else None):
+    for part, rows, _ in top_k_chunks(queries[asked], gallery, depth, exclude=None if own is None else own[asked]):
         query = asked[part]
         # a row of -1, beyond the end of a small gallery, is not relevant
         relevant = (gallery_groups[rows] == query_groups[query][:, None]) & (rows >= 0)

@@ -58,19 +58,20 @@ def test_equals_the_loop_with_ties_duplicates_and_queries_without_positives(seed
     queries, query_groups = gallery, gallery_groups
     if not same:
         queries, query_groups = rng.integers(-1, 2, (6, 3)).astype(np.float32), rng.integers(-1, 5, 6).astype(np.int32)
+    own = np.arange(items) if same else None
     expected = loop(queries, query_groups, gallery, gallery_groups, same, (1, 4))
     if expected["queries"] == 0:
         with pytest.raises(UserError, match="relevant"):
-            retrieval_figures(queries, query_groups, gallery, gallery_groups, same=same, ks=(1, 4))
+            retrieval_figures(queries, query_groups, gallery, gallery_groups, own=own, ks=(1, 4))
         return
-    figures = retrieval_figures(queries, query_groups, gallery, gallery_groups, same=same, ks=(1, 4))
+    figures = retrieval_figures(queries, query_groups, gallery, gallery_groups, own=own, ks=(1, 4))
     assert figures == pytest.approx(expected)
 
 
 def test_a_perfect_ranking_scores_one_and_the_worst_zero():
     vectors = np.repeat(np.eye(3, dtype=np.float32), 4, axis=0)
     groups = np.repeat(np.arange(3, dtype=np.int32), 4)
-    best = retrieval_figures(vectors, groups, vectors, groups, same=True, ks=(1, 3))
+    best = retrieval_figures(vectors, groups, vectors, groups, own=np.arange(len(vectors)), ks=(1, 3))
     assert {v for k, v in best.items() if "queries" not in k} == {1.0}
     worst = retrieval_figures(vectors[:4], groups[4:8], vectors, groups, ks=(1, 4))
     assert {v for k, v in worst.items() if "queries" not in k} == {0.0}
@@ -88,7 +89,16 @@ def test_permuting_the_items_changes_nothing():
     rng = np.random.default_rng(0)
     vectors, groups = rng.standard_normal((40, 5), np.float32), rng.integers(0, 9, 40).astype(np.int32)
     order = rng.permutation(40)
-    figures = retrieval_figures(vectors, groups, vectors, groups, same=True)
+    figures = retrieval_figures(vectors, groups, vectors, groups, own=np.arange(len(vectors)))
     assert figures == pytest.approx(
-        retrieval_figures(vectors[order], groups[order], vectors[order], groups[order], same=True)
+        retrieval_figures(vectors[order], groups[order], vectors[order], groups[order], own=np.arange(40))
     )
+
+
+def test_some_queries_are_judged_as_among_all():
+    rng = np.random.default_rng(1)
+    vectors, groups = rng.standard_normal((30, 4), np.float32), rng.integers(0, 9, 30).astype(np.int32)
+    rows = np.array([7, 0, 21])
+    few = retrieval_figures(vectors[rows], groups[rows], vectors, groups, own=rows, ks=(1, 2))
+    each = [retrieval_figures(vectors[[r]], groups[[r]], vectors, groups, own=np.array([r]), ks=(1, 2)) for r in rows]
+    assert few == pytest.approx({k: np.mean([e[k] for e in each]) for k in each[0]} | {"queries": 3})

@@ -8,5 +8,6 @@ Whatever came from data is escaped, and where there is nothing to show the page 
 """
 
 from ssljax.retrieval.report.page import write_report
+from ssljax.retrieval.report.robustness import Example, write_robustness
 
-__all__ = ["write_report"]
+__all__ = ["Example", "write_report", "write_robustness"]

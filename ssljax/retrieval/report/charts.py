@@ -13,10 +13,27 @@ MINUS = "\N{MINUS SIGN}"
 MAX_POINTS = 300  # of a curve; more steps than that are averaged, so that a long run's page stays small
 
 
-def lines(title: str, series: dict[str, list], last: float, reference: tuple[str, float] | None = None) -> str:
-    """A panel of curves over steps 0 to `last`: name -> [(step, value), ...], and a dashed level (name, value)."""
+def lines(
+    title: str,
+    series: dict[str, list],
+    last: float,
+    reference: tuple[str, float] | None = None,
+    *,
+    x_label: str = "step",
+    seen: tuple[float, ...] = (),
+) -> str:
+    """A panel of curves over 0 to `last`: name -> [(step, value), ...].
+
+    Args:
+      title: of the panel.
+      series: name -> points.
+      last: the end of the x-axis.
+      reference: a dashed level (name, value).
+      x_label: what a step is.
+      seen: values that the y-axis covers too, so that panels can be compared.
+    """
     series = {name: _thinned(points) for name, points in series.items()}
-    levels = [*np.concatenate(list(series.values()))[:, 1], *([reference[1]] if reference else [])]
+    levels = [*np.concatenate(list(series.values()))[:, 1], *([reference[1]] if reference else []), *seen]
     x, y = _Axis(0, last, across=True), _Axis(min(levels), max(levels))
     marks = []
     for i, points in enumerate(series.values()):
@@ -33,7 +50,7 @@ def lines(title: str, series: dict[str, list], last: float, reference: tuple[str
     values = {
         name: [[round(x(s), 1), round(y(v), 1), number(s), number(v)] for s, v in p] for name, p in series.items()
     }
-    return _panel(title, legend, x, y, "step", "".join(marks), values)
+    return _panel(title, legend, x, y, x_label, "".join(marks), values)
 
 
 def histogram(title: str, counts: dict[str, np.ndarray], edges: np.ndarray, x_label: str) -> str:
@@ -109,7 +126,9 @@ def _panel(
         f"<text x={x(t):.1f} y={HEIGHT - BOTTOM + 15} text-anchor=middle>{label}</text>" for t, label in x.ticks.items()
     )
     grid += f"<text class=axis x={(LEFT + WIDTH - RIGHT) / 2} y={HEIGHT - 3} text-anchor=middle>{x_label}</text>"
-    data = f" data-values='{html.escape(json.dumps(values, separators=(',', ':')))}'" if values else ""
+    data = (
+        f" data-x='{x_label}' data-values='{html.escape(json.dumps(values, separators=(',', ':')))}'" if values else ""
+    )
     title = html.escape(title)
     return (
         f"<figure class=panel><figcaption><h3>{title}</h3><span class=keys>{legend}</span></figcaption>"

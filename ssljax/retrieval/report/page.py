@@ -1,27 +1,35 @@
-"""Puts the page together: reads the run folder, writes the parts, and fills them into page.html.template."""
+"""Puts the page of a run together: reads the run folder, and writes the parts."""
 
 import html
 import json
 import math
 import shlex
-import string
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ssljax.files import write_text
-from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.embeddings import BASELINE, Embeddings
 from ssljax.retrieval.pairs import pair_similarities
 from ssljax.retrieval.report import charts
 from ssljax.retrieval.report.gallery import gallery
 from ssljax.retrieval.report.map import embedding_map
+from ssljax.retrieval.report.shell import frame, is_number, section, table
 from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
 
-BASELINE = "raw pixels"
 FIRST_PANELS = ("loss", "cosine", "embedding_std", "learning_rate", "gradient_norm")
 REFERENCES = {"embedding_std": ("spread evenly", 1.0)}
+CURVES = "Point at a curve to read its values."
+BEST = "In bold the best of a row; the small figure is the difference to raw pixels in points."
+NEIGHBOURS = (
+    "Each query and its ten nearest in this split, the query itself left out; below a photo its cosine similarity."
+)
+MAP = (
+    "Photos of the split laid out by t-SNE: near points are similar. Point at one to see it; a colour picks out its "
+    "kind."
+)
 
 
 def write_report(
@@ -49,21 +57,19 @@ def write_report(
     vectors = normalise(embeddings.vectors)
     captions = [str(c) for c in (embeddings.ids if captions is None else captions)]
     results, environment = _read_json(run / "results.json"), _read_json(run / "environment.json")
-    table = results.get("table") or {}
+    rows = results.get("table") or {}
     name = str(results.get("name") or run.resolve().name)
-    parts = {
-        "name": html.escape(name),
-        "facts": _facts(results, environment, vectors.shape),
-        "command": html.escape(f"ssljax search {shlex.quote(str(run))} PHOTO"),
-        "results": _results(table),
-        "curves": _curves(read_metrics(run / "metrics.jsonl"), table.get(BASELINE) or {}),
-        "gallery": gallery(vectors, groups, photo, captions, relevant),
-        "distances": _distances(vectors, groups, relevant),
-        "map": embedding_map(vectors, photo, captions, kinds),
-    }
-    template = string.Template(Path(__file__).with_name("page.html.template").read_text(encoding="utf-8"))
+    series = read_metrics(run / "metrics.jsonl")
+    sections = [
+        section("results", "Results", table(rows), BEST),
+        section("curves", "Training", _curves(series, rows.get(BASELINE) or {}), CURVES),
+        section("gallery", "Nearest neighbours", gallery(vectors, groups, photo, captions, relevant), NEIGHBOURS),
+        section("distances", "Distances", _distances(vectors, groups, relevant), style="wide"),
+        section("map", "Map of the embeddings", embedding_map(vectors, photo, captions, kinds), MAP),
+    ]
+    command = f"ssljax search {shlex.quote(str(run))} PHOTO"
     path = run / "report.html"
-    write_text(path, template.substitute(parts))
+    write_text(path, frame(name, _facts(results, environment, vectors.shape), command, sections))
     return path
 
 
@@ -89,70 +95,27 @@ def _read_json(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 # ---- facts and figures
 
 
-def _facts(results: dict, environment: dict, shape: tuple[int, ...]) -> str:
+def _facts(results: dict, environment: dict, shape: tuple[int, ...]) -> dict[str, str | None]:
     devices, cores = environment.get("devices") or 1, environment.get("cpu_cores")
     device = f"{devices} x " * (devices > 1) + str(environment.get("device") or "")
     speed, commit = results.get("images_per_second"), str(environment.get("commit") or "").partition("+")
-    facts = {
+    return {
         "device": device + f", {cores} cores" * bool(device and cores),
-        "steps": f"{results['steps']:,}" if _is_number(results.get("steps")) else None,
-        "duration": _duration(results["seconds"]) if _is_number(results.get("seconds")) else None,
-        "speed": f"{speed:,.0f} images/s" if _is_number(speed) and speed else None,
+        "steps": f"{results['steps']:,}" if is_number(results.get("steps")) else None,
+        "duration": _duration(results["seconds"]) if is_number(results.get("seconds")) else None,
+        "speed": f"{speed:,.0f} images/s" if is_number(speed) and speed else None,
         "embedded": f"{shape[0]:,} photos in {shape[1]:,} dimensions",
         "commit": commit[0][:8] + commit[1] + commit[2],
     }
-    return "".join(f"<div><dt>{name}<dd>{html.escape(str(value))}</div>" for name, value in facts.items() if value)
 
 
 def _duration(seconds: float) -> str:
     minutes, s = divmod(round(seconds), 60)
     h, m = divmod(minutes, 60)
     return f"{h} h {m} min" if h else f"{m} min {s} s" if m else f"{s} s"
-
-
-def _results(table: dict[str, dict[str, float]]) -> str:
-    """The table: a row a metric, a column a model, the baseline first."""
-    if not any(table.values()):
-        return "<p class=note>No results yet.</p>"
-    models = sorted(table, key=lambda model: model != BASELINE)
-    metrics = list(dict.fromkeys(metric for model in table for metric in table[model]))
-    head = "".join(f"<th scope=col>{html.escape(m)}</th>" for m in models)
-    rows = "".join(_row(metric, [table[m].get(metric) for m in models], models[0] == BASELINE) for metric in metrics)
-    return f"<div class=scroll><table><thead><tr><th scope=col>metric</th>{head}</tr></thead>{rows}</table></div>"
-
-
-def _row(metric: str, values: list, has_baseline: bool) -> str:
-    numbers = [value for value in values if _is_number(value)]
-    # a share is compared; anything else, such as a count of queries, is only shown
-    shares = all(isinstance(value, float) and 0 <= value <= 1 for value in numbers)
-    cells = []
-    for column, value in enumerate(values):
-        if not _is_number(value):
-            cells.append("<td>&ndash;</td>")
-        elif not shares:
-            cells.append(f"<td class=count>{charts.number(value)}</td>")
-        else:
-            base = values[0] if has_baseline and column and _is_number(values[0]) else None
-            cells.append(_share(value, base, best=value == max(numbers)))
-    split, _, short = metric.rpartition("/")
-    label = f"<small>{html.escape(split)}</small> {html.escape(short)}"
-    return f"<tr><th scope=row>{label}</th>{''.join(cells)}</tr>"
-
-
-def _share(value: float, base: float | None, best: bool) -> str:
-    text = f"{100 * value:.1f}<small> %</small>"
-    gain = ""
-    if base is not None:
-        points = f"{100 * (value - base):+.1f}".replace("-", charts.MINUS)
-        gain = f"<span class={'up' if value >= base else 'down'}>{points}</span>"
-    return f"<td>{gain}{f'<b>{text}</b>' if best else text}<i class=bar style='--v:{value:.4f}'></i></td>"
 
 
 def _curves(series: dict[str, list[tuple[float, float]]], baseline: dict[str, float]) -> str:
@@ -164,7 +127,7 @@ def _curves(series: dict[str, list[tuple[float, float]]], baseline: dict[str, fl
     figures = []
     for title in sorted(panels, key=_panel_order):
         level = baseline.get(title)
-        reference = (BASELINE, level) if _is_number(level) else REFERENCES.get(title)
+        reference = (BASELINE, level) if is_number(level) else REFERENCES.get(title)
         figures.append(charts.lines(title, panels[title], last, reference))
     return f"<div class=panels>{''.join(figures)}</div>" if figures else "<p class=note>No metrics logged.</p>"
 
