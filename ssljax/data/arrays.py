@@ -9,13 +9,13 @@ from ssljax.data.items import (
     Shares,
     encode,
     encode_label,
-    find,
     hashed_splits,
     listing_keys,
     nearest,
     split_rows,
     text,
 )
+from ssljax.paths import find
 from ssljax.types import UserError
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ssljax.data.items import SPLITS, Items, Paths, Shares, encode_label, find, hashed_splits, split_rows, text
+from ssljax.data.items import SPLITS, Items, Paths, Shares, encode_label, hashed_splits, split_rows, text
+from ssljax.paths import find
 from ssljax.types import UserError
 
 

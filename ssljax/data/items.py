@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -180,21 +179,6 @@ def split_rows(splits: np.ndarray, split: str) -> np.ndarray:
         there = ", ".join(f"{name} ({counts[name]})" for name in names) or "none"
         raise UserError(f"data: split {split!r} is empty; there are {there}")
     return rows
-
-
-def data_root() -> Path:
-    """Where data sets lie: the environment variable SSLJAX_DATA, or ~/.cache/ssljax."""
-    return Path(os.environ.get("SSLJAX_DATA") or "~/.cache/ssljax").expanduser()
-
-
-def find(path: str) -> Path:
-    """An existing path, from the working directory or else under the data root; raises UserError with both."""
-    here, there = Path(path).expanduser(), data_root() / path
-    for candidate in (here, there):
-        if os.path.exists(candidate):  # Path.exists raises on a name that is too long
-            return candidate
-    looked = f"{here.absolute()}" if here.is_absolute() else f"{here.absolute()} and {there}"
-    raise UserError(f"data.path={path!r} is not there: looked for {looked} (SSLJAX_DATA sets the folder of data sets)")
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

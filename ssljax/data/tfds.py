@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.data.items import Items, data_root, nearest, text
+from ssljax.data.items import Items, nearest, text
+from ssljax.paths import data_root
 from ssljax.types import UserError
 
 

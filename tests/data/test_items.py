@@ -10,7 +10,6 @@ from ssljax.data.items import (
     Items,
     encode,
     encode_label,
-    find,
     hashed_splits,
     listing_keys,
     split_rows,
@@ -119,22 +118,3 @@ def test_shares_must_sum_to_one():
         hashed_splits(text("ab"), (0.8, 0.1, 0.2))
     with pytest.raises(UserError, match="sum to 1"):
         hashed_splits(text("ab"), (float("nan"), 0.5, 0.5))
-
-
-def test_a_path_that_cannot_be_is_not_there():
-    for path in ("x" * 300, "a\0b"):
-        with pytest.raises(UserError, match="is not there"):
-            find(path)
-
-
-def test_find_looks_here_and_then_under_the_data_root(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    (tmp_path / "root").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("SSLJAX_DATA", str(tmp_path / "root"))
-    with pytest.raises(UserError, match=r"looked for .*here/x and .*root/x .*SSLJAX_DATA"):
-        find("x")
-    (tmp_path / "root" / "x").touch()
-    assert find("x") == tmp_path / "root" / "x"
-    (tmp_path / "here" / "x").touch()
-    assert find("x").absolute() == tmp_path / "here" / "x"
