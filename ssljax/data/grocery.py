@@ -5,7 +5,8 @@ import dataclasses
 
 import numpy as np
 
-from ssljax.data.items import Items, Paths, encode, find, text
+from ssljax.data.items import Items, Paths, encode, text
+from ssljax.paths import find
 from ssljax.types import UserError
 
 PHOTOS_OF_A_LISTING = 3
