@@ -1,6 +1,6 @@
 """SimSiam on ImageNet: how much does it depend on the stop-gradient and on the batch size?
 
-Chen and He 2021: ResNet-50, 100 epochs, linear top-1 67.7 to 68.1; without the stop-gradient .1 (table 1); batches of
+Chen and He 2021: ResNet-50, 100 epochs, linear top-1 67.7 to 68.1; without the stop-gradient .1 (figure 2); batches of
 64, 128, 256, 512, 1024, 2048, 4096: 66.1, 67.3, 68.1, 68.1, 68.0, 67.9, 64.0 (table 2). Not run here. The paper's
 learning rate of the predictor does not decay; here it does.
 
