@@ -33,32 +33,34 @@ def photos(step: int = 0) -> dict[str, np.ndarray]:
 
 
 class Training:
-    """A method's state and compiled step on `devices` devices."""
+    """A method's state and compiled step on `devices` devices; its schedules are those of a training of `steps`."""
 
-    def __init__(self, method, *, views=VIEWS, devices: int = 1, shards: int = 1):
-        self.mesh, self.shardings, self.state, self.step = _compiled(method, views, devices, shards)
+    def __init__(self, method, *, views=VIEWS, optimizer=OPTIMIZER, steps=STEPS, devices: int = 1, shards: int = 1):
+        compiled = _compiled(method, views, optimizer, steps, devices, shards)
+        self.mesh, self.shardings, self.state, self.step = compiled
 
     def batch(self, step: int) -> dict[str, jax.Array]:
         """Photos of a step, placed on the mesh."""
         return place_batch(self.mesh, photos(step))
 
-    def run(self, steps: int) -> dict[str, jax.Array]:
-        """Trains on; gives the last step's figures."""
+    def run(self, steps: int, photos=photos) -> dict[str, jax.Array]:
+        """Trains on with the photos of each step; gives the last step's figures."""
         metrics = {}
         for _ in range(steps):
             with jax.set_mesh(self.mesh):
-                self.state, metrics = self.step(self.state, self.batch(int(self.state.step)))
+                batch = place_batch(self.mesh, photos(int(self.state.step)))
+                self.state, metrics = self.step(self.state, batch)
         return metrics
 
 
 @functools.cache
-def _compiled(method, views, devices, shards):
+def _compiled(method, views, optimizer, steps, devices, shards):
     """Tests share what is compiled; the step does not donate, so that they share the initial state too."""
-    tx, mesh = OPTIMIZER.build(STEPS), make_mesh(shards, jax.devices()[:devices])
+    tx, mesh = optimizer.build(steps), make_mesh(shards, jax.devices()[:devices])
     make = functools.partial(init_state, augment=views, method=method, tx=tx)
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(make, jax.random.PRNGKey(0), photos())
         shardings = state_sharding(mesh, shapes)
         state = jax.jit(make, out_shardings=shardings)(jax.random.PRNGKey(0), place_batch(mesh, photos()))
-    step = functools.partial(train_step, augment=views, method=method, tx=tx, total_steps=STEPS)
+    step = functools.partial(train_step, augment=views, method=method, tx=tx, total_steps=steps)
     return mesh, shardings, state, jax.jit(step, out_shardings=(shardings, replicated(mesh)))

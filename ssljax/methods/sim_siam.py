@@ -22,7 +22,7 @@ class SimSiam(OneNetwork):
     predictor: Any = MLP(hidden=(512,), out=2048, batch_norm=True)
     """Maps one view's projection to the other's."""
     stop_gradient: bool = True
-    """Without it the embeddings collapse: the paper's table 1."""
+    """Without it the embeddings collapse: the paper's figure 2."""
 
     @property
     def network(self) -> Network:
