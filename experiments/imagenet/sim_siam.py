@@ -1,8 +1,8 @@
 """SimSiam on ImageNet: how much does it depend on the predictor, the stop-gradient, the batch size and BatchNorm?
 
-Chen and He 2021: ResNet-50, 100 epochs, linear top-1 67.7 to 68.1; without the stop-gradient .1 and without the
-predictor .1 (figure 2, table 1); batches of 64, 128, 256, 512, 1024, 2048, 4096: 66.1, 67.3, 68.1, 68.1, 68.0, 67.9, 64.0
-(table 2); BatchNorm nowhere in the heads 34.6, in their hidden layers alone 67.4 (table 4). Not run here. The paper's
+Chen and He 2021: ResNet-50, 100 epochs, linear top-1 67.7 to 68.1; without the stop-gradient .1 (figure 2), without the
+predictor .1 (table 1); batches of 64, 128, 256, 512, 1024, 2048, 4096: 66.1, 67.3, 68.1, 68.1, 68.0, 67.9, 64.0
+(table 2); BatchNorm nowhere in the heads 34.6, in their hidden layers alone 67.4 (table 3). Not run here. The paper's
 learning rate of the predictor does not decay; here it does.
 
 ssljax train experiments/imagenet/sim_siam.py
