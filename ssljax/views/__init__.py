@@ -5,17 +5,25 @@ A batch holds whole photos squashed to squares, `image` u8[B, N, S, S, 3], and t
 """
 
 from ssljax.views.augment import Augmentation, augment
+from ssljax.views.collage import Collage
+from ssljax.views.ecommerce import EcommerceViews
 from ssljax.views.frame import BorderCrop, Padding, ScreenshotBars
+from ssljax.views.jpeg import JPEG
 from ssljax.views.masked import Masked
 from ssljax.views.multi_crop import MultiCrop
 from ssljax.views.perspective import Perspective, Rotation
 from ssljax.views.recolour import HueShift, Light, Recolour
+from ssljax.views.scribble import Scribble
 from ssljax.views.two_crops import TwoCrops
 from ssljax.views.view_pairs import asymmetric_pair, symmetric_pair, weak_pair, weak_strong_pair
+from ssljax.views.watermark import Watermark
 
 __all__ = [
+    "JPEG",
     "Augmentation",
     "BorderCrop",
+    "Collage",
+    "EcommerceViews",
     "HueShift",
     "Light",
     "Masked",
@@ -25,7 +33,9 @@ __all__ = [
     "Recolour",
     "Rotation",
     "ScreenshotBars",
+    "Scribble",
     "TwoCrops",
+    "Watermark",
     "asymmetric_pair",
     "augment",
     "symmetric_pair",

@@ -113,8 +113,11 @@ def resize_weights(start: Array, extent: Array, source: int, size: int, flip: Ar
 
 
 def line_weights(centre: Array, step: Array, source: int) -> Array:
-    """The matrix that resamples a line of `source` pixels around `centre` f32[B, size], in pixels of the line from 0 to
-    `source`, with pixels `step` f32[B] wide; f32[B, size, source], each row sums to 1."""
+    """The matrix that reads a line of `source` pixels at `centre` f32[B, size], `step` f32[B] pixels apart.
+
+    f32[B, size, source], with the filter of `resize_weights`; what lies beyond the line reads its end.
+    """
+    centre = jnp.clip(centre, 0, source)
     distance = jnp.abs(jnp.arange(source)[None, None] + 0.5 - centre[:, :, None])
     weights = jnp.maximum(0, 1 - distance / jnp.maximum(step, 1)[:, None, None])
     return weights / weights.sum(2, keepdims=True)

@@ -10,10 +10,36 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from test_two_crops import COLLECTIVE
 
 from ssljax.types import UserError
-from ssljax.views import BorderCrop, HueShift, Light, Padding, Perspective, Recolour, Rotation, ScreenshotBars
+from ssljax.views import (
+    JPEG,
+    BorderCrop,
+    Collage,
+    HueShift,
+    Light,
+    Padding,
+    Perspective,
+    Recolour,
+    Rotation,
+    ScreenshotBars,
+    Scribble,
+    Watermark,
+)
 
-KINDS = [BorderCrop, HueShift, Light, Padding, Perspective, Recolour, Rotation, ScreenshotBars]
-every = pytest.mark.parametrize("kind", KINDS)
+ALONE = [
+    BorderCrop,
+    HueShift,
+    JPEG,
+    Light,
+    Padding,
+    Perspective,
+    Recolour,
+    Rotation,
+    ScreenshotBars,
+    Scribble,
+    Watermark,
+]
+every = pytest.mark.parametrize("kind", [*ALONE, Collage])
+alone = pytest.mark.parametrize("kind", ALONE)
 disturb = jax.jit(lambda kind, rng, images, strength: kind().disturb(rng, images, strength), static_argnums=0)
 apply = jax.jit(lambda disturbance, rng, images: disturbance(rng, images), static_argnums=0)
 
@@ -58,7 +84,7 @@ def test_it_happens_as_often_as_its_probability_says(kind):
     np.testing.assert_array_equal(apply(kind(probability=1.0, strength=0.0), jax.random.key(1), images), images)
 
 
-@every
+@alone  # a collage has more items, told by its own tests
 def test_it_grows_with_the_strength(kind):
     images = items()
     change = [
@@ -69,7 +95,7 @@ def test_it_grows_with_the_strength(kind):
     assert all(later > 1.1 * earlier for earlier, later in itertools.pairwise(change))
 
 
-@every
+@alone
 def test_an_image_does_not_depend_on_the_others(kind):
     images, others, strength = items(), items(seed=1), jnp.linspace(0, 1, 48)
     mine = jnp.arange(48) % 3 == 0
@@ -79,7 +105,7 @@ def test_an_image_does_not_depend_on_the_others(kind):
     np.testing.assert_array_equal(result_of_mixed[mine], result[mine])
 
 
-@every
+@pytest.mark.parametrize("kind", [kind for kind in ALONE if kind is not JPEG])  # which has nothing random
 def test_every_image_has_random_numbers_of_its_own_and_the_key_decides(kind):
     images = jnp.repeat(items(1), 48, axis=0)
     result = np.asarray(disturb(kind, jax.random.key(4), images, strengths(value=0.8)))
@@ -89,7 +115,7 @@ def test_every_image_has_random_numbers_of_its_own_and_the_key_decides(kind):
     assert np.abs(disturb(kind, jax.random.key(5), images, strengths(value=0.8)) - result).max() > 0.01
 
 
-@every
+@alone
 def test_eight_devices_make_what_one_makes_without_speaking_to_each_other(kind):
     mesh = jax.make_mesh((jax.device_count(),), ("data",), (AxisType.Auto,))
     images, rng = items(), jax.random.key(6)
