@@ -102,7 +102,7 @@ class Experiment:
 # What the parts of an experiment must have, and what is one.
 PARTS = {
     "data": ("a source of photos, such as ToyCatalogue()", ("load",)),
-    "views": ("views, such as TwoCrops(size=64)", ("__call__", "evaluation")),
+    "views": ("views, such as TwoCrops(size=64)", ("__call__", "evaluation", "pixels")),
     "method": ("a method, such as MoCo()", ("init", "loss", "after_update", "embed")),
     "optimizer": ("an optimizer, such as SGD(lr=0.06)", ("build", "learning_rate")),
     "index": ("an index, such as Exact()", ("build",)),
