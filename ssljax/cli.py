@@ -12,6 +12,7 @@ ssljax: embeddings that find the same item again.
   ssljax train FILE [OPTIONS]     train an experiment; the same command again continues it
                                   (FILE --help lists its options, --restart starts anew)
   ssljax sweep FILE [--only N]    train all experiments of a file's `sweep`, and print one table
+  ssljax views FILE [-o PNG]      draw what an experiment's views make of its photos
   ssljax evaluate RUN             evaluate a run again, and write its index and report anew
   ssljax search RUN PHOTO         the nearest items to a photo
   ssljax report RUN               write RUN/report.html anew
@@ -41,6 +42,7 @@ def run(arguments: list[str]) -> int:
     known: dict[str, Callable[[list[str]], Any]] = {
         "train": commands.train,
         "sweep": commands.sweep,
+        "views": commands.views,
         "evaluate": commands.evaluate,
         "search": commands.search,
         "report": commands.report,

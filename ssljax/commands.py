@@ -13,8 +13,9 @@ from rich.text import Text
 
 from ssljax import finish, loop
 from ssljax.config import Experiment, load_experiments
+from ssljax.contact_sheet import contact_sheet
 from ssljax.data.decode import BadImage, decode
-from ssljax.files import read_json, write_json
+from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console, print_table
 from ssljax.retrieval import Robustness, open_index
 from ssljax.retrieval.robustness import summary
@@ -52,6 +53,18 @@ class SweepOptions:
     """Folder that gets what each run found, <name>.json."""
     distributed: bool = False
     """Train in several processes, each started with this command; they share the folder of the run folders."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewsOptions:
+    """Draw photos of an experiment's train split, their random views, and its disturbances at growing strengths (all
+    there are, if it has none). The experiment's fields are options: another --seed shows other photos."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("views.png")
+    """The picture, a PNG file."""
+    rows: int = 6
+    """How many photos."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +150,25 @@ def sweep(arguments: list[str]) -> None:
             _write_record(options.results / f"{experiment.name}.json", results)
     if is_first_process():
         _print_runs(table | {"raw pixels": baseline})
+
+
+def views(arguments: list[str]) -> None:
+    """`ssljax views FILE [OPTIONS]`."""
+    if arguments[:1] in (["--help"], ["-h"]):
+        tyro.cli(ViewsOptions, args=["--help"], default=ViewsOptions(Experiment(name="NAME")), prog="ssljax views FILE")
+    source, rest = _file_first("views", arguments)
+    config, _ = load_experiments(source)
+    options = tyro.cli(ViewsOptions, args=rest, default=ViewsOptions(config), prog=f"ssljax views {source}")
+    if options.output.suffix != ".png":
+        raise UserError(f"output={options.output} is no name of a PNG file: try views.png")
+    sheet = contact_sheet(options.experiment, options.rows)
+    try:
+        replace_file(options.output, lambda file: sheet.save(file, "PNG"))
+    except OSError as error:
+        raise UserError(
+            f"{options.output} cannot be written ({error.strerror or error}): choose another --output"
+        ) from None
+    print(options.output)
 
 
 def evaluate(arguments: list[str]) -> None:

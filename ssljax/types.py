@@ -94,3 +94,7 @@ class Views(Protocol):
     def evaluation(self, batch: Batch) -> Batch:
         """The batch with one deterministic view, for embedding."""
         ...
+
+    def pixels(self, view: Array) -> Array:
+        """f32[B, h, w, 3] in [0, 1], a view as people see it: not normalised."""
+        ...

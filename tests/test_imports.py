@@ -27,13 +27,15 @@ ALLOWED = {
     "checkpoint": {"logging", "sharding", "types"},
     "logging": {"files"},
     "config": {"data", "fields", "methods", "models", "optim", "retrieval", "types", "views"},
+    "contact_sheet": {"config", "data", "fields", "types", "views"},
     "run": {"config", "files", "sharding", "types"},
     "embed": {"config", "data", "retrieval", "sharding", "types"},
     "finish": {"config", "data", "embed", "files", "logging", "models", "retrieval", "run", "sharding", "types"},
     "robustness": {"config", "data", "embed", "files", "logging", "retrieval", "run", "types", "views"},
     "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging", "models"}
     | {"retrieval", "robustness", "run", "sharding", "train", "types"},
-    "commands": {"config", "data", "files", "finish", "logging", "loop", "retrieval", "run", "sharding", "types"},
+    "commands": {"config", "contact_sheet", "data", "files", "finish", "logging", "loop", "retrieval", "run"}
+    | {"sharding", "types"},
     "cli": {"allocator", "commands", "types"},
 }
 ONLY_IN = {

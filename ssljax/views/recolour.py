@@ -11,7 +11,7 @@ from ssljax.views.disturbance import Disturbance
 
 FAINT, CLEAR = 0.05, 0.2  # difference from the ground, in any channel, where the item begins and is in full
 BORDER = 64  # pixels of the border that are looked at
-LIGHT = dict(brightness=0.8, contrast=0.8, saturation=1.0)  # factors are up to 1 ± this at strength 1
+LIGHT = dict(brightness=0.6, contrast=0.6, saturation=0.8)  # factors are up to 1 ± this at strength 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Recolour(Disturbance):
 
 @dataclasses.dataclass(frozen=True)
 class Light(Disturbance):
-    """Brightness, contrast and saturation in random order, twice as strong as MoCo v2's jitter at strength 1."""
+    """Brightness, contrast and saturation in random order, by factors half as far again from 1 as MoCo v2's jitter
+    (twice as far for saturation) at strength 1; any further, a photo on white can be all white."""
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
         """As `Disturbance.disturb`."""
