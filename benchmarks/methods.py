@@ -158,7 +158,7 @@ def start(case: Case) -> dict[str, Contestant]:
 def race(case: Case, references: dict[str, Contestant], options: Options) -> dict[str, dict[str, float | str] | str]:
     """Framework → figures, or why there are none."""
     own = references if case.method == REFERENCE else start(case)
-    turns = take_turns([*references.values(), *own.values()], options.rounds, options.steps)
+    turns = take_turns([*(references[name] for name in own), *own.values()], options.rounds, options.steps)
     figures: dict[str, Any] = {}
     for name, contestant in own.items():
         its, compared = turns[contestant], case.method not in OTHER_ENCODERS
