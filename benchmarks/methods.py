@@ -3,7 +3,7 @@
 One table, and results/benchmark_methods.json. Two views of 32 px, ready on the device, float32, ResNet-18 with CIFAR's
 stem, the heads and queues of experiments/cifar10 and SGD throughout; MoCo in one direction, as in lightly's examples.
 iBOT, which needs a vision transformer, has one, so that its cost is not compared. A method and lightly's form of it
-have a process each and take turns with SimSiam's two, which stay; the medians are compared.
+have a process each and take turns with SimSiam's two, which stay; the median turns are compared.
 
     python benchmarks/methods.py --methods SimSiam BYOL --batch-size 64
 """
@@ -108,7 +108,7 @@ class Options:
     rounds: int = 3
     """turns of each process"""
     steps: int = 2
-    """steps a turn, after one that does not count"""
+    """steps a turn, after one that does not count; the fastest counts"""
     output: Path = Path("results/benchmark_methods.json")
     """where the figures go; those that are there of other cases stay"""
 

@@ -2,7 +2,7 @@
 results/benchmark_train_step.json.
 
 MoCo v2 (asymmetric, queue 4096) with ResNet-18, CIFAR's stem at 32 px and batch 128, and ImageNet's at 64 px and batch
-64; views ready on the device. Each framework has a process of its own; they take turns, and the medians are compared.
+64; views ready on the device. Each framework has a process of its own; they take turns, and the median turns are compared.
 On an accelerator the table also has the model FLOP utilisation. PyTorch is measured if it is installed.
 
     python benchmarks/train_step.py --rounds 3
@@ -45,7 +45,7 @@ class Options:
     rounds: int = 3
     """turns of each framework"""
     steps: int = 3
-    """steps a turn, after one that does not count"""
+    """steps a turn, after one that does not count; the fastest counts"""
     dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
     """types of the matrix products"""
     output: Path = Path("results/benchmark_train_step.json")
