@@ -107,7 +107,7 @@ class Options:
     """photos a step, of two views each; must divide the queues"""
     rounds: int = 3
     """turns of each process"""
-    steps: int = 2
+    steps: int = 3
     """steps a turn, after one that does not count; the fastest counts"""
     output: Path = Path("results/benchmark_methods.json")
     """where the figures go; those that are there of other cases stay"""

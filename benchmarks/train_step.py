@@ -2,8 +2,8 @@
 results/benchmark_train_step.json.
 
 MoCo v2 (asymmetric, queue 4096) with ResNet-18, CIFAR's stem at 32 px and batch 128, and ImageNet's at 64 px and batch
-64; views ready on the device. Each framework has a process of its own; they take turns, and the median turns are compared.
-On an accelerator the table also has the model FLOP utilisation. PyTorch is measured if it is installed.
+64; views ready on the device. Each framework has a process of its own; they take turns, and the median turns are
+compared. On an accelerator the table also has the model FLOP utilisation. PyTorch is measured if it is installed.
 
     python benchmarks/train_step.py --rounds 3
 """
