@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
+from memory import forget_peak, memory_mib
 from peers import import_torchvision
 from rich.console import Console
 from rich.table import Table
@@ -204,12 +205,6 @@ def peer(case: Case) -> Run:
     return run
 
 
-def memory_mib(field: Literal["VmRSS", "VmHWM"], process: int | str = "self") -> float:
-    """Resident memory of a process, now or at its peak, as Linux has it."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), 0.0)
-
-
 def device_peak_mib() -> float | None:
     """Peak memory of an accelerator; None if JAX has none."""
     import jax
@@ -222,7 +217,7 @@ def serve(make: Callable[[Case], Run], case: Case, pipe: Any) -> None:
     """A process of its own: whenever it is asked, it takes a turn and sends (seconds, peak MiB)."""
     try:
         run = make(case)
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        forget_peak()
         before = memory_mib("VmRSS")
         run()
         pipe.send(None)

@@ -1,6 +1,6 @@
 """Writes the figures of results/*.json into the pages, between the markers `<!-- results -->` and `<!-- /results -->`.
 
-python results/tables.py            rewrites README.md and docs/losses.md
+python results/tables.py            rewrites README.md, docs/losses.md and docs/methods.md
 python results/tables.py --check    exits 1 if a page is not what the results say
 """
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-README, LOSSES = HERE.parent / "README.md", HERE.parent / "docs" / "losses.md"
+README, DOCS = HERE.parent / "README.md", HERE.parent / "docs"
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
 ROWS = ("raw pixels", "untrained", "trained", "teacher")
 NOT_RUN = "not run"
@@ -77,9 +77,12 @@ def pages() -> dict[Path, str]:
             benchmark("train_step", "Training steps beside PyTorch"),
             benchmark("input_pipeline", "Input pipeline"),
         ],
-        LOSSES: [
+        DOCS / "losses.md": [
             benchmark("losses", "Time and memory, forward and backward, D = 128, temperature .2"),
             benchmark("parity", "Largest relative difference from other libraries, in value and in gradient"),
+        ],
+        DOCS / "methods.md": [
+            benchmark("methods", "Training steps with ResNet-18, CIFAR's stem, 32 px, float32"),
         ],
     }
     return {page: _filled(page.read_text(), tables) for page, tables in parts.items()}
