@@ -51,8 +51,9 @@ LAYOUTS = (  # by their number of items; mirrored, they have the main item where
 class Collage(Disturbance):
     """The image becomes one of several items: in a grid, or large with small ones beside it, on white.
 
-    The others are the images that follow it in the batch. What is learnt of a view, its label or its partner, stays
-    that of the main item. Each is shown whole, or with its ends cut off so as to fill its cell, or in between.
+    The others are the images that follow it in the batch; of local crops, those are crops of the same photo. Label and
+    partner of a view stay those of the main item. Each is shown whole, or with its ends cut off so as to fill its cell,
+    or in between.
     """
 
     most: int = 6

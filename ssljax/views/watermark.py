@@ -42,7 +42,7 @@ class Watermark(Disturbance):
     None for drawn words, badges and ribbons."""
     opacity: tuple[float, float] = (0.2, 1.0)
     """Of the mark: the least, and the largest at strength 1; half of it if tiled."""
-    scale: tuple[float, float] = (0.15, 0.8)
+    scale: tuple[float, float] = (0.15, 0.7)
     """Longer side of the mark, as a share of the image's shorter one: the least, and the largest at strength 1; half of
     it if tiled."""
     tiled: float = 0.25
@@ -92,9 +92,9 @@ def _line(place: Array, extent: Array, period: Array, size: int) -> Array:
     middle = extent / 2 + place * (size - extent)
     way = jnp.arange(size)[None] + 0.5 - middle[:, None]
     way = way - period[:, None] * jnp.round(way / period[:, None])  # from the middle of the nearest mark
-    covered = jnp.clip((extent[:, None] + 1) / 2 - jnp.abs(way), 0, 1)  # how much of each pixel
-    step = SIDE / extent
-    return covered[:, :, None] * line_weights(SIDE / 2 + way * step[:, None], step, SIDE)
+    extent = extent[:, None]
+    covered = jnp.clip((extent + 1) / 2 - jnp.abs(way), 0, jnp.minimum(1, extent))  # how much of each pixel
+    return covered[:, :, None] * line_weights((0.5 + way / extent) * SIDE, SIDE / extent[:, 0], SIDE)
 
 
 @functools.cache
