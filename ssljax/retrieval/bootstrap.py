@@ -40,8 +40,8 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """The ends of each mean's interval: percentiles of the means over groups of queries drawn with replacement.
 
-    A mean is over the queries that are drawn, however many their groups have (the cluster bootstrap; Davison and Hinkley
-    1997, "Bootstrap Methods and their Application"). With few groups, below about 30, it is too narrow.
+    A mean is over the queries that are drawn, however many their groups have: the cluster bootstrap (Davison and
+    Hinkley 1997, "Bootstrap Methods and their Application"). With few groups, below about 30, it is too narrow.
 
     Args:
       found: of at least one query.

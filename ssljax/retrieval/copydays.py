@@ -29,7 +29,7 @@ class Copydays:
     - queries, queries_left_out: those with an original in the gallery, and those without.
 
     INRIA's names say the block: "200001.jpg" is an attack on "200000.jpg". The published figure of the strong attacks
-    is over 229 queries (Douze et al. 2009; DINO, Caron et al. 2021, table 4, adds 10,000 distractors to the originals).
+    is over 229 queries (Douze et al. 2009, "Evaluation of GIST descriptors"); DINO adds 10,000 distractors.
     """
 
     split: str = "strong"
@@ -77,7 +77,7 @@ class Copydays:
             parts = [
                 dataclasses.replace(part, columns={BLOCK: blocks}) for part, blocks in zip(parts, names, strict=True)
             ]
-        query_blocks, gallery_blocks = relevance((self.block or BLOCK,), *parts)
+        query_blocks, gallery_blocks = relevance((self.block or BLOCK,), *parts, field="Copydays.block")
         positives = relevant_items(query_blocks, gallery_blocks)
         if not positives.any():
             raise UserError(

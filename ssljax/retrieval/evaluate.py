@@ -148,7 +148,7 @@ class Retrieval:
 
     def _parts(self, queries: Embeddings) -> list[str]:
         """The value of `by` of each query, case and outer blanks ignored."""
-        values = [BLANK if value is None else str(value) for value in _values(queries, self.by, "by")]
+        values = [BLANK if value is None else str(value) for value in _values(queries, self.by, "Retrieval.by")]
         if len(set(values)) > MOST_VALUES:
             raise UserError(
                 f"Retrieval.by={self.by!r} has {len(set(values)):,} values: name a column of at most {MOST_VALUES}"
@@ -156,25 +156,27 @@ class Retrieval:
         return values
 
 
-def relevance(columns: tuple[str, ...], *embeddings: Embeddings) -> tuple[np.ndarray, ...]:
+def relevance(
+    columns: tuple[str, ...], *embeddings: Embeddings, field: str = "Retrieval.relevant"
+) -> tuple[np.ndarray, ...]:
     """For each of the embeddings, i32[n]: equal numbers where all `columns` agree, also between them; -1 for a blank.
 
-    Raises UserError if a column is missing, naming those there are.
+    Raises UserError if a column is missing, naming those there are; `field` is who names it.
     """
     number: dict[tuple, int] = {}
     groups = []
     for part in embeddings:
-        keys = zip(*(_values(part, column) for column in columns), strict=True)
+        keys = zip(*(_values(part, column, field) for column in columns), strict=True)
         groups.append(np.array([-1 if None in k else number.setdefault(k, len(number)) for k in keys], np.int32))
     return tuple(groups)
 
 
-def _values(embeddings: Embeddings, column: str, field: str = "relevant") -> list[Any]:
+def _values(embeddings: Embeddings, column: str, field: str) -> list[Any]:
     """What items agree in; None where it is missing. `field` is who names the column."""
     if column in embeddings.columns:
         return [value.strip().casefold() or None for value in embeddings.columns[column]]
     own = {"label": embeddings.label, "listing": embeddings.listing}
     there = list(dict.fromkeys([*embeddings.columns, *(name for name, values in own.items() if values is not None)]))
     if column not in there:
-        raise UserError(f"Retrieval.{field}={column!r} is no column of the data: it has {', '.join(there) or 'none'}")
+        raise UserError(f"{field}={column!r} is no column of the data: it has {', '.join(there) or 'none'}")
     return [number if number >= 0 else None for number in own[column].tolist()]

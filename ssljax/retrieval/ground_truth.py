@@ -124,6 +124,18 @@ def _scalar(dtype: _Dtype, content: Any) -> _Array:
     return number
 
 
+def _from_buffer(content: Any, dtype: _Dtype, shape: tuple[int, ...], order: str, *_: Any) -> _Array:
+    """Stands for NumPy's _frombuffer, by which protocol 5 writes arrays."""
+    array = _Array()
+    array.fill(shape, dtype, content, order)
+    return array
+
+
+def _no_bytes() -> bytes:
+    """Stands for bytes, by which old protocols write those of an empty array."""
+    return b""
+
+
 def _bytes(content: str, encoding: str) -> bytes:
     """Stands for _codecs.encode, by which old protocols write bytes."""
     if encoding != "latin1":
@@ -136,9 +148,12 @@ ALLOWED = {
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "_reconstruct"): _empty,
     ("numpy._core.multiarray", "_reconstruct"): _empty,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
     ("_codecs", "encode"): _bytes,
+    ("__builtin__", "bytes"): _no_bytes,
 }
 
 

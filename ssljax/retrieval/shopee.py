@@ -36,7 +36,7 @@ class Matches:
         return cls(scores, true, sizes)
 
     def f1(self, threshold: float) -> np.ndarray:
-        """f64[n], 2 |P ∩ T| / (|P| + |T|) of each row: P is itself and what scores `threshold` or more, T its product."""
+        """f64[n], 2 |P ∩ T| / (|P| + |T|) of each row: P is it and all from `threshold` on, T its product's items."""
         inside = self.scores >= threshold
         return 2 * (1 + (inside & self.true).sum(axis=1)) / (1 + inside.sum(axis=1) + self.sizes)
 
@@ -62,7 +62,7 @@ class Matches:
 
 @dataclasses.dataclass(frozen=True)
 class ShopeeF1:
-    """Takes for the same product what is nearer than a threshold. Figures are called `<split>/[<name>/]row-f1` and so on.
+    """Takes for one product what is nearer than a threshold. Figures are called `<split>/[<name>/]row-f1` and so on.
 
     - row-f1: the mean over all rows of 2 |P ∩ T| / (|P| + |T|): T is the items of the row's product, P is those
       predicted, and the row itself counts in both (Kaggle, Shopee - Price Match Guarantee, 2021).
@@ -117,7 +117,7 @@ class ShopeeF1:
     def _groups(self, embed: Callable[[str], Embeddings]) -> tuple[np.ndarray, np.ndarray]:
         columns = (self.relevant,) if isinstance(self.relevant, str) else self.relevant
         splits = (self.calibrate, self.split)
-        groups = relevance(columns, *(embed(split) for split in splits))
+        groups = relevance(columns, *(embed(split) for split in splits), field="ShopeeF1.relevant")
         for split, part in zip(splits, groups, strict=True):
             if np.bincount(part[part >= 0]).max(initial=0) < 2:
                 raise UserError(
