@@ -75,10 +75,13 @@ def _rows(value: Any, count: int) -> np.ndarray:
 
 
 def _values(value: Any) -> Any:
-    """A list or an array, the numbers in it as such."""
+    """A list of numbers, or an array."""
     if isinstance(value, _Array):
         return value.array
-    return [x.array[()] if isinstance(x, _Array) else x for x in value]
+    numbers = [x.array[()] if isinstance(x, _Array) else x for x in value]
+    if not all(isinstance(x, int | float | np.number) for x in numbers):
+        raise ValueError("a list holds other things than numbers")
+    return numbers
 
 
 class _Dtype:
@@ -87,12 +90,12 @@ class _Dtype:
     def __init__(self, name: str, *_: Any):
         kind, size = name[:1], name[1:]
         if kind not in "iuf" or size not in ("1", "2", "4", "8"):
-            raise ValueError(f"an array of {name!r}, not of numbers")
+            raise ValueError("an array of other things than numbers")
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: tuple) -> None:
         if state[1] not in ("<", ">", "|", "="):
-            raise ValueError(f"byte order {state[1]!r}")
+            raise ValueError("an array of an unknown byte order")
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
@@ -108,7 +111,7 @@ class _Array:
     def fill(self, shape: tuple[int, ...], dtype: _Dtype, content: Any, order: str = "C") -> None:
         content = content.encode("latin1") if isinstance(content, str) else content  # Python 2's bytes are read as text
         if math.prod(shape) * dtype.dtype.itemsize != len(content):
-            raise ValueError(f"an array {shape} of {len(content)} bytes")
+            raise ValueError("an array is shorter or longer than its shape")
         self.array = np.frombuffer(content, dtype.dtype).reshape(shape, order=order)
 
 
@@ -139,7 +142,7 @@ def _no_bytes() -> bytes:
 def _bytes(content: str, encoding: str) -> bytes:
     """Stands for _codecs.encode, by which old protocols write bytes."""
     if encoding != "latin1":
-        raise ValueError(f"encoding {encoding!r}")
+        raise ValueError("bytes of an unknown encoding")
     return content.encode("latin1")
 
 
