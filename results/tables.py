@@ -1,6 +1,6 @@
 """Writes the figures of results/*.json into the pages, between the markers `<!-- results -->` and `<!-- /results -->`.
 
-python results/tables.py            rewrites README.md, docs/losses.md and docs/methods.md
+python results/tables.py            rewrites README.md, docs/losses.md, docs/methods.md and docs/metrics.md
 python results/tables.py --check    exits 1 if a page is not what the results say
 """
 
@@ -81,6 +81,7 @@ def pages() -> dict[Path, str]:
             benchmark("losses", "Time and memory, forward and backward, D = 128, temperature .2"),
             benchmark("parity", "Largest relative difference from other libraries, in value and in gradient"),
         ],
+        DOCS / "metrics.md": [benchmark("metrics", "Largest difference of figures from other libraries")],
         DOCS / "methods.md": [
             benchmark("methods", "Training steps with ResNet-18, CIFAR's stem, 32 px, float32"),
         ],

@@ -1,4 +1,4 @@
-"""The method that the guide writes works as the methods here do."""
+"""The method that the guide writes works as the methods here do, and the guide to metrics runs as it stands."""
 
 import importlib.util
 import re
@@ -10,7 +10,9 @@ import numpy as np
 from methods import PARTS
 from tiny import Training
 
-GUIDE = Path(__file__).parent.parent / "docs" / "new_method.md"
+DOCS = Path(__file__).parent.parent / "docs"
+GUIDE = DOCS / "new_method.md"
+METRICS = DOCS / "metrics.md"
 
 
 def test_the_example_of_a_new_method_trains_equally_on_one_device_and_eight(tmp_path):
@@ -27,3 +29,15 @@ def test_the_example_of_a_new_method_trains_equally_on_one_device_and_eight(tmp_
     covariance = np.asarray(one.state.aux.covariance)
     assert abs(np.trace(covariance) - 0.19) < 1e-4  # .1 after a step, of unit vectors, then .9 x .1 + .1
     assert not jax.tree.reduce(np.logical_or, jax.tree.map(lambda x: np.isnan(x).any(), one.state.params))
+
+
+def test_the_guide_to_metrics_runs_and_names_figures_that_there_are():
+    page, names = METRICS.read_text(), {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, METRICS.name, "exec"), names)
+    assert names["difference"].mean > 0 and names["difference"].p_value < 0.01
+    everything = names["Retrieval"]("listing", ks=(1, 5), caps=(6,), depths=(6,), recalls=(5,))(names["a"])
+    listed = set(re.findall(r"^\| `([^`]*)`", page, re.MULTILINE))
+    general = {name.removeprefix("test/").replace("5", "k").replace("1", "k") for name in everything}
+    general = {name.replace("@6", "@d").replace(",6", ",d" if "over" in name else ",c") for name in general}
+    assert general - listed == {"queries", "queries_left_out"}
