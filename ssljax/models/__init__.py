@@ -6,7 +6,7 @@ from ssljax.models.norm import BatchNorm, norm_groups
 from ssljax.models.pretrained import Pretrained, weights_bytes, without_files
 from ssljax.models.resnet import ResNet
 from ssljax.models.swin import Swin
-from ssljax.models.vit import ViT
+from ssljax.models.vit import ViT, cls_attention
 
 __all__ = [
     "MLP",
@@ -19,6 +19,7 @@ __all__ = [
     "ResNet",
     "Swin",
     "ViT",
+    "cls_attention",
     "norm_groups",
     "weights_bytes",
     "without_files",

@@ -62,12 +62,23 @@ class Attention(nn.Module):
         """x: [B, N, C]; gives the same.
 
         `bias` [1, heads, N, N] is added to the logits; where `mask` bool[B, 1, N, N] is False nothing is attended to.
+        If "intermediates" is mutable, `weights` f32[B, heads, N, N], what each token takes of each, is sown there.
         """
         # Three projections, not one that is cut in three: that would pad and add their gradients.
         q, k, v = (Dense(x.shape[-1], name=name)(x) for name in ("query", "key", "value"))
         q, k, v = (a.reshape(*a.shape[:2], self.heads, -1) for a in (q, k, v))
+        if self.is_mutable_collection("intermediates"):
+            self.sow("intermediates", "weights", _weights(q, k, bias, mask))
         y = jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask)
         return Dense(x.shape[-1], name="out")(y.reshape(x.shape))
+
+
+def _weights(q: Array, k: Array, bias: Array | None, mask: Array | None) -> Array:
+    """f32[B, heads, N, N], what `dot_product_attention` weighs values by and does not give; q, k: [B, N, heads, C]."""
+    logits = jnp.einsum("bqhc,bkhc->bhqk", q, k, preferred_element_type=jnp.float32) / q.shape[-1] ** 0.5
+    if bias is not None:
+        logits = logits + bias
+    return jax.nn.softmax(logits, axis=-1, where=mask)
 
 
 class FeedForward(nn.Module):

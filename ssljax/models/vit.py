@@ -8,7 +8,7 @@ import numpy as np
 
 from ssljax.models.drop_path import DropPath, rates
 from ssljax.models.transformer import Attention, Dense, FeedForward, LayerNorm, LayerScale, dense, truncated_normal
-from ssljax.types import Array, UserError
+from ssljax.types import Array, PyTree, UserError
 
 # width, depth, heads
 _VARIANTS = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16)}
@@ -138,6 +138,20 @@ class ViT(nn.Module):
         if self.positions == "sincos" and width % 4:
             raise UserError(f"width={width} must be a multiple of 4 for positions=sincos")
         return width, depth, heads
+
+
+def cls_attention(encoder: ViT, variables: PyTree, images: Array) -> Array:
+    """What [CLS] takes of each patch in the last block (DINO, Caron et al. 2021, figure 1): f32[B, heads, rows, columns].
+
+    A head's weights are at least 0, and sum to 1 with those of [CLS] itself and of the registers, which are left out.
+
+    images: f32[B, H, W, 3], normalised, in evaluation mode.
+    """
+    _, sown = encoder.apply(variables, images, train=False, mutable=["intermediates"])
+    _, depth, heads = encoder._sizes()
+    (weights,) = sown["intermediates"][f"block{depth}"]["attention"]["weights"]
+    patches = weights[:, :, 0, 1 + encoder.registers :]
+    return patches.reshape(len(images), heads, images.shape[1] // encoder.patch, -1)
 
 
 class Block(nn.Module):

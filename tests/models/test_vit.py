@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from ssljax.models import ViT
+from ssljax.models import Pretrained, ViT, cls_attention
 from ssljax.models.drop_path import DropPath, rates
+from ssljax.models.transformer import Attention
 from ssljax.models.vit import _bicubic
 from ssljax.types import UserError
 
@@ -228,3 +229,43 @@ def test_one_device_is_eight_devices():
 def test_what_cannot_work_is_refused(encoder, sentence):
     with pytest.raises(UserError, match=sentence):
         parameters(encoder, side=16)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_sown_weights_are_those_that_values_are_weighed_by(masked):
+    attention, x = Attention(heads=2), images(3, 5, 8)
+    bias = images(1, 2, 5, 5) if masked else None
+    mask = jnp.asarray(np.random.default_rng(1).random((3, 1, 5, 5)) < 0.7).at[..., 0].set(True) if masked else None
+    v = attention.init(jax.random.PRNGKey(0), x)
+    assert set(v) == {"params"}
+    y, sown = attention.apply(v, x, bias, mask, mutable=["intermediates"])
+    (weights,) = sown["intermediates"]["weights"]
+    np.testing.assert_allclose(weights.sum(axis=-1), np.ones((3, 2, 5)), atol=1e-6)
+    if masked:
+        assert not np.where(mask, 0, weights).any()
+    dense = {name: lambda x, p=p: x @ p["kernel"] + p["bias"][None, None] for name, p in v["params"].items()}
+    values = dense["value"](x).reshape(3, 5, 2, 4)
+    mixed = jnp.einsum("bhqk,bkhc->bqhc", weights, values).reshape(3, 5, 8)
+    np.testing.assert_allclose(dense["out"](mixed), y, atol=1e-5)
+
+
+@pytest.mark.parametrize("option", [{}, {"registers": 2, "remat": True}, {"frozen_patches": True, "dtype": "bfloat16"}])
+def test_attention_of_cls_is_a_share_for_each_patch(option):
+    encoder = TINY.clone(**option)
+    v, x = variables(encoder), images(3, 16, 24, 3)
+    maps = jax.jit(functools.partial(cls_attention, encoder))(v, x)
+    assert maps.shape == (3, 2, 4, 6) and maps.dtype == jnp.float32
+    shares = np.asarray(maps).sum(axis=(2, 3))
+    assert np.asarray(maps).min() >= 0 and (shares < 1).all() and (shares > 0.5).all()
+    same = jax.jit(functools.partial(cls_attention, Pretrained(encoder, None)))(v, x)
+    np.testing.assert_array_equal(maps, same)
+
+
+def test_attention_of_cls_lies_where_the_patch_is():
+    """In one block, a patch's pixels change its own logit alone: all other weights change by one factor."""
+    encoder = TINY.clone(depth=1)
+    v, x = variables(encoder), images(1, 16, 16, 3)
+    before = np.asarray(cls_attention(encoder, v, x))[0]
+    after = np.asarray(cls_attention(encoder, v, x.at[:, 4:8, 12:16].multiply(5.0)))[0]
+    change = np.abs(np.log(after / before) - np.median(np.log(after / before), axis=(1, 2), keepdims=True))
+    assert all(np.unravel_index(head.argmax(), head.shape) == (1, 3) for head in change)
