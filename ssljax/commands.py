@@ -12,12 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ssljax import finish, loop
+from ssljax.comparison import compare_runs
 from ssljax.config import Experiment, load_experiments
 from ssljax.contact_sheet import contact_sheet
 from ssljax.data.decode import BadImage, decode
 from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console, print_table
 from ssljax.retrieval import Robustness, open_index
+from ssljax.retrieval.report import MOST, Compared
 from ssljax.retrieval.robustness import summary
 from ssljax.run import Run
 from ssljax.sharding import is_first_process, join_processes
@@ -73,6 +75,37 @@ class RunOptions:
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    """Write RUN/report.html anew."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    by: str | None = None
+    """The column that colours the map and groups failures; by default the first Retrieval's `by`, or else the label,
+    or else the first attribute."""
+    most: int = MOST
+    """Failures shown of each category."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareOptions:
+    """What two complete runs find, on the queries of their first Retrieval: figures with intervals, and a page of what
+    one finds and the other misses. Both must have been trained on the same data; items that one has alone are left
+    out."""
+
+    run_a: tyro.conf.Positional[Path]
+    """A run folder."""
+    run_b: tyro.conf.Positional[Path]
+    """Another one."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("compare.html")
+    """The page."""
+    by: str | None = None
+    """The column that groups cases; by default as in the report."""
+    most: int = 20
+    """Cases shown of each category, found by A alone and by B alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,14 +213,36 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def report(arguments: list[str]) -> None:
-    """`ssljax report RUN`."""
-    run = Run(_run_options("report", arguments).run)
-    experiment = _experiment_of(run)
-    if not run.results.exists():
-        raise UserError(f"{run.path} is not complete: train it to the end first")
-    _results_of(run, f"`ssljax evaluate {run.path}` writes it anew")
+    """`ssljax report RUN [OPTIONS]`."""
+    options = tyro.cli(ReportOptions, args=arguments, prog="ssljax report")
+    _check_most(options.most)
+    run = Run(options.run)
+    experiment = _complete_experiment_of(run)
     read_json(run.environment, "the same `ssljax train` command writes it anew")
-    print(finish.report(run, experiment, experiment.data.load, finish.saved_embeddings(run)))
+    embed = finish.saved_embeddings(run)
+    print(finish.report(run, experiment, experiment.data.load, embed, by=options.by, most=options.most))
+
+
+def compare(arguments: list[str]) -> None:
+    """`ssljax compare RUN_A RUN_B [OPTIONS]`."""
+    options = tyro.cli(CompareOptions, args=arguments, prog="ssljax compare")
+    _check_most(options.most)
+    if options.output.suffix != ".html":
+        raise UserError(f"output={options.output} is no name of a page: try compare.html")
+    if options.run_a.resolve() == options.run_b.resolve():
+        raise UserError(f"{options.run_a} is named twice: name two runs")
+    runs = Run(options.run_a), Run(options.run_b)
+    experiments = tuple(map(_complete_experiment_of, runs))
+    command = shlex.join(["ssljax", "compare", *arguments])
+    kept = {"by": options.by, "most": options.most, "path": options.output, "command": command}
+    try:
+        compared = compare_runs(runs, experiments, experiments[0].data.load, **kept)
+    except OSError as error:
+        raise UserError(
+            f"{options.output} cannot be written ({error.strerror or error}): choose another --output"
+        ) from None
+    _print_comparison(compared)
+    print(options.output)
 
 
 def search(arguments: list[str]) -> None:
@@ -271,6 +326,15 @@ def _experiment_of(run: Run) -> Experiment:
     return tyro.cli(TrainOptions, args=arguments, default=default, prog=f"ssljax train {run.source}").experiment
 
 
+def _complete_experiment_of(run: Run) -> Experiment:
+    """The experiment of a run folder, which must be of a complete run."""
+    experiment = _experiment_of(run)
+    if not run.results.exists():
+        raise UserError(f"{run.path} is not complete: train it to the end first")
+    _results_of(run, f"`ssljax evaluate {run.path}` writes it anew")
+    return experiment
+
+
 def _results_of(run: Run, remedy: str) -> dict[str, Any]:
     """The results of a complete run; raises UserError, ending in `remedy`, if the file is damaged."""
     results = read_json(run.results, remedy, "table")
@@ -312,6 +376,26 @@ def _print_runs(table: dict[str, dict[str, float]]) -> None:
     print_table(printed)
     if shown < len(figures):
         console.print(f"{len(figures) - shown} more figures are in the records.")
+
+
+def _print_comparison(compared: Compared) -> None:
+    """A line a figure, and who finds more."""
+    printed = Table("", *compared.names, "difference", "95 % interval", "p", "better", "worse")
+    for figure, found in compared.differences.items():
+        means = (f"{means[figure]:.3f}" for means in compared.means)
+        ends = f"{found.low:+.3f} to {found.high:+.3f}"
+        numbers = (f"{found.mean:+.3f}", ends, f"{found.p_value:.4f}", f"{found.better:,}", f"{found.worse:,}")
+        printed.add_row(figure, *means, *numbers)
+    print_table(printed)
+    for name, count in compared.facts.items():
+        if count:
+            console.print(f"{name}: {count}", markup=False)
+    console.print(compared.statement, markup=False)
+
+
+def _check_most(most: int) -> None:
+    if most < 1:
+        raise UserError(f"most={most} is too small: it must be at least 1")
 
 
 def _write_record(path: Path, results: dict[str, Any]) -> None:

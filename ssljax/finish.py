@@ -4,24 +4,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image
 
 from ssljax.config import Experiment, resolved
 from ssljax.data import Items
 from ssljax.data.decode import BadImage, decode, original_shape
+from ssljax.data.items import nearest
 from ssljax.embed import Embed
 from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console
-from ssljax.models import weights_bytes
-from ssljax.retrieval import Embeddings, write_report
+from ssljax.models import Pretrained, ViT, cls_attention, weights_bytes
+from ssljax.retrieval import Embeddings, relevance, write_report
+from ssljax.retrieval.report import MOST, Attention
 from ssljax.retrieval.report.gallery import PIXELS
 from ssljax.run import Run
 from ssljax.sharding import is_first_process
-from ssljax.types import PyTree
+from ssljax.types import Array, Batch, PyTree, UserError
 
 SAMPLES = 6
 SAMPLE_SIDE = 256
+ATTENDED = 6  # photos whose attention is shown
 
 
 Load = Callable[[str], Items]
@@ -43,7 +47,7 @@ def finish(
     environment = read_json(run.environment, "the same `ssljax train` command writes it anew")
     console.print("Embedding and evaluating ...")
     table = evaluate(experiment, rows)
-    embeddings = {split: rows["trained"](split) for split in {*experiment.gallery, report_split(experiment)}}
+    embeddings = {split: rows["trained"](split) for split in saved_splits(experiment)}
     results = {
         "name": experiment.name,
         "table": table,
@@ -76,6 +80,12 @@ def build_index(run: Run, experiment: Experiment, embed: Embed) -> None:
     experiment.index.build(ids, vectors).save(run.index)
 
 
+def saved_splits(experiment: Experiment) -> set[str]:
+    """The splits whose embeddings a run keeps: those of the index, and those that the first Retrieval compares."""
+    retrieval = experiment.retrieval
+    return {*experiment.gallery, *(() if retrieval is None else (retrieval.split, retrieval.searched))}
+
+
 def saved_embeddings(run: Run) -> Embed:
     """Split name → the embeddings that the run saved."""
     return lambda split: Embeddings.load(run.embeddings(split))
@@ -92,31 +102,56 @@ def write_samples(run: Run, items: Items) -> None:
             continue
 
 
-def report(run: Run, experiment: Experiment, load: Load, embed: Embed) -> Path:
-    """Writes report.html; a hit is what the experiment's first Retrieval says, or else an item of the same label."""
-    embeddings, retrieval = embed(report_split(experiment)), experiment.retrieval
-    if retrieval is not None:
-        groups, meaning = retrieval.groups(embeddings), retrieval.meaning
-    else:
-        groups = np.full(len(embeddings), -1) if embeddings.label is None else embeddings.label
-        meaning = "of the same label"
-    items = load(report_split(experiment))
-    row_of = {item: row for row, item in enumerate(items.ids)}
+class Shown:
+    """Photos and captions of embedded items, for the pages: those of all `parts`, one after the other."""
 
-    def photo(row: int) -> np.ndarray:
+    def __init__(self, *parts: tuple[Items, Embeddings]):
+        self.captions = [str(c) for _, part in parts for c in part.columns.get("title", part.ids)]
+        self._ids = [item for _, part in parts for item in part.ids]
+        self._items = [items for items, part in parts for _ in part.ids]
+        self._row_of = {id(items): {item: row for row, item in enumerate(items.ids)} for items, _ in parts}
+
+    def photo(self, row: int) -> np.ndarray:
+        """u8[h, w, 3], in its original shape; grey if it cannot be had."""
+        items = self._items[row]
         try:
-            return original_shape(*decode(items.photos[row_of[embeddings.ids[row]]], PIXELS))
+            return original_shape(*decode(items.photos[self._row_of[id(items)][self._ids[row]]], PIXELS))
         except (KeyError, BadImage):  # no longer among the data, or no longer readable
             return np.full((PIXELS, PIXELS, 3), 128, np.uint8)
 
+
+def report(
+    run: Run, experiment: Experiment, load: Load, embed: Embed, *, by: str | None = None, most: int = MOST
+) -> Path:
+    """Writes report.html; a hit is what the experiment's first Retrieval says, or else an item of the same label.
+
+    `by` is the column that colours the map and groups failures, by default what `kinds` says; `most` failures of each.
+    """
+    split, retrieval = report_split(experiment), experiment.retrieval
+    items, embeddings, searched = load(split), embed(split), None
+    shown = [(items, embeddings)]
+    if retrieval is None:
+        groups = np.full(len(embeddings), -1) if embeddings.label is None else embeddings.label
+        meaning = "of the same label"
+    elif retrieval.searched == split:
+        groups, meaning = retrieval.groups(embeddings), retrieval.meaning
+    else:
+        gallery = embed(retrieval.searched)
+        groups, gallery_groups = relevance(retrieval.columns, embeddings, gallery)
+        searched, meaning = (gallery, gallery_groups), retrieval.meaning
+        shown.append((load(retrieval.searched), gallery))
+    shown = Shown(*shown)
     return write_report(
         run.path,
         embeddings,
         groups,
-        photo,
-        captions=embeddings.columns.get("title"),
-        kinds=_kinds(items, embeddings),
+        shown.photo,
+        captions=shown.captions,
+        kinds=kinds(experiment, items, embeddings, by),
         relevant=meaning,
+        searched=searched,
+        attention=_attention(run, experiment, items),
+        most=most,
     )
 
 
@@ -125,10 +160,51 @@ def report_split(experiment: Experiment) -> str:
     return experiment.gallery[0] if experiment.retrieval is None else experiment.retrieval.split
 
 
-def _kinds(items: Items, embeddings: Embeddings) -> list[str] | None:
-    """What colours the map: the label, or else the first attribute; None if the data has neither."""
-    if embeddings.label is not None:
-        return [items.label_names[label] if label >= 0 else "" for label in embeddings.label]
-    if items.attribute_names and items.attribute_names[0] in embeddings.columns:
-        return list(embeddings.columns[items.attribute_names[0]])
-    return None
+def kinds(experiment: Experiment, items: Items, embeddings: Embeddings, by: str | None) -> list[str] | None:
+    """The category of each embedded item.
+
+    The column `by`, or else that of the first Retrieval's `by`, or the label, or the first attribute; None if the data
+    has none of these. Raises UserError if `by` is no column.
+    """
+    if by is None and experiment.retrieval is not None:
+        by = experiment.retrieval.by
+    labels = [] if embeddings.label is None else ["label"]
+    there = list(dict.fromkeys([*embeddings.columns, *labels]))
+    if by is None:
+        by = next((name for name in (*labels, *items.attribute_names[:1]) if name in there), None)
+        if by is None:
+            return None
+    if by not in there:
+        raise UserError(f"by={by!r} is no column of the data{nearest(by, there)}")
+    if by in embeddings.columns:
+        return [str(value) for value in embeddings.columns[by]]
+    return [items.label_names[label] if label >= 0 else "" for label in embeddings.label]
+
+
+def _attention(run: Run, experiment: Experiment, items: Items) -> Attention | None:
+    """What the student looks at in a few photos; None if it is no ViT, or if its weights are not saved."""
+    encoder = getattr(experiment.method, "encoder", None)
+    encoder = encoder.module if isinstance(encoder, Pretrained) else encoder
+    weights, views = run.weights("student"), experiment.views
+    if not isinstance(encoder, ViT) or not weights.exists():
+        return None
+    rows, photos, aspects = [], [], []
+    for row in np.random.default_rng(0).permutation(len(items)).tolist():
+        try:
+            photo, aspect = decode(items.photos[row], experiment.photo_size)
+        except BadImage:
+            continue
+        rows, photos, aspects = [*rows, row], [*photos, photo], [*aspects, aspect]
+        if len(rows) == ATTENDED:
+            break
+
+    @jax.jit
+    def look(batch: Batch) -> tuple[Array, Array]:
+        view = views.evaluation(batch)["views"][0]
+        variables = Pretrained(encoder, str(weights)).init(jax.random.PRNGKey(0), view, train=False)
+        return views.pixels(view), cls_attention(encoder, variables, view)
+
+    batch = {"image": np.stack(photos)[:, None], "aspect": np.array(aspects, np.float32)[:, None]}
+    pixels, maps = jax.device_get(look(batch))
+    captions = [str(items.columns.get("title", items.ids)[row]) for row in rows]
+    return Attention((255 * pixels.clip(0, 1)).round().astype(np.uint8), maps, captions)

@@ -31,11 +31,12 @@ ALLOWED = {
     "run": {"config", "files", "sharding", "types"},
     "embed": {"config", "data", "retrieval", "sharding", "types"},
     "finish": {"config", "data", "embed", "files", "logging", "models", "retrieval", "run", "sharding", "types"},
+    "comparison": {"config", "finish", "retrieval", "run", "types"},
     "robustness": {"config", "data", "embed", "files", "logging", "retrieval", "run", "types", "views"},
     "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging", "models"}
     | {"retrieval", "robustness", "run", "sharding", "train", "types"},
-    "commands": {"config", "contact_sheet", "data", "files", "finish", "logging", "loop", "retrieval", "run"}
-    | {"sharding", "types"},
+    "commands": {"comparison", "config", "contact_sheet", "data", "files", "finish", "logging", "loop", "retrieval"}
+    | {"run", "sharding", "types"},
     "cli": {"allocator", "commands", "types"},
 }
 ONLY_IN = {

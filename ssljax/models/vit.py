@@ -141,7 +141,7 @@ class ViT(nn.Module):
 
 
 def cls_attention(encoder: ViT, variables: PyTree, images: Array) -> Array:
-    """What [CLS] takes of each patch in the last block (DINO, Caron et al. 2021, figure 1): f32[B, heads, rows, columns].
+    """What [CLS] takes of each patch in the last block (DINO, Caron et al. 2021, figure 1): f32[B, heads, rows, cols].
 
     A head's weights are at least 0, and sum to 1 with those of [CLS] itself and of the registers, which are left out.
 

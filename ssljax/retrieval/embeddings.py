@@ -43,6 +43,16 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def select(self, rows: np.ndarray) -> "Embeddings":
+        """Those at `rows`: i[m] or bool[n]."""
+        optional = {"label": self.label, "listing": self.listing, "photos": self.photos}
+        return Embeddings(
+            self.ids[rows],
+            self.vectors[rows],
+            {name: values[rows] for name, values in self.columns.items()},
+            **{name: None if values is None else values[rows] for name, values in optional.items()},
+        )
+
     @classmethod
     def of(cls, items: Items, vectors: np.ndarray) -> "Embeddings":
         """Those of `items`, with vectors f32[n, D] in the same order."""

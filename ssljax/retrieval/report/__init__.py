@@ -1,13 +1,16 @@
 """One page about a run: `report.html` in the run folder, a single static file that asks nothing of the network.
 
 Its parts: the facts of the run, the table of results beside the raw-pixel baseline, training curves, queries with their
-ten nearest, distances within and between groups, and a 2-D map of the embeddings. page.html.template holds the looks.
+ten nearest, failures by category, distances within and between groups, links between photos of listings, a 2-D map of
+the embeddings, and the attention of vision transformers. page.html.template holds the looks, of all pages.
 Whatever came from data is escaped, and where there is nothing to show the page says so: an empty run still has a page.
 
     write_report(run, embeddings, groups=embeddings.listing, photo=lambda row: items_as_u8[row])
 """
 
-from ssljax.retrieval.report.page import write_report
+from ssljax.retrieval.report.attention import Attention
+from ssljax.retrieval.report.comparison import Compared, write_comparison
+from ssljax.retrieval.report.page import MOST, write_report
 from ssljax.retrieval.report.robustness import Example, write_robustness
 
-__all__ = ["Example", "write_report", "write_robustness"]
+__all__ = ["MOST", "Attention", "Compared", "Example", "write_comparison", "write_report", "write_robustness"]

@@ -11,20 +11,41 @@ import numpy as np
 
 from ssljax.files import write_text
 from ssljax.retrieval.embeddings import BASELINE, Embeddings
+from ssljax.retrieval.finds import Ranking
 from ssljax.retrieval.pairs import pair_similarities
 from ssljax.retrieval.report import charts
+from ssljax.retrieval.report.attention import Attention, attention_maps
+from ssljax.retrieval.report.failures import failures
 from ssljax.retrieval.report.gallery import gallery
+from ssljax.retrieval.report.listings import listings
 from ssljax.retrieval.report.map import embedding_map
 from ssljax.retrieval.report.shell import frame, is_number, section, table
+from ssljax.retrieval.report.thumbnails import Thumbnails
 from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
 
+MOST = 8
 FIRST_PANELS = ("loss", "cosine", "embedding_std", "learning_rate", "gradient_norm")
 REFERENCES = {"embedding_std": ("spread evenly", 1.0)}
 CURVES = "Point at a curve to read its values."
 BEST = "In bold the best of a row; the small figure is the difference to raw pixels in points."
 NEIGHBOURS = (
     "Each query and its ten nearest in this split, the query itself left out; below a photo its cosine similarity."
+)
+FAILURES = (
+    "Queries that find a wrong photo first, by category, the category with most of them first; a share is of its "
+    "queries that find a right one first, with its 95 % interval. Each line: the query, what it finds first with its "
+    "cosine similarity, and the first right one. The most confident mistakes come first: look for labels that are "
+    "wrong."
+)
+LISTINGS = (
+    "Photos of two listings, linked by their cosine distance: above and below within a listing, between the lines "
+    "from one to the other. Of all pairs, half of them within listings, a fifth has each colour: where listings are "
+    "apart, arcs are blue and straight links orange. Point at a link to read it."
+)
+ATTENTION = (
+    "Where [CLS] looks in the last block, for the mean of the heads and each head: as bright as the weight of a patch, "
+    "the largest of a map in full light. Photos are as the student sees them."
 )
 MAP = (
     "Photos of the split laid out by t-SNE: near points are similar. Point at one to see it; a colour picks out its "
@@ -41,6 +62,9 @@ def write_report(
     captions: Sequence[str] | None = None,
     kinds: Sequence[str] | None = None,
     relevant: str = "of the same listing",
+    searched: tuple[Embeddings, np.ndarray] | None = None,
+    attention: Attention | None = None,
+    most: int = MOST,
 ) -> Path:
     """Writes `run/report.html` and returns its path.
 
@@ -50,13 +74,20 @@ def write_report(
       groups: i32[n]; items of one group are relevant to each other, -1 is relevant to none.
       photo: row -> u8[h, w, 3], with the original's aspect ratio if the page is to show it.
       captions: str[n], shown with a photo; the ids if None.
-      kinds: str[n], what colours the map (the eight most frequent ones); one colour if None.
+      kinds: str[n], what colours the map (the eight most frequent ones) and groups failures; all one if None.
       relevant: how the page says what a hit is.
+      searched: where failures are looked for, and its groups, if it is another split: m items, whose photos and
+        captions are those of rows n to n + m - 1.
+      attention: what a vision transformer looks at, if the encoder is one.
+      most: failures shown of each category.
     """
     run, groups = Path(run), np.asarray(groups)
     vectors = normalise(embeddings.vectors)
     captions = [str(c) for c in (embeddings.ids if captions is None else captions)]
     results, environment = _read_json(run / "results.json"), _read_json(run / "environment.json")
+    ranking = Ranking(embeddings.vectors, groups, embeddings.vectors, groups, np.arange(len(embeddings)))
+    if searched is not None:
+        ranking = Ranking(embeddings.vectors, groups, searched[0].vectors, searched[1])
     rows = results.get("table") or {}
     name = str(results.get("name") or run.resolve().name)
     series = read_metrics(run / "metrics.jsonl")
@@ -64,9 +95,15 @@ def write_report(
         section("results", "Results", table(rows), BEST),
         section("curves", "Training", _curves(series, rows.get(BASELINE) or {}), CURVES),
         section("gallery", "Nearest neighbours", gallery(vectors, groups, photo, captions, relevant), NEIGHBOURS),
+        section(
+            "failures", "Failures", _failures(ranking, kinds, Thumbnails(photo, captions), relevant, most), FAILURES
+        ),
         section("distances", "Distances", _distances(vectors, groups, relevant), style="wide"),
+        section("listings", "Distances between photos", listings(vectors, groups, photo, captions), LISTINGS),
         section("map", "Map of the embeddings", embedding_map(vectors, photo, captions, kinds), MAP),
     ]
+    if attention is not None:
+        sections.append(section("attention", "Attention", attention_maps(attention), ATTENTION))
     command = f"ssljax search {shlex.quote(str(run))} PHOTO"
     path = run / "report.html"
     write_text(path, frame(name, _facts(results, environment, vectors.shape), command, sections))
@@ -137,7 +174,16 @@ def _panel_order(title: str) -> int:
     return FIRST_PANELS.index(title) if title in FIRST_PANELS else len(FIRST_PANELS) + ("/" not in title)
 
 
-# ---- distances
+# ---- failures and distances
+
+
+def _failures(ranking: Ranking, kinds: Sequence[str] | None, thumbnails: Thumbnails, relevant: str, most: int) -> str:
+    try:
+        finds = ranking.first()
+    except UserError:
+        return "<p class=note>No two items are relevant to each other, so there is nothing to look for.</p>"
+    of_finds = ["all" if kinds is None else kinds[row] for row in finds.queries]
+    return failures(ranking, finds, of_finds, thumbnails, relevant=relevant, most=most)
 
 
 def _distances(vectors: np.ndarray, groups: np.ndarray, relevant: str) -> str:

@@ -1,0 +1,160 @@
+"""The page of two runs on the same queries: figures with intervals, and what one finds that the other misses."""
+
+import dataclasses
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ssljax.files import write_text
+from ssljax.retrieval.bootstrap import Difference, compare
+from ssljax.retrieval.finds import Finds, Ranking
+from ssljax.retrieval.metrics import PerQuery
+from ssljax.retrieval.report import charts
+from ssljax.retrieval.report.failures import asked, case, cosine, key, photo
+from ssljax.retrieval.report.kinds import by_kind, line, share
+from ssljax.retrieval.report.shell import frame, section
+from ssljax.retrieval.report.thumbnails import Thumbnails
+
+FIGURES = (
+    "Means over the same queries. The interval, of 95 %, and p are of the difference on each query: runs may differ "
+    "though their own intervals overlap. In bold what is apart from 0. They speak of other queries, not of another "
+    "seed of training."
+)
+CASES = (
+    "Queries of which one run finds a right photo first and the other a wrong one, by category, the category with most "
+    "of them first. Each line: the query, what the one run finds with its cosine similarity, and what the other finds; "
+    "the most confident mistakes come first."
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compared:
+    """Runs A and B on the same m queries."""
+
+    names: tuple[str, str]
+    facts: dict[str, str]
+    """who was asked for what; blank ones do not count"""
+    rankings: tuple[Ranking, Ranking]
+    finds: tuple[Finds, Finds]
+    means: tuple[dict[str, float], dict[str, float]]
+    """figure → mean, of each run"""
+    differences: dict[str, Difference]
+    """figure → B less A"""
+    kinds: Sequence[str]
+    """str[m], the category of each query"""
+    relevant: str
+    """what a hit is, to end a sentence"""
+
+    @property
+    def statement(self) -> str:
+        """Who finds more, how surely, and on which queries, in a sentence or two."""
+        a, b = self.names
+        found = self.differences["cmc@1"]
+        ends = f"95 % interval {_points(found.low)} to {_points(found.high)}, p {_p(found.p_value)}"
+        alone = (
+            f"{found.better:,} queries are found by {b} alone and {found.worse:,} by {a} alone, "
+            f"of {found.queries:,} in {found.groups:,} groups"
+        )
+        if found.low <= 0 <= found.high:
+            return f"CMC@1 of {b} and {a} cannot be told apart: {_points(found.mean)} points ({ends}). {alone}."
+        more, less = (b, a) if found.mean > 0 else (a, b)
+        return (
+            f"CMC@1 of {more} is above that of {less}: {b} less {a} is {_points(found.mean)} points ({ends}). {alone}."
+        )
+
+
+def write_comparison(path: Path, compared: Compared, thumbnails: Thumbnails, *, command: str, most: int) -> None:
+    """Writes the page.
+
+    Args:
+      path: the file.
+      compared: the two runs.
+      thumbnails: the query of row q is photo q; where the gallery is another split, its row g is photo Q + g.
+      command: what writes it again.
+      most: cases a category, of each kind.
+    """
+    a, b = compared.names
+    sections = [
+        section(
+            "figures", "Figures", f"<p class=statement>{html.escape(compared.statement)}</p>{_table(compared)}", FIGURES
+        ),
+        section("cases", "Found by one alone", _cases(compared, thumbnails, most), CASES),
+    ]
+    write_text(path, frame(f"{a} and {b}", compared.facts, command, sections))
+
+
+def _table(compared: Compared) -> str:
+    heads = ("metric", *compared.names, "difference", "95 % interval", "p", "better", "worse")
+    rows = []
+    for figure, found in compared.differences.items():
+        apart = found.low > 0 or found.high < 0
+        style = "up" if found.mean > 0 else "down"
+        points = f"<b class='apart {style}'>{_points(found.mean)}</b>" if apart else _points(found.mean)
+        cells = [f"{100 * means[figure]:.1f}<small> %</small>" for means in compared.means]
+        cells += [points, f"{_points(found.low)} to {_points(found.high)}", _p(found.p_value)]
+        cells += [f"{found.better:,}", f"{found.worse:,}"]
+        rows.append(f"<tr><th scope=row>{html.escape(figure)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    head = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in heads)
+    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+
+
+def _cases(compared: Compared, thumbnails: Thumbnails, most: int) -> str:
+    first, second = compared.finds
+    parts = []
+    for name, rows in by_kind(compared.kinds, first.hit != second.hit):
+        sides, alone = [], []
+        for finder in (0, 1):
+            found, missed = compared.finds[finder], compared.finds[1 - finder]
+            lost = rows[found.hit[rows] & ~missed.hit[rows]]
+            lost = lost[np.argsort(-missed.score[lost], kind="stable")]
+            cards = "".join(_case(compared, m, finder, thumbnails) for m in lost[:most].tolist())
+            title = f"found by {compared.names[finder]}, missed by {compared.names[1 - finder]}: {len(lost):,}"
+            more = f"<p class=note>{len(lost) - most:,} more.</p>" if len(lost) > most else ""
+            cards = f"<ol class=cases>{cards}</ol>" if cards else ""
+            sides.append(f"<div><h3>{html.escape(title)}</h3>{cards}{more}</div>")
+            alone.append(len(lost))
+        parts_found = [finds.per_query.select(rows) for finds in compared.finds]
+        cells = (
+            *(share(part, f"s{i}") for i, part in enumerate(parts_found)),
+            _difference(*parts_found),
+            f"{alone[0]:,} and {alone[1]:,} alone, of {len(rows):,}",
+        )
+        body = f"<div class=sides>{''.join(sides)}</div>" if any(alone) else ""
+        parts.append(line(name, cells, body, opened=not parts))
+    a, b = (html.escape(name) for name in compared.names)
+    runs = f"<ul class=runs><li><span class='key s0'>{a}</span></li><li><span class='key s1'>{b}</span></li></ul>"
+    return f"{runs}{key(compared.relevant)}<div class='kinds two'>{''.join(parts)}</div>{thumbnails.style()}"
+
+
+def _case(compared: Compared, m: int, finder: int, thumbnails: Thumbnails) -> str:
+    found, missed, other = compared.finds[finder], compared.finds[1 - finder], compared.rankings[1 - finder]
+    query = int(found.queries[m])
+    offset = 0 if other.own is not None else len(other.queries)
+    return case(
+        asked(thumbnails(query)),
+        photo("hit", thumbnails(offset + int(found.first[m])), cosine(found.score[m])),
+        photo(
+            "miss",
+            thumbnails(offset + int(missed.first[m])),
+            f"{cosine(missed.score[m])}, right at {other.right(query)[1]:,}",
+        ),
+    )
+
+
+def _difference(a: PerQuery, b: PerQuery) -> str:
+    mean = float((b.figures["cmc@1"] - a.figures["cmc@1"]).mean())
+    if len(np.unique(a.groups)) < 2:
+        return f"{_points(mean)}"
+    found = compare(a, b, "cmc@1", draws=1000)
+    text = f"{_points(mean)} <small>{_points(found.low)} to {_points(found.high)}</small>"
+    return f"<b>{text}</b>" if found.low > 0 or found.high < 0 else text
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", charts.MINUS)
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "below 0.001"
