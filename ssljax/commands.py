@@ -380,12 +380,11 @@ def _print_runs(table: dict[str, dict[str, float]]) -> None:
 
 def _print_comparison(compared: Compared) -> None:
     """A line a figure, and who finds more."""
-    printed = Table("", *compared.names, "difference", "95 % interval", "p", "better", "worse")
+    printed = Table("", *compared.names, "difference", "95 %", "p")
     for figure, found in compared.differences.items():
         means = (f"{means[figure]:.3f}" for means in compared.means)
-        ends = f"{found.low:+.3f} to {found.high:+.3f}"
-        numbers = (f"{found.mean:+.3f}", ends, f"{found.p_value:.4f}", f"{found.better:,}", f"{found.worse:,}")
-        printed.add_row(figure, *means, *numbers)
+        ends = f"{found.low:+.3f} {found.high:+.3f}"
+        printed.add_row(figure, *means, f"{found.mean:+.3f}", ends, f"{found.p_value:.3f}")
     print_table(printed)
     for name, count in compared.facts.items():
         if count:

@@ -41,6 +41,9 @@ def loads_nothing(text: str) -> None:
     assert not any(tag in {"link", "iframe", "object", "embed", "base", "form", "use", "a"} for tag, _ in page.elements)
     assert not any(name.startswith("on") for _, a in page.elements for name in a)
     assert all(a["src"].startswith("data:image/jpeg;base64,") for a in page.of("img"))
-    assert not any("src" in a or "href" in a for tag, a in page.elements if tag != "img")
+    assert all(a["href"].startswith("data:image/jpeg;base64,") for a in page.of("image"))
+    assert not any("src" in a or "href" in a for tag, a in page.elements if tag not in {"img", "image"})
     assert len(page.of("script")) == 1
+    styles = "".join(text for text in page.texts if "{" in text)
+    assert styles.count("url(") == styles.count("url(data:image/jpeg;base64,") and "@import" not in styles
     assert any("default-src 'none'" in a.get("content", "") for a in page.of("meta"))

@@ -67,7 +67,7 @@ def asked(thumbnail: str) -> str:
 
 def photo(kind: str, thumbnail: str, below: str) -> str:
     """A find of a case, "hit" or "miss"."""
-    return f"<span class={kind}>{thumbnail}{MARKS[kind]}<small>{below}</small></span>"
+    return f"<span class={kind}><em>{thumbnail}{MARKS[kind]}</em><small>{below}</small></span>"
 
 
 def cosine(value: float) -> str:

@@ -15,10 +15,10 @@ PANELS = 3  # of each kind
 PHOTOS = 4  # of a listing
 FIFTHS = 5  # colours
 NEAR_TO = 500  # listings among which the nearest other one is looked for
-WIDTH, HEIGHT = 340, 250
+WIDTH, HEIGHT = 340, 310
 SIDE = 62  # of a photo, as the panel shows it
 PIXELS = 112
-LINES = (52, 138)  # top of the two lines of photos
+LINES = (50, 200)  # top of the two lines of photos
 
 
 def listings(
@@ -26,6 +26,7 @@ def listings(
     groups: np.ndarray,
     photo: Callable[[int], np.ndarray],
     captions: Sequence[str],
+    relevant: str,
     *,
     seed: int = 0,
 ) -> str:
@@ -36,21 +37,22 @@ def listings(
       groups: i32[n], the listings; -1 = of none.
       photo: row -> u8[h, w, 3].
       captions: str[n].
+      relevant: how the page says what photos of one listing are.
       seed: decides which.
     """
     try:
         pairs = pair_similarities(vectors, groups, seed=seed)
     except UserError:
-        return "<p class=note>There are no two listings, one of them with two photos, to compare.</p>"
+        return "<p class=note>There are no pairs within and between groups to compare.</p>"
     # Half of the pairs are within listings, half between: colours then tell the two apart wherever distances lie.
     edges = np.quantile(1 - np.concatenate([pairs.within, pairs.between]), np.arange(1, FIFTHS) / FIFTHS)
     rng = np.random.default_rng(seed)
     rows = {group: np.flatnonzero(groups == group) for group in _several(groups, rng)}
     drawn, sample = list(rows)[: 2 * PANELS], list(rows)
-    panels = [("Beside another listing", a, _other(a, sample, rng)) for a in drawn[:PANELS]]
-    panels += [("Beside the nearest listing", a, _nearest(a, rows, vectors)) for a in drawn[PANELS:]]
+    panels = [("Beside another", a, _other(a, sample, rng)) for a in drawn[:PANELS]]
+    panels += [("Beside the nearest other", a, _nearest(a, rows, vectors)) for a in drawn[PANELS:]]
     figures = "".join(
-        _panel(title, rows[a][:PHOTOS], rows[b][:PHOTOS], vectors, edges, photo, captions)
+        _panel(title, rows[a][:PHOTOS], rows[b][:PHOTOS], vectors, edges, photo, captions, html.escape(relevant))
         for title, a, b in panels
         if b is not None
     )
@@ -85,6 +87,7 @@ def _panel(
     edges: np.ndarray,
     photo: Callable[[int], np.ndarray],
     captions: Sequence[str],
+    relevant: str,
 ) -> str:
     """Two lines of photos; links within a line are arcs beyond it, links between the lines are straight."""
     shown = [*first.tolist(), *second.tolist()]
@@ -101,7 +104,7 @@ def _panel(
             path = f"M{place[i]:.0f} {edge}C{place[i]:.0f} {bend:.0f} {place[j]:.0f} {bend:.0f} {place[j]:.0f} {edge}"
         else:
             path = f"M{place[i]:.0f} {LINES[0] + SIDE}L{place[j]:.0f} {LINES[1]}"
-        said = f"{distance:.2f}, " + ("same listing" if line[i] == line[j] else "two listings")
+        said = f"{distance:.2f}, " + (relevant if line[i] == line[j] else "of others")
         links.append((level, f"<path class='link d{level}' d='{path}'><title>{said}</title></path>"))
     links = "".join(mark for _, mark in sorted(links, key=lambda link: -link[0]))  # the nearest on top
     photos = "".join(

@@ -39,9 +39,9 @@ FAILURES = (
     "wrong."
 )
 LISTINGS = (
-    "Photos of two listings, linked by their cosine distance: above and below within a listing, between the lines "
-    "from one to the other. Of all pairs, half of them within listings, a fifth has each colour: where listings are "
-    "apart, arcs are blue and straight links orange. Point at a link to read it."
+    "Each line of photos is {relevant}; links have the colour of the cosine distance, arcs within a line, straight "
+    "ones from line to line. A fifth of all pairs has each colour, if half of them are within lines: where the "
+    "embedding tells lines apart, arcs are blue and straight links orange. Point at a link to read it."
 )
 ATTENTION = (
     "Where [CLS] looks in the last block, for the mean of the heads and each head: as bright as the weight of a patch, "
@@ -99,7 +99,12 @@ def write_report(
             "failures", "Failures", _failures(ranking, kinds, Thumbnails(photo, captions), relevant, most), FAILURES
         ),
         section("distances", "Distances", _distances(vectors, groups, relevant), style="wide"),
-        section("listings", "Distances between photos", listings(vectors, groups, photo, captions), LISTINGS),
+        section(
+            "listings",
+            "Distances between photos",
+            listings(vectors, groups, photo, captions, relevant),
+            LISTINGS.format(relevant=html.escape(relevant)),
+        ),
         section("map", "Map of the embeddings", embedding_map(vectors, photo, captions, kinds), MAP),
     ]
     if attention is not None:
