@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ssljax.retrieval.pairs import pair_similarities
+from ssljax.retrieval.report import charts
 from ssljax.retrieval.report.jpeg import jpeg
 from ssljax.types import UserError
 
@@ -104,7 +105,7 @@ def _panel(
             path = f"M{place[i]:.0f} {edge}C{place[i]:.0f} {bend:.0f} {place[j]:.0f} {bend:.0f} {place[j]:.0f} {edge}"
         else:
             path = f"M{place[i]:.0f} {LINES[0] + SIDE}L{place[j]:.0f} {LINES[1]}"
-        said = f"{distance:.2f}, " + (relevant if line[i] == line[j] else "of others")
+        said = f"{charts.number(distance)}, " + (relevant if line[i] == line[j] else "of others")
         links.append((level, f"<path class='link d{level}' d='{path}'><title>{said}</title></path>"))
     links = "".join(mark for _, mark in sorted(links, key=lambda link: -link[0]))  # the nearest on top
     photos = "".join(
@@ -129,5 +130,5 @@ def _image(pixels: np.ndarray, caption: str, middle: float, top: int) -> str:
 
 
 def _key(edges: np.ndarray) -> str:
-    ends = [f"below {edges[0]:.2f}", *(f"to {edge:.2f}" for edge in edges[1:]), "above"]
+    ends = [f"below {charts.number(edges[0])}", *(f"to {charts.number(edge)}" for edge in edges[1:]), "above"]
     return f"<div class=linkkeys>{''.join(f'<span class=d{i}>{end}</span>' for i, end in enumerate(ends))}</div>"
