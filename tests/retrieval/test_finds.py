@@ -74,7 +74,7 @@ def test_items_that_one_run_has_alone_are_left_out_of_both():
 def test_runs_on_other_data_are_refused():
     a = split(VECTORS, GROUPS)
     others = split(VECTORS, GROUPS, range(100, 160))
-    with pytest.raises(UserError, match="no item of split 'test' is in both runs .*'i0'.*'i100'"):
+    with pytest.raises(UserError, match=r"no item of split 'test' is in both runs .*'i0'.*'i100'"):
         Paired.of(Retrieval(), lambda name: a, lambda name: others)
     moved = GROUPS.copy()
     moved[np.flatnonzero(GROUPS == 3)[0]] = 5

@@ -44,9 +44,9 @@ LISTINGS = (
     "embedding tells lines apart, arcs are blue and straight links orange. Point at a link to read it."
 )
 ATTENTION = (
-    "Where [CLS] looks in the last block, for the mean of the heads and each head: the larger the weight of a patch, the "
-    "thinner the haze, and none at the largest. The number is how many times the mean that one is: at 1 [CLS] looks at "
-    "all alike. Photos are as the student sees them."
+    "Where [CLS] looks in the last block, for the mean of the heads and each head: the larger the weight of a patch, "
+    "the thinner the haze, and none at the largest. The number is how many times the mean that one is: at 1 [CLS] "
+    "looks at all alike. Photos are as the student sees them."
 )
 MAP = (
     "Photos of the split laid out by t-SNE: near points are similar. Point at one to see it; a colour picks out its "
