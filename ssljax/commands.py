@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -380,7 +381,7 @@ def _print_runs(table: dict[str, dict[str, float]]) -> None:
 
 def _print_comparison(compared: Compared) -> None:
     """A line a figure, and who finds more."""
-    printed = Table("", *compared.names, "difference", "95 %", "p")
+    printed = Table("", *map(escape, compared.names), "difference", "95 %", "p")
     for figure, found in compared.differences.items():
         means = (f"{means[figure]:.3f}" for means in compared.means)
         ends = f"{found.low:+.3f} {found.high:+.3f}"

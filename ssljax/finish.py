@@ -168,21 +168,23 @@ def kinds(experiment: Experiment, items: Items, embeddings: Embeddings, by: str 
     """
     if by is None and experiment.retrieval is not None:
         by = experiment.retrieval.by
-    labels = [] if embeddings.label is None else ["label"]
-    there = list(dict.fromkeys([*embeddings.columns, *labels]))
+    own: dict[str, list[str]] = {}
+    if embeddings.label is not None:
+        own["label"] = [items.label_names[label] if label >= 0 else "" for label in embeddings.label]
+    if embeddings.listing is not None:
+        own["listing"] = [str(number) for number in embeddings.listing]
+    there = own | {name: [str(value) for value in values] for name, values in embeddings.columns.items()}
     if by is None:
-        by = next((name for name in (*labels, *items.attribute_names[:1]) if name in there), None)
+        by = next((name for name in ("label", *items.attribute_names[:1]) if name in there), None)
         if by is None:
             return None
     if by not in there:
-        raise UserError(f"by={by!r} is no column of the data{nearest(by, there)}")
-    if by in embeddings.columns:
-        return [str(value) for value in embeddings.columns[by]]
-    return [items.label_names[label] if label >= 0 else "" for label in embeddings.label]
+        raise UserError(f"by={by!r} is no column of the data{nearest(by, list(there))}")
+    return there[by]
 
 
 def _attention(run: Run, experiment: Experiment, items: Items) -> Attention | None:
-    """What the student looks at in a few photos; None if it is no ViT, or if its weights are not saved."""
+    """What the student looks at in a few photos; None if it is no ViT, or weights or photos are not there."""
     encoder = getattr(experiment.method, "encoder", None)
     encoder = encoder.module if isinstance(encoder, Pretrained) else encoder
     weights, views = run.weights("student"), experiment.views
@@ -197,6 +199,8 @@ def _attention(run: Run, experiment: Experiment, items: Items) -> Attention | No
         rows, photos, aspects = [*rows, row], [*photos, photo], [*aspects, aspect]
         if len(rows) == ATTENDED:
             break
+    if not rows:
+        return None
 
     @jax.jit
     def look(batch: Batch) -> tuple[Array, Array]:

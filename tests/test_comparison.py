@@ -1,5 +1,7 @@
 """`ssljax compare` and `ssljax report` on run folders that are put together by hand, and users' mistakes."""
 
+import dataclasses
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -141,19 +143,29 @@ def test_mistakes_of_a_report_are_one_sentence(runs, capsys):
     assert "there are no embeddings" in message(capsys, "report", "good")
 
 
+def test_categories_are_columns_or_the_numbers_of_labels_and_listings(runs):
+    experiment, _ = load_experiments(runs[0].source)
+    items, part = experiment.data.load("test"), Embeddings.load(runs[0].embeddings("test"))
+    assert finish.kinds(experiment, items, part, None) == part.columns["shape"].tolist()
+    assert finish.kinds(experiment, items, part, "colour") == part.columns["colour"].tolist()
+    bare = dataclasses.replace(part, columns={}, label=None)
+    assert finish.kinds(experiment, items, bare, None) is None
+    assert finish.kinds(experiment, items, bare, "listing") == [str(number) for number in part.listing]
+
+
 def test_a_vision_transformer_shows_what_its_student_looks_at(runs):
-    vit, projector = ViT(width=8, depth=2, heads=2, patch=4), MLP(hidden=(), out=4)
+    vit, projector = ViT(width=8, depth=1, heads=2, patch=4), MLP(hidden=(), out=4)
     with open(runs[0].source, "a") as file:
         file.write(
             "\nimport dataclasses\nfrom ssljax.methods import MoCo\nfrom ssljax.models import MLP, ViT\n"
-            "encoder = ViT(width=8, depth=2, heads=2, patch=4)\n"
+            "encoder = ViT(width=8, depth=1, heads=2, patch=4)\n"
             "config = dataclasses.replace(config, method=MoCo(encoder=encoder, projector=MLP(hidden=(), out=4)))\n"
         )
     experiment, _ = load_experiments(runs[0].source)
     items = experiment.data.load("test")
     assert finish._attention(runs[0], experiment, items) is None  # its weights are not there
     view = jax.numpy.zeros((1, 16, 16, 3))
-    variables = {"encoder": vit.init(jax.random.PRNGKey(3), view, train=False)}
+    variables = {"encoder": jax.jit(functools.partial(vit.init, train=False))(jax.random.PRNGKey(3), view)}
     runs[0].weights("student").parent.mkdir()
     runs[0].weights("student").write_bytes(weights_bytes(jax.device_get(variables)))
     assert ssljax(["report", "good"]) == 0
@@ -163,7 +175,7 @@ def test_a_vision_transformer_shows_what_its_student_looks_at(runs):
     shown = finish._attention(runs[0], experiment, items)
     assert shown.photos.shape == (finish.ATTENDED, 16, 16, 3) and shown.maps.shape == (finish.ATTENDED, 2, 4, 4)
     normal = (shown.photos / 255 - np.array(experiment.views.mean)) / np.array(experiment.views.std)
-    again = cls_attention(vit, variables["encoder"], normal.astype(np.float32))
+    again = jax.jit(functools.partial(cls_attention, vit))(variables["encoder"], normal.astype(np.float32))
     np.testing.assert_allclose(shown.maps, again, atol=1e-3)
     wrapped = MoCo(encoder=Pretrained(vit, None), projector=projector)
     same = finish._attention(runs[0], type(experiment)(**vars(experiment) | {"method": wrapped}), items)
