@@ -186,7 +186,7 @@ def _held_out_edges(gradients: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]
 def _at_their_place(
     folds: Sequence[tuple[np.ndarray, np.ndarray]], gradients: np.ndarray, inside: np.ndarray
 ) -> np.ndarray:
-    """bool[n]: photos that match their fold's edges inside a region bool[h, w] exactly there, not some pixels beside."""
+    """bool[n]: photos that match their fold's edges in a region bool[h, w] better there than some pixels beside."""
     found = np.zeros(len(gradients), bool)
     padded = np.pad(gradients, ((0, 0), (REACH, REACH), (REACH, REACH), (0, 0)), mode="edge")
     side = 2 * REACH + 1
@@ -205,7 +205,7 @@ def _at_their_place(
 
 
 def _alike(gradients: np.ndarray) -> bool:
-    """Whether photos are versions of a few, by gradients f32[n, m, 2] beside the mark: all of these is common to them."""
+    """Whether photos are versions of a few, by gradients f32[n, m, 2] beside the mark: all they show is common."""
     rows = np.clip(gradients, -0.15, 0.15).reshape(len(gradients), -1)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9
     correlation = rows @ rows.T
