@@ -1,9 +1,9 @@
 """How often watermarks are found, how well they are removed, and how often one is seen where there is none.
 
 One table, and results/benchmark_watermarks.json. Sellers are made of Fashion's and Grocery's photos, and stamped with
-one of `Watermark`'s drawn marks at one place, at a size of .3, .45 or .6 of the shorter side; then each photo is saved as a
-JPEG of a quality of 75 to 90. The original is the photo before that. Without a mark, sellers are also made of what is
-most alike: one kind of item, one brand, one brand's items of one kind, photos of one product. Seeds are fixed.
+one of `Watermark`'s drawn marks at one place, at a size of .3, .45 or .6 of the shorter side; then each photo is saved
+as a JPEG of a quality of 75 to 90. The original is the photo before that. Without a mark, sellers are also made of what
+is most alike: one kind of item, one brand, one brand's items of one kind, photos of one product. Seeds are fixed.
 
 - found: the share of sellers in which a mark was found;
 - photos: of these sellers' photos, the share that was cleaned;

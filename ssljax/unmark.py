@@ -55,8 +55,8 @@ def unmark(
       command: of the command line, for the page.
 
     Raises:
-      UserError: the folder holds something or cannot be written, there is no such column or seller, a photo is not under the
-        catalogue's folder, or not one can be read.
+      UserError: the folder holds something or cannot be written, there is no such column or seller, a photo is not
+        under the catalogue's folder, or not one can be read.
     """
     items, source = catalogue.load_all(), find(catalogue.path)
     if by is not None and by not in items.columns:
