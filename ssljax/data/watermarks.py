@@ -111,10 +111,10 @@ def find_mark(photos: Sequence[np.ndarray]) -> Mark | None:
     photos = [photos[k] for k in np.unique(np.linspace(0, len(photos) - 1, MOST).astype(int))]
     side = min(LONGEST, int(np.median([max(photo.shape) for photo in photos])))
     shapes = np.array([_shape(photo, side) for photo in photos])
-    anchors = ANCHORS if np.ptp(shapes, axis=0).any() else ANCHORS[:1]
-    for anchor in anchors:
-        frames = np.stack([_framed(photo, side, anchor, tuple(shapes.min(axis=0))) for photo in photos])
-        mark = _find_in_frames(frames, side, anchor)
+    shape = tuple(np.quantile(shapes, 0.1, axis=0, method="lower"))  # one panorama must not leave a strip to look at
+    for anchor in ANCHORS if np.ptp(shapes, axis=0).any() else ANCHORS[:1]:
+        frames = [f for photo in photos if (f := _framed(photo, side, anchor, shape)) is not None]
+        mark = _find_in_frames(np.stack(frames), side, anchor) if len(frames) >= LEAST else None
         if mark is not None:
             return mark
     return None
@@ -229,7 +229,7 @@ def _estimate(photos: np.ndarray, side: int, anchor: tuple[float, float], mask: 
     beside = gap.fill(spread[..., None])[..., 0]
     opacity = np.where(mask, np.clip(1 - spread / np.maximum(beside, NOISE), 0, 1), 0)
     marked = photos.mean(axis=0)
-    # The mark's own steps: the photos' have a median of about 0. It is 0 beside the mask.
+    # The steps of the mark are the medians, as those of clean photos have a median of about 0; beside it there is none.
     steps = np.stack([np.median(_steps(photos[..., colour]), axis=0) for colour in range(3)], axis=2)
     laid = gap.fill(np.zeros_like(marked), steps)
     return Mark(side, anchor, mask, opacity, marked, marked - laid, edges)

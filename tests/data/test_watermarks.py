@@ -82,6 +82,12 @@ def test_a_mark_that_keeps_its_distance_from_a_corner_is_found_in_photos_of_all_
         assert (found.remove(photo) != photo).any(axis=-1)[there].mean() > 0.9
 
 
+def test_one_photo_of_another_shape_does_not_hide_the_mark():
+    marked = stamp(photos(20), *mark())
+    found = find_mark([*marked, photos(1, height=10, width=90)[0]])
+    assert found.mask.shape == (HEIGHT, WIDTH) and found.is_on(marked[0])
+
+
 def test_a_large_photo_is_cleaned_by_what_was_found_in_small_ones():
     clean, (laid, colour) = photos(20), mark(0.7)
     marked = stamp(clean, laid, colour)
