@@ -196,16 +196,17 @@ def main() -> None:
         for n in options.photos[-3:]:
             table[group][f"{n} photos, opacity .4, tiled"] = removal(sellers, n, 0.8, count, tiled=True)  # half of it
     for group, (sellers, count) in alike.items():
-        for n in (8, 10, 20, 40):
+        for n in (10, 15, 20, 40):
             if not (group == "Grocery, one product" and n == 40):  # there are not so many
                 table[f"no mark: {group}"][f"{n} photos"] = mistakes(sellers, n, 2 * count)
     table["styles of Fashion's test split, raw pixels"] = retrieval(Catalogue("fashion/styles.csv").load("test"))
 
-    printed = Table("", "", *(columns := ("sellers", "found", "photos", "iou", "before", "after", "cmc@1")))
+    printed = Table("", *(columns := ("sellers", "found", "photos", "iou", "before", "after", "cmc@1")))
     for group, rows in table.items():
+        printed.add_row(group, style="bold")
         for row, figures in rows.items():
             cells = [figures.get(name) for name in columns]
-            printed.add_row(group, row, *("" if value is None else f"{value:.3g}" for value in cells))
+            printed.add_row(row, *("" if value is None else f"{value:.3g}" for value in cells))
     Console().print(printed)
     write_json(options.output, {"environment": environment(), "table": table})
 

@@ -21,7 +21,7 @@ from PIL import Image
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 
-LEAST = 8  # photos, for a mark to be looked for
+LEAST = 10  # photos, for a mark to be looked for
 MOST = 64  # photos that it is looked for in
 LONGEST = 480  # pixels of the longer side of the photos that it is looked for in
 FOLDS = 5
