@@ -17,6 +17,7 @@ ssljax: embeddings that find the same item again.
   ssljax search RUN PHOTO         the nearest items to a photo
   ssljax report RUN               write RUN/report.html anew
   ssljax robustness RUN [DATA]    measure what is still found when photos are disturbed (DATA: another experiment's)
+  ssljax unmark FILE -o FOLDER    copy a catalogue without the watermarks of its sellers
 
 Begin with:   ssljax train experiments/quickstart.py
               ssljax search runs/quickstart runs/quickstart/samples/...
@@ -47,6 +48,7 @@ def run(arguments: list[str]) -> int:
         "search": commands.search,
         "report": commands.report,
         "robustness": commands.robustness,
+        "unmark": commands.unmark,
     }
     if arguments[0] not in known:
         print(f"ssljax: there is no command {arguments[0]!r}; there are {', '.join(known)}", file=sys.stderr)

@@ -14,6 +14,7 @@ from rich.text import Text
 from ssljax import finish, loop
 from ssljax.config import Experiment, load_experiments
 from ssljax.contact_sheet import contact_sheet
+from ssljax.data import Catalogue
 from ssljax.data.decode import BadImage, decode
 from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console, print_table
@@ -22,6 +23,8 @@ from ssljax.retrieval.robustness import summary
 from ssljax.run import Run
 from ssljax.sharding import is_first_process, join_processes
 from ssljax.types import UserError
+from ssljax.unmark import PAGE
+from ssljax.unmark import unmark as unmark_catalogue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +99,25 @@ class SearchOptions:
     """An image file."""
     k: int = 10
     """How many items."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UnmarkOptions:
+    """Copy a catalogue and its photos to a new folder, with the marks removed that lie over all photos of a seller at
+    one place. Look at FOLDER/before_after.html before you train on the copy."""
+
+    catalogue: tyro.conf.Positional[Path]
+    """The .csv, .parquet or .jsonl file; its photos must lie under its folder."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """The folder to be made."""
+    by: str | None = None
+    """The column of sellers; without it all photos are taken for those of one."""
+    leave: tuple[str, ...] = ()
+    """Sellers whose photos are copied as they are."""
+    images: tuple[str, ...] = ("images/{id}.jpg",)
+    """Where a row's photos are, as in the experiment's Catalogue."""
+    id: str = "id"
+    """The column of unique ids."""
 
 
 def train(arguments: list[str]) -> None:
@@ -231,6 +253,20 @@ def robustness(arguments: list[str]) -> None:
         f"strength {options.suite.medium:g} ({options.suite.sides[0]})"
     )
     _print_table(summary(curves, options.suite))
+
+
+def unmark(arguments: list[str]) -> None:
+    """`ssljax unmark FILE -o FOLDER [OPTIONS]`."""
+    options = tyro.cli(UnmarkOptions, args=arguments, prog="ssljax unmark")
+    images = options.images[0] if len(options.images) == 1 else options.images
+    catalogue = Catalogue(str(options.catalogue), images=images, id=options.id, split=None)
+    command = shlex.join(["ssljax", "unmark", *arguments])
+    summary = unmark_catalogue(catalogue, options.output, by=options.by, leave=options.leave, command=command)
+    found = f"{summary.marks:,} of {summary.sellers:,} sellers have a mark"
+    few = f" ({summary.few:,} have too few photos to tell)" * bool(summary.few)
+    missing = f"; {summary.missing:,} are missing" * bool(summary.missing)
+    console.print(f"{found}{few}; {summary.cleaned:,} of {summary.photos:,} photos were cleaned{missing}.")
+    print(options.output / PAGE)
 
 
 def _join_processes(distributed: bool) -> None:

@@ -32,10 +32,11 @@ ALLOWED = {
     "embed": {"config", "data", "retrieval", "sharding", "types"},
     "finish": {"config", "data", "embed", "files", "logging", "models", "retrieval", "run", "sharding", "types"},
     "robustness": {"config", "data", "embed", "files", "logging", "retrieval", "run", "types", "views"},
+    "unmark": {"data", "logging", "paths", "retrieval", "types"},
     "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging", "models"}
     | {"retrieval", "robustness", "run", "sharding", "train", "types"},
     "commands": {"config", "contact_sheet", "data", "files", "finish", "logging", "loop", "retrieval", "run"}
-    | {"sharding", "types"},
+    | {"sharding", "types", "unmark"},
     "cli": {"allocator", "commands", "types"},
 }
 ONLY_IN = {
