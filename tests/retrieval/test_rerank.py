@@ -120,7 +120,8 @@ def test_queries_meet_the_gallery_as_it_was_at_each_stage():
 @given(st.integers(0, 10_000), st.sampled_from([1, 3, 5]))
 def test_the_fit_set_gets_mean_0_and_unit_covariance(seed, dim):
     rng = np.random.default_rng(seed)
-    x = (rng.standard_normal((60, 5)) @ rng.standard_normal((5, 5)) + 3).astype(np.float32)
+    rotation, _ = np.linalg.qr(rng.standard_normal((5, 5)))
+    x = (rng.standard_normal((60, 5)) * np.logspace(-2, 0, 5) @ rotation + 3).astype(np.float32)
     white = fit_whitening(x, dim)(x)
     np.testing.assert_allclose(white.mean(0), 0, atol=1e-3)
     np.testing.assert_allclose(np.atleast_2d(np.cov(white.T, bias=True)), np.eye(dim), atol=2e-3)
@@ -146,7 +147,7 @@ def test_whitening_refuses_what_it_cannot_fit():
     x = unit(10)
     with pytest.raises(UserError, match="dim=5 must be at least 1 and at most 4"):
         fit_whitening(x, 5)
-    with pytest.raises(UserError, match="dim=4 needs more than 4 vectors.*there are 4"):
+    with pytest.raises(UserError, match=r"dim=4 needs more than 4 vectors.*there are 4"):
         fit_whitening(x[:4], 4)
     flat = np.concatenate([x, np.zeros((10, 1), np.float32)], axis=1)
     with pytest.raises(UserError, match="dim=5 is more than the 4 dimensions"):

@@ -34,7 +34,7 @@ def expand(
 
 
 def weighted_sum(queries: np.ndarray, gallery: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """f32[Q, D]: norm(q + sum over the neighbours, rows i32[Q, k], of weights f32[Q, k] times g); rows of -1 are none."""
+    """f32[Q, D]: norm(q + sum over the neighbours, rows i32[Q, k] (-1 = none), of weights f32[Q, k] times g)."""
     count, k = rows.shape
     weights = np.where(rows >= 0, weights, 0).astype(np.float32)
     starts = np.arange(0, count * k + 1, k) if k else np.zeros(count + 1, int)

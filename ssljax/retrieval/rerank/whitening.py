@@ -58,7 +58,7 @@ def fit_whitening(vectors: np.ndarray, dim: int, *, shrinkage: float = 0.0) -> P
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     covariance = np.zeros((dims, dims))
     for start in range(0, count, ROWS_AT_ONCE):
-        x = vectors[start : start + ROWS_AT_ONCE] - mean[None]
+        x = (vectors[start : start + ROWS_AT_ONCE] - mean[None]).astype(np.float64)
         covariance += x.T @ x
     variances, directions = np.linalg.eigh(covariance / count)
     shrunk = (1 - shrinkage) * variances + shrinkage * max(variances.mean(), 0)
