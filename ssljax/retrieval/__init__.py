@@ -13,6 +13,7 @@ from ssljax.retrieval.rerank import DatabaseAugmentation, NeighbourhoodBlending,
 from ssljax.retrieval.robustness import Robustness
 from ssljax.retrieval.separation import Separation
 from ssljax.retrieval.topk import top_k
+from ssljax.retrieval.words import Words, predict_words
 
 __all__ = [
     "KNN",
@@ -32,10 +33,12 @@ __all__ = [
     "ScaNN",
     "Separation",
     "Whitening",
+    "Words",
     "default_index",
     "open_index",
     "pair_similarities",
     "predict_attribute",
+    "predict_words",
     "raw_pixels",
     "relevance",
     "top_k",
