@@ -227,6 +227,15 @@ def test_k_reciprocal_is_one_result_whatever_the_depth_and_the_chunks(monkeypatc
     np.testing.assert_array_equal(k_reciprocal(x, x, 5, own=np.arange(40))[0], rows[:, :5])
 
 
+@pytest.mark.parametrize("own", [None, np.arange(0)])
+def test_no_queries_are_no_answers(own):
+    none, x = unit(0), unit(9)
+    assert [a.shape for a in k_reciprocal(none, x, 3, own=own, k1=3, k2=2)] == [(0, 3), (0, 3)]
+    assert QueryExpansion(k=2)(none, x, own, None)[0].shape == (0, 4)
+    assert NeighbourhoodBlending(thresholds=(0.5,), k=3)(none, x, own, None)[0].shape == (0, 4)
+    assert top_items(none, x, np.arange(9), 2)[0].shape == (0, 2)
+
+
 def test_k_reciprocal_by_the_cosine_alone_is_top_k():
     x = unit(20, 4)
     rows, _ = k_reciprocal(x, x, 6, own=np.arange(20), k1=5, k2=2, weight=1.0)

@@ -101,7 +101,7 @@ def _encoded(wide: Sparse, narrow: Sparse, vectors: np.ndarray, gallery: np.ndar
       gallery: f32[n, D].
     """
     sizes, parts = np.diff(narrow.indptr), []
-    for start in range(0, len(vectors), ENCODED_AT_ONCE):
+    for start in range(0, max(len(vectors), 1), ENCODED_AT_ONCE):  # once for no queries at all
         chunk = wide[start : start + ENCODED_AT_ONCE]
         # |R(p, k1) and R(q, k1 / 2)|, for those q that are in R(p, k1): enough in common, and q's are added
         common = chunk.multiply(chunk @ narrow.T).tocsr()
