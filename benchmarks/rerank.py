@@ -1,4 +1,4 @@
-"""What post-processing adds to the retrieval figures of a finished run on Fashion, and what it takes.
+"""What post-processing adds to the retrieval figures of a finished run on Fashion.
 
 One table, and results/benchmark_rerank.json. Every method's setting is chosen on `val`, of a few, by MAP@R (min2's
 thresholds by F1), and then measured on `test`; first on the embeddings as they are, then after whitening. The run must
@@ -10,7 +10,6 @@ have saved the embeddings of all splits:
 
 import dataclasses
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,11 +81,9 @@ def by_k_reciprocal(relevant: str | tuple[str, ...], setting: dict[str, Any], pa
 def chosen(
     measure: Callable[[Any, str], Figures], settings: list[Any], by: str, tell: Callable[[Any], str]
 ) -> tuple[Any, Figures]:
-    """The setting that is best on `val`, and its figures on `test`, with the seconds they took."""
+    """The setting that is best on `val`, and its figures on `test`."""
     best = max(settings, key=lambda setting: measure(setting, "val")[by])
-    start = time.perf_counter()
-    figures = measure(best, "test")
-    return best, figures | {"seconds": time.perf_counter() - start, "setting": tell(best)}
+    return best, measure(best, "test") | {"setting": tell(best)}
 
 
 def told(setting: Any) -> str:
@@ -174,11 +171,11 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     parts = {split: Embeddings.load(Run(options.run).embeddings(split)) for split in ("train", "val", "test")}
     console, table = Console(), {}
-    shown = Table("", "method", "CMC@1", "MAP@R", "F1", "seconds", "setting")
+    shown = Table("", "method", "CMC@1", "MAP@R", "F1", "setting")
     for name in RELEVANT:
         for method, figures in rows(name, parts):
             table.setdefault(name, {})[method] = figures
-            cells = [figures.get(column) for column in ("cmc@1", "map@r", "f1", "seconds")]
+            cells = [figures.get(column) for column in ("cmc@1", "map@r", "f1")]
             console.print(name, method, figures)
             shown.add_row(name, method, *("" if c is None else f"{c:.3f}" for c in cells), figures["setting"])
     console.print(shown)
