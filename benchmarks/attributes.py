@@ -1,7 +1,7 @@
 """How well neighbours tell the columns of Fashion from the embeddings of a finished run, beside a linear classifier.
 
 Two tables, results/benchmark_attributes.json and results/benchmark_words.json. `Attributes` and `Words` say what the
-figures mean; the temperature was chosen on `val`. The run must have saved the embeddings of all splits:
+figures mean; their settings are the defaults. The run must have saved the embeddings of all splits:
 
     ssljax train experiments/moco_fashion.py --gallery train val test
     python benchmarks/attributes.py runs/moco_fashion
