@@ -153,6 +153,8 @@ def test_whitening_refuses_what_it_cannot_fit():
     with pytest.raises(UserError, match="dim=5 is more than the 4 dimensions"):
         fit_whitening(flat, 5)
     assert np.isfinite(fit_whitening(flat, 5, shrinkage=0.1)(flat)).all()
+    with pytest.raises(UserError, match=r"shrinkage=-0\.1"):
+        fit_whitening(x, 2, shrinkage=-0.1)
     with pytest.raises(UserError, match="dim=1 is more than the 0"):
         fit_whitening(np.ones((3, 2), np.float32), 1)
     with pytest.raises(UserError, match="fitted to 4 dimensions, but the vectors have 3"):

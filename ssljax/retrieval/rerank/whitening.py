@@ -48,11 +48,14 @@ def fit_whitening(vectors: np.ndarray, dim: int, *, shrinkage: float = 0.0) -> P
       shrinkage: 0 to 1.
 
     Raises:
-      UserError: the vectors are too few, of too few dimensions, or without shrinkage vary in less than `dim` of them.
+      UserError: the vectors are too few, of too few dimensions, or without shrinkage vary in less than `dim` of them;
+        or shrinkage is out of its range.
     """
     count, dims = vectors.shape
     if not 1 <= dim <= dims:
         raise UserError(f"dim={dim} must be at least 1 and at most {dims}, the dimensions of the vectors")
+    if not 0 <= shrinkage <= 1:
+        raise UserError(f"shrinkage={shrinkage} must be between 0 and 1: try 0.1")
     if dim >= count:
         raise UserError(f"dim={dim} needs more than {dim} vectors to fit the whitening, but there are {count}")
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
