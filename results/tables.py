@@ -144,6 +144,11 @@ def pages() -> dict[Path, str]:
         DOCS / "watermarks.md": [
             benchmark("watermarks", "Marks found, and PSNR where they are before and after they are removed, in dB"),
         ],
+        DOCS / "post_processing.md": [benchmark("rerank", "Test split of Fashion")],
+        DOCS / "attributes.md": [
+            benchmark("attributes", "Values told rightly, from shares of the labels and all"),
+            benchmark("words", "Words of the title"),
+        ],
     }
     return {page: _filled(page.read_text(), tables) for page, tables in parts.items()}
 

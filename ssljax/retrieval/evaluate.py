@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.fields import check_fields
+from ssljax.fields import check_fields, short
 from ssljax.retrieval.embeddings import Embeddings
 from ssljax.retrieval.metrics import retrieval_figures
 from ssljax.retrieval.vectors import normalise
@@ -31,6 +31,8 @@ class Retrieval:
     """The ranks k of CMC@k and P@k."""
     caps: tuple[int, ...] = ()
     """Also report MAP@min(R, c) for these c, to compare with figures from a search no deeper than c."""
+    after: tuple[Any, ...] = ()
+    """Steps from unit vectors to those that are compared, in this order: Whitening, QueryExpansion, ..."""
     name: str = ""
     """Part of the figures' names, to tell apart several of these in one experiment."""
 
@@ -42,6 +44,9 @@ class Retrieval:
             raise UserError(f"Retrieval.caps={self.caps} must be at least 1: try (100,)")
         if not self.relevant:
             raise UserError("Retrieval.relevant is empty: name a column")
+        for step in self.after:
+            if not (callable(step) and hasattr(step, "check")):
+                raise UserError(f"Retrieval.after={short(step)} must be steps, such as Whitening(dim=128)")
 
     def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or no query has a relevant item."""
@@ -51,13 +56,17 @@ class Retrieval:
                 f"the embeddings of {self.split!r} and {self.gallery!r} differ in their number of dimensions"
             )
         query_groups, gallery_groups = relevance(self.columns, queries, gallery)
+        own = np.arange(len(queries)) if self.searched == self.split else None
+        query_vectors, gallery_vectors = normalise(queries.vectors), normalise(gallery.vectors)
+        for step in self.after:
+            query_vectors, gallery_vectors = step(query_vectors, gallery_vectors, own, embed)
         try:
             figures = retrieval_figures(
-                normalise(queries.vectors),
+                query_vectors,
                 query_groups,
-                normalise(gallery.vectors),
+                gallery_vectors,
                 gallery_groups,
-                own=np.arange(len(queries)) if self.searched == self.split else None,
+                own=own,
                 ks=self.ks,
                 caps=self.caps,
             )
@@ -71,6 +80,8 @@ class Retrieval:
         queries, gallery = (
             part[part >= 0] for part in relevance(self.columns, embed(self.split), embed(self.searched))
         )
+        for step in self.after:
+            step.check(len(embed(self.searched)), embed)
         repeated = np.bincount(queries).max(initial=0) > 1
         if not (repeated if self.searched == self.split else np.isin(queries, gallery).any()):
             raise UserError(
