@@ -48,6 +48,14 @@ def test_by_hand_itself_counts_on_both_sides():
     assert matches.best_threshold() == 0.0
 
 
+def test_the_chunks_of_items_make_no_difference(monkeypatch):
+    vectors, groups = random(0, n=30)
+    whole = Matches.of(vectors, groups, 5)
+    monkeypatch.setattr("ssljax.retrieval.topk.SCORES_AT_ONCE", 4 * 30)
+    parts = Matches.of(vectors, groups, 5)
+    assert (parts.scores == whole.scores).all() and (parts.true == whole.true).all()
+
+
 def test_rounding_at_the_threshold_does_not_decide():
     matches = Matches.of(
         normalise(np.array([[1, 0], [1, 1e-4], [0, 1]], np.float32)), np.array([0, 0, -1], np.int32), 2
