@@ -138,6 +138,7 @@ def pages() -> dict[Path, str]:
             benchmark("losses", "Time and memory, forward and backward, D = 128, temperature .2"),
             benchmark("parity", "Largest relative difference from other libraries, in value and in gradient"),
         ],
+        DOCS / "metrics.md": [benchmark("metrics", "Largest difference of figures from other libraries")],
         DOCS / "methods.md": [
             benchmark("methods", "Training steps with ResNet-18, CIFAR's stem, 32 px, float32"),
         ],

@@ -16,6 +16,7 @@ from ssljax.retrieval import Embeddings
 
 DOCS = Path(__file__).parent.parent / "docs"
 GUIDE = DOCS / "new_method.md"
+METRICS = DOCS / "metrics.md"
 
 
 def test_the_example_of_a_new_method_trains_equally_on_one_device_and_eight(tmp_path):
@@ -52,3 +53,15 @@ def test_the_snippets_of_a_page_run(page, tmp_path, monkeypatch):
     names: dict = {}
     for code in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
         exec(compile(code, page, "exec"), names)
+
+
+def test_the_guide_to_metrics_runs_and_names_figures_that_there_are():
+    page, names = METRICS.read_text(), {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, METRICS.name, "exec"), names)
+    assert names["difference"].mean > 0 and names["difference"].p_value < 0.01
+    everything = names["Retrieval"]("listing", ks=(1, 5), caps=(6,), depths=(6,), recalls=(5,))(names["a"])
+    listed = set(re.findall(r"^\| `([^`]*)`", page, re.MULTILINE))
+    general = {name.removeprefix("test/").replace("5", "k").replace("1", "k") for name in everything}
+    general = {name.replace("@6", "@d").replace(",6", ",d" if "over" in name else ",c") for name in general}
+    assert general - listed == {"queries", "queries_left_out"}
