@@ -3,7 +3,7 @@
 from ssljax.retrieval.embeddings import Embeddings, raw_pixels
 from ssljax.retrieval.evaluate import Retrieval, relevance
 from ssljax.retrieval.few_shot import FewShot
-from ssljax.retrieval.index import Builder, Exact, Index, ScaNN, default_index, open_index
+from ssljax.retrieval.index import Builder, Exact, Faiss, Index, ScaNN, default_index, open_index
 from ssljax.retrieval.knn import KNN
 from ssljax.retrieval.linear_probe import LinearProbe
 from ssljax.retrieval.pairs import PairSimilarities, pair_similarities
@@ -17,6 +17,7 @@ __all__ = [
     "Builder",
     "Embeddings",
     "Exact",
+    "Faiss",
     "FewShot",
     "Index",
     "LinearProbe",
