@@ -176,6 +176,21 @@ class Index:
         return self._builder
 
     @property
+    def patience(self) -> int:
+        """How many items may be added before the structure is built anew."""
+        return _longest_tail(len(self._state.main))
+
+    def at(self, builder: Builder) -> "Index":
+        """The same items in the same structure, searched with the effort that another builder of this kind asks for.
+
+        Changes of one of the two do not reach the other.
+        """
+        state = self._state
+        tail = _Rows.of(*state.tail.live())
+        structure = state.structure and state.structure.at(builder)
+        return Index(builder, dataclasses.replace(state, structure=structure, tail=tail))
+
+    @property
     def stats(self) -> dict[str, Any]:
         """Kind, settings, items, dimensions, and how many items lie beside the structure or are marked as removed."""
         state = self._state
@@ -373,9 +388,13 @@ class Index:
 
 
 def _is_due(state: _State) -> bool:
+    # a tenth removed costs a search little; each item of the tail costs it a comparison
     items = len(state.main)
-    # a tenth removed costs a search little; each item of the tail costs it one comparison
-    return len(state.tail) > max(1000, 10 * items**0.5) or state.main.dead > max(1000, items / 10)
+    return len(state.tail) > _longest_tail(items) or state.main.dead > max(1000, items / 10)
+
+
+def _longest_tail(items: int) -> int:
+    return max(1000, round(10 * items**0.5))
 
 
 def _search_main(state: _State, queries: np.ndarray, k: int, metric: Metric) -> tuple[np.ndarray, np.ndarray]:

@@ -31,13 +31,16 @@ class ScaNN:
     metric: Metric = "cosine"
     """cosine, dot product, or squared distance (l2)."""
     leaves: int | None = None
-    """Leaves of the tree; about the square root of the number of items if there are 100,000."""
+    """Leaves of the tree; about the square root of the number of items if there are 100,000. 1 is no tree."""
     leaves_to_search: int | None = None
     """The more, the better the recall and the slower the search; a tenth of the leaves."""
     reorder: int | None = None
     """How many of the best in quantised form are compared again exactly; 200."""
     soar: bool = False
     """Put each item into two leaves (Sun et al. 2023, "SOAR"): for a recall near 1, for cosine and dot product."""
+
+    brute: bool = False
+    """Compare with all, whatever their number."""
 
     def __post_init__(self):
         check_fields(self, type(self).__name__)
@@ -75,11 +78,11 @@ class ScaNN:
     def chosen(self, items: int) -> "ScaNN":
         """The settings for so many items, None meaning "without": no tree, or no quantisation."""
         plain = ScaNN(self.metric)
-        if items < CODES:  # too few to quantise, whatever is asked for
+        if items < CODES or self.brute:  # few cannot be quantised, whatever is asked for
             return plain
         leaves = self.leaves or (round(math.sqrt(items)) if items >= 100_000 else None)
         reorder = self.reorder or (200 if leaves or items >= 20_000 else None)
-        if not leaves:
+        if leaves in (None, 1):
             return dataclasses.replace(plain, reorder=reorder)
         if leaves > items:
             raise UserError(
