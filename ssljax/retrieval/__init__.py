@@ -1,5 +1,6 @@
 """Retrieval: embeddings, what is found with them, how well, and the indexes that find it."""
 
+from ssljax.retrieval.advice import index_advice
 from ssljax.retrieval.embeddings import Embeddings, raw_pixels
 from ssljax.retrieval.evaluate import Retrieval, relevance
 from ssljax.retrieval.few_shot import FewShot
@@ -27,6 +28,7 @@ __all__ = [
     "ScaNN",
     "Separation",
     "default_index",
+    "index_advice",
     "open_index",
     "pair_similarities",
     "raw_pixels",

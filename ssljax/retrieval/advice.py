@@ -13,11 +13,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from ssljax.files import replace_file
-from ssljax.retrieval.index import Builder, Exact, Faiss, Index, Metric, ScaNN
+from ssljax.retrieval.index import Builder, Exact, Faiss, Metric, ScaNN
 from ssljax.retrieval.vectors import checked
 from ssljax.types import Array, UserError
 
@@ -140,12 +140,12 @@ def recommended(rows: list[Row], recall: float, updates_per_hour: float) -> tupl
     others = {row.kind: row.qps for row in sorted(keep_up, key=lambda row: row.qps) if row.kind != best.kind}
     next_best = f"; next is {max(others, key=others.get)}, {max(others.values()):,.0f}" if others else ""
     return best, (
-        f"{best.kind} answers {best.qps:,.0f} queries a second at recall@{K} {best.recall:.3f}, the most of those with at "
-        f"least {recall:g} that keep up with {updates_per_hour:,.0f} updates an hour{next_best}"
+        f"{best.kind} answers {best.qps:,.0f} queries a second at recall@{K} {best.recall:.3f}, the most of those with "
+        f"at least {recall:g} that keep up with {updates_per_hour:,.0f} updates an hour{next_best}"
     )
 
 
-def plot(rows: list[Row], path: Path) -> None:
+def plot(rows: list[Row], file: Path | BinaryIO) -> None:
     """A picture (PNG) of recall against queries a second: a line a kind, a point an effort; up and right is better."""
     from matplotlib.figure import Figure
 
@@ -158,7 +158,7 @@ def plot(rows: list[Row], path: Path) -> None:
     axes.set(xlabel=f"recall@{K}", ylabel="queries a second", yscale="log")
     axes.grid(True, which="both", alpha=0.3)
     axes.legend()
-    replace_file(Path(path), lambda file: figure.savefig(file, format="png", dpi=120))
+    figure.savefig(file, format="png", dpi=120)
 
 
 def _measured(
