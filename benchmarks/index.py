@@ -3,8 +3,8 @@
 One table, and results/benchmark_index.json. All indexes search the same items in one process, with all cores. The items
 are generated with structure: n / 100 centres are drawn from a normal distribution in 128 dimensions, and each item, and
 each query, is a random centre plus 0.7 times normal noise; the metric is the cosine. Of each kind all efforts of
-`ssljax.retrieval.advice.contestants` are tried, the quickest that finds recall@10 >= 0.95 is kept (or the one that finds
-most), and those take turns; the medians are compared. "raw" is the library's own call on the very structure that ours
+`ssljax.retrieval.advice.contestants` are tried, the quickest that finds recall@10 >= 0.95 is kept (or the best that is
+there), and those take turns; the medians are compared. "raw" is the library's own call on the very structure that ours
 searches, so that the ratio is what our checks and ids cost. FAISS and ScaNN are measured if they are installed.
 
     python benchmarks/index.py --sizes 10000 --skip "FAISS, HNSW"
