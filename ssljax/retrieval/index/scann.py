@@ -54,6 +54,10 @@ class ScaNN:
     def build(self, ids: Sequence[Id], vectors: Array) -> Index:
         """See `Builder`; raises UserError too where there is no ScaNN, or there are more leaves than items."""
         _scann()  # also if there are no items yet
+        if 0 < len(ids) < (self.leaves or 0):
+            raise UserError(
+                f"ScaNN.leaves={self.leaves} is more than the {len(ids)} items: try {round(math.sqrt(len(ids)))}"
+            )
         return Index.of(self, ids, vectors)
 
     def structure(self, vectors: np.ndarray) -> "Searcher":
@@ -81,13 +85,11 @@ class ScaNN:
         if items < CODES or self.brute:  # few cannot be quantised, whatever is asked for
             return plain
         leaves = self.leaves or (round(math.sqrt(items)) if items >= 100_000 else None)
+        if leaves and leaves > items:  # of an index that has shrunk since it was built
+            leaves = round(math.sqrt(items))
         reorder = self.reorder or (200 if leaves or items >= 20_000 else None)
         if leaves in (None, 1):
             return dataclasses.replace(plain, reorder=reorder)
-        if leaves > items:
-            raise UserError(
-                f"ScaNN.leaves={leaves} is more than the {items} items: try {max(1, round(math.sqrt(items)))}"
-            )
         searched = min(self.leaves_to_search or math.ceil(leaves / 10), leaves)
         return ScaNN(self.metric, leaves, searched, reorder, self.soar)
 
