@@ -54,7 +54,7 @@ class ScaNN:
     def build(self, ids: Sequence[Id], vectors: Array) -> Index:
         """See `Builder`; raises UserError too where there is no ScaNN, or there are more leaves than items."""
         _scann()  # also if there are no items yet
-        if 0 < len(ids) < (self.leaves or 0):
+        if CODES <= len(ids) < (self.leaves or 0):
             raise UserError(
                 f"ScaNN.leaves={self.leaves} is more than the {len(ids)} items: try {round(math.sqrt(len(ids)))}"
             )
