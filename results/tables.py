@@ -139,6 +139,9 @@ def pages() -> dict[Path, str]:
             benchmark("parity", "Largest relative difference from other libraries, in value and in gradient"),
         ],
         DOCS / "metrics.md": [benchmark("metrics", "Largest difference of figures from other libraries")],
+        DOCS / "index.md": [
+            benchmark("index", "Search by cosine, recall@10, batches of 10,000"),
+        ],
         DOCS / "methods.md": [
             benchmark("methods", "Training steps with ResNet-18, CIFAR's stem, 32 px, float32"),
         ],

@@ -16,6 +16,7 @@ ssljax: embeddings that find the same item again.
   ssljax evaluate RUN             evaluate a run again, and write its index and report anew
   ssljax search RUN PHOTO         the nearest items to a photo
   ssljax report RUN               write RUN/report.html anew
+  ssljax index-advice EMBEDDINGS  measure all kinds of index on your own vectors, and recommend one
   ssljax robustness RUN [DATA]    measure what is still found when photos are disturbed (DATA: another experiment's)
   ssljax unmark FILE -o FOLDER    copy a catalogue without the watermarks of its sellers
 
@@ -47,6 +48,7 @@ def run(arguments: list[str]) -> int:
         "evaluate": commands.evaluate,
         "search": commands.search,
         "report": commands.report,
+        "index-advice": commands.index_advice,
         "robustness": commands.robustness,
         "unmark": commands.unmark,
     }

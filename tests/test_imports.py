@@ -42,7 +42,8 @@ ALLOWED = {
 ONLY_IN = {
     "flax": "models/",
     "safetensors": "models/pretrained.py",
-    "scann": "retrieval/index.py",
+    "scann": "retrieval/index/scann.py",
+    "faiss": "retrieval/index/faiss.py",
     "orbax": "checkpoint.py",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,5 +1,6 @@
 """Retrieval: embeddings, what is found with them, how well, and the indexes that find it."""
 
+from ssljax.retrieval.advice import index_advice
 from ssljax.retrieval.attributes import Attributes, predict_attribute
 from ssljax.retrieval.bootstrap import Difference, compare, intervals
 from ssljax.retrieval.copydays import Copydays
@@ -7,7 +8,7 @@ from ssljax.retrieval.embeddings import Embeddings, raw_pixels
 from ssljax.retrieval.evaluate import Retrieval, relevance
 from ssljax.retrieval.few_shot import FewShot
 from ssljax.retrieval.ground_truth import GroundTruth, read_ground_truth
-from ssljax.retrieval.index import Builder, Exact, Index, ScaNN, default_index, open_index
+from ssljax.retrieval.index import Builder, Exact, Faiss, Index, ScaNN, default_index, open_index
 from ssljax.retrieval.knn import KNN
 from ssljax.retrieval.landmarks import landmarks_map
 from ssljax.retrieval.linear_probe import LinearProbe
@@ -33,6 +34,7 @@ __all__ = [
     "Difference",
     "Embeddings",
     "Exact",
+    "Faiss",
     "FewShot",
     "GroundTruth",
     "Index",
@@ -52,6 +54,7 @@ __all__ = [
     "Words",
     "compare",
     "default_index",
+    "index_advice",
     "intervals",
     "landmarks_map",
     "open_index",
