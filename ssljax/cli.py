@@ -17,7 +17,9 @@ ssljax: embeddings that find the same item again.
   ssljax search RUN PHOTO         the nearest items to a photo
   ssljax report RUN               write RUN/report.html anew
   ssljax compare RUN_A RUN_B      what one run finds and the other misses, and whether they differ (-o PAGE)
+  ssljax index-advice EMBEDDINGS  measure all kinds of index on your own vectors, and recommend one
   ssljax robustness RUN [DATA]    measure what is still found when photos are disturbed (DATA: another experiment's)
+  ssljax unmark FILE -o FOLDER    copy a catalogue without the watermarks of its sellers
 
 Begin with:   ssljax train experiments/quickstart.py
               ssljax search runs/quickstart runs/quickstart/samples/...
@@ -48,7 +50,9 @@ def run(arguments: list[str]) -> int:
         "search": commands.search,
         "report": commands.report,
         "compare": commands.compare,
+        "index-advice": commands.index_advice,
         "robustness": commands.robustness,
+        "unmark": commands.unmark,
     }
     if arguments[0] not in known:
         print(f"ssljax: there is no command {arguments[0]!r}; there are {', '.join(known)}", file=sys.stderr)

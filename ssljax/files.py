@@ -5,21 +5,28 @@ data folder and then replaces the manifest, which is one file, so that a reader 
 new.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ssljax.types import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 MANIFEST = "manifest.json"
 SCHEMA = 1
 DATA_FOLDER = re.compile(r"data-[0-9a-f]{16}")
+LEFT_OVER = re.compile(r"\.manifest\.json\.[0-9a-f]{16}")  # by a process that was killed
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -79,25 +86,49 @@ def save_folder(folder: Path, facts: dict[str, Any], write: Callable[[Path], Non
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    others = [name for name in os.listdir(folder) if name != MANIFEST and not DATA_FOLDER.fullmatch(name)]
-    if others:
-        raise UserError(f"{folder} holds other files ({sorted(others)[0]}): give a new or empty folder")
-    data = folder / f"data-{secrets.token_hex(8)}"
-    data.mkdir()
+    with locked(folder, exclusive=True):
+        names = os.listdir(folder)
+        others = [n for n in names if n != MANIFEST and not DATA_FOLDER.fullmatch(n) and not LEFT_OVER.fullmatch(n)]
+        if others:
+            raise UserError(f"{folder} holds other files ({sorted(others)[0]}): give a new or empty folder")
+        data = folder / f"data-{secrets.token_hex(8)}"
+        data.mkdir()
+        try:
+            write(data)
+            paths = sorted(data.iterdir())
+            files = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths}
+            for path in paths:
+                _flush(path)
+            content = {"data": data.name, "files": files, "facts": facts}
+            manifest = {"schema": SCHEMA, "sha256": _sha256_of_json(content), "content": content}
+            replace_file(folder / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=1).encode()))
+        except BaseException:
+            shutil.rmtree(data, ignore_errors=True)
+            raise
+        for name in names:  # the old content, and what a killed process left
+            if DATA_FOLDER.fullmatch(name):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            elif name != MANIFEST:
+                (folder / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, exclusive: bool) -> Iterator[None]:
+    """One writer (`exclusive`), or any number of readers, at a time in a folder that is there; others wait.
+
+    Holds among threads and processes of a machine; the lock of a process that dies is free. On Windows, and on file
+    systems without locks, there is none: then save one at a time.
+    """
+    if fcntl is None or not Path(folder).is_dir():
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        write(data)
-        files = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(data.iterdir())}
-        for path in data.iterdir():
-            _flush(path)
-        content = {"data": data.name, "files": files, "facts": facts}
-        manifest = {"schema": SCHEMA, "sha256": _sha256_of_json(content), "content": content}
-        replace_file(folder / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=1).encode()))
-    except BaseException:
-        shutil.rmtree(data, ignore_errors=True)
-        raise
-    for name in os.listdir(folder):
-        if DATA_FOLDER.fullmatch(name) and name != data.name:
-            shutil.rmtree(folder / name, ignore_errors=True)
+        with contextlib.suppress(OSError):  # no locks here
+            fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
 
 
 def open_folder(folder: Path) -> tuple[dict[str, Any], Path]:

@@ -61,7 +61,9 @@ class Copydays:
         for part, rows, _ in top_k_chunks(vectors, normalise(gallery.vectors), len(gallery)):
             query = asked[part]
             relevant = gallery_blocks[rows] == query_blocks[query][:, None]
-            figures["trapezoid-map-over-r"][part] = trapezoid_ap(relevant, positives[query])
+            figures["trapezoid-map-over-r"][part] = [
+                trapezoid_ap(np.flatnonzero(row) + 1, r) for row, r in zip(relevant, positives[query], strict=True)
+            ]
             figures["cmc@1"][part] = relevant[:, 0]
         return PerQuery(queries.ids[asked], query_blocks[asked], figures, left_out=len(queries) - len(asked))
 

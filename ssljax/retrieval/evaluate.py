@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.fields import check_fields
+from ssljax.fields import check_fields, short
 from ssljax.retrieval.bootstrap import intervals
 from ssljax.retrieval.embeddings import Embeddings
 from ssljax.retrieval.metrics import PerQuery, per_query_figures
@@ -46,6 +46,8 @@ class Retrieval:
     interval: float | None = None
     """Also report the ends of each figure's bootstrap interval of this level, such as 0.95; see `bootstrap`. Where all
     queries are of one group there is none."""
+    after: tuple[Any, ...] = ()
+    """Steps from unit vectors to those that are compared, in this order: Whitening, QueryExpansion, ..."""
     name: str = ""
     """Part of the figures' names, to tell apart several of these in one experiment."""
 
@@ -60,6 +62,9 @@ class Retrieval:
             raise UserError(f"Retrieval.interval={self.interval} must be between 0 and 1: try 0.95")
         if not self.relevant:
             raise UserError("Retrieval.relevant is empty: name a column")
+        for step in self.after:
+            if not (callable(step) and hasattr(step, "check")):
+                raise UserError(f"Retrieval.after={short(step)} must be steps, such as Whitening(dim=128)")
 
     def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or no query has a relevant item."""
@@ -85,6 +90,8 @@ class Retrieval:
         queries, gallery = (
             part[part >= 0] for part in relevance(self.columns, embed(self.split), embed(self.searched))
         )
+        for step in self.after:
+            step.check(len(embed(self.searched)), embed)
         repeated = np.bincount(queries).max(initial=0) > 1
         if not (repeated if self.searched == self.split else np.isin(queries, gallery).any()):
             raise UserError(
@@ -122,13 +129,17 @@ class Retrieval:
                 f"the embeddings of {self.split!r} and {self.gallery!r} differ in their number of dimensions"
             )
         query_groups, gallery_groups = relevance(self.columns, queries, gallery)
+        own = np.arange(len(queries)) if self.searched == self.split else None
+        query_vectors, gallery_vectors = normalise(queries.vectors), normalise(gallery.vectors)
+        for step in self.after:
+            query_vectors, gallery_vectors = step(query_vectors, gallery_vectors, own, embed)
         try:
             return per_query_figures(
-                normalise(queries.vectors),
+                query_vectors,
                 query_groups,
-                normalise(gallery.vectors),
+                gallery_vectors,
                 gallery_groups,
-                own=np.arange(len(queries)) if self.searched == self.split else None,
+                own=own,
                 ks=self.ks,
                 caps=self.caps,
                 depths=self.depths,

@@ -11,7 +11,7 @@ from ssljax.retrieval.embeddings import Embeddings
 from ssljax.retrieval.ground_truth import LISTS, GroundTruth, read_ground_truth
 from ssljax.retrieval.metrics import PerQuery
 from ssljax.retrieval.topk import top_k_chunks
-from ssljax.retrieval.trapezoid import ranks_without, trapezoid_ap
+from ssljax.retrieval.trapezoid import trapezoid_ap
 from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
 
@@ -19,27 +19,22 @@ from ssljax.types import UserError
 LEVELS = {"easy": ("easy",), "medium": ("easy", "hard"), "hard": ("hard",)}
 
 
-def revisited_per_query(
-    relevant: np.ndarray, junk: np.ndarray, positives: np.ndarray, ks: Sequence[int] = (1, 5, 10)
-) -> dict[str, np.ndarray]:
-    """The figures f64[Q] of each query at one level, of whole rankings.
+def revisited_query(ranks: np.ndarray, positives: int, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """The figures of one query at one level, of its whole ranking.
 
-    - trapezoid-map-over-r: `trapezoid.trapezoid_ap` once junk is taken out.
+    - trapezoid-map-over-r: `trapezoid.trapezoid_ap`.
     - p@k-over-min(last,k): hits in the first min(last, k), over that; last is the rank of the last relevant item. The
       paper's mP@k, so that a query with few relevant items can reach 1.
 
     Args:
-      relevant: bool[Q, n], in the order of the ranking, of which each holds at least one.
-      junk: bool[Q, n], none of it relevant.
-      positives: i[Q], R.
-      ks: ranks.
+      ranks: i[H], of the relevant items, from 1, rising, once junk is taken out; at least one.
+      positives: R.
+      ks: see above.
     """
-    ranks = ranks_without(junk, relevant.shape)
-    last = np.where(relevant, ranks, 0).max(axis=1)
-    figures = {"trapezoid-map-over-r": trapezoid_ap(relevant, positives, junk)}
+    figures = {"trapezoid-map-over-r": trapezoid_ap(ranks, positives)}
     for k in ks:
-        depth = np.minimum(last, k)
-        figures[f"p@{k}-over-min(last,{k})"] = (relevant & (ranks <= depth[:, None])).sum(axis=1) / depth
+        depth = min(int(ranks[-1]), k)
+        figures[f"p@{k}-over-min(last,{k})"] = float((ranks <= depth).sum() / depth)
     return figures
 
 
@@ -47,7 +42,7 @@ def revisited_per_query(
 class Revisited:
     """Ranks the whole gallery for each query. Figures are called `<split>/[<name>/]<level>/trapezoid-map-over-r` etc.
 
-    `revisited_per_query` defines them, for each level: easy (hard ones are junk), medium (easy and hard ones are
+    `revisited_query` defines them, for each level: easy (hard ones are junk), medium (easy and hard ones are
     right), hard (easy ones are junk). "queries_left_out" have nothing right at that level.
 
     Photos are known by the names of their files, without folders and extensions. The queries are to be cut to the
@@ -87,32 +82,31 @@ class Revisited:
         """
         truth, query_rows, gallery_rows = self._truth(embed)
         queries, gallery = embed(self.split), embed(self.gallery)
-        count = {kind: np.array([len(rows) for rows in getattr(truth, kind)]) for kind in LISTS}
-        positives = {level: sum(count[kind] for kind in right) for level, right in LEVELS.items()}
-        figures: dict[str, dict[str, np.ndarray]] = {level: {} for level in LEVELS}
+        figures: dict[str, dict[int, dict[str, float]]] = {level: {} for level in LEVELS}
         vectors = normalise(queries.vectors[query_rows])
-        for part, ranking, _ in top_k_chunks(vectors, normalise(gallery.vectors), len(gallery)):
-            kinds = np.zeros((len(ranking), len(gallery)), np.uint8)
-            for n, kind in enumerate(LISTS, start=1):
-                for row, answers in zip(kinds, getattr(truth, kind)[part], strict=True):
-                    row[gallery_rows[answers]] = n
-            kinds = np.take_along_axis(kinds, ranking, axis=1)
-            for level, right in LEVELS.items():
-                asked = np.flatnonzero(positives[level][part])
-                relevant = np.isin(kinds[asked], [1 + LISTS.index(kind) for kind in right])
-                junk = (kinds[asked] > 0) & ~relevant
-                values = revisited_per_query(relevant, junk, positives[level][part][asked], self.ks)
-                for name, some in values.items():
-                    figures[level].setdefault(name, np.full(len(vectors), np.nan))[part.start + asked] = some
+        for part, rankings, _ in top_k_chunks(vectors, normalise(gallery.vectors), len(gallery)):
+            for query, ranking in enumerate(rankings, start=part.start):
+                kind = np.zeros(len(gallery), np.uint8)
+                for name in reversed(LISTS):  # what is in two lists counts as right
+                    kind[gallery_rows[getattr(truth, name)[query]]] = 1 + LISTS.index(name)
+                places = np.flatnonzero(kind[ranking])
+                kinds = kind[ranking[places]]
+                for level, right in LEVELS.items():
+                    relevant = np.isin(kinds, [1 + LISTS.index(name) for name in right])
+                    ranks = (places + 1 - np.cumsum(~relevant))[relevant]  # less the junk before
+                    if len(ranks):
+                        figures[level][query] = revisited_query(ranks, len(ranks), self.ks)
         buildings = np.unique([name.rpartition("_")[0] or name for name in truth.queries], return_inverse=True)[1]
-        every = PerQuery(queries.ids[query_rows], buildings, {})
-        found = {}
-        for level, values in figures.items():
-            asked = positives[level] > 0
-            if asked.any():
-                part = dataclasses.replace(every, figures=values).select(asked)
-                found[level] = dataclasses.replace(part, left_out=int((~asked).sum()))
-        return found
+        return {
+            level: PerQuery(
+                queries.ids[query_rows[list(found)]],
+                buildings[list(found)],
+                {name: np.array([row[name] for row in found.values()]) for name in next(iter(found.values()))},
+                left_out=len(truth.queries) - len(found),
+            )
+            for level, found in figures.items()
+            if found
+        }
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if the file cannot be read, or a photo of it is not there: to be known before training."""

@@ -37,11 +37,11 @@ class Matches:
 
     def f1(self, threshold: float) -> np.ndarray:
         """f64[n], 2 |P ∩ T| / (|P| + |T|) of each row: P is it and all from `threshold` on, T its product's items."""
-        inside = self.scores >= threshold
+        inside = self.scores >= np.float64(threshold)
         return 2 * (1 + (inside & self.true).sum(axis=1)) / (1 + inside.sum(axis=1) + self.sizes)
 
     def best_threshold(self) -> float:
-        """The score at which the mean of `f1` is largest, of equally good ones the largest; above all if none helps.
+        """Where the mean of `f1` is largest, halfway to the next score below; above all scores if none helps.
 
         Lowered past a score, a threshold lets one pair in and moves its row's F1 by a known step: with all steps
         sorted by score, their running sum is the mean at every threshold there is.
@@ -54,10 +54,11 @@ class Matches:
         order = np.argsort(-scores, kind="stable")
         scores, sums = scores[order], np.cumsum(steps[order])
         last = np.append(scores[1:] < scores[:-1], True)  # pairs of equal scores are let in together
-        best = int(np.argmax(sums[last]))
-        if sums[last][best] <= 0:
-            return float(np.nextafter(scores[0], np.float32(np.inf)))
-        return float(scores[last][best])
+        scores, sums = scores[last].astype(np.float64), sums[last]
+        best = int(np.argmax(sums))
+        if sums[best] <= 0:
+            return float(np.nextafter(scores[0], np.inf))
+        return float(scores[best : best + 2].mean())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,8 @@ class ShopeeF1:
 
     - row-f1: the mean over all rows of 2 |P ∩ T| / (|P| + |T|): T is the items of the row's product, P is those
       predicted, and the row itself counts in both (Kaggle, Shopee - Price Match Guarantee, 2021).
-    - threshold: the cosine from which on an item is predicted, the best one for split `calibrate`.
+    - threshold: the cosine from which on an item is predicted, the best one for split `calibrate` (the middle of the
+      gap between two cosines there: at its edge rounding would decide).
     - calibrated-row-f1: the mean there: what it falls by from there to `split` is the cost of the choice.
     - queries: rows, every one asked: one that is alone in its product is right if it finds nothing.
 

@@ -142,3 +142,13 @@ def test_duplicates_use_up_ranks():
         gallery[:1], np.array([1], np.int32), gallery, np.array([0, 0, 0, 1], np.int32), ks=(1,), depths=(3, 4)
     )
     assert found["map@3-over-min(r,3)"] == 0 and found["map@4-over-min(r,4)"] == 1 / 4
+
+
+def test_the_chunks_of_queries_make_no_difference(monkeypatch):
+    rng = np.random.default_rng(0)
+    vectors, groups = rng.standard_normal((37, 3), np.float32), rng.integers(-1, 9, 37).astype(np.int32)
+    whole = per_query_figures(vectors, groups, vectors, groups, own=np.arange(37), **RANKS)
+    monkeypatch.setattr("ssljax.retrieval.topk.SCORES_AT_ONCE", 4 * 37)
+    parts = per_query_figures(vectors, groups, vectors, groups, own=np.arange(37), **RANKS)
+    for name, values in whole.figures.items():
+        assert parts.figures[name].tolist() == values.tolist()

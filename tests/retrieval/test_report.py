@@ -71,7 +71,7 @@ def test_table_compares_with_the_baseline_and_marks_the_best(tmp_path):
 
 def test_hits_are_marked_right(tmp_path):
     """One dimension: 0 and 1 are a group and neighbours, 2 is between 3 and the far-away 4 of its group."""
-    angles = np.array([0.0, 0.1, 1.0, 1.05, 1.9])
+    angles = np.array([0.0, 0.1, 1.0, 1.05, 1.95])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     embeddings = Embeddings(np.array(list("abcde"), object), vectors)
     grey = np.zeros((4, 4, 3), np.uint8)

@@ -7,18 +7,17 @@ import pytest
 
 from ssljax.data.items import text
 from ssljax.retrieval import Embeddings, Revisited
-from ssljax.retrieval.revisited import revisited_per_query
+from ssljax.retrieval.revisited import revisited_query
 from ssljax.types import UserError
 
 
 def test_by_hand():
-    # ranking: junk, wrong, right, junk, right, wrong; without junk: wrong, right, right, wrong
-    relevant, junk = np.array([[0, 0, 1, 0, 1, 0]], bool), np.array([[1, 0, 0, 1, 0, 0]], bool)
-    figures = revisited_per_query(relevant, junk, np.array([2]), ks=(1, 2, 10))
-    assert figures["trapezoid-map-over-r"][0] == pytest.approx(((0 + 1 / 2) + (1 / 2 + 2 / 3)) / 4)
-    assert figures["p@1-over-min(last,1)"][0] == 0
-    assert figures["p@2-over-min(last,2)"][0] == 1 / 2
-    assert figures["p@10-over-min(last,10)"][0] == pytest.approx(2 / 3)  # the last is at rank 3
+    # without junk: wrong, right, right, wrong
+    figures = revisited_query(np.array([2, 3]), 2, ks=(1, 2, 10))
+    assert figures["trapezoid-map-over-r"] == pytest.approx(((0 + 1 / 2) + (1 / 2 + 2 / 3)) / 4)
+    assert figures["p@1-over-min(last,1)"] == 0
+    assert figures["p@2-over-min(last,2)"] == 1 / 2
+    assert figures["p@10-over-min(last,10)"] == pytest.approx(2 / 3)  # the last is at rank 3
 
 
 N, Q = 17, 6
@@ -80,7 +79,8 @@ def loop(gnd, splits, ks):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_equals_the_loop_with_junk_distractors_and_queries_without_answers(tmp_path, seed):
+def test_equals_the_loop_with_junk_distractors_and_queries_without_answers(tmp_path, seed, monkeypatch):
+    monkeypatch.setattr("ssljax.retrieval.topk.SCORES_AT_ONCE", 40)  # a few queries at a time
     path, gnd, splits = made(tmp_path, seed)
     evaluator = Revisited(str(path), ks=(1, 3, 10))
     evaluator.check(splits.get)

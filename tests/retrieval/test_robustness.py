@@ -178,7 +178,7 @@ def test_lost_are_those_found_before_whose_rank_is_last():
     search = Search(groups, groups, np.arange(6))
     clean = Vectors(gallery, gallery)
     # 0 sees group 1 first; 2 sees group 2 first, then 1; 3 sees all of group 2 before its own; 4 and 5 stay
-    disturbed = Vectors(angle(1.04, 0.1, 1.6, 2.4, 2.0, 2.1), gallery)
+    disturbed = Vectors(angle(1.04, 0.1, 1.58, 2.4, 2.0, 2.1), gallery)
     assert lost(search, clean, disturbed, 5) == [Lost(0, 2, 1, 3), Lost(3, 5, 2, 3)]
     assert lost(search, clean, disturbed, 1) == [Lost(0, 2, 1, 3)]
     assert lost(search, clean, clean, 5) == []

@@ -48,6 +48,23 @@ def test_by_hand_itself_counts_on_both_sides():
     assert matches.best_threshold() == 0.0
 
 
+def test_the_chunks_of_items_make_no_difference(monkeypatch):
+    vectors, groups = random(0, n=30)
+    whole = Matches.of(vectors, groups, 5)
+    monkeypatch.setattr("ssljax.retrieval.topk.SCORES_AT_ONCE", 4 * 30)
+    parts = Matches.of(vectors, groups, 5)
+    assert (parts.scores == whole.scores).all() and (parts.true == whole.true).all()
+
+
+def test_rounding_at_the_threshold_does_not_decide():
+    matches = Matches.of(
+        normalise(np.array([[1, 0], [1, 1e-4], [0, 1]], np.float32)), np.array([0, 0, -1], np.int32), 2
+    )
+    below = matches.best_threshold()
+    assert 0.4 < below < 0.6
+    assert matches.f1(below - 1e-6).mean() == matches.f1(below + 1e-6).mean() == 1
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.sampled_from([1, 4, 49]))
 def test_no_threshold_is_better_than_the_best(seed, k):
@@ -71,10 +88,10 @@ def split(titles, angles):
 def test_the_threshold_comes_from_the_other_split():
     splits = {
         "val": split(list("aab"), np.array([0, 0.1, 1.0])),
-        "test": split(list("ccddx"), np.array([0, 0.05, 1.0, 1.2, 2.5])),
+        "test": split(list("ccddx"), np.array([0, 0.05, 1.0, 1.7, 3.0])),
     }
     figures = ShopeeF1("title", name="n")(splits.get)
-    assert figures["test/n/threshold"] == pytest.approx(np.cos(0.1), abs=1e-6)
+    assert figures["test/n/threshold"] == pytest.approx((np.cos(0.1) + np.cos(0.9)) / 2, abs=1e-6)
     assert figures["test/n/calibrated-row-f1"] == 1 and figures["test/n/queries"] == 5
     assert figures["test/n/row-f1"] == pytest.approx((1 + 1 + 2 / 3 + 2 / 3 + 1) / 5)
 

@@ -10,7 +10,18 @@ Whatever came from data is escaped, and where there is nothing to show the page 
 
 from ssljax.retrieval.report.attention import Attention
 from ssljax.retrieval.report.comparison import Compared, write_comparison
+from ssljax.retrieval.report.marks import Cleaned, write_before_after
 from ssljax.retrieval.report.page import MOST, write_report
 from ssljax.retrieval.report.robustness import Example, write_robustness
 
-__all__ = ["MOST", "Attention", "Compared", "Example", "write_comparison", "write_report", "write_robustness"]
+__all__ = [
+    "MOST",
+    "Attention",
+    "Cleaned",
+    "Compared",
+    "Example",
+    "write_before_after",
+    "write_comparison",
+    "write_report",
+    "write_robustness",
+]
