@@ -1,6 +1,7 @@
 """Retrieval: embeddings, what is found with them, how well, and the indexes that find it."""
 
-from ssljax.retrieval.embeddings import Embeddings, raw_pixels
+from ssljax.retrieval.collection import Collection, Item, save_collection
+from ssljax.retrieval.embeddings import Embeddings, Origin, raw_pixels
 from ssljax.retrieval.evaluate import Retrieval, relevance
 from ssljax.retrieval.few_shot import FewShot
 from ssljax.retrieval.index import Builder, Exact, Faiss, Index, ScaNN, default_index, open_index
@@ -15,12 +16,15 @@ from ssljax.retrieval.topk import top_k
 __all__ = [
     "KNN",
     "Builder",
+    "Collection",
     "Embeddings",
     "Exact",
     "Faiss",
     "FewShot",
     "Index",
+    "Item",
     "LinearProbe",
+    "Origin",
     "PairSimilarities",
     "Retrieval",
     "Robustness",
@@ -31,6 +35,7 @@ __all__ = [
     "pair_similarities",
     "raw_pixels",
     "relevance",
+    "save_collection",
     "top_k",
     "write_report",
 ]
