@@ -34,8 +34,9 @@ ALLOWED = {
     "robustness": {"config", "data", "embed", "files", "logging", "retrieval", "run", "types", "views"},
     "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging", "models"}
     | {"retrieval", "robustness", "run", "sharding", "train", "types"},
-    "commands": {"config", "contact_sheet", "data", "files", "finish", "logging", "loop", "retrieval", "run"}
-    | {"sharding", "types"},
+    "serve": {"data", "embed", "retrieval", "types"},
+    "commands": {"config", "contact_sheet", "data", "embed", "files", "finish", "logging", "loop", "retrieval", "run"}
+    | {"serve", "sharding", "types"},
     "cli": {"allocator", "commands", "types"},
 }
 ONLY_IN = {
@@ -44,6 +45,8 @@ ONLY_IN = {
     "scann": "retrieval/index/scann.py",
     "faiss": "retrieval/index/faiss.py",
     "orbax": "checkpoint.py",
+    "starlette": "serve/",
+    "uvicorn": "serve/server.py",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -135,7 +135,8 @@ class Embeddings:
         words = {"schema": SCHEMA, "own": own, "columns": written}
         words["origin"] = self.origin and dataclasses.asdict(self.origin)
         arrow = pyarrow.table(table)
-        pyarrow.parquet.write_table(arrow.replace_schema_metadata({PARQUET_KEY: json.dumps(words)}), file)
+        arrow = arrow.replace_schema_metadata({PARQUET_KEY: json.dumps(words)})
+        pyarrow.parquet.write_table(arrow, file, write_page_checksum=True)
 
     @property
     def _arrays(self) -> dict[str, np.ndarray | None]:
@@ -178,7 +179,7 @@ def _read_parquet(path: Path) -> dict[str, Any]:
     import pyarrow.parquet
 
     with open(path, "rb") as file:
-        table = pyarrow.parquet.read_table(file)
+        table = pyarrow.parquet.read_table(file, page_checksum_verification=True)
     words = json.loads((table.schema.metadata or {})[PARQUET_KEY])
     _check_schema(words, path)
     vectors = table["vector"].combine_chunks()

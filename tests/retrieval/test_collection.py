@@ -24,7 +24,9 @@ def some(n: int = 6) -> Embeddings:
     ids = text(f"item {i}" for i in range(n))
     columns = {"title": text(f"Mug {i}" if i else "" for i in range(n)), "id": ids}
     photos = text(f"/shop/{i}.jpg" for i in range(n))
-    return Embeddings(ids, RNG.standard_normal((n, DIM), np.float32), columns, photos=photos, origin=Origin("run", "ab"))
+    return Embeddings(
+        ids, RNG.standard_normal((n, DIM), np.float32), columns, photos=photos, origin=Origin("run", "ab")
+    )
 
 
 @pytest.fixture
@@ -173,10 +175,16 @@ def test_what_is_no_collection_is_said(tmp_path):
 
 
 def test_whatever_happens_it_is_what_a_dictionary_would_be(folder):
-    choose, there = random.Random(1), {f"item {i}": ({"title": f"Mug {i}" if i else "", "id": f"item {i}"}) for i in range(6)}
+    choose, there = (
+        random.Random(1),
+        {f"item {i}": ({"title": f"Mug {i}" if i else "", "id": f"item {i}"}) for i in range(6)},
+    )
     shop = Collection.open(folder, to_change=True)
     for step in range(300):
-        id, act = f"item {choose.randrange(12)}", choose.choice(["put", "put", "replace", "remove", "remove", "save", "open"])
+        id, act = (
+            f"item {choose.randrange(12)}",
+            choose.choice(["put", "put", "replace", "remove", "remove", "save", "open"]),
+        )
         if act == "save":
             shop.save()
         elif act == "open":
@@ -188,7 +196,9 @@ def test_whatever_happens_it_is_what_a_dictionary_would_be(folder):
             shop.remove(id)
             del there[id]
         elif act != "remove" and (id not in there or act == "replace"):
-            shop.put(id, vector(), {"step": str(step)}, b"x" if choose.random() < 0.5 else None, replace=act == "replace")
+            shop.put(
+                id, vector(), {"step": str(step)}, b"x" if choose.random() < 0.5 else None, replace=act == "replace"
+            )
             there[id] = {"step": str(step)}
         assert len(shop) == len(there)
     shop.close()

@@ -9,5 +9,6 @@ Whatever came from data is escaped, and where there is nothing to show the page 
 
 from ssljax.retrieval.report.page import write_report
 from ssljax.retrieval.report.robustness import Example, write_robustness
+from ssljax.retrieval.report.search import Found, Query, write_search
 
-__all__ = ["Example", "write_report", "write_robustness"]
+__all__ = ["Example", "Found", "Query", "write_report", "write_robustness", "write_search"]
