@@ -2,9 +2,16 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from pages import loads_nothing
@@ -174,3 +181,46 @@ def test_mistakes_are_one_sentence(shop, run, index, tmp_path, capsys):
     assert "top=0 is too small" in told(capsys, "search", index, photo, "--top", "0")
     assert "shop.csv cannot be read" in told(capsys, "search", index, shop / "shop.csv")
     assert "there is no experiment file" in told(capsys, "evaluate", run, tmp_path / "none.py")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_served_index_is_searched_changed_and_saved(number, shop, index, tmp_path):
+    where, port, photo = shutil.copytree(index, tmp_path / "index"), free_port(), (shop / "5.jpg").read_bytes()
+    command = [sys.executable, "-m", "ssljax.cli", "serve", str(where), "--port", str(port)]
+    environment = os.environ | {"SSLJAX_TOKEN": "secret"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        while True:
+            assert process.poll() is None, process.stderr.read()
+            try:
+                assert client.get("/healthz").json()["items"] == 24
+                break
+            except httpx.ConnectError:
+                time.sleep(0.1)
+        found = client.post("/search?k=2", content=photo).json()["items"]
+        assert found[0]["id"] == "5" and found[0]["score"] == pytest.approx(1, abs=1e-4)
+        assert client.get(found[0]["photo"]).headers["content-type"] == "image/jpeg"
+        token = {"authorization": "Bearer secret"}
+        assert client.post("/items", data={"id": "new"}, files={"photo": photo}, headers=token).status_code == 201
+        assert {i["id"] for i in client.post("/search?k=2", content=photo).json()["items"]} == {"5", "new"}
+        again = subprocess.run([*command[:-1], str(free_port())], env=environment, capture_output=True, text=True)
+        assert again.returncode == 2 and "is being changed by another process" in again.stderr
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in errors, errors
+    assert len(Collection.open(where)) == 25 and not any(path.stat().st_size for path in where.glob("changes-*"))
+
+
+def test_mistakes_in_serving_are_one_sentence(shop, run, index, tmp_path, capsys):
+    assert "is not a run folder, nor an index" in told(capsys, "serve", tmp_path)
+    assert "port=0 must be above 0 and at most 65535" in told(capsys, "serve", index, "--port", "0")
+    assert "limits.k=0 must be above 0" in told(capsys, "serve", index, "--limits.k", "0")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"port={port} cannot be listened at" in told(capsys, "serve", index, "--port", port)
+    assert ssljax(["search", index, str(shop / "1.jpg")]) == 0  # nobody holds it

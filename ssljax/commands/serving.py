@@ -59,4 +59,7 @@ def serve(arguments: list[str]) -> None:
     at = f"[{options.host}]" if ":" in options.host else options.host
     console.print(f"{len(searched.collection):,} items; compiling. Then open http://{at}:{options.port}")
     console.print("Changes need the token." if token else "Changes are refused, as SSLJAX_TOKEN is not set.")
-    run(service, host=options.host, port=options.port)
+    try:
+        run(service, host=options.host, port=options.port)
+    finally:
+        searched.collection.close()

@@ -35,7 +35,7 @@ def api_page() -> str:
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     asked = [(p["name"], p["in"], p["description"]) for p in operation.get("parameters", [])]
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
-        fields = content["schema"].get("properties", {"": content["schema"]})
+        fields = content["schema"].get("properties", {"body": content["schema"]})
         asked += [(name, kind, field.get("description", "")) for name, field in fields.items()]
     answers = [(status, "", answer["description"]) for status, answer in operation["responses"].items()]
     lock = " <em>token</em>" if operation.get("security") else ""

@@ -1,20 +1,31 @@
 """Runs the service on uvicorn."""
 
 import asyncio
+import contextlib
+import signal
+import socket
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ssljax.serve.app import Service
+from ssljax.types import UserError
 
 
 def run(service: Service, *, host: str, port: int) -> None:
-    """Serves until SIGINT or SIGTERM, and saves."""
-    uvicorn.Server(config(service, host=host, port=port)).run()
+    """Serves until SIGINT or SIGTERM, and saves. Raises UserError if it cannot listen there."""
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise UserError(f"host={host} port={port} cannot be listened at ({error.strerror}): choose another") from None
+    # Once it has shut down, uvicorn sends itself the signal again, which is to end nothing any more.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    with listening, contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config(service)).run(sockets=[listening])
 
 
-def config(service: Service, *, host: str, port: int) -> uvicorn.Config:
+def config(service: Service) -> uvicorn.Config:
     """How uvicorn runs it."""
 
     class Impatient(_Impatient):
@@ -22,8 +33,6 @@ def config(service: Service, *, host: str, port: int) -> uvicorn.Config:
 
     return uvicorn.Config(
         service.app,
-        host=host,
-        port=port,
         http=Impatient,
         ws="none",
         lifespan="on",

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -64,14 +65,14 @@ def served(
     """The address of a service of the collection in `folder`, which is well at the end as well."""
     shop = Collection.open(folder, to_change=True)
     service = Service(shop, encoder, lambda id: shop.item(id).photo, token=token, limits=limits, **settings)
-    server = uvicorn.Server(config(service, host="127.0.0.1", port=0))
-    thread = threading.Thread(target=server.run)
+    server, listening = uvicorn.Server(config(service)), socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     try:
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         yield address
         assert httpx.get(f"{address}/healthz", timeout=30).json()["status"] == "ok"
     finally:
