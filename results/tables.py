@@ -1,6 +1,6 @@
 """Writes the figures of results/*.json into the pages, between the markers `<!-- results -->` and `<!-- /results -->`.
 
-python results/tables.py            rewrites README.md, docs/losses.md and docs/methods.md
+python results/tables.py            rewrites README.md, docs/losses.md, docs/methods.md and docs/serve.md
 python results/tables.py --check    exits 1 if a page is not what the results say
 """
 
@@ -84,6 +84,7 @@ def pages() -> dict[Path, str]:
         DOCS / "methods.md": [
             benchmark("methods", "Training steps with ResNet-18, CIFAR's stem, 32 px, float32"),
         ],
+        DOCS / "serve.md": [benchmark("serve", "Requests to a service with 10,000 items")],
     }
     return {page: _filled(page.read_text(), tables) for page, tables in parts.items()}
 

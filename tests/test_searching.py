@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -122,6 +124,26 @@ def test_search_finds_the_photo_itself_in_an_index_and_in_a_run(shop, run, index
     page = (tmp_path / "page.html").read_text()
     loads_nothing(page)
     assert page.count("<img") == 2 * (1 + 2) and "Mug &lt;b&gt;1&lt;/b&gt;" in page
+
+
+def test_the_guide_to_searching_works_as_it_is_written(shop, run, tmp_path, monkeypatch, capsys):
+    guide = (Path(__file__).parent.parent / "docs" / "search.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    Path("runs").symlink_to(Path(run).parent)
+    shutil.copytree(shop, "shop", ignore=shutil.ignore_patterns("runs", "*.index"))
+    for source, target in (
+        ("shop/shop.csv", "shop/items.csv"),
+        ("shop/1.jpg", "photo.jpg"),
+        ("shop/2.jpg", "another.jpg"),
+    ):
+        shutil.copy(source, target)
+    for line in re.search(r"```sh\n(.*?)```", guide, re.DOTALL)[1].splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "ssljax" and ssljax(arguments) == 0, line
+    assert Path("found.html").stat().st_size > 10_000
+    capsys.readouterr()
+    exec(re.search(r"```python\n(.*?)```", guide, re.DOTALL)[1], {})
+    assert "Mug" in capsys.readouterr().out
 
 
 def test_an_index_of_several_files_and_its_settings(shop, run, index, tmp_path, capsys):

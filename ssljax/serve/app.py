@@ -91,7 +91,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        await asyncio.to_thread(self._batcher.compile)
+        await asyncio.to_thread(self._compile)
         saving = asyncio.create_task(self._save_when_due())
         try:
             async with self._batcher.running():
@@ -101,6 +101,10 @@ class Service:
             self._writer.shutdown(wait=True)  # a change that was begun is finished
             await asyncio.to_thread(self._save)
             self.collection.close()
+
+    def _compile(self) -> None:
+        self._batcher.compile()
+        self.collection.search(np.ones((1, self.collection.dimensions)), self._k(None))
 
     async def _save_when_due(self) -> None:
         while True:
