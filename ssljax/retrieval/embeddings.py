@@ -150,15 +150,15 @@ class Embeddings:
             return cls(**(_read_parquet if path.suffix == ".parquet" else _read_npz)(path))
         except FileNotFoundError:
             raise UserError(
-                f"there are no embeddings {path}: `ssljax embed` and `ssljax evaluate RUN` write such files"
+                f"there are no embeddings {path}: `ssljax evaluate RUN` writes them, and `ssljax embed` those of other data"
             ) from None
         except UserError:
             raise
         except Exception as error:  # on a broken file zipfile, NumPy and Arrow raise whatever they stumble over
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"{path} is damaged or holds no embeddings ({first}): `ssljax embed` writes them, and "
-                "`ssljax evaluate RUN` those of a run"
+                f"{path} is damaged or holds no embeddings ({first}): `ssljax evaluate RUN` writes them anew, and "
+                "`ssljax embed` those of other data"
             ) from error
 
 
