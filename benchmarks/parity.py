@@ -1,26 +1,30 @@
-"""How far the losses are from other libraries' own: one table, and results/benchmark_parity.json.
+"""How far losses and metrics are from other libraries' own: two tables, and results/benchmark_parity.json and _metrics.
 
 The same random arrays (three draws, float32) go through each loss here and in the peer; the value here times the
 convention's factor should be the peer's, and so should every gradient. A difference is over the largest absolute number
 of the peer's value or gradient. A peer that cannot be imported says so.
+`metric_parity` tells how the metrics are compared.
 
     pip install -e ".[peers]" && pip install --no-deps solo-learn
     python benchmarks/parity.py
+    python benchmarks/parity.py --of metrics
 """
 
 import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from metric_parity import PEERS as METRIC_PEERS
+from metric_parity import compare_metrics
 from peers import import_torchvision
 from rich.console import Console
 from rich.table import Table
@@ -39,10 +43,16 @@ DEGREES = float(np.degrees(RADIANS))
 class Options:
     """How much to compare."""
 
+    of: tuple[Literal["losses", "metrics"], ...] = ("losses", "metrics")
+    """what is compared"""
     draws: int = 3
     """random inputs for each loss"""
+    searches: int = 200
+    """random searches for each metric"""
     output: Path = Path("results/benchmark_parity.json")
-    """where the figures go"""
+    """where the losses' figures go"""
+    metrics_output: Path = Path("results/benchmark_metrics.json")
+    """where the metrics' figures go"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -560,9 +570,8 @@ def relative(ours: Any, theirs: Any) -> float:
     return float(np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs)))
 
 
-def main() -> None:
-    """Compares, prints and writes."""
-    options = tyro.cli(Options, description=__doc__)
+def compare_losses(draws: int) -> dict[str, dict[str, Any]]:
+    """Peer → loss → row of the table."""
     figures = {}
     for peer, comparisons in PEERS.items():
         try:
@@ -570,15 +579,34 @@ def main() -> None:
         except (ImportError, RuntimeError) as error:  # RuntimeError: builds of torch and torchvision that do not fit
             figures[peer] = {"": f"not run ({error})"}
         else:
-            figures[peer] = {row.loss: compare(row, options.draws) for row in rows}
-    table = Table("peer", "loss", "convention factor", "difference in value", "in gradient", "convention")
+            figures[peer] = {row.loss: compare(row, draws) for row in rows}
+    return figures
+
+
+def main() -> None:
+    """Compares, prints and writes."""
+    options = tyro.cli(Options, description=__doc__)
+    if "losses" in options.of:
+        show(options.output, compare_losses(options.draws), PEERS)
+    if "metrics" in options.of:
+        show(options.metrics_output, compare_metrics(options.searches), METRIC_PEERS)
+
+
+def show(output: Path, figures: dict[str, dict[str, Any]], peers: Iterable[str]) -> None:
+    """Prints a table of peer → row → cells and writes it, with the peers' versions."""
+    names = next(row for rows in figures.values() for row in [*rows.values(), {}] if isinstance(row, dict))
+    table = Table("peer", "", *(name.replace("_", " ") for name in names))
     for peer, rows in figures.items():
-        for loss, row in rows.items():
-            cells = [row] if isinstance(row, str) else [v if isinstance(v, str) else f"{v:.3g}" for v in row.values()]
-            table.add_row(peer, loss, *cells)
+        for name, row in rows.items():
+            table.add_row(peer, name, *([row] if isinstance(row, str) else map(cell, row.values())))
     Console().print(table)
-    versions = {peer: version(peer) for peer in PEERS}
-    write_json(options.output, {"environment": environment() | {"peers": versions}, "table": figures})
+    versions = {peer: version(peer) for peer in peers}
+    write_json(output, {"environment": environment() | {"peers": versions}, "table": figures})
+
+
+def cell(value: float | str | None) -> str:
+    """A cell of the table."""
+    return value if isinstance(value, str) else "" if value is None else f"{value:.3g}"
 
 
 def version(package: str) -> str | None:

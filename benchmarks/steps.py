@@ -95,13 +95,40 @@ class Contestant:
 
     def turn(self, steps: int) -> tuple[float, float]:
         """Takes steps; gives the seconds of the fastest and the peak MiB so far."""
+        self.begin(steps)
+        return self.end()
+
+    def begin(self, steps: int) -> None:
+        """Begins a turn, which `end` waits for."""
         self._pipe.send(steps)
+
+    def end(self) -> tuple[float, float]:
+        """What the turn came to."""
         return self._pipe.recv()
 
     def close(self) -> None:
         """Ends the process."""
         self._pipe.send(0)
         self._process.join()
+
+
+class Team:
+    """Processes that take their steps at the same time, for libraries that use one core each."""
+
+    def __init__(self, make: Callable[[Any], Step], case: Any, members: int):
+        self._members = [Contestant(make, case) for _ in range(members)]
+
+    def turn(self, steps: int) -> tuple[float, float]:
+        """The seconds of the slowest and the sum of the peaks."""
+        for member in self._members:
+            member.begin(steps)
+        seconds, peaks = zip(*(member.end() for member in self._members), strict=True)
+        return max(seconds), sum(peaks)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        for member in self._members:
+            member.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +152,7 @@ class Turns:
         return statistics.median(s / o for (s, _), (o, _) in zip(self.turns, other.turns, strict=True))
 
 
-def take_turns(contestants: Iterable[Contestant], rounds: int, steps: int) -> dict[Contestant, Turns]:
+def take_turns(contestants: Iterable[Contestant | Team], rounds: int, steps: int) -> dict[Contestant | Team, Turns]:
     """`rounds` times a turn of `steps` steps of each, one after the other."""
     turns = {contestant: Turns([]) for contestant in contestants}
     for _ in range(rounds):

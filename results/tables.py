@@ -1,6 +1,6 @@
 """Writes the figures of results/*.json into the pages, between the markers `<!-- results -->` and `<!-- /results -->`.
 
-python results/tables.py            rewrites README.md, docs/losses.md, docs/methods.md and docs/serve.md
+python results/tables.py            rewrites README.md and the pages of docs/ that have such markers
 python results/tables.py --check    exits 1 if a page is not what the results say
 """
 
@@ -11,6 +11,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 README, DOCS = HERE.parent / "README.md", HERE.parent / "docs"
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
+HEADLINES = ("quickstart", "moco_fashion")
+NATURAL_VIEWS = tuple(f"{m}_{v}" for m in ("moby", "sim_siam") for v in ("augmented", "natural", "both"))
+SHOP_VIEWS = ("standard", "ecommerce", "siamese", "without_perspective", "without_watermark", "without_collage")
+FAILURE_KINDS = ("Perspective", "Watermark", "Recolour", "Light", "Collage")
 ROWS = ("raw pixels", "untrained", "trained", "teacher")
 NOT_RUN = "not run"
 BENCHMARK = "benchmark_"
@@ -23,20 +27,67 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 
 def experiments() -> str:
-    """Each finished experiment: what its first evaluator found, beside raw pixels."""
+    """What the first evaluator of the README's experiments found, beside raw pixels."""
     rows = []
-    for path in sorted(HERE.glob("*.json")):
-        if path.name.startswith(BENCHMARK):
+    for path in [HERE / f"{name}.json" for name in HEADLINES]:
+        if not path.exists():
+            rows.append([path.stem, NOT_RUN, *[""] * len(ROWS)])
             continue
         record = json.loads(path.read_text())
         names = [n for n in record["table"]["trained"] if n.endswith(("cmc@1", "map@r"))]
         for name in names:
             values = [f"{record['table'][row][name]:.3f}" if row in record["table"] else "" for row in ROWS]
             rows.append([record["name"], name, *values])
-        environment = record["environment"]
-        minutes = record["seconds"] / 60
-        rows[-len(names)][0] += f" ({environment['device']}, {environment['cpu_cores']} cores, {minutes:.0f} min)"
-    return markdown(["experiment", "figure", *ROWS], rows) if rows else f"Experiments: {NOT_RUN}.\n"
+        rows[-len(names)][0] += f" ({_circumstances(record)})"
+    return markdown(["experiment", "figure", *ROWS], rows)
+
+
+def sweep(prefix: str, names: tuple[str, ...], figures: tuple[str, ...]) -> str:
+    """A line for each run of a sweep and each of its networks, and a column for each figure; raw pixels last."""
+    rows, baseline, circumstances = [], None, ""
+    for name in names:
+        path = HERE / f"{prefix}_{name}.json"
+        if not path.exists():
+            rows.append([name.replace("_", " "), NOT_RUN, *[""] * (len(figures) - 1)])
+            continue
+        record = json.loads(path.read_text())
+        circumstances, baseline = _circumstances(record), record["table"]["raw pixels"]
+        for network in ("trained", "teacher"):
+            if network in record["table"]:
+                label = name.replace("_", " ") + (", teacher" if network == "teacher" else "")
+                rows.append([label, *(f"{record['table'][network][figure]:.3f}" for figure in figures)])
+    if baseline:
+        rows.append(["raw pixels", *(f"{baseline[figure]:.3f}" for figure in figures)])
+    title = f"`{prefix}`" + (f" ({circumstances} for the last)" if circumstances else "")
+    return f"{title}:\n\n" + markdown(["", *figures], rows)
+
+
+def robustness(prefix: str, names: tuple[str, ...], kinds: tuple[str, ...]) -> str:
+    """A line for each run: CMC@1 of its clean queries, and the share of it that is lost under each kind."""
+    rows, said = [], ""
+    for name in names:
+        path = HERE / "robustness" / f"{prefix}_{name}.json"
+        if not path.exists():
+            rows.append([name.replace("_", " "), NOT_RUN, *[""] * (len(kinds) + 1)])
+            continue
+        record = json.loads(path.read_text())
+        of = {c["disturbance"]: c for c in record["curves"] if _is_shown(c)}
+        medium = record["suite"]["strengths"].index(record["medium"])
+        lost = {kind: 1 - c["values"][medium] / c["clean"] for kind, c in of.items()}
+        shown = [*(lost[kind] for kind in kinds), sum(lost.values()) / len(lost)]
+        rows.append([name.replace("_", " "), f"{of[kinds[0]]['clean']:.3f}", *(f"{value:.0%}" for value in shown)])
+        said = f"{record['queries']:,} queries, disturbed at strength {record['medium']:g}"
+    header = ["", "clean CMC@1", *(f"lost: {kind}" for kind in kinds), "lost: mean of all kinds"]
+    return f"Robustness ({said or NOT_RUN}):\n\n" + markdown(header, rows)
+
+
+def _is_shown(curve: dict) -> bool:
+    return (curve["way"], curve["side"], curve["figure"]) == ("student", "query", "cmc@1")
+
+
+def _circumstances(record: dict) -> str:
+    environment = record["environment"]
+    return f"{environment['device']}, {environment['cpu_cores']} cores, {record['seconds'] / 60:.0f} min"
 
 
 def benchmark(name: str, title: str) -> str:
@@ -77,14 +128,32 @@ def pages() -> dict[Path, str]:
             benchmark("train_step", "Training steps beside PyTorch"),
             benchmark("input_pipeline", "Input pipeline"),
         ],
+        DOCS / "ecommerce.md": [
+            sweep("natural_views", NATURAL_VIEWS, ("test/product/cmc@1", "test/iconic/cmc@1", "test/listing/auc")),
+            sweep("shop_views", SHOP_VIEWS, ("test/style/cmc@1", "test/style/map@r")),
+            robustness("shop_views", SHOP_VIEWS, FAILURE_KINDS),
+            benchmark("views", "Views, 64 photos at a time"),
+        ],
         DOCS / "losses.md": [
             benchmark("losses", "Time and memory, forward and backward, D = 128, temperature .2"),
             benchmark("parity", "Largest relative difference from other libraries, in value and in gradient"),
+        ],
+        DOCS / "metrics.md": [benchmark("metrics", "Largest difference of figures from other libraries")],
+        DOCS / "index.md": [
+            benchmark("index", "Search by cosine, recall@10, batches of 10,000"),
         ],
         DOCS / "methods.md": [
             benchmark("methods", "Training steps with ResNet-18, CIFAR's stem, 32 px, float32"),
         ],
         DOCS / "serve.md": [benchmark("serve", "Requests to a service with 10,000 items")],
+        DOCS / "watermarks.md": [
+            benchmark("watermarks", "Marks found, and PSNR where they are before and after they are removed, in dB"),
+        ],
+        DOCS / "post_processing.md": [benchmark("rerank", "Test split of Fashion")],
+        DOCS / "attributes.md": [
+            benchmark("attributes", "Values told rightly, from shares of the labels and all"),
+            benchmark("words", "Words of the title"),
+        ],
     }
     return {page: _filled(page.read_text(), tables) for page, tables in parts.items()}
 

@@ -13,11 +13,13 @@ ssljax: embeddings that find the same item again.
   ssljax views FILE [-o PNG]      draw what an experiment's views make of its photos
   ssljax evaluate RUN [DATA]      evaluate a run again, and write its index and report anew (DATA: another experiment's)
   ssljax report RUN               write RUN/report.html anew
+  ssljax index-advice EMBEDDINGS  measure all kinds of index on your own vectors, and recommend one
   ssljax robustness RUN [DATA]    measure what is still found when photos are disturbed (DATA: another experiment's)
   ssljax embed RUN DATA -o FILE   embed a catalogue file, a folder of photos, or another experiment's data
   ssljax index FILE... -o INDEX   build an index of embeddings
   ssljax search WHERE PHOTO...    the nearest items to photos, in an index or in a run's own
   ssljax serve WHERE              the same over HTTP, with a page to drop photos on
+  ssljax unmark FILE -o FOLDER    copy a catalogue without the watermarks of its sellers
 
 Begin with:   ssljax train experiments/quickstart.py
               ssljax search runs/quickstart runs/quickstart/samples/...

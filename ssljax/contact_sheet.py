@@ -13,6 +13,7 @@ from ssljax.data.decode import BadImage, decode
 from ssljax.fields import short
 from ssljax.types import Batch, UserError
 from ssljax.views import Augmentation
+from ssljax.views.collage import MOST
 from ssljax.views.disturbance import Disturbance
 from ssljax.views.suite import DISTURBANCES
 
@@ -44,13 +45,14 @@ def contact_sheet(experiment: Experiment, rows: int) -> Image.Image:
     views, rng = experiment.views, jax.random.PRNGKey(experiment.seed)
     if not hasattr(views, "pixels"):
         raise UserError(f"views={short(views)} cannot be drawn: define `pixels`, which undoes their normalisation")
-    names, batch = _photos(experiment, rows)
+    names, batch = _photos(experiment, max(rows, MOST))  # a collage wants others
+    names = names[:rows]
     embedded = jax.jit(lambda batch: views.pixels(views.evaluation(batch)["views"][0]))(batch)
     disturbances = disturbances_of(views) or DISTURBANCES
     return _draw(
         [
             _views(views, rng, batch, embedded, names),
-            _disturbances(disturbances, jax.random.fold_in(rng, COLUMNS), embedded),
+            _disturbances(disturbances, jax.random.fold_in(rng, COLUMNS), embedded, len(names)),
         ]
     )
 
@@ -96,13 +98,13 @@ def _views(views: Any, rng: jax.Array, batch: Batch, embedded: jax.Array, names:
     return Block(captions, [(name, [column[k] for column in columns]) for k, name in enumerate(names)])
 
 
-def _disturbances(disturbances: list[Disturbance], rng: jax.Array, embedded: jax.Array) -> Block:
-    """A row a disturbance: two photos, each at all strengths, by the same random numbers."""
+def _disturbances(disturbances: list[Disturbance], rng: jax.Array, embedded: jax.Array, photos: int) -> Block:
+    """A row a disturbance: two of the first `photos`, each at all strengths, by the same random numbers."""
     planes, rows = jnp.moveaxis(embedded, 3, 1), []
     for row, disturbance in enumerate(disturbances):
         disturb, key = jax.jit(disturbance.disturb), jax.random.fold_in(rng, row)
         disturbed = [disturb(key, planes, jnp.full(len(planes), s, jnp.float32)) for s in STRENGTHS]
-        shown = [(PHOTOS * row + k) % len(planes) for k in range(PHOTOS)]
+        shown = [(PHOTOS * row + k) % photos for k in range(PHOTOS)]
         images = [np.moveaxis(np.asarray(batch[k]), 0, 2) for k in shown for batch in disturbed]
         rows.append((type(disturbance).__name__, images))
     return Block([f"{s:g}" for s in STRENGTHS] * PHOTOS, rows)

@@ -7,7 +7,7 @@ import pytest
 from ssljax.config import Experiment, load_experiments
 from ssljax.data import ToyCatalogue
 from ssljax.optim import LARS, SGD, Adam
-from ssljax.retrieval import Retrieval
+from ssljax.retrieval import Copydays, PairAP, Retrieval, Revisited, ShopeeF1
 from ssljax.types import UserError
 from ssljax.views import Augmentation, TwoCrops
 
@@ -56,6 +56,11 @@ def test_senseless_values_are_named(make, sentence):
     with pytest.raises(UserError) as caught:
         make()
     assert sentence in str(caught.value)
+
+
+def test_protocols_are_evaluators():
+    protocols = (PairAP(), ShopeeF1(), Copydays(), Revisited("gnd_roxford5k.pkl"))
+    assert Experiment(name="x", evaluate=protocols).evaluate == protocols
 
 
 def test_lists_do_where_tuples_are_due():

@@ -1,4 +1,4 @@
-"""The method that the guide writes works as the methods here do."""
+"""What the guides write works: the method as the methods here do, and the snippets one after the other."""
 
 import importlib.util
 import re
@@ -7,10 +7,16 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from methods import PARTS
 from tiny import Training
 
-GUIDE = Path(__file__).parent.parent / "docs" / "new_method.md"
+from ssljax.data.items import text
+from ssljax.retrieval import Embeddings
+
+DOCS = Path(__file__).parent.parent / "docs"
+GUIDE = DOCS / "new_method.md"
+METRICS = DOCS / "metrics.md"
 
 
 def test_the_example_of_a_new_method_trains_equally_on_one_device_and_eight(tmp_path):
@@ -27,3 +33,35 @@ def test_the_example_of_a_new_method_trains_equally_on_one_device_and_eight(tmp_
     covariance = np.asarray(one.state.aux.covariance)
     assert abs(np.trace(covariance) - 0.19) < 1e-4  # .1 after a step, of unit vectors, then .9 x .1 + .1
     assert not jax.tree.reduce(np.logical_or, jax.tree.map(lambda x: np.isnan(x).any(), one.state.params))
+
+
+@pytest.mark.parametrize("page", ["post_processing.md", "attributes.md"])
+def test_the_snippets_of_a_page_run(page, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    (tmp_path / "runs/shop/embeddings").mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        listing = np.arange(40) // 2
+        columns = {
+            "colour": text(("red", "blue", "n/a", "Blue ")[k % 4] for k in listing),
+            "title": text(f"shirt {k}" for k in listing),
+            "listing": text(map(str, listing)),
+        }
+        vectors = rng.standard_normal((20, 16), np.float32)[listing] + 0.1 * rng.standard_normal((40, 16), np.float32)
+        embeddings = Embeddings(text(map(str, range(40))), vectors, columns, listing=listing.astype(np.int32))
+        embeddings.save(tmp_path / f"runs/shop/embeddings/{split}.npz")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for code in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
+        exec(compile(code, page, "exec"), names)
+
+
+def test_the_guide_to_metrics_runs_and_names_figures_that_there_are():
+    page, names = METRICS.read_text(), {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, METRICS.name, "exec"), names)
+    assert names["difference"].mean > 0 and names["difference"].p_value < 0.01
+    everything = names["Retrieval"]("listing", ks=(1, 5), caps=(6,), depths=(6,), recalls=(5,))(names["a"])
+    listed = set(re.findall(r"^\| `([^`]*)`", page, re.MULTILINE))
+    general = {name.removeprefix("test/").replace("5", "k").replace("1", "k") for name in everything}
+    general = {name.replace("@6", "@d").replace(",6", ",d" if "over" in name else ",c") for name in general}
+    assert general - listed == {"queries", "queries_left_out"}

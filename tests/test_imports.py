@@ -32,11 +32,12 @@ ALLOWED = {
     "embed": {"config", "data", "retrieval", "sharding", "types"},
     "finish": {"config", "data", "embed", "files", "logging", "models", "retrieval", "run", "sharding", "types"},
     "robustness": {"config", "data", "embed", "files", "logging", "retrieval", "run", "types", "views"},
+    "unmark": {"data", "logging", "paths", "retrieval", "types"},
     "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging", "models"}
     | {"retrieval", "robustness", "run", "sharding", "train", "types"},
     "serve": {"data", "embed", "retrieval", "types"},
     "commands": {"config", "contact_sheet", "data", "embed", "files", "finish", "logging", "loop", "retrieval", "run"}
-    | {"serve", "sharding", "types"},
+    | {"serve", "sharding", "types", "unmark"},
     "cli": {"allocator", "commands", "types"},
 }
 ONLY_IN = {

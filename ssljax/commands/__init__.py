@@ -2,11 +2,9 @@
 
 from ssljax.commands.searching import embed, index, search
 from ssljax.commands.serving import serve
-from ssljax.commands.training import evaluate, report, robustness, sweep, train, views
+from ssljax.commands.training import evaluate, index_advice, report, robustness, sweep, train, unmark, views
 
-COMMANDS = {
-    command.__name__: command
-    for command in (train, sweep, views, evaluate, report, robustness, embed, index, search, serve)
-}
+_ALL = (train, sweep, views, evaluate, report, index_advice, robustness, unmark, embed, index, search, serve)
+COMMANDS = {command.__name__.replace("_", "-"): command for command in _ALL}
 
 __all__ = ["COMMANDS"]

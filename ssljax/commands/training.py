@@ -2,8 +2,9 @@
 
 import dataclasses
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import tyro
 from rich.table import Table
@@ -12,13 +13,17 @@ from ssljax import finish, loop
 from ssljax.commands.shared import TrainOptions, experiment_of, figure, print_figures
 from ssljax.config import Experiment, load_experiments
 from ssljax.contact_sheet import contact_sheet
+from ssljax.data import Catalogue
 from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console, print_table
-from ssljax.retrieval import Robustness
+from ssljax.retrieval import Embeddings, Robustness, advice
+from ssljax.retrieval.index import Metric
 from ssljax.retrieval.robustness import summary
 from ssljax.run import Run, environment
 from ssljax.sharding import is_first_process, join_processes
 from ssljax.types import UserError
+from ssljax.unmark import PAGE
+from ssljax.unmark import unmark as unmark_catalogue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +83,42 @@ class RobustnessOptions:
     data: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[DATA]")] = None
     """Another experiment file, whose data and first Retrieval are taken instead of the run's."""
     suite: Annotated[Robustness, tyro.conf.arg(name="")] = Robustness()
+
+
+@dataclasses.dataclass(frozen=True)
+class UnmarkOptions:
+    """Copy a catalogue and its photos to a new folder, with the marks removed that lie over all photos of a seller at
+    one place. Look at FOLDER/before_after.html before you train on the copy."""
+
+    catalogue: tyro.conf.Positional[Path]
+    """The .csv, .parquet or .jsonl file; its photos must lie under its folder."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """The folder to be made."""
+    by: str | None = None
+    """The column of sellers; without it all photos are taken for those of one."""
+    leave: tuple[str, ...] = ()
+    """Sellers whose photos are copied as they are."""
+    images: tuple[str, ...] = ("images/{id}.jpg",)
+    """Where a row's photos are, as in the experiment's Catalogue."""
+    id: str = "id"
+    """The column of unique ids."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexAdviceOptions:
+    """Measure exact search, ScaNN and (if it is installed) FAISS on the vectors of a file, such as
+    RUN/embeddings/test.npz, and recommend the quickest index that finds enough and keeps up."""
+
+    embeddings: tyro.conf.Positional[Path]
+    """An .npz file of embeddings."""
+    recall: float = 0.95
+    """The least share of the true ten nearest that must be found."""
+    updates_per_hour: float = 0
+    """How many items come or change."""
+    metric: Metric = "cosine"
+    """What the nearest is: by cosine, by dot product, or by squared distance (l2)."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("index_advice.png")
+    """The picture of recall against speed, a PNG file."""
 
 
 def train(arguments: list[str]) -> None:
@@ -141,15 +182,9 @@ def views(arguments: list[str]) -> None:
     source, rest = _file_first("views", arguments)
     config, _ = load_experiments(source)
     options = tyro.cli(ViewsOptions, args=rest, default=ViewsOptions(config), prog=f"ssljax views {source}")
-    if options.output.suffix != ".png":
-        raise UserError(f"output={options.output} is no name of a PNG file: try views.png")
+    _check_png(options.output)
     sheet = contact_sheet(options.experiment, options.rows)
-    try:
-        replace_file(options.output, lambda file: sheet.save(file, "PNG"))
-    except OSError as error:
-        raise UserError(
-            f"{options.output} cannot be written ({error.strerror or error}): choose another --output"
-        ) from None
+    _write_png(options.output, lambda file: sheet.save(file, "PNG"))
     print(options.output)
 
 
@@ -201,6 +236,57 @@ def robustness(arguments: list[str]) -> None:
         f"strength {options.suite.medium:g} ({options.suite.sides[0]})"
     )
     print_figures(summary(curves, options.suite))
+
+
+def unmark(arguments: list[str]) -> None:
+    """`ssljax unmark FILE -o FOLDER [OPTIONS]`."""
+    options = tyro.cli(UnmarkOptions, args=arguments, prog="ssljax unmark")
+    images = options.images[0] if len(options.images) == 1 else options.images
+    catalogue = Catalogue(str(options.catalogue), images=images, id=options.id, split=None)
+    command = shlex.join(["ssljax", "unmark", *arguments])
+    summary = unmark_catalogue(catalogue, options.output, by=options.by, leave=options.leave, command=command)
+    found = f"{summary.marks:,} of {summary.sellers:,} sellers have a mark"
+    few = f" ({summary.few:,} have too few photos to tell)" * bool(summary.few)
+    missing = f"; {summary.missing:,} are missing" * bool(summary.missing)
+    console.print(f"{found}{few}; {summary.cleaned:,} of {summary.photos:,} photos were cleaned{missing}.")
+    print(options.output / PAGE)
+
+
+def index_advice(arguments: list[str]) -> None:
+    """`ssljax index-advice EMBEDDINGS [OPTIONS]`."""
+    options = tyro.cli(IndexAdviceOptions, args=arguments, prog="ssljax index-advice")
+    _check_png(options.output)
+    found = advice.index_advice(
+        Embeddings.load(options.embeddings).vectors,
+        recall=options.recall,
+        updates_per_hour=options.updates_per_hour,
+        metric=options.metric,
+        progress=lambda kind: console.print(f"{kind} ..."),
+    )
+    columns = ("recall@10", "queries/s", "p50 ms", "p99 ms", "build s", "MiB", "updates/h")
+    printed = Table("", *columns)
+    # of each kind the quickest that finds enough, or else the one that finds most
+    for kind in dict.fromkeys(row.kind for row in found.rows):
+        rows = [row for row in found.rows if row.kind == kind]
+        row = max(rows, key=lambda r: (min(r.recall, options.recall), r.qps))
+        figures = (row.qps, row.p50_ms, row.p99_ms, row.build_seconds, row.memory_mib, row.updates_per_hour)
+        printed.add_row(kind, f"{row.recall:.3f}", *(f"{x:,.0f}" if x >= 100 else f"{x:.3g}" for x in figures))
+    print_table(printed)
+    print(f"{found.reason[0].upper()}{found.reason[1:]}.\nTake {found.builder}")
+    _write_png(options.output, lambda file: advice.plot(found.rows, file))
+    print(options.output)
+
+
+def _check_png(output: Path) -> None:
+    if output.suffix != ".png":
+        raise UserError(f"output={output} is no name of a PNG file: try {output.name or 'picture'}.png")
+
+
+def _write_png(output: Path, write: Callable[[BinaryIO], Any]) -> None:
+    try:
+        replace_file(output, write)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written ({error.strerror or error}): choose another --output") from None
 
 
 def _join_processes(distributed: bool) -> None:

@@ -56,6 +56,19 @@ class Catalogue:
 
     def load(self, split: str) -> Items:
         """The photos of a split; files are opened only when a photo is read. Raises UserError as Source does."""
+        items, keys = self._read()
+        if self.split in items.columns:
+            splits = text(v.strip() for v in items.columns[self.split])
+        else:
+            splits = hashed_splits(keys, self.shares)
+        return items.select(split_rows(splits, split))
+
+    def load_all(self) -> Items:
+        """The photos of all splits and of none; raises UserError as `load` does."""
+        return self._read()[0]
+
+    def _read(self) -> tuple[Items, np.ndarray]:
+        """All photos, and what those share that must fall into one split."""
         path = find(self.path)
         table = read_table(path)
         self._check_columns(table, path)
@@ -79,11 +92,7 @@ class Catalogue:
             attribute_names=tuple(self.attributes),
             attribute_values=tuple(values for _, values in coded),
         )
-        if self.split in table:
-            splits = text(v.strip() for v in table[self.split])
-        else:
-            splits = hashed_splits(ids if keys is None else keys, self.shares)
-        return items.select(split_rows(splits, split))
+        return items, ids if keys is None else keys
 
     def _check_columns(self, table: Table, path: Path) -> None:
         """Raises UserError if a field names a column that the file does not have, or the file has no row."""

@@ -3,8 +3,10 @@
 `decode` is called from many threads and processes at once; the decoders leave Python's lock.
 """
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,16 @@ def decode(photo: Path | str | bytes | np.ndarray, size: int, max_pixels: int = 
     return _upright(_resize(pixels, size), orientation), 1 / aspect if orientation >= 5 else aspect
 
 
+def decode_whole(path: Path) -> tuple[np.ndarray, str]:
+    """A photo at its own size, upright and in colours as `decode` has it, u8[H, W, 3]; and its format, as in FORMATS.
+
+    Raises BadImage, with the reason.
+    """
+    with _opened(_read(path)) as image:
+        image.load()
+        return _upright(np.asarray(_to_rgb(image)), _orientation(image)), image.format
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -85,19 +97,23 @@ def _decode_jpeg(data: bytes, size: int, max_pixels: int) -> tuple[np.ndarray, f
 
 
 def _decode_any(data: bytes, size: int, max_pixels: int) -> tuple[np.ndarray, float, int]:
+    with _opened(data, max_pixels) as image:
+        aspect = image.width / image.height
+        image.draft(None, (size, size))
+        image.load()
+        orientation = _orientation(image)  # after loading: TIFF turns itself, and then has none
+        resized = _to_rgb(image).resize((size, size), Image.BILINEAR, reducing_gap=2.0)
+        return np.asarray(resized), aspect, orientation
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """The image in Pillow; whatever is wrong with it, then or later, is raised as BadImage."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise Image.DecompressionBombError
-            aspect = image.width / image.height
-            image.draft(None, (size, size))
-            image.load()
-            orientation = _orientation(image)  # after loading: TIFF turns itself, and then has none
-            return (
-                np.asarray(_to_rgb(image).resize((size, size), Image.BILINEAR, reducing_gap=2.0)),
-                aspect,
-                orientation,
-            )
+            yield image
     except Image.DecompressionBombError:
         raise BadImage(f"decompression bomb: more than {max_pixels:,} pixels") from None
     except UnidentifiedImageError:

@@ -150,7 +150,8 @@ class Embeddings:
             return cls(**(_read_parquet if path.suffix == ".parquet" else _read_npz)(path))
         except FileNotFoundError:
             raise UserError(
-                f"there are no embeddings {path}: `ssljax evaluate RUN` writes them, and `ssljax embed` those of other data"
+                f"there are no embeddings {path}: `ssljax evaluate RUN` writes them, and `ssljax embed` those of other "
+                "data"
             ) from None
         except UserError:
             raise

@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.fields import check_fields
+from ssljax.fields import check_fields, short
+from ssljax.retrieval.bootstrap import intervals
 from ssljax.retrieval.embeddings import Embeddings
-from ssljax.retrieval.metrics import retrieval_figures
+from ssljax.retrieval.metrics import PerQuery, per_query_figures
 from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
+
+MOST_VALUES = 100  # of a column that figures are broken down by: more rows than that nobody reads
+BLANK = "(blank)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +22,8 @@ class Retrieval:
     """Ranks a gallery by cosine for each query. Figures are called `<split>/[<name>/]cmc@1` and so on.
 
     Queries are the items of `split` that have a relevant item in the gallery; `metrics.per_query` defines the figures.
+    Those of a part of the queries, by `by`, are called `<split>/[<name>/]<column>=<value>/cmc@1`, and the ends of an
+    interval, by `interval`, `cmc@1-low` and `cmc@1-high`. `per_query` gives the figures of each query.
     """
 
     relevant: str | tuple[str, ...] = "listing"
@@ -31,6 +37,17 @@ class Retrieval:
     """The ranks k of CMC@k and P@k."""
     caps: tuple[int, ...] = ()
     """Also report MAP@min(R, c) for these c, to compare with figures from a search no deeper than c."""
+    depths: tuple[int, ...] = ()
+    """Also report Google Landmarks' mAP@d, the average precision of the first d over min(R, d), for these d: (100,)."""
+    recalls: tuple[int, ...] = ()
+    """Also report information retrieval's recall at these k: hits in the first k, over R."""
+    by: str | None = None
+    """Also report the figures of the queries of each value of this column: at most 100 values."""
+    interval: float | None = None
+    """Also report the ends of each figure's bootstrap interval of this level, such as 0.95; see `bootstrap`. Where all
+    queries are of one group there is none."""
+    after: tuple[Any, ...] = ()
+    """Steps from unit vectors to those that are compared, in this order: Whitening, QueryExpansion, ..."""
     name: str = ""
     """Part of the figures' names, to tell apart several of these in one experiment."""
 
@@ -38,45 +55,51 @@ class Retrieval:
         check_fields(self, "Retrieval")
         if not self.ks or min(self.ks) < 1:
             raise UserError(f"Retrieval.ks={self.ks} must be ranks, at least 1: try (1, 5, 10)")
-        if min(self.caps, default=1) < 1:
-            raise UserError(f"Retrieval.caps={self.caps} must be at least 1: try (100,)")
+        for field in ("caps", "depths", "recalls"):
+            if min(getattr(self, field), default=1) < 1:
+                raise UserError(f"Retrieval.{field}={getattr(self, field)} must be at least 1: try (100,)")
+        if self.interval is not None and not 0 < self.interval < 1:
+            raise UserError(f"Retrieval.interval={self.interval} must be between 0 and 1: try 0.95")
         if not self.relevant:
             raise UserError("Retrieval.relevant is empty: name a column")
+        for step in self.after:
+            if not (callable(step) and hasattr(step, "check")):
+                raise UserError(f"Retrieval.after={short(step)} must be steps, such as Whitening(dim=128)")
 
     def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or no query has a relevant item."""
-        queries, gallery = embed(self.split), embed(self.searched)
-        if queries.vectors.shape[1] != gallery.vectors.shape[1]:
-            raise UserError(
-                f"the embeddings of {self.split!r} and {self.gallery!r} differ in their number of dimensions"
-            )
-        query_groups, gallery_groups = relevance(self.columns, queries, gallery)
-        try:
-            figures = retrieval_figures(
-                normalise(queries.vectors),
-                query_groups,
-                normalise(gallery.vectors),
-                gallery_groups,
-                own=np.arange(len(queries)) if self.searched == self.split else None,
-                ks=self.ks,
-                caps=self.caps,
-            )
-        except UserError as error:
-            raise UserError(f"Retrieval.relevant={self.relevant!r} on split {self.split!r}: {error}") from None
+        found = self._found(embed)
         prefix = f"{self.split}/{self.name}/" if self.name else f"{self.split}/"
-        return {prefix + name: value for name, value in figures.items()}
+        figures = {prefix + name: value for name, value in self._summary(found).items()}
+        if self.by is None:
+            return figures
+        values = np.array(self._parts(embed(self.split)), object)[found.ids]
+        for value in sorted(set(values.tolist())):
+            part = self._summary(found.select(values == value))
+            del part["queries_left_out"]
+            figures |= {f"{prefix}{self.by}={value}/{name}": figure for name, figure in part.items()}
+        return figures
+
+    def per_query(self, embed: Callable[[str], Embeddings]) -> PerQuery:
+        """The figures of each query, with its id: what `bootstrap.compare` wants of two runs. Raises as a call does."""
+        found = self._found(embed)
+        return dataclasses.replace(found, ids=embed(self.split).ids[found.ids])
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if these items cannot be judged so, whatever their vectors: to be known before training."""
         queries, gallery = (
             part[part >= 0] for part in relevance(self.columns, embed(self.split), embed(self.searched))
         )
+        for step in self.after:
+            step.check(len(embed(self.searched)), embed)
         repeated = np.bincount(queries).max(initial=0) > 1
         if not (repeated if self.searched == self.split else np.isin(queries, gallery).any()):
             raise UserError(
                 f"Retrieval.relevant={self.relevant!r}: no item of split {self.split!r} has a relevant one in the "
                 "gallery, as its values never repeat: name a column that related items share"
             )
+        if self.by is not None:
+            self._parts(embed(self.split))
 
     @property
     def searched(self) -> str:
@@ -98,26 +121,73 @@ class Retrieval:
         """i32[n]: the number that items relevant to each other share; -1 = relevant to none."""
         return relevance(self.columns, embeddings)[0]
 
+    def _found(self, embed: Callable[[str], Embeddings]) -> PerQuery:
+        """The figures of each query, with its row in the split."""
+        queries, gallery = embed(self.split), embed(self.searched)
+        if queries.vectors.shape[1] != gallery.vectors.shape[1]:
+            raise UserError(
+                f"the embeddings of {self.split!r} and {self.gallery!r} differ in their number of dimensions"
+            )
+        query_groups, gallery_groups = relevance(self.columns, queries, gallery)
+        own = np.arange(len(queries)) if self.searched == self.split else None
+        query_vectors, gallery_vectors = normalise(queries.vectors), normalise(gallery.vectors)
+        for step in self.after:
+            query_vectors, gallery_vectors = step(query_vectors, gallery_vectors, own, embed)
+        try:
+            return per_query_figures(
+                query_vectors,
+                query_groups,
+                gallery_vectors,
+                gallery_groups,
+                own=own,
+                ks=self.ks,
+                caps=self.caps,
+                depths=self.depths,
+                recalls=self.recalls,
+            )
+        except UserError as error:
+            raise UserError(f"Retrieval.relevant={self.relevant!r} on split {self.split!r}: {error}") from None
 
-def relevance(columns: tuple[str, ...], *embeddings: Embeddings) -> tuple[np.ndarray, ...]:
+    def _summary(self, found: PerQuery) -> dict[str, float]:
+        means = found.means()
+        if self.interval is None or len(np.unique(found.groups)) < 2:
+            return means
+        ends = {}
+        for name, (low, high) in intervals(found, level=self.interval).items():
+            ends |= {f"{name}-low": low, f"{name}-high": high}
+        return means | ends
+
+    def _parts(self, queries: Embeddings) -> list[str]:
+        """The value of `by` of each query, case and outer blanks ignored."""
+        values = [BLANK if value is None else str(value) for value in _values(queries, self.by, "Retrieval.by")]
+        if len(set(values)) > MOST_VALUES:
+            raise UserError(
+                f"Retrieval.by={self.by!r} has {len(set(values)):,} values: name a column of at most {MOST_VALUES}"
+            )
+        return values
+
+
+def relevance(
+    columns: tuple[str, ...], *embeddings: Embeddings, field: str = "Retrieval.relevant"
+) -> tuple[np.ndarray, ...]:
     """For each of the embeddings, i32[n]: equal numbers where all `columns` agree, also between them; -1 for a blank.
 
-    Raises UserError if a column is missing, naming those there are.
+    Raises UserError if a column is missing, naming those there are; `field` is who names it.
     """
     number: dict[tuple, int] = {}
     groups = []
     for part in embeddings:
-        keys = zip(*(_values(part, column) for column in columns), strict=True)
+        keys = zip(*(_values(part, column, field) for column in columns), strict=True)
         groups.append(np.array([-1 if None in k else number.setdefault(k, len(number)) for k in keys], np.int32))
     return tuple(groups)
 
 
-def _values(embeddings: Embeddings, column: str) -> list[Any]:
-    """What items agree in; None where it is missing."""
+def _values(embeddings: Embeddings, column: str, field: str) -> list[Any]:
+    """What items agree in; None where it is missing. `field` is who names the column."""
     if column in embeddings.columns:
         return [value.strip().casefold() or None for value in embeddings.columns[column]]
     own = {"label": embeddings.label, "listing": embeddings.listing}
     there = list(dict.fromkeys([*embeddings.columns, *(name for name, values in own.items() if values is not None)]))
     if column not in there:
-        raise UserError(f"Retrieval.relevant={column!r} is no column of the data: it has {', '.join(there) or 'none'}")
+        raise UserError(f"{field}={column!r} is no column of the data: it has {', '.join(there) or 'none'}")
     return [number if number >= 0 else None for number in own[column].tolist()]

@@ -70,9 +70,12 @@ class KNN:
 
 def vote(labels: np.ndarray, scores: np.ndarray, temperature: float) -> np.ndarray:
     """i32[Q]: each query's label with the most votes, of its neighbours' labels i32[Q, k] and cosines f32[Q, k]."""
+    return votes(labels, scores, temperature, int(labels.max()) + 1).argmax(axis=1).astype(np.int32)
+
+
+def votes(labels: np.ndarray, scores: np.ndarray, temperature: float, classes: int) -> np.ndarray:
+    """f64[Q, classes]: the votes for each label, that of the nearest neighbour being 1; arguments as for `vote`."""
     # relative to the nearest, so that a low temperature does not overflow
-    votes = np.exp((scores - scores[:, :1]) / np.float64(temperature))
-    classes = int(labels.max()) + 1
+    each = np.exp((scores - scores[:, :1]) / np.float64(temperature))
     cells = np.arange(len(labels))[:, None] * classes + labels
-    totals = np.bincount(cells.ravel(), votes.ravel(), minlength=len(labels) * classes)
-    return totals.reshape(len(labels), classes).argmax(axis=1).astype(np.int32)
+    return np.bincount(cells.ravel(), each.ravel(), minlength=len(labels) * classes).reshape(len(labels), classes)

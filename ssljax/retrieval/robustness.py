@@ -13,7 +13,7 @@ import numpy as np
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import BASELINE, Embeddings
 from ssljax.retrieval.evaluate import Retrieval, relevance
-from ssljax.retrieval.metrics import retrieval_figures
+from ssljax.retrieval.metrics import relevant_items, retrieval_figures
 from ssljax.retrieval.topk import top_k
 from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
@@ -129,10 +129,8 @@ class Lost:
 
 def with_positives(retrieval: Retrieval, queries: Embeddings, gallery: Embeddings) -> np.ndarray:
     """i64[m], the rows of the queries that have a relevant item in the gallery; the two are of `retrieval`'s splits."""
-    query_groups, gallery_groups = relevance(retrieval.columns, queries, gallery)
-    sizes = np.bincount(gallery_groups[gallery_groups >= 0], minlength=query_groups.max(initial=0) + 1)
-    others = np.where(query_groups >= 0, sizes[query_groups], 0) - (retrieval.searched == retrieval.split)
-    return np.flatnonzero(others > 0)
+    own = np.arange(len(queries)) if retrieval.searched == retrieval.split else None
+    return np.flatnonzero(relevant_items(*relevance(retrieval.columns, queries, gallery), own))
 
 
 def on_side(side: Side, clean: Vectors, disturbed: Vectors) -> Vectors:

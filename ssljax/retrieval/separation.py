@@ -56,4 +56,4 @@ class Separation:
             raise UserError(f"Separation.relevant={self.relevant!r} on split {self.split!r}: {error}") from None
 
     def _groups(self, embeddings: Embeddings) -> np.ndarray:
-        return relevance((self.relevant,), embeddings)[0]
+        return relevance((self.relevant,), embeddings, field="Separation.relevant")[0]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.types import Array
+from ssljax.types import Array, UserError
 
 SCORES_AT_ONCE = 2**25  # 128 MiB of float32
 LARGEST_CHUNK = 1024
@@ -27,6 +27,9 @@ def top_k(
 
     Returns:
       rows i32[Q, k] and scores f32[Q, k], best first.
+
+    Raises:
+      UserError: queries and gallery differ in D.
     """
     rows, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
     for part, part_rows, part_scores in top_k_chunks(queries, gallery, k, exclude=exclude, chunk=chunk):
@@ -39,6 +42,8 @@ def top_k_chunks(
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """As `top_k`, a chunk of queries at a time: (the queries' slice, rows i32[q, k], scores f32[q, k])."""
     (count, dim), items = queries.shape, len(gallery)
+    if gallery.shape[1] != dim:
+        raise UserError(f"the queries have {dim} dimensions and the gallery {gallery.shape[1]}: they must be as many")
     chunk = chunk or _chunk_size(count, items)
     found = min(k, items)
     # row `items` does not exist, so it excludes nothing

@@ -26,8 +26,16 @@ GAPS = (0.1, 0.8)  # between the marks of a tiling, in widths and heights of the
 class Marks(NamedTuple):
     """Marks, squashed to squares: first each upright, then each turned by TURN."""
 
-    pixels: np.ndarray  # u8[2 N, 4, SIDE, SIDE]: red, green and blue multiplied by the last, which is how opaque it is
+    pixels: np.ndarray  # u8[2 N, 4, S, S]: red, green and blue multiplied by the last, which is how opaque it is
     aspect: np.ndarray  # f32[2 N], width / height before that
+
+    def at_least(self, side: float) -> "Marks":
+        """Halved as often as leaves squares of at least `side` pixels: the work grows with the squares' size."""
+        pixels = self.pixels
+        while pixels.shape[2] >= 2 * side and pixels.shape[2] % 2 == 0:
+            sums = pixels.astype(np.uint16).reshape(*pixels.shape[:2], pixels.shape[2] // 2, 2, -1, 2).sum((3, 5))
+            pixels = ((sums + 2) // 4).astype(np.uint8)
+        return Marks(pixels, self.aspect)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +69,8 @@ class Watermark(Disturbance):
         """As `Disturbance.disturb`; raises UserError if the pool cannot be used."""
         marks = _drawn() if self.pool is None else _read(find(self.pool, "Watermark.pool"))
         batch, _, height, width = images.shape
+        marks = marks.at_least(self.scale[1] * min(height, width))
+        side = marks.pixels.shape[2]
         mark_rng, tiled_rng, amount_rng, place_rng, gap_rng = jax.random.split(rng, 5)
         tiled = jax.random.bernoulli(tiled_rng, self.tiled, (batch,))
         count = len(marks.aspect) // 2
@@ -76,16 +86,16 @@ class Watermark(Disturbance):
         gaps = 1 + jax.random.uniform(gap_rng, (2, batch), minval=GAPS[0], maxval=GAPS[1])
         places = jax.random.uniform(place_rng, (2, batch))
         tall, wide = longer * jnp.minimum(1, 1 / aspect), longer * jnp.minimum(1, aspect)
-        rows = _line(places[0], tall, jnp.where(tiled, gaps[0] * tall, ONCE * height), height)
-        columns = _line(places[1], wide, jnp.where(tiled, gaps[1] * wide, ONCE * width), width)
+        rows = _line(places[0], tall, jnp.where(tiled, gaps[0] * tall, ONCE * height), height, side)
+        columns = _line(places[1], wide, jnp.where(tiled, gaps[1] * wide, ONCE * width), width, side)
         pixels = jnp.asarray(marks.pixels)[mark].astype(jnp.float32) / 255
         laid = jnp.einsum("bcts,bht,bws->bchw", pixels, rows, columns, optimize=[(0, 1), (0, 1)])
         laid = opacity[:, None, None, None] * laid
         return jnp.clip(images * (1 - laid[:, 3:]) + laid[:, :3], 0, 1)
 
 
-def _line(place: Array, extent: Array, period: Array, size: int) -> Array:
-    """The matrix f32[B, size, SIDE] that lays a line of a mark over `extent` pixels, and again at every `period`.
+def _line(place: Array, extent: Array, period: Array, size: int, side: int) -> Array:
+    """The matrix f32[B, size, side] that lays a line of a mark over `extent` pixels, and again at every `period`.
 
     `place` f32[B] in [0, 1] is where between the line's beginning and its end; between the marks all is 0.
     """
@@ -94,7 +104,7 @@ def _line(place: Array, extent: Array, period: Array, size: int) -> Array:
     way = way - period[:, None] * jnp.round(way / period[:, None])  # from the middle of the nearest mark
     extent = extent[:, None]
     covered = jnp.clip((extent + 1) / 2 - jnp.abs(way), 0, jnp.minimum(1, extent))  # how much of each pixel
-    return covered[:, :, None] * line_weights((0.5 + way / extent) * SIDE, SIDE / extent[:, 0], SIDE)
+    return covered[:, :, None] * line_weights((0.5 + way / extent) * side, side / extent[:, 0], side)
 
 
 @functools.cache

@@ -161,3 +161,8 @@ def test_the_fashion_catalogue_has_the_protocol_s_queries(data_root):
     assert sizes[sizes > 1].sum() == 2113
     assert items.photos[0].exists()
     assert not set(items.listing) & set(source.load("train").listing)
+
+
+def test_all_photos_are_those_of_every_split_and_of_none(tmp_path):
+    items = Catalogue(write(tmp_path / "c.csv", ROWS)).load_all()
+    assert items.ids.tolist() == [row["id"] for row in ROWS]

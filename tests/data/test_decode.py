@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ssljax.data.decode import BadImage, decode
+from ssljax.data.decode import BadImage, decode, decode_whole
 
 # pytest undoes the filter that decode sets
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -300,3 +300,21 @@ def test_more_pixels_than_the_caller_allows_are_refused(kind):
     assert decode(buffer.getvalue(), 8, max_pixels=1200)[0].shape == (8, 8, 3)
     with pytest.raises(BadImage, match="more than 1,199 pixels"):
         decode(buffer.getvalue(), 8, max_pixels=1199)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_a_whole_photo_keeps_its_size_and_is_upright(tmp_path, format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "a.photo").write_bytes(encode(scene(), format, exif=exif))
+    pixels, kind = decode_whole(tmp_path / "a.photo")
+    assert kind == format
+    assert_close(pixels, scene() if orientation == 1 else np.rot90(scene(), -1))
+
+
+def test_a_whole_photo_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encode(scene())[:-500])
+    for name, why in (("a.jpg", "truncated"), ("b.jpg", "missing file")):
+        with pytest.raises(BadImage, match=why):
+            decode_whole(tmp_path / name)

@@ -79,7 +79,13 @@ def test_dimensions_must_agree():
         Retrieval("title", gallery="train")({"test": embeddings(["a"]), "train": other}.get)
 
 
-@pytest.mark.parametrize("wrong", [{"ks": ()}, {"ks": (0,)}, {"caps": (0,)}, {"relevant": ()}, {"relevant": ""}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"ks": ()}, {"ks": (0,)}, {"caps": (0,)}, {"depths": (0,)}, {"recalls": (0,)}, {"relevant": ()}),
+        *({"relevant": ""}, {"interval": 0.0}, {"interval": 1.0}, {"interval": 95}),
+    ],
+)
 def test_bad_fields(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         Retrieval(**wrong)
@@ -88,3 +94,37 @@ def test_bad_fields(wrong):
 def test_meaning_reads_as_english():
     assert Retrieval().meaning == "of the same listing"
     assert Retrieval(("a", "b", "c")).meaning == "of the same a, b and c"
+
+
+def test_a_breakdown_is_what_the_queries_of_each_value_score():
+    split = embeddings(list("aabbccde"), ["red", "Red ", "blue", "red", "", "", "blue", "red"])
+    retrieval = Retrieval("title", ks=(1,), by="colour", name="n")
+    figures, found = retrieval({"test": split}.get), retrieval.per_query({"test": split}.get)
+    assert found.ids.tolist() == list("012345")
+    parts = {"red": [0, 1, 3], "blue": [2], "(blank)": [4, 5]}
+    for value, rows in parts.items():
+        assert figures[f"test/n/colour={value}/queries"] == len(rows)
+        for name, values in found.figures.items():
+            assert figures[f"test/n/colour={value}/{name}"] == pytest.approx(values[rows].mean())
+    assert len([name for name in figures if name.endswith("map@r")]) == 4
+    assert {k: v for k, v in figures.items() if "colour" not in k} == Retrieval("title", ks=(1,), name="n")(
+        {"test": split}.get
+    )
+
+
+def test_a_column_of_too_many_values_is_refused_before_training():
+    split = embeddings([str(i // 2) for i in range(202)])
+    with pytest.raises(UserError, match=r"Retrieval\.by='title' has 101 values"):
+        Retrieval("title", by="title").check({"test": split}.get)
+    with pytest.raises(UserError, match=r"Retrieval\.by='Colour' is no column"):
+        Retrieval("title", by="Colour").check({"test": split}.get)
+
+
+def test_intervals_hold_the_mean_and_come_only_if_asked_for():
+    split = embeddings([str(i // 3) for i in range(60)], ["x"] * 57 + ["y"] * 3)
+    figures = Retrieval("title", ks=(1, 5), interval=0.9, by="colour")({"test": split}.get)
+    for name in ("cmc@5", "p@5", "map@r"):
+        assert 0 <= figures[f"test/{name}-low"] < figures[f"test/{name}"] < figures[f"test/{name}-high"] <= 1
+    assert "test/colour=x/map@r-low" in figures and "test/queries-low" not in figures
+    assert "test/colour=y/map@r" in figures and "test/colour=y/map@r-low" not in figures  # one group
+    assert not [name for name in Retrieval("title")({"test": split}.get) if name.endswith(("-low", "-high"))]

@@ -191,10 +191,19 @@ def test_settings_follow_the_number_of_items():
 
 
 def test_bad_settings():
-    with pytest.raises(UserError, match=r"ScaNN\.leaves=31 is more than the 30 items"):
-        ScaNN(leaves=31).chosen(30)
+    pytest.importorskip("scann")
+    ids, vectors = catalogue()
+    with pytest.raises(UserError, match=r"ScaNN\.leaves=61 is more than the 60 items: try 8"):
+        ScaNN(leaves=61).build(ids, vectors)
+    assert ScaNN(leaves=61).chosen(25).leaves == 5  # shrunk since
     with pytest.raises(UserError, match=r"ScaNN\.reorder=0"):
         ScaNN(reorder=0)
+    with pytest.raises(UserError, match=r"ScaNN\.metric='cos'"):
+        ScaNN("cos")
+    with pytest.raises(UserError, match=r"ScaNN\.soar=True needs"):
+        ScaNN("l2", soar=True)
+    with pytest.raises(UserError, match=r"Exact\.devices=99: jax has 8"):
+        Exact(devices=99).build(ids, vectors)
 
 
 def test_without_scann_the_exact_index_is_named(monkeypatch):

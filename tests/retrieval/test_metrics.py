@@ -6,13 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from ssljax.retrieval.metrics import per_query, retrieval_figures
+from ssljax.retrieval.metrics import per_query, per_query_figures, relevant_items, retrieval_figures
 from ssljax.types import UserError
 
 
 def test_worked_example():
     # rel = 0,1,0,0,1,1 with R = 5: by hand
-    figures = per_query(np.array([[0, 1, 0, 0, 1, 1]], bool), np.array([5]), ks=(1, 2, 6), caps=(2, 100))
+    figures = per_query(
+        np.array([[0, 1, 0, 0, 1, 1]], bool), np.array([5]), ks=(1, 2, 6), caps=(2, 100), depths=(2, 6), recalls=(2, 6)
+    )
     expected = {
         "cmc@1": 0,
         "cmc@2": 1,
@@ -23,11 +25,21 @@ def test_worked_example():
         "map@r": (1 / 2 + 2 / 5) / 5,
         "map@min(r,2)": (1 / 2) / 2,
         "map@min(r,100)": (1 / 2 + 2 / 5) / 5,
+        "map@2-over-min(r,2)": (1 / 2) / 2,
+        "map@6-over-min(r,6)": (1 / 2 + 2 / 5 + 3 / 6) / 5,
+        "recall@2-over-r": 1 / 5,
+        "recall@6-over-r": 3 / 5,
     }
     assert figures.keys() == expected.keys()
     for name, value in expected.items():
         assert figures[name][0] == pytest.approx(value), name
-    assert figures["map@r"][0] == pytest.approx(0.18)
+    rounded = {name: round(float(values[0]), 4) for name, values in figures.items()}
+    assert rounded["p@6"] == 0.5 and rounded["recall@6-over-r"] == 0.6 and rounded["cmc@6"] == 1
+    assert rounded["r-precision"] == 0.4 and rounded["map@r"] == 0.18 and rounded["map@6-over-min(r,6)"] == 0.28
+    assert 0.467 not in {round(value, 3) for value in rounded.values()}  # over the hits: wrong
+
+
+RANKS = {"ks": (1, 4), "depths": (3,), "recalls": (2,)}
 
 
 def loop(queries, query_groups, gallery, gallery_groups, same, ks):
@@ -44,6 +56,9 @@ def loop(queries, query_groups, gallery, gallery_groups, same, ks):
         row |= {f"p@{k}": sum(rel[:k]) / k for k in ks if k > 1}
         row["r-precision"] = sum(rel[:big_r]) / big_r
         row["map@r"] = sum(sum(rel[: n + 1]) / (n + 1) for n in range(big_r) if rel[n]) / big_r
+        precisions = [sum(rel[: n + 1]) / (n + 1) if rel[n] else 0 for n in range(len(rel))]
+        row["map@3-over-min(r,3)"] = sum(precisions[:3]) / min(big_r, 3)
+        row["recall@2-over-r"] = sum(rel[:2]) / big_r
         rows.append(row)
     means = {name: np.mean([row[name] for row in rows]) for name in rows[0]} if rows else {}
     return means | {"queries": len(rows), "queries_left_out": left_out}
@@ -59,12 +74,12 @@ def test_equals_the_loop_with_ties_duplicates_and_queries_without_positives(seed
     if not same:
         queries, query_groups = rng.integers(-1, 2, (6, 3)).astype(np.float32), rng.integers(-1, 5, 6).astype(np.int32)
     own = np.arange(items) if same else None
-    expected = loop(queries, query_groups, gallery, gallery_groups, same, (1, 4))
+    expected = loop(queries, query_groups, gallery, gallery_groups, same, RANKS["ks"])
     if expected["queries"] == 0:
         with pytest.raises(UserError, match="relevant"):
-            retrieval_figures(queries, query_groups, gallery, gallery_groups, own=own, ks=(1, 4))
+            retrieval_figures(queries, query_groups, gallery, gallery_groups, own=own, **RANKS)
         return
-    figures = retrieval_figures(queries, query_groups, gallery, gallery_groups, own=own, ks=(1, 4))
+    figures = retrieval_figures(queries, query_groups, gallery, gallery_groups, own=own, **RANKS)
     assert figures == pytest.approx(expected)
 
 
@@ -102,3 +117,38 @@ def test_some_queries_are_judged_as_among_all():
     few = retrieval_figures(vectors[rows], groups[rows], vectors, groups, own=rows, ks=(1, 2))
     each = [retrieval_figures(vectors[[r]], groups[[r]], vectors, groups, own=np.array([r]), ks=(1, 2)) for r in rows]
     assert few == pytest.approx({k: np.mean([e[k] for e in each]) for k in each[0]} | {"queries": 3})
+
+
+def test_figures_of_each_query_carry_its_row_and_group():
+    vectors = np.repeat(np.eye(3, dtype=np.float32), 2, axis=0)
+    groups = np.array([7, 7, -1, 3, 4, 4], np.int32)
+    found = per_query_figures(vectors, groups, vectors, groups, own=np.arange(6), ks=(1,))
+    assert found.ids.tolist() == [0, 1, 4, 5] and found.groups.tolist() == [7, 7, 4, 4] and found.left_out == 2
+    assert found.figures["cmc@1"].tolist() == [1, 1, 1, 1]
+    assert found.means() == retrieval_figures(vectors, groups, vectors, groups, own=np.arange(6), ks=(1,))
+    part = found.select(found.groups == 4)
+    assert part.ids.tolist() == [4, 5] and part.means()["queries"] == 2 and part.left_out == 0
+
+
+def test_an_item_in_no_group_is_relevant_to_none():
+    groups = np.array([-1, -1, 5], np.int32)
+    assert relevant_items(groups, groups).tolist() == [0, 0, 1]
+    assert relevant_items(groups, groups, np.arange(3)).tolist() == [0, 0, 0]
+
+
+def test_duplicates_use_up_ranks():
+    gallery = np.array([[1, 0], [1, 0], [1, 0], [0.8, 0.6]], np.float32)  # three copies of something wrong, then a hit
+    found = retrieval_figures(
+        gallery[:1], np.array([1], np.int32), gallery, np.array([0, 0, 0, 1], np.int32), ks=(1,), depths=(3, 4)
+    )
+    assert found["map@3-over-min(r,3)"] == 0 and found["map@4-over-min(r,4)"] == 1 / 4
+
+
+def test_the_chunks_of_queries_make_no_difference(monkeypatch):
+    rng = np.random.default_rng(0)
+    vectors, groups = rng.standard_normal((37, 3), np.float32), rng.integers(-1, 9, 37).astype(np.int32)
+    whole = per_query_figures(vectors, groups, vectors, groups, own=np.arange(37), **RANKS)
+    monkeypatch.setattr("ssljax.retrieval.topk.SCORES_AT_ONCE", 4 * 37)
+    parts = per_query_figures(vectors, groups, vectors, groups, own=np.arange(37), **RANKS)
+    for name, values in whole.figures.items():
+        assert parts.figures[name].tolist() == values.tolist()

@@ -1,10 +1,12 @@
 """The chunked top-k is what sorting all scores gives."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssljax.retrieval.topk import _chunk_size, _nearest, top_k
+from ssljax.types import UserError
 
 
 def reference(queries, gallery, k, exclude=None):
@@ -57,3 +59,8 @@ def test_chunks_keep_the_scores_in_memory_few():
     for queries, items in ((1, 10), (100_000, 10), (100_000, 10**6), (3, 10**9), (0, 0)):
         chunk = _chunk_size(queries, items)
         assert 1 <= chunk <= 1024 and (chunk == 1 or chunk * items <= 2**25)
+
+
+def test_dimensions_must_agree():
+    with pytest.raises(UserError, match="the queries have 3 dimensions and the gallery 4"):
+        top_k(np.ones((2, 3), np.float32), np.ones((5, 4), np.float32), 1)

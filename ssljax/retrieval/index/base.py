@@ -12,7 +12,7 @@ import json
 import numbers
 import operator
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -168,12 +168,27 @@ class Index:
         return len(self._state)
 
     def __contains__(self, item: Id) -> bool:
-        return isinstance(item, Hashable) and not isinstance(item, bool) and item in self._row_of
+        return isinstance(item, str | numbers.Integral) and not isinstance(item, bool) and item in self._row_of
 
     @property
     def builder(self) -> Builder:
         """The settings that the index was built with."""
         return self._builder
+
+    @property
+    def patience(self) -> int:
+        """How many items may be added before the structure is built anew."""
+        return _longest_tail(len(self._state.main))
+
+    def at(self, builder: Builder) -> "Index":
+        """The same items in the same structure, searched with the effort that another builder of this kind asks for.
+
+        Changes of one of the two do not reach the other.
+        """
+        state = self._state
+        tail = _Rows.of(*state.tail.live())
+        structure = state.structure and state.structure.at(builder)
+        return Index(builder, dataclasses.replace(state, structure=structure, tail=tail))
 
     @property
     def stats(self) -> dict[str, Any]:
@@ -219,7 +234,7 @@ class Index:
             return np.empty((len(queries), k), object), np.empty((len(queries), k), np.float32)
         rows, scores = _search_main(state, queries, min(k, len(state.main) - state.main.dead), metric)
         if len(state.tail) == state.tail.dead:
-            ids = state.main.ids[rows]
+            ids = state.main.ids.take(rows)  # twice as quick as [rows]
         else:
             ids, scores = _with_tail(state, queries, k, rows, scores, metric)
         return ids, -scores if metric == "l2" else scores
@@ -382,9 +397,13 @@ class Index:
 
 
 def _is_due(state: _State) -> bool:
+    # a tenth removed costs a search little; each item of the tail costs it a comparison
     items = len(state.main)
-    # a tenth removed costs a search little; each item of the tail costs it one comparison
-    return len(state.tail) > max(1000, 10 * items**0.5) or state.main.dead > max(1000, items / 10)
+    return len(state.tail) > _longest_tail(items) or state.main.dead > max(1000, items / 10)
+
+
+def _longest_tail(items: int) -> int:
+    return max(1000, round(10 * items**0.5))
 
 
 def _search_main(state: _State, queries: np.ndarray, k: int, metric: Metric) -> tuple[np.ndarray, np.ndarray]:

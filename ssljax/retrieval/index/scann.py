@@ -31,13 +31,16 @@ class ScaNN:
     metric: Metric = "cosine"
     """cosine, dot product, or squared distance (l2)."""
     leaves: int | None = None
-    """Leaves of the tree; about the square root of the number of items if there are 100,000."""
+    """Leaves of the tree; about the square root of the number of items if there are 100,000. 1 is no tree."""
     leaves_to_search: int | None = None
     """The more, the better the recall and the slower the search; a tenth of the leaves."""
     reorder: int | None = None
     """How many of the best in quantised form are compared again exactly; 200."""
     soar: bool = False
     """Put each item into two leaves (Sun et al. 2023, "SOAR"): for a recall near 1, for cosine and dot product."""
+
+    brute: bool = False
+    """Compare with all, whatever their number."""
 
     def __post_init__(self):
         check_fields(self, type(self).__name__)
@@ -51,6 +54,10 @@ class ScaNN:
     def build(self, ids: Sequence[Id], vectors: Array) -> Index:
         """See `Builder`; raises UserError too where there is no ScaNN, or there are more leaves than items."""
         _scann()  # also if there are no items yet
+        if CODES <= len(ids) < (self.leaves or 0):
+            raise UserError(
+                f"ScaNN.leaves={self.leaves} is more than the {len(ids)} items: try {round(math.sqrt(len(ids)))}"
+            )
         return Index.of(self, ids, vectors)
 
     def structure(self, vectors: np.ndarray) -> "Searcher":
@@ -75,16 +82,14 @@ class ScaNN:
     def chosen(self, items: int) -> "ScaNN":
         """The settings for so many items, None meaning "without": no tree, or no quantisation."""
         plain = ScaNN(self.metric)
-        if items < CODES:  # too few to quantise, whatever is asked for
+        if items < CODES or self.brute:  # few cannot be quantised, whatever is asked for
             return plain
         leaves = self.leaves or (round(math.sqrt(items)) if items >= 100_000 else None)
+        if leaves and leaves > items:  # of an index that has shrunk since it was built
+            leaves = round(math.sqrt(items))
         reorder = self.reorder or (200 if leaves or items >= 20_000 else None)
-        if not leaves:
+        if leaves in (None, 1):
             return dataclasses.replace(plain, reorder=reorder)
-        if leaves > items:
-            raise UserError(
-                f"ScaNN.leaves={leaves} is more than the {items} items: try {max(1, round(math.sqrt(items)))}"
-            )
         searched = min(self.leaves_to_search or math.ceil(leaves / 10), leaves)
         return ScaNN(self.metric, leaves, searched, reorder, self.soar)
 

@@ -7,8 +7,18 @@ Whatever came from data is escaped, and where there is nothing to show the page 
     write_report(run, embeddings, groups=embeddings.listing, photo=lambda row: items_as_u8[row])
 """
 
+from ssljax.retrieval.report.marks import Cleaned, write_before_after
 from ssljax.retrieval.report.page import write_report
 from ssljax.retrieval.report.robustness import Example, write_robustness
 from ssljax.retrieval.report.search import Found, Query, write_search
 
-__all__ = ["Example", "Found", "Query", "write_report", "write_robustness", "write_search"]
+__all__ = [
+    "Cleaned",
+    "Example",
+    "Found",
+    "Query",
+    "write_before_after",
+    "write_report",
+    "write_robustness",
+    "write_search",
+]

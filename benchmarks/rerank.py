@@ -1,0 +1,186 @@
+"""What post-processing adds to the retrieval figures of a finished run on Fashion.
+
+One table, and results/benchmark_rerank.json. Every method's setting is chosen on `val`, of a few, by MAP@R (min2's
+thresholds by F1), and then measured on `test`; first on the embeddings as they are, then after whitening. The run must
+have saved the embeddings of all splits:
+
+    ssljax train experiments/moco_fashion.py --gallery train val test
+    python benchmarks/rerank.py runs/moco_fashion
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ssljax.files import write_json
+from ssljax.retrieval import (
+    DatabaseAugmentation,
+    Embeddings,
+    NeighbourhoodBlending,
+    QueryExpansion,
+    Retrieval,
+    Whitening,
+    top_k,
+)
+from ssljax.retrieval.metrics import per_query
+from ssljax.retrieval.rerank import k_reciprocal, min2
+from ssljax.retrieval.vectors import normalise
+from ssljax.run import Run, environment
+
+Splits = dict[str, Embeddings]
+Figures = dict[str, Any]
+RELEVANT = {"style": "productDisplayName", "attribute": ("gender", "articleType", "baseColour")}
+WHITENINGS = [(Whitening(dim=d, shrinkage=s),) for d, s in itertools.product((128, 256, 512), (0.0, 0.03))]
+STEPS = {
+    "average query expansion": [(QueryExpansion(k=k),) for k in (1, 2, 5)],
+    "alpha query expansion": [(QueryExpansion(k=k, alpha=a),) for k in (2, 5, 10) for a in (3.0, 10.0)],
+    "database augmentation": [(DatabaseAugmentation(k=k, alpha=a),) for k in (1, 2, 5) for a in (3.0, 10.0)],
+    "both": [(DatabaseAugmentation(k=k, alpha=3.0), QueryExpansion(k=k, alpha=3.0)) for k in (1, 2, 5)],
+    "blending": [
+        (NeighbourhoodBlending(thresholds=(t,) * stages),) for t in (0.5, 0.7, 0.98, 0.99) for stages in (1, 3)
+    ],
+}
+RECIPROCAL = [{"k1": k1, "k2": k2, "weight": w} for k1, k2 in ((4, 2), (10, 3), (20, 6)) for w in (0.3, 0.8)]
+DEPTH = 50  # of the rankings that F1 is measured on
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    output: Path = Path("results/benchmark_rerank.json")
+    """Where the record goes."""
+
+
+def by_steps(relevant: str | tuple[str, ...], after: tuple[Any, ...], parts: Splits, split: str) -> Figures:
+    """CMC@1 and MAP@R of what the steps make."""
+    figures = Retrieval(relevant, split=split, after=after)(parts.__getitem__)
+    return {name: figures[f"{split}/{name}"] for name in ("cmc@1", "map@r")}
+
+
+def by_k_reciprocal(relevant: str | tuple[str, ...], setting: dict[str, Any], parts: Splits, split: str) -> Figures:
+    """The same of its rankings."""
+    groups, x = Retrieval(relevant).groups(parts[split]), normalise(parts[split].vectors)
+    positives = np.where(groups >= 0, np.bincount(groups[groups >= 0])[groups], 1) - 1
+    asked = np.flatnonzero(positives)
+    rows, _ = k_reciprocal(x[asked], x, int(positives.max()), own=asked, **setting)
+    relevant_at = (groups[rows] == groups[asked, None]) & (rows >= 0)
+    figures = per_query(relevant_at, positives[asked], ks=(1,))
+    return {name: float(figures[name].mean()) for name in ("cmc@1", "map@r")}
+
+
+def chosen(
+    measure: Callable[[Any, str], Figures], settings: list[Any], by: str, tell: Callable[[Any], str]
+) -> tuple[Any, Figures]:
+    """The setting that is best on `val`, and its figures on `test`."""
+    best = max(settings, key=lambda setting: measure(setting, "val")[by])
+    return best, measure(best, "test") | {"setting": tell(best)}
+
+
+def told(setting: Any) -> str:
+    """A setting in short: "k=2 alpha=3.0", of the first step, whose fields those of a second one repeat."""
+    if isinstance(setting, tuple):
+        step = setting[0]
+        setting = {
+            f.name: getattr(step, f.name) for f in dataclasses.fields(step) if getattr(step, f.name) != f.default
+        }
+    return " ".join(f"{name}={value}" for name, value in setting.items())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rankings:
+    """The nearest others of each item, of whatever style."""
+
+    hits: np.ndarray
+    """bool[n, DEPTH], of the same style"""
+    scores: np.ndarray
+    """f32[n, DEPTH]"""
+    sizes: np.ndarray
+    """i[n], how many items are of the style, itself included"""
+
+    @classmethod
+    def of(cls, embeddings: Embeddings) -> "Rankings":
+        """By cosine."""
+        groups, x = Retrieval(RELEVANT["style"]).groups(embeddings), normalise(embeddings.vectors)
+        rows, scores = top_k(x, x, DEPTH, exclude=np.arange(len(x)))
+        hits = (groups[rows] == groups[:, None]) & (groups[:, None] >= 0)
+        return cls(hits, scores, np.where(groups >= 0, np.bincount(groups[groups >= 0])[groups], 1))
+
+    def row_wise_f1(self, threshold: float, loose: float) -> Figures:
+        """Shopee's: mean over the rows of 2 |P and T| / (|P| + |T|), the row itself in both."""
+        kept = min2(self.scores, threshold, loose)
+        return {"f1": float((2 * (1 + (kept & self.hits).sum(1)) / (1 + kept.sum(1) + self.sizes)).mean())}
+
+
+def rows(name: str, parts: Splits) -> Iterator[tuple[str, Figures]]:
+    """Method → figures on one kind of relevance, before and after whitening."""
+    relevant = RELEVANT[name]
+
+    def stepwise(after: tuple[Any, ...], split: str) -> Figures:
+        return by_steps(relevant, after, parts, split)
+
+    yield "as they are", chosen(stepwise, [()], "map@r", lambda _: "")[1]
+    whitening, figures = chosen(stepwise, WHITENINGS, "map@r", told)
+    yield "whitening", figures
+    white = {}
+    for split in ("val", "test"):
+        x = normalise(parts[split].vectors)
+        x, _ = whitening[0](x, x, None, parts.__getitem__)
+        white[split] = dataclasses.replace(parts[split], vectors=x)
+    for prefix, given in (("", parts), ("whitening, ", white)):
+
+        def measure(after: tuple[Any, ...], split: str, given: Splits = given) -> Figures:
+            return by_steps(relevant, after, given, split)
+
+        def reciprocal(setting: dict[str, Any], split: str, given: Splits = given) -> Figures:
+            return by_k_reciprocal(relevant, setting, given, split)
+
+        for method, settings in STEPS.items():
+            yield prefix + method, chosen(measure, settings, "map@r", told)[1]
+        yield prefix + "k-reciprocal", chosen(reciprocal, RECIPROCAL, "map@r", told)[1]
+    if name == "style":
+        for prefix, given in (("", parts), ("whitening, ", white)):
+            yield from answers(prefix, {split: Rankings.of(given[split]) for split in ("val", "test")})
+
+
+def answers(prefix: str, rankings: dict[str, Rankings]) -> Iterator[tuple[str, Figures]]:
+    """F1 of the items from a threshold on, and by min2."""
+
+    def measure(thresholds: tuple[float, float], split: str) -> Figures:
+        return rankings[split].row_wise_f1(*thresholds)
+
+    # as many candidates for the threshold as the nearest others' cosines have steps of 2 %
+    grid = np.quantile(rankings["val"].scores[:, 0], np.linspace(0, 1, 51)).round(4).tolist()
+    two = [pair for pair in itertools.product(grid, grid) if pair[1] <= pair[0]]
+    for method, pairs in (("threshold", [(t, t) for t in grid]), ("min2", two)):
+        found = chosen(measure, pairs, "f1", lambda pair: " ".join(map(str, dict.fromkeys(pair))))
+        yield prefix + method, found[1]
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    options = tyro.cli(Options, description=__doc__)
+    parts = {split: Embeddings.load(Run(options.run).embeddings(split)) for split in ("train", "val", "test")}
+    console, table = Console(), {}
+    shown = Table("", "method", "CMC@1", "MAP@R", "F1", "setting")
+    for name in RELEVANT:
+        for method, figures in rows(name, parts):
+            table.setdefault(name, {})[method] = figures
+            cells = [figures.get(column) for column in ("cmc@1", "map@r", "f1")]
+            console.print(name, method, figures)
+            shown.add_row(name, method, *("" if c is None else f"{c:.3f}" for c in cells), figures["setting"])
+    console.print(shown)
+    write_json(options.output, {"environment": environment(), "table": table})
+
+
+if __name__ == "__main__":
+    main()
