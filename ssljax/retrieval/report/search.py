@@ -1,6 +1,7 @@
 """The page of `ssljax search --html`: photos, and the items that are nearest to each."""
 
 import html
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,8 @@ def write_search(path: Path, where: str, items: int, queries: list[Query]) -> No
     facts = {"items": f"{items:,}", "photos": f"{len(queries):,}"}
     note = "Each photo and the items nearest to it, with their scores."
     write_text(
-        Path(path), frame(where, facts, f"ssljax search {where} PHOTO", [section("found", "Found", parts, note)])
+        Path(path),
+        frame(where, facts, f"ssljax search {shlex.quote(where)} PHOTO", [section("found", "Found", parts, note)]),
     )
 
 
