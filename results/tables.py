@@ -145,6 +145,7 @@ def pages() -> dict[Path, str]:
         DOCS / "methods.md": [
             benchmark("methods", "Training steps with ResNet-18, CIFAR's stem, 32 px, float32"),
         ],
+        DOCS / "serve.md": [benchmark("serve", "Requests to a service with 10,000 items")],
         DOCS / "watermarks.md": [
             benchmark("watermarks", "Marks found, and PSNR where they are before and after they are removed, in dB"),
         ],

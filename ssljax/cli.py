@@ -1,8 +1,6 @@
 """The command `ssljax`: the only place that reads arguments and decides the exit code."""
 
 import sys
-from collections.abc import Callable
-from typing import Any
 
 from ssljax.allocator import restart_with_huge_pages
 
@@ -13,12 +11,15 @@ ssljax: embeddings that find the same item again.
                                   (FILE --help lists its options, --restart starts anew)
   ssljax sweep FILE [--only N]    train all experiments of a file's `sweep`, and print one table
   ssljax views FILE [-o PNG]      draw what an experiment's views make of its photos
-  ssljax evaluate RUN             evaluate a run again, and write its index and report anew
-  ssljax search RUN PHOTO         the nearest items to a photo
+  ssljax evaluate RUN [DATA]      evaluate a run again, and write its index and report anew (DATA: another experiment's)
   ssljax report RUN               write RUN/report.html anew
   ssljax compare RUN_A RUN_B      what one run finds and the other misses, and whether they differ (-o PAGE)
   ssljax index-advice EMBEDDINGS  measure all kinds of index on your own vectors, and recommend one
   ssljax robustness RUN [DATA]    measure what is still found when photos are disturbed (DATA: another experiment's)
+  ssljax embed RUN DATA -o FILE   embed a catalogue file, a folder of photos, or another experiment's data
+  ssljax index FILE... -o INDEX   build an index of embeddings
+  ssljax search WHERE PHOTO...    the nearest items to photos, in an index or in a run's own
+  ssljax serve WHERE              the same over HTTP, with a page to drop photos on
   ssljax unmark FILE -o FOLDER    copy a catalogue without the watermarks of its sellers
 
 Begin with:   ssljax train experiments/quickstart.py
@@ -39,26 +40,14 @@ def run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP)
         return 0 if arguments else 2
-    from ssljax import commands  # imports jax: after the restart, and not for the help
+    from ssljax.commands import COMMANDS  # imports jax: after the restart, and not for the help
     from ssljax.types import RunStopped, UserError
 
-    known: dict[str, Callable[[list[str]], Any]] = {
-        "train": commands.train,
-        "sweep": commands.sweep,
-        "views": commands.views,
-        "evaluate": commands.evaluate,
-        "search": commands.search,
-        "report": commands.report,
-        "compare": commands.compare,
-        "index-advice": commands.index_advice,
-        "robustness": commands.robustness,
-        "unmark": commands.unmark,
-    }
-    if arguments[0] not in known:
-        print(f"ssljax: there is no command {arguments[0]!r}; there are {', '.join(known)}", file=sys.stderr)
+    if arguments[0] not in COMMANDS:
+        print(f"ssljax: there is no command {arguments[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        known[arguments[0]](arguments[1:])
+        COMMANDS[arguments[0]](arguments[1:])
     except UserError as error:
         print(f"ssljax {arguments[0]}: {error}", file=sys.stderr)
         return 2

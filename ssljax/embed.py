@@ -1,5 +1,6 @@
 """Photos to embeddings, with the parameters of a training state."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 
@@ -10,12 +11,23 @@ from jax.sharding import Mesh
 from ssljax.config import Experiment
 from ssljax.data import Items
 from ssljax.data.pipeline import BadInputs, ordered_batches
-from ssljax.retrieval import Embeddings, raw_pixels
+from ssljax.retrieval import Embeddings, Origin, raw_pixels
 from ssljax.sharding import place_whole_batch, replicated
 from ssljax.types import Array, Aux, Batch, Params, TrainState
 
 Embed = Callable[[str], Embeddings]
 RAW_PIXELS_SIDE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """What embeds single photos: the trained network of a run."""
+
+    embed: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    """photos u8[B, S, S, 3] and aspect ratios f32[B] → f32[B, D]; compiled for each B"""
+    photo_size: int
+    """S"""
+    origin: Origin
 
 
 class Embedder:

@@ -24,6 +24,7 @@ except ImportError:  # Windows
     fcntl = None
 
 MANIFEST = "manifest.json"
+CLAIM = "lock"
 SCHEMA = 1
 DATA_FOLDER = re.compile(r"data-[0-9a-f]{16}")
 LEFT_OVER = re.compile(r"\.manifest\.json\.[0-9a-f]{16}")  # by a process that was killed
@@ -73,13 +74,20 @@ def read_json(path: Path, remedy: str, *needed: str) -> dict[str, Any]:
     return value
 
 
-def save_folder(folder: Path, facts: dict[str, Any], write: Callable[[Path], None]) -> None:
+def save_folder(
+    folder: Path,
+    facts: dict[str, Any],
+    write: Callable[[Path], None],
+    *,
+    beside: Callable[[str], bool] = lambda name: False,
+) -> None:
     """Replaces what `folder` holds by the files that `write` puts into the empty folder that it is given.
 
     Args:
       folder: made if needed; it may hold only what an earlier call saved.
       facts: what `open_folder` gives back, as JSON.
       write: makes plain files, no folders.
+      beside: tells by their names which other files may lie in the folder; they stay as they are.
 
     Raises:
       UserError: the folder holds other things, which could be the user's.
@@ -87,7 +95,7 @@ def save_folder(folder: Path, facts: dict[str, Any], write: Callable[[Path], Non
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, exclusive=True):
-        names = os.listdir(folder)
+        names = [name for name in os.listdir(folder) if not beside(name)]
         others = [n for n in names if n != MANIFEST and not DATA_FOLDER.fullmatch(n) and not LEFT_OVER.fullmatch(n)]
         if others:
             raise UserError(f"{folder} holds other files ({sorted(others)[0]}): give a new or empty folder")
@@ -129,6 +137,23 @@ def locked(folder: Path, *, exclusive: bool) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The right to change what lies in a folder, which one has at a time; it ends with the process at the latest.
+
+    Raises UserError if another has it. On Windows, and on file systems without locks, everyone gets it.
+    """
+    with open(folder / CLAIM, "ab") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder} is being changed by another process: end that one first") from None
+        except OSError:  # no locks here
+            pass
+        yield
 
 
 def open_folder(folder: Path) -> tuple[dict[str, Any], Path]:

@@ -1,5 +1,6 @@
 """What follows training: embeddings, figures beside the baselines, the search index, samples and the report."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ssljax.embed import Embed
 from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console
 from ssljax.models import Pretrained, ViT, cls_attention, weights_bytes
-from ssljax.retrieval import Embeddings, relevance, write_report
+from ssljax.retrieval import Embeddings, Origin, relevance, save_collection, write_report
 from ssljax.retrieval.report import MOST, Attention
 from ssljax.retrieval.report.gallery import PIXELS
 from ssljax.run import Run
@@ -37,17 +38,19 @@ def finish(
     load: Load,
     rows: dict[str, Embed],
     weights: dict[str, PyTree],
+    origin: Origin,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
     """Evaluates, and writes weights, embeddings, index, samples, results.json and report.html; gives the results.
 
     `rows` are the ways to embed that the table compares, at least "trained"; `weights` are what `WeightsMethod.weights`
-    gives, or nothing; `facts` join the results.
+    gives, or nothing; `origin` is what made the embeddings of "trained"; `facts` join the results.
     """
     environment = read_json(run.environment, "the same `ssljax train` command writes it anew")
     console.print("Embedding and evaluating ...")
     table = evaluate(experiment, rows)
-    embeddings = {split: rows["trained"](split) for split in saved_splits(experiment)}
+    splits = saved_splits(experiment)
+    embeddings = {split: dataclasses.replace(rows["trained"](split), origin=origin) for split in splits}
     results = {
         "name": experiment.name,
         "table": table,
@@ -75,9 +78,8 @@ def evaluate(experiment: Experiment, rows: dict[str, Embed]) -> dict[str, dict[s
 
 def build_index(run: Run, experiment: Experiment, embed: Embed) -> None:
     """Saves the index of the gallery's splits."""
-    parts = [embed(split) for split in experiment.gallery]
-    ids, vectors = np.concatenate([p.ids for p in parts]), np.concatenate([p.vectors for p in parts])
-    experiment.index.build(ids, vectors).save(run.index)
+    embeddings = Embeddings.joined([embed(split) for split in experiment.gallery])
+    save_collection(run.index, experiment.index, embeddings)
 
 
 def saved_splits(experiment: Experiment) -> set[str]:

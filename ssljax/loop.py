@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
+import hashlib
 import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,12 +19,12 @@ from ssljax.checkpoint import Checkpoints
 from ssljax.config import Experiment
 from ssljax.data import Items
 from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes
-from ssljax.embed import Embedder
+from ssljax.embed import Embedder, Encoder
 from ssljax.files import read_json
-from ssljax.finish import finish
+from ssljax.finish import evaluate, finish
 from ssljax.logging import MetricsWriter, ProgressBar, console, counting
 from ssljax.models import without_files
-from ssljax.retrieval import Embeddings, Robustness
+from ssljax.retrieval import Embeddings, Origin, Robustness
 from ssljax.retrieval.robustness import Curve
 from ssljax.robustness import robustness
 from ssljax.run import Run
@@ -189,13 +190,45 @@ def measure_robustness(
     return robustness(run, setting.experiment, setting.load, bad, ways, suite, data=data, command=command)
 
 
-def embed_photo(setting: Setting, run: Run, image: np.ndarray, aspect: float) -> np.ndarray:
-    """f32[D], a decoded photo u8[S, S, 3] embedded by the newest checkpoint of a run."""
+def evaluate_on(setting: Setting, run: Run) -> dict[str, dict[str, float]]:
+    """The table of the newest checkpoint of a run on the data and by the evaluators of `setting`, and of raw pixels."""
+    check_evaluation(setting.experiment, setting.load)
+    with Checkpoints(run.checkpoints) as checkpoints:
+        state = _last(setting, run, checkpoints)
+    embedder = _embedder(setting, run)
+    rows = {network: embedder.by(state, network) for network in embedder.networks}
+    rows = {"trained": rows.pop("student"), **rows, "raw pixels": embedder.raw_pixels()}
+    return evaluate(setting.experiment, rows)
+
+
+def embed(setting: Setting, run: Run, splits: Sequence[str]) -> Embeddings:
+    """Splits of the data of `setting`, one after the other, embedded by the newest checkpoint of a run."""
+    with Checkpoints(run.checkpoints) as checkpoints:
+        state = _last(setting, run, checkpoints)
+    by = _embedder(setting, run).by(state)
+    embeddings = Embeddings.joined([by(split) for split in splits])
+    return dataclasses.replace(embeddings, origin=_origin(setting, run, state))
+
+
+def encoder(setting: Setting, run: Run) -> Encoder:
+    """The newest checkpoint of a run, to embed photos by; on as many devices as `setting` has, which must divide B."""
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _newest(setting, run, checkpoints)
-    n = setting.mesh.size  # the smallest batch that is split evenly
-    batch = {"image": np.tile(image, (n, 1, 1, 1, 1)), "aspect": np.full((n, 1), aspect, np.float32)}
-    return _embedder(setting, run).batch(state, batch)[0]
+    embedder = _embedder(setting, run)
+
+    def embed_photos(image: np.ndarray, aspect: np.ndarray) -> np.ndarray:
+        return embedder.batch(state, {"image": image[:, None], "aspect": aspect[:, None]})
+
+    return Encoder(embed_photos, setting.experiment.photo_size, _origin(setting, run, state))
+
+
+def _origin(setting: Setting, run: Run, state: TrainState) -> Origin:
+    with jax.set_mesh(setting.mesh):
+        params = jax.device_get(jax.jit(lambda x: x, out_shardings=replicated(setting.mesh))(state.params))
+    weights = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        weights.update(np.ascontiguousarray(leaf).tobytes())
+    return Origin(str(run.path.absolute()), weights.hexdigest())
 
 
 def _newest(setting: Setting, run: Run, checkpoints: Checkpoints) -> TrainState:
@@ -229,7 +262,8 @@ def _finish(setting: Setting, run: Run, state: TrainState, embedder: Embedder, s
     rows = {network: embedder.by(state, network) for network in embedder.networks}
     rows = {"trained": rows.pop("student"), **rows, "untrained": embedder.by(setting.initial_state())}
     rows["raw pixels"] = embedder.raw_pixels()
-    return finish(run, setting.experiment, setting.load, rows, _weights(setting, state), facts)
+    origin = _origin(setting, run, state)
+    return finish(run, setting.experiment, setting.load, rows, _weights(setting, state), origin, facts)
 
 
 def _weights(setting: Setting, state: TrainState) -> dict[str, PyTree]:

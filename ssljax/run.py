@@ -8,6 +8,7 @@ data.json         shapes of a training batch       results.json    the final fig
 metrics.jsonl     one line a logged step           report.html     the page to look at
 tensorboard/      the same for TensorBoard         weights/        the final parameters, for others to start from
 bad_inputs.csv    photos that could not be read      robustness.*    what `ssljax robustness` found: figures and a page
+                                                     evaluation-*.json  what `ssljax evaluate RUN DATA` found
 
 Of several processes the first writes all this; the others write their own metrics and bad inputs in process1/ and on.
 """
@@ -89,6 +90,10 @@ class Run:
     def robustness(self, data: str = "") -> Path:
         """The figures of disturbed photos, of the run's own data or of another's; the page is the same as .html."""
         return self.path / (f"robustness-{data}.json" if data else "robustness.json")
+
+    def evaluation(self, data: str) -> Path:
+        """The figures on another experiment's data."""
+        return self.path / f"evaluation-{data}.json"
 
     @property
     def own(self) -> Path:

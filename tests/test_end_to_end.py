@@ -19,7 +19,7 @@ from PIL import Image
 from ssljax import robustness as ssljax_robustness
 from ssljax.checkpoint import Checkpoints
 from ssljax.cli import run as ssljax
-from ssljax.commands import _experiment_of
+from ssljax.commands.shared import experiment_of
 from ssljax.loop import Setting
 from ssljax.run import Run
 
@@ -47,7 +47,7 @@ def started(runs: Path, *options: str, **environment: str) -> subprocess.Popen:
 
 def final_state(run: Run):
     """The state in the last checkpoint."""
-    setting = Setting.of(_experiment_of(run))
+    setting = Setting.of(experiment_of(run))
     with Checkpoints(run.checkpoints) as checkpoints:
         return jax.device_get(checkpoints.restore(setting.shapes, setting.shardings))
 

@@ -36,8 +36,9 @@ ALLOWED = {
     "unmark": {"data", "logging", "paths", "retrieval", "types"},
     "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging", "models"}
     | {"retrieval", "robustness", "run", "sharding", "train", "types"},
-    "commands": {"comparison", "config", "contact_sheet", "data", "files", "finish", "logging", "loop", "retrieval"}
-    | {"run", "sharding", "types", "unmark"},
+    "serve": {"data", "embed", "retrieval", "types"},
+    "commands": {"comparison", "config", "contact_sheet", "data", "embed", "files", "finish", "logging", "loop"}
+    | {"retrieval", "run", "serve", "sharding", "types", "unmark"},
     "cli": {"allocator", "commands", "types"},
 }
 ONLY_IN = {
@@ -46,6 +47,8 @@ ONLY_IN = {
     "scann": "retrieval/index/scann.py",
     "faiss": "retrieval/index/faiss.py",
     "orbax": "checkpoint.py",
+    "starlette": "serve/",
+    "uvicorn": "serve/server.py",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

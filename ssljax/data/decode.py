@@ -25,7 +25,7 @@ class BadImage(Exception):
     """A photo that cannot be read; the message is the reason."""
 
 
-def decode(photo: Path | str | bytes | np.ndarray, size: int) -> tuple[np.ndarray, float]:
+def decode(photo: Path | str | bytes | np.ndarray, size: int, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, float]:
     """A photo, resized (with antialiasing) to a square whatever its shape, and its width / height.
 
     Upright as its EXIF orientation says; the first frame if animated; transparency on white; 16 bits scaled to 8.
@@ -33,6 +33,7 @@ def decode(photo: Path | str | bytes | np.ndarray, size: int) -> tuple[np.ndarra
     Args:
         photo: the path of a file, the bytes of one, or pixels u8[H, W, 3].
         size: S, the side of the square in pixels.
+        max_pixels: height x width of a file, of which more are refused before they are decoded.
 
     Returns:
         u8[S, S, 3], RGB, not to be written to; and the aspect ratio of the upright photo.
@@ -48,7 +49,7 @@ def decode(photo: Path | str | bytes | np.ndarray, size: int) -> tuple[np.ndarra
     data = photo if isinstance(photo, bytes) else _read(Path(photo))
     if not data:
         raise BadImage("empty file")
-    pixels, aspect, orientation = _decode_jpeg(data, size) or _decode_any(data, size)
+    pixels, aspect, orientation = _decode_jpeg(data, size, max_pixels) or _decode_any(data, size, max_pixels)
     # turned after resizing: a square is cheap to turn
     return _upright(_resize(pixels, size), orientation), 1 / aspect if orientation >= 5 else aspect
 
@@ -80,11 +81,11 @@ def _check_pixels(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _decode_jpeg(data: bytes, size: int) -> tuple[np.ndarray, float, int] | None:
+def _decode_jpeg(data: bytes, size: int, max_pixels: int) -> tuple[np.ndarray, float, int] | None:
     """Pixels, at the smallest scale that covers the square, aspect and orientation; None for Pillow to decide."""
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-        if colour not in ("YCbCr", "Gray", "RGB") or height * width > MAX_PIXELS:
+        if colour not in ("YCbCr", "Gray", "RGB") or height * width > max_pixels:
             return None
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, strict=True)
     except ValueError as error:
@@ -95,8 +96,8 @@ def _decode_jpeg(data: bytes, size: int) -> tuple[np.ndarray, float, int] | None
     return pixels, width / height, _jpeg_orientation(data) if has_metadata else 1
 
 
-def _decode_any(data: bytes, size: int) -> tuple[np.ndarray, float, int]:
-    with _opened(data) as image:
+def _decode_any(data: bytes, size: int, max_pixels: int) -> tuple[np.ndarray, float, int]:
+    with _opened(data, max_pixels) as image:
         aspect = image.width / image.height
         image.draft(None, (size, size))
         image.load()
@@ -106,13 +107,15 @@ def _decode_any(data: bytes, size: int) -> tuple[np.ndarray, float, int]:
 
 
 @contextlib.contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
+def _opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """The image in Pillow; whatever is wrong with it, then or later, is raised as BadImage."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise Image.DecompressionBombError
             yield image
     except Image.DecompressionBombError:
-        raise BadImage(f"decompression bomb: more than {MAX_PIXELS:,} pixels") from None
+        raise BadImage(f"decompression bomb: more than {max_pixels:,} pixels") from None
     except UnidentifiedImageError:
         raise BadImage("not an image in a format that can be read") from None
     except Exception as error:  # on broken files Pillow's readers raise whatever they stumble over

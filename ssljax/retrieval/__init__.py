@@ -3,8 +3,9 @@
 from ssljax.retrieval.advice import index_advice
 from ssljax.retrieval.attributes import Attributes, predict_attribute
 from ssljax.retrieval.bootstrap import Difference, compare, intervals
+from ssljax.retrieval.collection import Collection, Item, save_collection
 from ssljax.retrieval.copydays import Copydays
-from ssljax.retrieval.embeddings import Embeddings, raw_pixels
+from ssljax.retrieval.embeddings import Embeddings, Origin, raw_pixels
 from ssljax.retrieval.evaluate import Retrieval, relevance
 from ssljax.retrieval.few_shot import FewShot
 from ssljax.retrieval.ground_truth import GroundTruth, read_ground_truth
@@ -29,6 +30,7 @@ __all__ = [
     "KNN",
     "Attributes",
     "Builder",
+    "Collection",
     "Copydays",
     "DatabaseAugmentation",
     "Difference",
@@ -38,8 +40,10 @@ __all__ = [
     "FewShot",
     "GroundTruth",
     "Index",
+    "Item",
     "LinearProbe",
     "NeighbourhoodBlending",
+    "Origin",
     "PairAP",
     "PairSimilarities",
     "PerQuery",
@@ -67,6 +71,7 @@ __all__ = [
     "read_ground_truth",
     "relevance",
     "retrieval_figures",
+    "save_collection",
     "top_k",
     "trapezoid_ap",
     "write_report",

@@ -3,17 +3,30 @@
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from ssljax.data.items import Items, text
+from ssljax.data.items import Items, check_unique, text
 from ssljax.files import replace_file
 from ssljax.retrieval.vectors import checked
 from ssljax.types import UserError
 
 SCHEMA = 1
+PARQUET_KEY = b"ssljax"
 BASELINE = "raw pixels"  # how tables and pages call what `raw_pixels` gives
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The network that made embeddings: only what it makes of a photo can be compared with them."""
+
+    run: str
+    """the run folder, which may have been moved since"""
+    weights: str
+    """SHA-256 of the parameters, which tells if the run was trained anew since"""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +45,8 @@ class Embeddings:
     """i32[n]: photos of one listing share a number"""
     photos: np.ndarray | None = None
     """object[n] of str: where the photos lie; None if they are not files"""
+    origin: Origin | None = None
+    """None if it is not known"""
 
     def __post_init__(self):
         object.__setattr__(self, "vectors", checked(self.vectors, "embeddings"))
@@ -66,43 +81,139 @@ class Embeddings:
         """Those of items that are not embedded, all vectors zero: enough to know what is relevant to what."""
         return cls.of(items, np.zeros((len(items), 1), np.float32))
 
+    @classmethod
+    def joined(cls, parts: Sequence["Embeddings"]) -> "Embeddings":
+        """All rows of several, of one data set if labels and listings are to agree.
+
+        A column that some parts lack is blank there; a label, a listing or photos are kept if all have them. Raises
+        UserError if an id comes twice, or they are of different networks.
+        """
+        parts = list(parts)
+        if len({part.vectors.shape[1] for part in parts}) > 1 or len({part.origin for part in parts}) > 1:
+            raise UserError("these embeddings are of different networks, and cannot be compared: embed all by one run")
+
+        def all_of(name: str) -> np.ndarray | None:
+            values = [getattr(part, name) for part in parts]
+            return None if any(v is None for v in values) else np.concatenate(values)
+
+        ids = all_of("ids")
+        check_unique(ids)
+        names = dict.fromkeys(name for part in parts for name in part.columns)
+        blank = {name: [part.columns.get(name, text([""] * len(part))) for part in parts] for name in names}
+        columns = {name: np.concatenate(values) for name, values in blank.items()}
+        fields = {name: all_of(name) for name in ("vectors", "label", "listing", "photos")}
+        return cls(ids, columns=columns, origin=parts[0].origin, **fields)
+
     def save(self, path: Path) -> None:
-        """Writes one .npz file without pickle; a file there is replaced only once the new one is complete."""
-        arrays = {"vectors": self.vectors, "label": self.label, "listing": self.listing}
-        arrays = {name: values for name, values in arrays.items() if values is not None}
+        """Writes one file, .npz without pickle or .parquet; a file there is replaced once the new one is complete.
+
+        The Parquet file has the columns id, vector (a list of D float32), and, as far as they are there, photo, label
+        and listing (numbers), and those of the source; one whose name is taken has a "_" more.
+        """
+        path = Path(path)
+        replace_file(path, self._write_parquet if path.suffix == ".parquet" else self._write_npz)
+
+    def _write_npz(self, file: BinaryIO) -> None:
+        arrays = {name: values for name, values in self._arrays.items() if values is not None}
         words = {
             "schema": SCHEMA,
             "arrays": list(arrays),
             "ids": _strings(self.ids),
             "columns": {name: _strings(values) for name, values in self.columns.items()},
             "photos": None if self.photos is None else _strings(self.photos),
+            "origin": self.origin and dataclasses.asdict(self.origin),
         }
         # text as JSON: NumPy's fixed-width text would take four bytes for each character of the longest value
         arrays["text"] = np.frombuffer(json.dumps(words).encode(), np.uint8)
-        replace_file(Path(path), lambda file: np.savez(file, allow_pickle=False, **arrays))
+        np.savez(file, allow_pickle=False, **arrays)
+
+    def _write_parquet(self, file: BinaryIO) -> None:
+        import pyarrow  # slow to import, and only some need it
+        import pyarrow.parquet
+
+        rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(self.vectors.ravel()), self.vectors.shape[1])
+        table = {"id": _strings(self.ids), "vector": rows}
+        if self.photos is not None:
+            table["photo"] = _strings(self.photos)
+        table |= {name: self._arrays[name] for name in ("label", "listing") if self._arrays[name] is not None}
+        own, written = list(table), {}
+        for name, values in self.columns.items():
+            free = name
+            while free in table:
+                free += "_"
+            table[free], written[free] = _strings(values), name
+        words = {"schema": SCHEMA, "own": own, "columns": written}
+        words["origin"] = self.origin and dataclasses.asdict(self.origin)
+        arrow = pyarrow.table(table)
+        arrow = arrow.replace_schema_metadata({PARQUET_KEY: json.dumps(words)})
+        pyarrow.parquet.write_table(arrow, file, write_page_checksum=True)
+
+    @property
+    def _arrays(self) -> dict[str, np.ndarray | None]:
+        return {"vectors": self.vectors, "label": self.label, "listing": self.listing}
 
     @classmethod
     def load(cls, path: Path) -> "Embeddings":
         """What `save` wrote; raises UserError if there is no such file, it is damaged, or it is something else."""
+        path = Path(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                words = json.loads(file["text"].tobytes())
-                if words["schema"] != SCHEMA:
-                    raise UserError(f"{path} has schema {words['schema']}: this version of ssljax reads {SCHEMA}")
-                return cls(
-                    ids=text(words["ids"]),
-                    columns={name: text(values) for name, values in words["columns"].items()},
-                    photos=None if words["photos"] is None else text(words["photos"]),
-                    **{name: file[name] for name in words["arrays"]},
-                )
+            return cls(**(_read_parquet if path.suffix == ".parquet" else _read_npz)(path))
         except FileNotFoundError:
-            raise UserError(f"there are no embeddings {path}: `ssljax evaluate RUN` writes them") from None
+            raise UserError(
+                f"there are no embeddings {path}: `ssljax evaluate RUN` writes them, and `ssljax embed` those of other "
+                "data"
+            ) from None
         except UserError:
             raise
-        except Exception as error:  # on a broken file zipfile and NumPy raise whatever they stumble over
+        except Exception as error:  # on a broken file zipfile, NumPy and Arrow raise whatever they stumble over
+            first = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"{path} is damaged or holds no embeddings ({error}): `ssljax evaluate RUN` writes them anew"
+                f"{path} is damaged or holds no embeddings ({first}): `ssljax evaluate RUN` writes them anew, and "
+                "`ssljax embed` those of other data"
             ) from error
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as file:
+        words = json.loads(file["text"].tobytes())
+        _check_schema(words, path)
+        return {
+            "ids": text(words["ids"]),
+            "columns": {name: text(values) for name, values in words["columns"].items()},
+            "photos": None if words["photos"] is None else text(words["photos"]),
+            "origin": _origin(words),
+            **{name: file[name] for name in words["arrays"]},
+        }
+
+
+def _read_parquet(path: Path) -> dict[str, Any]:
+    import pyarrow.parquet
+
+    with open(path, "rb") as file:
+        table = pyarrow.parquet.read_table(file, page_checksum_verification=True)
+    words = json.loads((table.schema.metadata or {})[PARQUET_KEY])
+    _check_schema(words, path)
+    vectors = table["vector"].combine_chunks()
+    fields = {name: table[name].to_numpy() for name in ("label", "listing") if name in words["own"]}
+    if "photo" in words["own"]:
+        fields["photos"] = text(table["photo"].to_pylist())
+    return {
+        "ids": text(table["id"].to_pylist()),
+        "vectors": vectors.flatten().to_numpy().reshape(len(vectors), vectors.type.list_size),
+        "columns": {name: text(table[free].to_pylist()) for free, name in words["columns"].items()},
+        "origin": _origin(words),
+        **fields,
+    }
+
+
+def _check_schema(words: dict[str, Any], path: Path) -> None:
+    if words["schema"] != SCHEMA:
+        raise UserError(f"{path} has schema {words['schema']}: this version of ssljax reads {SCHEMA}")
+
+
+def _origin(words: dict[str, Any]) -> Origin | None:
+    """None too for a file that was written before there was one."""
+    return Origin(**words["origin"]) if words.get("origin") else None
 
 
 def raw_pixels(photos: np.ndarray) -> np.ndarray:

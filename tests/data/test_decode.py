@@ -293,6 +293,15 @@ def test_threads():
         assert list(pool.map(one, photos * 20)) == [one(p) for p in photos] * 20
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_more_pixels_than_the_caller_allows_are_refused(kind):
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(buffer, kind)
+    assert decode(buffer.getvalue(), 8, max_pixels=1200)[0].shape == (8, 8, 3)
+    with pytest.raises(BadImage, match="more than 1,199 pixels"):
+        decode(buffer.getvalue(), 8, max_pixels=1199)
+
+
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 def test_a_whole_photo_keeps_its_size_and_is_upright(tmp_path, format, orientation):

@@ -1,12 +1,13 @@
 """Embeddings keep everything in a file, and a damaged file is said to be one."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ssljax.data.items import Items, text
-from ssljax.retrieval import Embeddings, raw_pixels
+from ssljax.retrieval import Embeddings, Origin, raw_pixels
 from ssljax.types import UserError
 
 
@@ -133,3 +134,50 @@ def test_raw_pixels_have_the_mean_of_the_data_removed():
     assert x.shape == (6, 48) and x.dtype == np.float32
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(x[1] - x[0], (photos[1] / 255 - photos[0] / 255).reshape(-1), atol=1e-6)
+
+
+def test_parquet_keeps_all_and_is_read_by_others(tmp_path):
+    import pyarrow.parquet
+
+    path, clash = tmp_path / "x.parquet", {"id": text("abcde"), "listing": text("vwxyz"), "id_": text("fghij")}
+    whole = dataclasses.replace(some(), columns=some().columns | clash, origin=Origin("run", "12ab"))
+    whole.save(path)
+    loaded = Embeddings.load(path)
+    assert_equal(loaded, whole)
+    assert loaded.origin == whole.origin
+    table = pyarrow.parquet.read_table(path)
+    assert table["id"].to_pylist() == whole.ids.tolist() and table["vector"].type.list_size == 3
+    np.testing.assert_array_equal(np.array(table["vector"].to_pylist(), np.float32), whole.vectors)
+    Embeddings(text("a"), np.ones((1, 2), np.float32)).save(path)
+    assert Embeddings.load(path).columns == {}
+
+
+def test_damaged_and_foreign_parquet_is_noticed(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "x.parquet"
+    some().save(path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 31):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match="damaged"):
+            Embeddings.load(path)
+    pyarrow.parquet.write_table(pyarrow.table({"id": ["a"]}), path)
+    with pytest.raises(UserError, match="holds no embeddings"):
+        Embeddings.load(path)
+    with pytest.raises(UserError, match="there are no embeddings"):
+        Embeddings.load(tmp_path / "none.parquet")
+
+
+def test_joined_are_all_rows_with_blanks_where_a_column_is_missing():
+    first = some(3)
+    second = Embeddings(text("xy"), np.ones((2, 3), np.float32), {"colour": text(["red", ""])})
+    both = Embeddings.joined([first, second])
+    assert both.ids.tolist() == [*first.ids, "x", "y"] and both.columns["colour"].tolist() == ["", "", "", "red", ""]
+    assert both.label is None and both.photos is None
+    assert_equal(Embeddings.joined([first]), first)
+    with pytest.raises(UserError, match="more than once"):
+        Embeddings.joined([first, first])
+    with pytest.raises(UserError, match="different networks"):
+        Embeddings.joined([first, dataclasses.replace(second, origin=Origin("run", "12ab"))])

@@ -307,34 +307,43 @@ class Index:
         Of two that save to one folder at a time, the later one's index stays. Raises UserError if other files are
         there, OSError if writing fails; the old index is whole then.
         """
+        save_folder(folder, self.facts, self.write)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `read` needs to know, as JSON."""
+        settings = dataclasses.asdict(self._builder)
+        return {"kind": type(self._builder).__name__, "settings": settings, "schema": SCHEMA}
+
+    def write(self, data: Path) -> None:
+        """Writes files into a folder, for `read`."""
         state = self._state
         tail_ids, tail = state.tail.live()
-
-        def write(data: Path) -> None:
-            words = {"main": list(state.main.ids), "tail": list(tail_ids)}
-            (data / IDS).write_text(json.dumps(words), encoding="ascii")
-            for name, values in ((VECTORS, state.main.vectors), (REMOVED, state.main.removed), (TAIL, tail)):
-                np.save(data / name, values, allow_pickle=False)
-            if state.structure is not None:
-                state.structure.save(data)
-
-        facts = {"kind": type(self._builder).__name__, "settings": dataclasses.asdict(self._builder), "schema": SCHEMA}
-        save_folder(folder, facts, write)
+        words = {"main": list(state.main.ids), "tail": list(tail_ids)}
+        (data / IDS).write_text(json.dumps(words), encoding="ascii")
+        for name, values in ((VECTORS, state.main.vectors), (REMOVED, state.main.removed), (TAIL, tail)):
+            np.save(data / name, values, allow_pickle=False)
+        if state.structure is not None:
+            state.structure.save(data)
 
     @classmethod
     def open(cls, folder: Path, kinds: dict[str, type]) -> "Index":
         """What `save` wrote; see `open_index`."""
         with locked(folder, exclusive=False):  # a save would clear away what is being read
-            facts, data = open_folder(folder)
-            if facts.get("schema") != SCHEMA or facts.get("kind") not in kinds:
-                raise UserError(
-                    f"{folder} holds an index of kind {facts.get('kind')!r} and schema {facts.get('schema')}: this "
-                    f"version of ssljax reads {', '.join(kinds)} of schema {SCHEMA}; build the index anew"
-                )
-            builder = kinds[facts["kind"]](**facts["settings"])
-            words = json.loads((data / IDS).read_text(encoding="ascii"))
-            vectors, removed, tail = (np.load(data / name, allow_pickle=False) for name in (VECTORS, REMOVED, TAIL))
-            structure = builder.open(data, vectors) if len(vectors) else None
+            return cls.read(*open_folder(folder), kinds)
+
+    @classmethod
+    def read(cls, facts: dict[str, Any], data: Path, kinds: dict[str, type]) -> "Index":
+        """What `write` wrote, every byte of it checked; raises UserError if it is of another schema or kind."""
+        if facts.get("schema") != SCHEMA or facts.get("kind") not in kinds:
+            raise UserError(
+                f"{data.parent} holds an index of kind {facts.get('kind')!r} and schema {facts.get('schema')}: this "
+                f"version of ssljax reads {', '.join(kinds)} of schema {SCHEMA}; build the index anew"
+            )
+        builder = kinds[facts["kind"]](**facts["settings"])
+        words = json.loads((data / IDS).read_text(encoding="ascii"))
+        vectors, removed, tail = (np.load(data / name, allow_pickle=False) for name in (VECTORS, REMOVED, TAIL))
+        structure = builder.open(data, vectors) if len(vectors) else None
         main = _Rows(_objects(words["main"]), vectors, removed, int(removed.sum()))
         return cls(builder, _State(structure, main, _Rows.of(words["tail"], tail)))
 

@@ -13,6 +13,7 @@ from ssljax.retrieval.report.comparison import Compared, write_comparison
 from ssljax.retrieval.report.marks import Cleaned, write_before_after
 from ssljax.retrieval.report.page import MOST, write_report
 from ssljax.retrieval.report.robustness import Example, write_robustness
+from ssljax.retrieval.report.search import Found, Query, write_search
 
 __all__ = [
     "MOST",
@@ -20,8 +21,11 @@ __all__ = [
     "Cleaned",
     "Compared",
     "Example",
+    "Found",
+    "Query",
     "write_before_after",
     "write_comparison",
     "write_report",
     "write_robustness",
+    "write_search",
 ]

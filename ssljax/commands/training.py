@@ -1,49 +1,32 @@
-"""What each command of `ssljax` does, from its arguments on."""
+"""Commands that train, evaluate and show runs."""
 
 import dataclasses
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
-import numpy as np
 import tyro
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from ssljax import finish, loop
+from ssljax.commands.shared import TrainOptions, experiment_of, figure, print_figures
 from ssljax.comparison import compare_runs
 from ssljax.config import Experiment, load_experiments
 from ssljax.contact_sheet import contact_sheet
 from ssljax.data import Catalogue
-from ssljax.data.decode import BadImage, decode
 from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console, print_table
-from ssljax.retrieval import Embeddings, Robustness, advice, open_index
+from ssljax.retrieval import Embeddings, Robustness, advice
 from ssljax.retrieval.index import Metric
 from ssljax.retrieval.report import MOST, Compared
 from ssljax.retrieval.robustness import summary
-from ssljax.run import Run
+from ssljax.run import Run, environment
 from ssljax.sharding import is_first_process, join_processes
 from ssljax.types import UserError
 from ssljax.unmark import PAGE
 from ssljax.unmark import unmark as unmark_catalogue
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainOptions:
-    """Train the experiment of a Python file, such as experiments/quickstart.py; its fields are the options. The same
-    command again continues the training, or shows its table if it is complete."""
-
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
-    restart: bool = False
-    """Delete the run folder and start anew."""
-    runs: Path = Path("runs")
-    """Folder of the run folders."""
-    distributed: bool = False
-    """Train in several processes, each started with this command; they share the folder of the run folders."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +56,6 @@ class ViewsOptions:
     """The picture, a PNG file."""
     rows: int = 6
     """How many photos."""
-
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """What a command does to a complete run."""
-
-    run: tyro.conf.Positional[Path]
-    """The run folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +90,17 @@ class CompareOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """Evaluate a complete run again, and write its results, index and report anew."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    data: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[DATA]")] = None
+    """Another experiment file, whose data and evaluators are taken instead of the run's; then only
+    RUN/evaluation-NAME.json is written."""
+
+
+@dataclasses.dataclass(frozen=True)
 class RobustnessOptions:
     """Measure what a complete run still finds when photos are disturbed, and write RUN/robustness.html."""
 
@@ -123,18 +109,6 @@ class RobustnessOptions:
     data: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[DATA]")] = None
     """Another experiment file, whose data and first Retrieval are taken instead of the run's."""
     suite: Annotated[Robustness, tyro.conf.arg(name="")] = Robustness()
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchOptions:
-    """The items of a run's index that are nearest to a photo."""
-
-    run: tyro.conf.Positional[Path]
-    """The run folder."""
-    photo: tyro.conf.Positional[Path]
-    """An image file."""
-    k: int = 10
-    """How many items."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +159,7 @@ def train(arguments: list[str]) -> None:
     recorded = {"arguments": [a for a in rest if a != "--restart"], "position": None}
     results = _train(source, options.experiment, recorded, again, options.runs, options.restart)
     if results and is_first_process():
-        _print_table(results["table"])
+        print_figures(results["table"])
         _say_what_next(Run(options.runs / options.experiment.name))
 
 
@@ -241,11 +215,21 @@ def views(arguments: list[str]) -> None:
 
 
 def evaluate(arguments: list[str]) -> None:
-    """`ssljax evaluate RUN`: evaluates the newest checkpoint, and writes results, index and report anew."""
-    run = Run(_run_options("evaluate", arguments).run)
-    setting = loop.Setting.of(_experiment_of(run))
-    results = loop.evaluate_run(setting, run)
-    _print_table(results["table"])
+    """`ssljax evaluate RUN [DATA]`: evaluates the newest checkpoint, and writes results, index and report anew; on
+    another experiment's data only the figures, into a file of their own."""
+    options = tyro.cli(EvaluateOptions, args=arguments, prog="ssljax evaluate")
+    run = Run(options.run)
+    experiment = experiment_of(run)
+    if options.data is None:
+        print_figures(loop.evaluate_run(loop.Setting.of(experiment), run)["table"])
+        return
+    other, _ = load_experiments(options.data)
+    setting = loop.Setting.of_run(dataclasses.replace(experiment, data=other.data, evaluate=other.evaluate), run)
+    table = loop.evaluate_on(setting, run)
+    command, path = shlex.join(["ssljax", "evaluate", *arguments]), run.evaluation(other.name)
+    write_json(path, {"data": other.name, "command": command, "table": table, "environment": environment()})
+    print_figures(table)
+    console.print(f"The figures are in {path} too.")
 
 
 def report(arguments: list[str]) -> None:
@@ -281,33 +265,11 @@ def compare(arguments: list[str]) -> None:
     print(options.output)
 
 
-def search(arguments: list[str]) -> None:
-    """`ssljax search RUN PHOTO`."""
-    options = tyro.cli(SearchOptions, args=arguments, prog="ssljax search")
-    run = Run(options.run)
-    experiment = _experiment_of(run)
-    if not run.index.exists():
-        raise UserError(f"{run.path} has no index yet: train it to the end first")
-    if options.k < 1:
-        raise UserError(f"k={options.k} is too small: it must be at least 1")
-    try:
-        image, aspect = decode(options.photo, experiment.photo_size)
-    except BadImage as error:
-        raise UserError(f"{options.photo} cannot be read: {error}") from None
-    query = loop.embed_photo(loop.Setting.of_run(experiment, run), run, image, aspect)
-    try:
-        index = open_index(run.index)
-    except UserError as error:
-        raise UserError(f"{error} by `ssljax evaluate {run.path}`") from None
-    ids, scores = index.search(query[None], options.k)
-    _print_nearest(run, experiment, list(ids[0]), scores[0])
-
-
 def robustness(arguments: list[str]) -> None:
     """`ssljax robustness RUN [DATA] [OPTIONS]`."""
     options = tyro.cli(RobustnessOptions, args=arguments, prog="ssljax robustness")
     run, data = Run(options.run), ""
-    experiment = _experiment_of(run)
+    experiment = experiment_of(run)
     if options.data is not None:
         other, _ = load_experiments(options.data)
         data = other.name
@@ -321,7 +283,7 @@ def robustness(arguments: list[str]) -> None:
         "CMC@1: the student's area relative to clean, by what is disturbed; and its value and that of raw pixels at "
         f"strength {options.suite.medium:g} ({options.suite.sides[0]})"
     )
-    _print_table(summary(curves, options.suite))
+    print_figures(summary(curves, options.suite))
 
 
 def unmark(arguments: list[str]) -> None:
@@ -393,29 +355,9 @@ def _train(
     return loop.train(setting, run, command=again)
 
 
-def _experiment_of(run: Run) -> Experiment:
-    """The experiment of a run folder: its copy of the file, with the options it was trained with."""
-    for file in (run.options, run.source):
-        if not os.path.isfile(file):
-            raise UserError(
-                f"{run.path} is not a run folder, as it has no {file.name}: "
-                "name one that `ssljax train` made, or put the file back by the command that trained it"
-            )
-    remedy = "the `ssljax train` or `ssljax sweep` command of this run writes it anew"
-    recorded = read_json(run.options, remedy, "arguments", "position")
-    config, experiments = load_experiments(run.source)
-    position, arguments = recorded["position"], recorded["arguments"]
-    if position in range(len(experiments)):
-        return experiments[position]
-    if position is not None or not isinstance(arguments, list) or not all(isinstance(a, str) for a in arguments):
-        raise UserError(f"{run.options} does not fit {run.source}: {remedy}")
-    default = TrainOptions(config)
-    return tyro.cli(TrainOptions, args=arguments, default=default, prog=f"ssljax train {run.source}").experiment
-
-
 def _complete_experiment_of(run: Run) -> Experiment:
     """The experiment of a run folder, which must be of a complete run."""
-    experiment = _experiment_of(run)
+    experiment = experiment_of(run)
     if not run.results.exists():
         raise UserError(f"{run.path} is not complete: train it to the end first")
     _results_of(run, f"`ssljax evaluate {run.path}` writes it anew")
@@ -438,18 +380,6 @@ def _file_first(command: str, arguments: list[str]) -> tuple[Path, list[str]]:
     return Path(arguments[0]), arguments[1:]
 
 
-def _run_options(command: str, arguments: list[str]) -> RunOptions:
-    return tyro.cli(RunOptions, args=arguments, prog=f"ssljax {command}")
-
-
-def _print_table(table: dict[str, dict[str, float]]) -> None:
-    """A line a figure, a column for each way to embed."""
-    printed = Table("", *table)
-    for figure in dict.fromkeys(name for values in table.values() for name in values):
-        printed.add_row(figure, *(_figure(values.get(figure)) for values in table.values()))
-    print_table(printed)
-
-
 def _print_runs(table: dict[str, dict[str, float]]) -> None:
     """A line a run, a column for each figure, of those that fit the screen."""
     figures = list(dict.fromkeys(name for values in table.values() for name in values))
@@ -459,7 +389,7 @@ def _print_runs(table: dict[str, dict[str, float]]) -> None:
         shown += 1
     printed = Table("", *figures[:shown])
     for run, values in table.items():
-        printed.add_row(run, *(_figure(values.get(figure)) for figure in figures[:shown]))
+        printed.add_row(run, *(figure(values.get(name)) for name in figures[:shown]))
     print_table(printed)
     if shown < len(figures):
         console.print(f"{len(figures) - shown} more figures are in the records.")
@@ -468,10 +398,10 @@ def _print_runs(table: dict[str, dict[str, float]]) -> None:
 def _print_comparison(compared: Compared) -> None:
     """A line a figure, and who finds more."""
     printed = Table("", *map(escape, compared.names), "difference", "95 %", "p")
-    for figure, found in compared.differences.items():
-        means = (f"{means[figure]:.3f}" for means in compared.means)
+    for name, found in compared.differences.items():
+        means = (f"{means[name]:.3f}" for means in compared.means)
         ends = f"{found.low:+.3f} {found.high:+.3f}"
-        printed.add_row(figure, *means, f"{found.mean:+.3f}", ends, f"{found.p_value:.3f}")
+        printed.add_row(name, *means, f"{found.mean:+.3f}", ends, f"{found.p_value:.3f}")
     print_table(printed)
     for name, count in compared.facts.items():
         if count:
@@ -489,31 +419,6 @@ def _write_record(path: Path, results: dict[str, Any]) -> None:
         write_json(path, results)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}): choose another --results") from None
-
-
-def _figure(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
-
-
-def _print_nearest(run: Run, experiment: Experiment, ids: list[Any], scores: np.ndarray) -> None:
-    embeddings = [finish.saved_embeddings(run)(split) for split in experiment.gallery]
-    rows = {str(item): (part, row) for part in embeddings for row, item in enumerate(part.ids)}
-    columns = list(embeddings[0].columns)
-    shown = [name for name in ("title", "label", "listing") if name in columns] or columns[:3]
-    printed = Table("", "score", "id", *shown)
-    for rank, (item, score) in enumerate(zip(ids, scores, strict=True), 1):
-        if item is None:
-            break
-        if str(item) not in rows:
-            raise UserError(
-                f"{run.index} and {run.embeddings('').parent} differ ({item} is in one of them): "
-                f"`ssljax evaluate {run.path}` writes both anew"
-            )
-        part, row = rows[str(item)]
-        printed.add_row(str(rank), f"{score:.3f}", Text(item), *(Text(part.columns[name][row]) for name in shown))
-    print_table(printed)
 
 
 def _say_what_next(run: Run) -> None:

@@ -1,0 +1,382 @@
+"""The endpoints of the service. `openapi.json` describes them; a test holds the two together."""
+
+import asyncio
+import contextlib
+import hmac
+import io
+import json
+import logging
+import urllib.parse
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.applications import Starlette
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from ssljax.data.decode import BadImage, decode, original_shape
+from ssljax.embed import Encoder
+from ssljax.retrieval import Collection
+from ssljax.serve.batching import Batcher
+from ssljax.serve.limits import Limited, Limits
+from ssljax.serve.pages import API, HEADERS, PAGE, api_page
+from ssljax.types import UserError
+
+THUMBNAIL = 224  # pixels of the longer side
+LONGEST_ID = 1000
+DEFAULT_K = 10
+DEFAULT_LIMITS = Limits()
+NO_TOKEN = "changes are refused, as no token is set: start the service with SSLJAX_TOKEN in its environment"
+
+log = logging.getLogger("ssljax.serve")
+
+
+class Service:
+    """A collection over HTTP.
+
+    Args:
+      collection: open; to be changed, if there is a token.
+      encoder: what embeds photos for it.
+      photo: id → what `decode` reads; None if there is no photo.
+      token: what changes have to show; None refuses them.
+      limits: what requests may ask.
+      batch: photos that are embedded at a time at most.
+      wait: seconds that a photo waits for others.
+      save_every: seconds between saves, if there were changes; each is on the disk before it is answered anyway.
+      local: whether only this machine is served.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        encoder: Encoder,
+        photo: Callable[[str], Any],
+        *,
+        token: str | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        batch: int = 16,
+        wait: float = 0.002,
+        save_every: float = 60.0,
+        local: bool = True,
+    ):
+        self.collection, self.limits = collection, limits
+        self._encoder, self._photo, self._token, self._save_every = encoder, photo, token, save_every
+        self._metrics = _Metrics(collection)
+        self._batcher = Batcher(encoder, most=batch, wait=wait, observe=self._metrics.batch.observe)
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="serve")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="changes")  # in order, and never behind searches
+        routes = [
+            Route("/", self.page),
+            Route("/docs", self.docs),
+            Route("/openapi.json", self.openapi),
+            Route("/healthz", self.healthz),
+            Route("/metrics", self.metrics),
+            Route("/search", self.search, methods=["POST"]),
+            Route("/items", self.add, methods=["POST"]),
+            Route("/items/{id:path}/similar", self.similar),
+            Route("/items/{id:path}/photo", self.photo),
+            Route("/items/{id:path}", self.remove, methods=["DELETE"]),
+        ]
+        handlers = {HTTPException: _http_error, UserError: _user_error, ClientDisconnect: _gone, Exception: _failed}
+        app = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
+        self.app = Limited(app, limits, local=local, observe=self._metrics.observe)
+        self._metrics.in_flight.set_function(lambda: self.app.in_flight)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        await asyncio.to_thread(self._compile)
+        saving = asyncio.create_task(self._save_when_due())
+        try:
+            async with self._batcher.running():
+                yield
+        finally:
+            saving.cancel()
+            self._writer.shutdown(wait=True)  # a change that was begun is finished
+            await asyncio.to_thread(self._save)
+            self.collection.close()
+
+    def _compile(self) -> None:
+        self._batcher.compile()
+        self.collection.search(np.ones((1, self.collection.dimensions)), self._k(None))
+
+    async def _save_when_due(self) -> None:
+        while True:
+            await asyncio.sleep(self._save_every)
+            await asyncio.to_thread(self._save)
+
+    def _save(self) -> None:
+        if self.collection.unsaved:
+            try:
+                self.collection.save()
+            except (OSError, UserError) as error:  # the journal still has the changes, and the next save may succeed
+                self._metrics.failed_saves.inc()
+                log.error("the index cannot be saved: %s; its changes are in the journal", error)
+
+    async def page(self, request: Request) -> Response:
+        """GET /"""
+        return HTMLResponse(PAGE, headers=HEADERS)
+
+    async def docs(self, request: Request) -> Response:
+        """GET /docs"""
+        return HTMLResponse(api_page(), headers=HEADERS)
+
+    async def openapi(self, request: Request) -> Response:
+        """GET /openapi.json"""
+        return JSONResponse(API)
+
+    async def healthz(self, request: Request) -> Response:
+        """GET /healthz"""
+        facts = {"items": len(self.collection), "dimensions": self.collection.dimensions}
+        return JSONResponse({"status": "ok", **facts, "unsaved_changes": self.collection.unsaved})
+
+    async def metrics(self, request: Request) -> Response:
+        """GET /metrics"""
+        return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def search(self, request: Request) -> Response:
+        """POST /search: a photo as the body, or as a file of a form."""
+        kind = _content_type(request)
+        if kind == "multipart/form-data":
+            async with _form(request) as form:
+                k = self._k(form.get("k", request.query_params.get("k")))
+                photo = await _file(form)
+        elif kind == "application/json":
+            raise HTTPException(415, "send the photo itself as the body, or as the file `photo` of multipart/form-data")
+        else:
+            k = self._k(request.query_params.get("k"))
+            photo = await request.body()
+        if not photo:
+            raise HTTPException(400, "there is no photo: send it as the body, or as the file `photo` of a form")
+        vector = await self._embed(photo)
+        ids, scores = await self._in_thread(self.collection.search, vector[None], k)
+        return self._found(ids[0], scores[0])
+
+    async def similar(self, request: Request) -> Response:
+        """GET /items/{id}/similar"""
+        id, k = self._known(request), self._k(request.query_params.get("k"))
+        return self._found(*await self._in_thread(self.collection.similar, id, k))
+
+    async def photo(self, request: Request) -> Response:
+        """GET /items/{id}/photo: a thumbnail."""
+        id = self._known(request)
+        content = await self._in_thread(self._thumbnail, id)
+        if content is None:
+            raise HTTPException(404, f"item {id!r} has no photo that can be read")
+        headers = {"cache-control": "private, max-age=60", "x-content-type-options": "nosniff"}
+        return Response(content, media_type="image/jpeg", headers=headers)
+
+    async def add(self, request: Request) -> Response:
+        """POST /items: a form with a photo, or JSON with a vector."""
+        self._check_token(request)
+        photo = None
+        if _content_type(request) == "multipart/form-data":
+            async with _form(request) as form:
+                fields = {name: value for name, value in form.items() if isinstance(value, str)}
+                photo = await _file(form)
+            fields["columns"] = _json(fields.get("columns", "{}"), "columns")
+            fields["replace"] = {"true": True, "false": False}.get(
+                fields.get("replace", "false"), fields.get("replace")
+            )
+            if not photo:
+                raise HTTPException(400, "there is no photo: send it as the file `photo` of the form")
+        elif _content_type(request) == "application/json":
+            fields = _json(await request.body(), "the body")
+            if not isinstance(fields, dict):
+                raise HTTPException(422, 'the body must be an object such as {"id": "1", "vector": [0.1, 0.2]}')
+        else:
+            raise HTTPException(415, "send multipart/form-data with a photo, or application/json with a vector")
+        known = {"id", "columns", "replace"} | (set() if photo else {"vector"})
+        if unknown := sorted(set(fields) - known):
+            raise HTTPException(422, f"there is no field {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        id, columns = _id(fields.get("id")), _columns(fields.get("columns", {}))
+        replace = fields.get("replace", False)
+        if not isinstance(replace, bool):
+            raise HTTPException(422, f"replace={replace!r} must be true or false")
+        if not replace and id in self.collection:
+            raise HTTPException(409, f"there is an item {id!r} already: send replace=true to put this in its place")
+        vector = await self._embed(photo) if photo else self._vector(fields.get("vector"))
+        await self._change(lambda: self.collection.put(id, vector, columns, photo, replace=replace))
+        return JSONResponse({"id": id, "items": len(self.collection)}, 201)
+
+    async def remove(self, request: Request) -> Response:
+        """DELETE /items/{id}"""
+        self._check_token(request)
+        id = self._known(request)
+        await self._change(lambda: self.collection.remove(id))
+        return JSONResponse({"id": id, "items": len(self.collection)})
+
+    def _check_token(self, request: Request) -> None:
+        if self._token is None:
+            raise HTTPException(403, NO_TOKEN)
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token.encode()):
+            raise HTTPException(
+                401, "changes need the right token: Authorization: Bearer ...", {"www-authenticate": "Bearer"}
+            )
+
+    async def _change(self, change: Callable[[], None]) -> None:
+        try:
+            # a change that was begun is finished, whether or not its client waits
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writer, change))
+        except OSError as error:
+            log.error("a change cannot be written: %s", error)
+            raise HTTPException(507, "the change cannot be written to the disk, and was not made") from None
+
+    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    async def _embed(self, photo: bytes) -> np.ndarray:
+        try:
+            decoded = await self._in_thread(decode, photo, self._encoder.photo_size, self.limits.pixels)
+        except BadImage as error:
+            raise HTTPException(422, f"the photo cannot be read: {error}") from None
+        return await self._batcher.embed(*decoded)
+
+    def _found(self, ids: np.ndarray, scores: np.ndarray) -> Response:
+        items = []
+        for id, score in zip(ids, scores.tolist(), strict=True):
+            item = self.collection.item(id)
+            address = f"/items/{urllib.parse.quote(id, safe='')}"
+            items.append(
+                {
+                    "id": id,
+                    "score": score,
+                    "caption": item.caption(id),
+                    "columns": item.columns,
+                    "photo": f"{address}/photo",
+                    "similar": f"{address}/similar",
+                }
+            )
+        return JSONResponse({"items": items})
+
+    def _thumbnail(self, id: str) -> bytes | None:
+        photo = self._photo(id)
+        if photo is None:
+            return None
+        try:
+            pixels = original_shape(*decode(photo, THUMBNAIL, self.limits.pixels))
+        except BadImage:
+            return None
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+        return buffer.getvalue()
+
+    def _known(self, request: Request) -> str:
+        id = request.path_params["id"]
+        if id not in self.collection:
+            raise HTTPException(404, f"there is no item {id[:LONGEST_ID]!r}")
+        return id
+
+    def _k(self, value: Any) -> int:
+        if value is None:
+            return min(DEFAULT_K, self.limits.k)
+        if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10):
+            raise HTTPException(422, f"k={str(value)[:20]!r} must be an integer from 1 to {self.limits.k}")
+        if not 1 <= int(value) <= self.limits.k:
+            raise HTTPException(422, f"k={int(value)} must be from 1 to {self.limits.k}")
+        return int(value)
+
+    def _vector(self, values: Any) -> np.ndarray:
+        dim = self.collection.dimensions
+        if not isinstance(values, list) or len(values) != dim or not all(type(v) in (int, float) for v in values):
+            raise HTTPException(422, f"vector must be a list of {dim} numbers")
+        try:
+            return np.array(values, np.float64)
+        except OverflowError:
+            raise HTTPException(422, "vector has a number that is too large") from None
+
+
+class _Metrics:
+    """What GET /metrics tells."""
+
+    def __init__(self, collection: Collection):
+        self.registry = r = CollectorRegistry()
+        labels = ("endpoint", "status")
+        self._requests = Counter("ssljax_requests", "Requests answered", labels, registry=r)
+        self._seconds = Histogram("ssljax_request_seconds", "Time to answer", ("endpoint",), registry=r)
+        self.in_flight = Gauge("ssljax_requests_in_flight", "Requests being answered", registry=r)
+        sizes = (1, 2, 4, 8, 16, 32, 64)
+        self.batch = Histogram("ssljax_batch_photos", "Photos embedded together", buckets=sizes, registry=r)
+        self.failed_saves = Counter("ssljax_failed_saves", "Saves of the index that failed", registry=r)
+        items = Gauge("ssljax_items", "Items in the index", registry=r)
+        items.set_function(lambda: len(collection))
+        unsaved = Gauge("ssljax_unsaved_changes", "1 if changes are in the journal only", registry=r)
+        unsaved.set_function(lambda: collection.unsaved)
+
+    def observe(self, scope: dict[str, Any], status: int, seconds: float) -> None:
+        """Counts a request; a status of 0 is a client that went away."""
+        endpoint = getattr(scope.get("endpoint"), "__name__", "none")  # a path would be a label for every id
+        self._requests.labels(endpoint, status).inc()
+        self._seconds.labels(endpoint).observe(seconds)
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@contextlib.asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    try:
+        form = await request.form(max_files=1, max_fields=8)
+    except (HTTPException, ClientDisconnect):
+        raise
+    except Exception as error:  # the parser stumbles over more than it says
+        raise HTTPException(400, f"the form cannot be read: {error or type(error).__name__}") from None
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+async def _file(form: FormData) -> bytes:
+    files = [value for value in form.values() if isinstance(value, UploadFile)]
+    return await files[0].read() if files else b""
+
+
+def _json(data: bytes | str, what: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"{what} is not JSON: {error}") from None
+
+
+def _id(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_ID or not value.isprintable():
+        raise HTTPException(422, f"id must be printable text, not blank and of at most {LONGEST_ID} characters")
+    return value
+
+
+def _columns(value: Any) -> dict[str, str]:
+    sentence = 'columns must be an object of texts, such as {"title": "Red mug"}'
+    if not isinstance(value, dict) or not all(isinstance(v, str | int | float) for v in value.values()):
+        raise HTTPException(422, sentence)
+    columns = {name: v if isinstance(v, str) else json.dumps(v) for name, v in value.items()}
+    try:
+        json.dumps(columns, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which no answer could hold
+        raise HTTPException(422, sentence) from None
+    return columns
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _user_error(request: Request, error: UserError) -> Response:
+    return JSONResponse({"error": str(error)}, 422)
+
+
+async def _gone(request: Request, error: ClientDisconnect) -> Response:
+    return Response(status_code=400)  # nobody reads it
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed: %r", request.method, request.url.path, error)
+    return JSONResponse({"error": "the service failed to answer; its log says why"}, 500)

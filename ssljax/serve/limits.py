@@ -1,0 +1,136 @@
+"""What keeps a client, mistaken or hostile, from hurting others: sizes, times, how many at once, whose page asks."""
+
+import asyncio
+import dataclasses
+import ipaddress
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ssljax.types import UserError
+
+ALWAYS = ("/healthz", "/metrics")  # answered however many other requests there are
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How much one request may ask, and all of them together."""
+
+    upload_mib: float = 10.0
+    """Size of a request's body."""
+    pixels: int = 50_000_000
+    """Height times width of a photo."""
+    k: int = 100
+    """Items of an answer."""
+    requests: int = 64
+    """Requests at once; more are refused with 503."""
+    upload_seconds: float = 10.0
+    """Time in which a request must have arrived; also its head, and that of the next one on the connection."""
+    seconds: float = 30.0
+    """Time in which it must be answered."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if not getattr(self, field.name) > 0:
+                raise UserError(f"limits.{field.name}={getattr(self, field.name)} must be above 0")
+
+
+class Limited:
+    """An ASGI app within limits.
+
+    Args:
+      app: what answers.
+      limits: what it may be asked.
+      local: whether only this machine is served. Then a request must name it as the host: a page from elsewhere, whose
+        name was made to point here (DNS rebinding), may not read the answers.
+      observe: is told the scope, the status and the seconds of each request.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, *, local: bool, observe: Callable[[Scope, int, float], None]):
+        self._app, self._limits, self._local, self._observe = app, limits, local, observe
+        self.in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.monotonic(), 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        async def refuse(code: int, sentence: str) -> None:
+            headers = {"connection": "close"} | ({"retry-after": "1"} if code == 503 else {})
+            await JSONResponse({"error": sentence}, code, headers)(scope, receive, sending)
+
+        self.in_flight += 1
+        try:
+            if self._local and not _names_this_machine(scope):
+                await refuse(400, "the host that the request names is not this machine")
+            elif self.in_flight > self._limits.requests and scope["path"] not in ALWAYS:
+                await refuse(503, f"{self._limits.requests} requests are being answered: try again in a moment")
+            else:
+                async with asyncio.timeout(self._limits.seconds):
+                    await self._app(scope, self._receiving(scope, receive), sending)
+        except TimeoutError:
+            if status:
+                raise  # half of the answer is sent: the server can only close the connection
+            await refuse(504, f"the answer took longer than {self._limits.seconds:g} seconds")
+        finally:
+            self.in_flight -= 1
+            self._observe(scope, status, time.monotonic() - began)
+
+    def _receiving(self, scope: Scope, receive: Receive) -> Receive:
+        """As `receive`, until the body is too large or has taken too long."""
+        most, size, whole = int(self._limits.upload_mib * 2**20), 0, False
+        until = asyncio.get_running_loop().time() + self._limits.upload_seconds
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        too_large = HTTPException(
+            413, f"the body is larger than {self._limits.upload_mib:g} MiB", {"connection": "close"}
+        )
+
+        async def receiving() -> Message:
+            nonlocal size, whole
+            if length.isdigit() and int(length[:20]) > most:
+                raise too_large
+            if whole:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                sentence = f"the body did not arrive within {self._limits.upload_seconds:g} seconds"
+                raise HTTPException(408, sentence, {"connection": "close"}) from None
+            size += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
+            if size > most:
+                raise too_large
+            return message
+
+        return receiving
+
+
+def is_local(host: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _names_this_machine(scope: dict[str, Any]) -> bool:
+    named = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    return all(is_local(_without_port(host)) for host in named)
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
