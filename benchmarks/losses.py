@@ -215,7 +215,7 @@ def peer(case: Case) -> Run:
             x.grad = None
         value = loss(*inputs)
         value.backward()
-        return float(value)
+        return float(value.detach())
 
     return run
 

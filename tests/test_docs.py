@@ -1,5 +1,6 @@
-"""The method that the guide writes works as the methods here do."""
+"""The method that the guide writes works as the methods here do, and the experiments of the guides are sound."""
 
+import dataclasses
 import importlib.util
 import re
 import sys
@@ -7,10 +8,16 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from methods import PARTS
 from tiny import Training
 
-GUIDE = Path(__file__).parent.parent / "docs" / "new_method.md"
+from ssljax.loop import Setting
+from ssljax.models import without_files
+
+DOCS = Path(__file__).parent.parent / "docs"
+GUIDE = DOCS / "new_method.md"
+EXPERIMENTS = re.findall(r"```python\n(.*?)```", (DOCS / "metric_learning.md").read_text(), re.DOTALL)
 
 
 def test_the_example_of_a_new_method_trains_equally_on_one_device_and_eight(tmp_path):
@@ -27,3 +34,13 @@ def test_the_example_of_a_new_method_trains_equally_on_one_device_and_eight(tmp_
     covariance = np.asarray(one.state.aux.covariance)
     assert abs(np.trace(covariance) - 0.19) < 1e-4  # .1 after a step, of unit vectors, then .9 x .1 + .1
     assert not jax.tree.reduce(np.logical_or, jax.tree.map(lambda x: np.isnan(x).any(), one.state.params))
+
+
+@pytest.mark.parametrize("code", EXPERIMENTS, ids=lambda code: code.split('"')[3])
+def test_the_experiments_of_the_guide_to_metric_learning_suit_their_data(code):
+    names = {}
+    exec(code, names)
+    config = names["config"]
+    method = without_files(config.method)  # there is no run to start from
+    setting = Setting.of(dataclasses.replace(config, method=method, batch_size=128))
+    assert setting.shapes.params["encoder"]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.losses import embedding_std, masked_attributes
+from ssljax.methods.checks import check_labelled_views
 from ssljax.methods.network import Network
 from ssljax.methods.one_network import NetworkAux, OneNetwork
 from ssljax.models import MLP, Identity
@@ -21,6 +22,8 @@ class Attributes(OneNetwork):
     """Maps embeddings to what the classifiers see."""
     values: tuple[int, ...] = ()
     """How many values each attribute of the data has, in its order."""
+    labelled_views: int | None = None
+    """How many of the views, from the first, have the item's attributes; None: all. Of mined triplets it is 1."""
 
     @property
     def network(self) -> Network:
@@ -52,14 +55,16 @@ class Attributes(OneNetwork):
                 f"method.values={self.values} must be the numbers of values of the data's "
                 f"{batch['attributes'].shape[1]} attributes"
             )
+        check_labelled_views(self.labelled_views, batch)
         params, stats = self.network.init(rng, batch["views"][0])
         return params, NetworkAux(stats)
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
     ) -> tuple[Array, tuple[Aux, Metrics]]:
-        """Mean over the attributes of the cross-entropy over the items that have it, of all views."""
-        views, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
+        """Mean over the attributes of the cross-entropy over the items that have it."""
+        images = batch["views"][: self.labelled_views]
+        views, stats = self.network.train_crops(params, aux.stats, images, rng)
         scores = jnp.stack([view["classifiers"] for view in views], axis=1)
         logits = jnp.split(scores.reshape(-1, scores.shape[2]), np.cumsum(self.values)[:-1], axis=1)
         attributes = jnp.repeat(batch["attributes"], len(views), axis=0)

@@ -28,7 +28,7 @@ class GivenTriplets(OneNetwork):
         if count != 3:
             raise UserError(
                 f"views make {count} view{'s' * (count > 1)}, and GivenTriplets needs three, of an anchor, a positive "
-                "and a negative: choose a sampler of triplets, and views of each photo"
+                "and a negative photo: choose a sampler of triplets, and views that make one of each photo"
             )
         params, stats = self.network.init(rng, batch["views"][0])
         return params, NetworkAux(stats)

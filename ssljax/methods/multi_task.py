@@ -10,6 +10,7 @@ from jax.lax import stop_gradient
 
 from ssljax.fields import short
 from ssljax.losses import embedding_std
+from ssljax.methods.given_triplets import GivenTriplets
 from ssljax.methods.network import Network, variables_of
 from ssljax.methods.one_network import OneNetwork
 from ssljax.methods.triplet import Triplet
@@ -81,6 +82,12 @@ class MultiTask:
                 raise UserError(
                     f"method.tasks.{i}.encoder={short(task.encoder)} would encode the shared encoder's output: set it "
                     "to Identity(), or to an MLP"
+                )
+            given = any(isinstance(other, GivenTriplets) for other in self.tasks)
+            if given and getattr(task, "labelled_views", 1) != 1:
+                raise UserError(
+                    f"method.tasks.{i}.labelled_views={task.labelled_views} takes the positive and the negative of "
+                    "GivenTriplets for photos of the anchor's class: set it to 1"
                 )
         encoder_rng, *rngs = jax.random.split(rng, 1 + len(self.tasks))
         params, stats = self.network.init(encoder_rng, batch["views"][0])

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.losses import References, cross_batch, embedding_std, l2_normalise, label_cosines
-from ssljax.methods.checks import check_share
+from ssljax.methods.checks import check_labelled_views, check_share
 from ssljax.methods.one_network import OneNetwork
 from ssljax.models import Identity
 from ssljax.queue import Queue, empty_memory, enqueue
@@ -36,6 +36,8 @@ class Supervised(OneNetwork, abc.ABC):
 
     projector: Any = Identity()
     """Maps embeddings to what the loss compares: nothing, as embeddings are what is searched."""
+    labelled_views: int | None = None
+    """How many of the views, from the first, have the item's label; None: all. Of mined triplets it is 1."""
 
     @abc.abstractmethod
     def compare(
@@ -60,14 +62,16 @@ class Supervised(OneNetwork, abc.ABC):
         if "label" not in batch:
             name = type(self).__name__
             raise UserError(f"{name} learns from labels, and the data has none: name the label's column in data.label")
+        check_labelled_views(self.labelled_views, batch)
         params, stats = self.network.init(rng, batch["views"][0])
         return params, SupervisedAux(stats, None)
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
     ) -> tuple[Array, tuple[Aux, Metrics]]:
-        """`compare` on all views, which are normalised as one batch."""
-        views, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
+        """`compare` on the labelled views, which are normalised as one batch."""
+        images = batch["views"][: self.labelled_views]
+        views, stats = self.network.train_crops(params, aux.stats, images, rng)
         z, labels = self.rows([view["projector"] for view in views], batch["label"])
         loss, aux, figures = self.compare(params, dataclasses.replace(aux, stats=stats), z, labels, progress)
         positive, negative = label_cosines(z, labels)
@@ -108,9 +112,9 @@ class WithMemory(Supervised):
         params, aux = super().init(rng, batch)
         if not self.memory_size:
             return params, aux
-        images = batch["views"][0]
-        width = self.network.width("projector", params, aux.stats, images)
-        memory = empty_memory(self.memory_size, len(batch["views"]) * images.shape[0], width)
+        images = batch["views"][: self.labelled_views]
+        width = self.network.width("projector", params, aux.stats, images[0])
+        memory = empty_memory(self.memory_size, sum(map(len, images)), width)
         return params, dataclasses.replace(aux, memory=memory)
 
     def compare(

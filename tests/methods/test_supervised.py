@@ -10,6 +10,9 @@ import pytest
 from tiny import BATCH, Training
 
 from ssljax.checkpoint import Checkpoints
+from ssljax.config import Experiment
+from ssljax.data import ToyCatalogue
+from ssljax.loop import Setting
 from ssljax.losses import References, l2_normalise, triplet
 from ssljax.methods import (
     ArcFace,
@@ -315,6 +318,17 @@ def test_many_tasks_are_their_weighted_sum_and_say_how_they_pull():
     assert figures["Attributes/weight"] == pytest.approx(0.5 * np.exp(0.2))
 
 
+def test_labels_are_the_anchors_where_the_other_views_are_of_other_items():
+    attributes = Attributes(**TASK, values=(2, 3))
+    mixed = MultiTask(**PARTS, tasks=(GivenTriplets(**TASK), attributes, Triplet(**TASK, labelled_views=1)))
+    with pytest.raises(UserError, match=r"method.tasks.1.labelled_views=None takes the positive and the negative"):
+        jax.eval_shape(lambda: mixed.init(jax.random.PRNGKey(0), viewed(count=3)))
+    alone = Attributes(**PARTS, values=(2, 3), labelled_views=1)
+    state = training("attributes").state
+    step = jax.jit(lambda batch: alone.loss(state.params, state.aux, batch, state.rng, jnp.float32(0))[0])
+    assert step(viewed(count=3)) == step(viewed(count=1))
+
+
 def test_a_task_that_comes_twice_has_two_names():
     task = Triplet(**TASK)
     assert list(MultiTask(tasks=(task, SimCLR(**TASK), task)).named) == ["Triplet", "SimCLR", "Triplet_2"]
@@ -363,6 +377,12 @@ def test_data_that_does_not_suit_is_refused_before_training(method, split, sente
     assert sentence in str(caught.value)
 
 
+def test_an_experiment_asks_the_method_about_its_data():
+    data, parts = ToyCatalogue(listings=40, size=16), {"batch_size": 16, "photo_size": 16}
+    with pytest.raises(UserError, match=r"method.classes=2 is too small for labels from 0 to \d+: set it to \d+"):
+        Setting.of(Experiment(name="x", data=data, method=ArcFace(encoder=ResNet(depth=10), classes=2), **parts))
+
+
 @pytest.mark.parametrize(
     "method, sentence",
     [
@@ -380,6 +400,7 @@ def test_data_that_does_not_suit_is_refused_before_training(method, split, sente
         (ArcFace(**PARTS, classes=2, class_sizes=(1, 2), size_power=0.0), "method.size_power=0.0 above 0"),
         (SubCenterArcFace(**PARTS, classes=4, centers=0), "method.centers=0 is too small"),
         (ProxyAnchor(**PARTS, classes=4, margin=1.0), "method.margin=1.0 a cosine"),
+        (Triplet(**PARTS, labelled_views=3), "method.labelled_views=3 must be from 1 to 2, the number of views"),
         (GivenTriplets(**PARTS), "views make 2 views, and GivenTriplets needs three"),
         (
             Attributes(**PARTS, values=(2,)),
