@@ -47,21 +47,20 @@ class Supervised(OneNetwork, abc.ABC):
 
     def check(self, items: Any) -> None:
         """See `LabelledMethod.check`."""
-        name, labels = type(self).__name__, items.label
+        labels = items.label
         if labels is None:
-            raise UserError(f"{name} learns from labels, and the data has none: name the label's column in data.label")
+            raise self._unlabelled()
         known = np.unique(labels[labels >= 0])
         if len(known) < 2:
             raise UserError(
-                f"{name} tells classes apart, and the {len(labels)} photos of the train split have "
+                f"{type(self).__name__} tells classes apart, and the {len(labels)} photos of the train split have "
                 f"{len(known)}: {np.sum(labels < 0)} have no label; name another column in data.label"
             )
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
         if "label" not in batch:
-            name = type(self).__name__
-            raise UserError(f"{name} learns from labels, and the data has none: name the label's column in data.label")
+            raise self._unlabelled()
         check_labelled_views(self.labelled_views, batch)
         params, stats = self.network.init(rng, batch["views"][0])
         return params, SupervisedAux(stats, None)
@@ -83,6 +82,10 @@ class Supervised(OneNetwork, abc.ABC):
         # In this order nothing moves between devices.
         z = jnp.stack(projections, axis=1)
         return z.reshape(-1, z.shape[2]), jnp.repeat(labels, len(projections))
+
+    def _unlabelled(self) -> UserError:
+        name = type(self).__name__
+        return UserError(f"{name} learns from labels, and the data has none: name the label's column in data.label")
 
 
 @dataclasses.dataclass(frozen=True)

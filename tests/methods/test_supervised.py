@@ -228,8 +228,9 @@ def test_the_batch_is_remembered_before_the_loss_which_begins_after_the_warm_up(
     # With nothing else in the memory, its pairs are those of the batch.
     references = References(l2_normalise(z), labels, jnp.arange(len(z)))
     across = float(triplet(z, labels, references=references, **settings))
+    step = jax.jit(lambda progress: method.loss(state.params, state.aux, batch, state.rng, progress))
     for progress, expected in ((0.4, inside), (0.5, inside + 2 * across)):
-        loss, (_, figures) = method.loss(state.params, state.aux, batch, state.rng, jnp.float32(progress))
+        loss, (_, figures) = step(jnp.float32(progress))
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
         np.testing.assert_allclose(figures["memory_loss"], across, rtol=1e-5)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.models import MLP, EfficientNet, Frozen, Pretrained, ResNet, Swin, ViT, layers, weights_bytes
+from ssljax.models import MLP, EfficientNet, Frozen, Pretrained, ResNet, Swin, ViT, layers, norm_groups, weights_bytes
 from ssljax.types import UserError
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16, 16, 3)), jnp.float32)
@@ -106,6 +106,7 @@ def test_begins_with_a_file_and_has_the_settings_of_its_module(tmp_path):
     for x, y in zip(jax.tree.leaves(loaded), jax.tree.leaves(variables), strict=True):
         np.testing.assert_array_equal(x, y)
     assert module.features == RESNET.features
+    assert norm_groups(module) == 1 and norm_groups(Frozen(VIT)) is None
 
 
 @pytest.mark.parametrize("encoder, count, blocks", [(RESNET, 5, 4), (RESNET, -1, 4), (MLP(), 1, 0)])
