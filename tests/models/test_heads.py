@@ -1,4 +1,4 @@
-"""DINO's head and SwAV's prototypes: sizes, cosines, and what they do not depend on."""
+"""DINO's head, SwAV's prototypes and the decoder: sizes, cosines, and what they do not depend on."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.models import DINOHead, Prototypes
+from ssljax.models import Decoder, DINOHead, Prototypes
 from ssljax.types import UserError
 
 HEAD = DINOHead(hidden=(32, 24), bottleneck=8, out=16)
