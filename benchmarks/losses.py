@@ -30,8 +30,9 @@ from rich.table import Table
 
 D, T = 128, 0.2  # features, temperature
 SCALE, MARGIN = 64.0, 0.5  # ArcFace's
+ALPHA, BETA, BASE = 2.0, 50.0, 0.5  # multi-similarity's
 LOSSES = ("nt_xent", "info_nce", "sup_con", "triplet", "arcface")
-PEERS = {"nt_xent": "lightly", "info_nce": "lightly", "sup_con": "pml", "triplet": "pml", "arcface": "pml"}
+PEERS = {"nt_xent": "lightly", "info_nce": "lightly"}  # the others': pml
 PACKAGES = {"lightly": "lightly", "pml": "pytorch_metric_learning"}
 HALF = ("nt_xent", "info_nce")  # those with matrix products in bfloat16
 
@@ -117,6 +118,7 @@ def blockwise(case: Case, dtype: str = "float32") -> Run:
         "info_nce": (lambda a, b, q: L.info_nce(a, b, q, temperature=T, dtype=dtype), 1),
         "sup_con": (lambda z: L.sup_con(z, labels, temperature=T), 1),
         "triplet": (lambda z: L.triplet(z, labels, margin=0.2, mining="batch_hard"), 1),
+        "multi_similarity": (lambda z: L.multi_similarity(z, labels, alpha=ALPHA, beta=BETA, base=BASE), 1),
         "arcface": (lambda z, w: L.arcface(z, w, labels, scale=SCALE, margin=MARGIN), 2),
     }[case.loss]
     return jax_run(case, loss, gradients)
@@ -159,6 +161,14 @@ def dense(case: Case) -> Run:
         active = jax.nn.relu(0.2 + positive - negative)
         return jnp.sum(active) / jnp.maximum(jnp.sum(active > 0), 1)
 
+    def multi_similarity(z):
+        cosine = unit(z) @ unit(z).T
+        same = labels[:, None] == labels[None]
+        positive, one = same & ~own(case.batch), jnp.zeros((case.batch, 1))
+        attract = logsumexp(jnp.append(one, jnp.where(positive, -ALPHA * (cosine - BASE), -1e30), axis=1), axis=1)
+        repel = logsumexp(jnp.append(one, jnp.where(same, -1e30, BETA * (cosine - BASE)), axis=1), axis=1)
+        return jnp.mean(attract / ALPHA + repel / BETA)
+
     def arcface(z, w):
         cosine = unit(z) @ unit(w).T
         own_cosine = jnp.clip(cosine[jnp.arange(case.batch), labels], -1 + 1e-6, 1 - 1e-6)
@@ -167,6 +177,7 @@ def dense(case: Case) -> Run:
         return jnp.mean(logsumexp(logits, axis=1) - with_margin)
 
     loss = {"nt_xent": nt_xent, "info_nce": info_nce, "sup_con": sup_con, "triplet": triplet, "arcface": arcface}
+    loss |= {"multi_similarity": multi_similarity}
     return jax_run(case, loss[case.loss], {"nt_xent": 2, "arcface": 2}.get(case.loss, 1))
 
 
@@ -176,7 +187,8 @@ def peer(case: Case) -> Run:
 
     arrays = [torch.tensor(x, requires_grad=True) for x in case.arrays()]
     labels = torch.tensor(case.labels().astype(np.int64))
-    if PEERS[case.loss] == "lightly":
+    learnt = []
+    if case.loss in PEERS:
         import_torchvision()
         from lightly.loss import NTXentLoss
 
@@ -191,16 +203,19 @@ def peer(case: Case) -> Run:
         elif case.loss == "triplet":
             margin, miner = losses.TripletMarginLoss(margin=0.2), miners.BatchHardMiner()
             loss, inputs = lambda z: margin(z, labels, miner(z, labels)), arrays
+        elif case.loss == "multi_similarity":
+            pairs = losses.MultiSimilarityLoss(alpha=ALPHA, beta=BETA, base=BASE)
+            loss, inputs = lambda z: pairs(z, labels), arrays
         else:
             classes = losses.ArcFaceLoss(case.keys, D, margin=float(np.degrees(MARGIN)), scale=SCALE)
-            loss, inputs = lambda z: classes(z, labels), arrays[:1]
+            loss, inputs, learnt = lambda z: classes(z, labels), arrays[:1], [classes.W]
 
     def run() -> float:
-        for x in inputs:
+        for x in [*inputs, *learnt]:
             x.grad = None
         value = loss(*inputs)
         value.backward()
-        return float(value)
+        return float(value.detach())
 
     return run
 
@@ -285,7 +300,7 @@ def race(case: Case, options: Options) -> dict[str, dict[str, float | None] | st
     if case.loss in HALF:
         makers["blockwise, bfloat16"] = functools.partial(blockwise, dtype="bfloat16")
     makers["dense"] = dense
-    name = PEERS[case.loss]
+    name = PEERS.get(case.loss, "pml")
     installed = all(importlib.util.find_spec(package) for package in ("torch", PACKAGES[name]))
     makers |= {name: peer} if installed else {}
     contestants = {row: Contestant(make, case, options) for row, make in makers.items()}
@@ -312,10 +327,15 @@ def race(case: Case, options: Options) -> dict[str, dict[str, float | None] | st
 def main() -> None:
     """Measures, prints and writes."""
     options = tyro.cli(Options, description=__doc__)
+    measure(options.cases(), options)
+
+
+def measure(cases: list[Case], options: Options) -> None:
+    """Each case in turn: one table, and what is written at `options.output`."""
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # for all: see ssljax/allocator.py
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the processes share an accelerator
     figures, table = {}, Table("loss", "", "seconds", "ratio to blockwise", "peak MiB")
-    for case in options.cases():
+    for case in cases:
         figures[str(case)] = race(case, options)
         for row, row_figures in figures[str(case)].items():
             values = [] if isinstance(row_figures, str) else row_figures.values()

@@ -154,6 +154,9 @@ def pages() -> dict[Path, str]:
             benchmark("attributes", "Values told rightly, from shares of the labels and all"),
             benchmark("words", "Words of the title"),
         ],
+        DOCS / "metric_learning.md": [
+            benchmark("metric_learning", "Metric learning, forward and backward, D = 128"),
+        ],
     }
     return {page: _filled(page.read_text(), tables) for page, tables in parts.items()}
 

@@ -57,6 +57,8 @@ class Setting:
         check_batch_size(mesh, experiment.batch_size)
         load = functools.cache(experiment.data.load)
         items = load("train")
+        if hasattr(experiment.method, "check"):
+            experiment.method.check(items)
         check_evaluation(experiment, load)
         sampled = experiment.sampler.over(items, batch_size=experiment.batch_size, seed=experiment.seed)
         sizes = {"batch_size": experiment.batch_size, "size": experiment.photo_size, "photos": sampled.photos}

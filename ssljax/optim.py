@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from ssljax.fields import check_fields
+from ssljax.models import layers
 from ssljax.schedules import Cosine, Warmup, check_schedule, value_at
 from ssljax.types import Array, PyTree, UserError
 
@@ -47,6 +48,36 @@ def adapt(trust_coefficient: float, limit: Schedule | None) -> optax.GradientTra
     return _on_weights(adapted)
 
 
+def by_part(layer_decay: float, head: float) -> optax.GradientTransformation:
+    """Multiplies the updates of the encoder's blocks by powers of `layer_decay`, and those of all else by `head`.
+
+    The n-th block from the end has the n-th power, what is before the blocks one more, what follows them 1. Last of
+    all transformations it is a learning rate of each part, as that is a factor on all that comes before.
+    """
+
+    def init(params: PyTree) -> optax.EmptyState:
+        blocks = layers(params["encoder"])[1] if "encoder" in params else 0
+        if layer_decay < 1 and not blocks:
+            raise UserError(
+                f"optimizer.layer_decay={layer_decay} needs an encoder made of blocks, such as a ResNet or a ViT: "
+                "set it to 1"
+            )
+        return optax.EmptyState()
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
+        def scaled(tree: PyTree, factor: float) -> PyTree:
+            return jax.tree.map(lambda u: factor * u, tree)
+
+        def of_encoder(parts: PyTree) -> PyTree:
+            layer, blocks = layers(parts)
+            return {name: scaled(part, layer_decay ** (blocks + 1 - layer[name])) for name, part in parts.items()}
+
+        parts = {n: of_encoder(u) if n == "encoder" else scaled(u, head) for n, u in updates.items()}
+        return parts, state
+
+    return optax.GradientTransformation(init, update)
+
+
 def _of_step(schedule: Any, total_steps: int) -> Schedule:
     return lambda step: value_at(schedule, jnp.asarray(step, jnp.float32) / total_steps)
 
@@ -75,6 +106,10 @@ class Optimizer:
     """Share of training over which the learning rate rises from 0 in a straight line."""
     clip_norm: float | None = None
     """Global gradient norm above which gradients are scaled down; none by default."""
+    layer_decay: float = 1.0
+    """For fine-tuning: the n-th block of the encoder from its end learns at lr x this^n (BEiT, 2022: .65)."""
+    head_lr: float | None = None
+    """Peak learning rate of all that is not the encoder: projectors, class vectors; `lr` by default."""
 
     def __post_init__(self):
         check_fields(self, "optimizer")
@@ -84,6 +119,10 @@ class Optimizer:
             raise UserError(f"optimizer.warmup={self.warmup} must be a share of training, in [0, 1), such as 0.05")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise UserError(f"optimizer.clip_norm={self.clip_norm} must be above 0, or None not to clip")
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(f"optimizer.layer_decay={self.layer_decay} must be above 0 and at most 1, such as 0.75")
+        if self.head_lr is not None and self.head_lr < 0:
+            raise UserError(f"optimizer.head_lr={self.head_lr} must be at least 0, or None for that of the encoder")
         for name in ("momentum", "b1", "b2"):
             if not 0 <= getattr(self, name, 0) < 1:
                 raise UserError(f"optimizer.{name}={getattr(self, name)} must be in [0, 1), such as 0.9")
@@ -102,6 +141,9 @@ class Optimizer:
         check_schedule("optimizer.schedule", self.schedule, least=0)
         check_schedule("optimizer.weight_decay", self.weight_decay, least=0)
         rule = self.rule(self.learning_rate(total_steps), _of_step(self.weight_decay, total_steps))
+        if self.layer_decay < 1 or self.head_lr is not None:
+            head = 1.0 if self.head_lr is None else self.head_lr / self.lr
+            rule = optax.chain(rule, by_part(self.layer_decay, head))
         return rule if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), rule)
 
 

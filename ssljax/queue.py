@@ -4,6 +4,8 @@ Kept as [B, slots, D], a slot for each past batch, and sharded along B exactly a
 its own keys into its own shard, nothing of the queue ever travels, a queue of K keys costs each of n devices K / n,
 and the layout does not depend on the number of devices. B comes first so that `flat`, [K, D], is split in the same
 way: the reshape moves nothing either.
+
+With labels beside the keys it is a cross-batch memory (XBM, Wang et al. 2020).
 """
 
 import jax
@@ -18,6 +20,7 @@ class Queue:
 
     keys: Array  # f32[B, slots, D]
     count: Array  # i32[]
+    labels: Array | None = None  # i32[B, slots] of the keys of a memory
 
     @property
     def flat(self) -> Array:
@@ -29,6 +32,12 @@ class Queue:
         """bool[K], False for the places of `flat` never written."""
         batch, slots, _ = self.keys.shape
         return jnp.broadcast_to(jnp.arange(slots)[None] < self.count, (batch, slots)).reshape(-1)
+
+    @property
+    def newest(self) -> Array:
+        """i32[B], the places in `flat` of the batch that was written last."""
+        batch, slots, _ = self.keys.shape
+        return jnp.arange(batch) * slots + (self.count - 1) % slots
 
     @property
     def fill(self) -> Array:
@@ -51,8 +60,25 @@ def empty_queue(size: int, batch_size: int, features: int) -> Queue:
     )
 
 
-def enqueue(queue: Queue, keys: Array) -> Queue:
-    """`queue` with `keys` f32[B, D] in the place of its oldest batch; no gradient goes into it."""
+def enqueue(queue: Queue, keys: Array, labels: Array | None = None) -> Queue:
+    """`queue` with `keys` f32[B, D] in the place of its oldest batch, and their labels i32[B] if it has labels.
+
+    No gradient goes into it.
+    """
     slot = queue.count % queue.keys.shape[1]
     written = jax.lax.dynamic_update_index_in_dim(queue.keys, jax.lax.stop_gradient(keys).astype(jnp.float32), slot, 1)
-    return Queue(keys=written, count=queue.count + 1)
+    if queue.labels is not None:
+        labels = jax.lax.dynamic_update_index_in_dim(queue.labels, labels, slot, 1)
+    return Queue(keys=written, count=queue.count + 1, labels=labels)
+
+
+def empty_memory(size: int, rows: int, features: int) -> Queue:
+    """A queue of `size` keys with their labels; raises UserError unless `size` is a multiple of a step's `rows`."""
+    if size < 1 or size % rows:
+        nearest = max(round(size / rows), 1) * rows
+        raise UserError(
+            f"method.memory_size={size} is not a multiple of the {rows} embeddings that a step adds, one of each view "
+            f"of each item: try {nearest}, or 0 for no memory"
+        )
+    queue = empty_queue(size, rows, features)
+    return Queue(queue.keys, queue.count, jnp.full(queue.keys.shape[:2], -1, jnp.int32))

@@ -112,7 +112,8 @@ def state_sharding(mesh: Mesh, state: PyTree) -> PyTree:
 
     def leaf(x: Any) -> Any:
         if isinstance(x, Queue):
-            return Queue(keys=batch_sharding(mesh), count=replicated(mesh))
+            labels = None if x.labels is None else batch_sharding(mesh)
+            return Queue(keys=batch_sharding(mesh), count=replicated(mesh), labels=labels)
         return parameter(x)
 
     return jax.tree.map(leaf, state, is_leaf=lambda x: isinstance(x, Queue))

@@ -76,6 +76,14 @@ class TeacherMethod(Method, Protocol):
         ...
 
 
+class LabelledMethod(Method, Protocol):
+    """A method that needs to know something of the train split: what defines `check` is one."""
+
+    def check(self, items: Any) -> None:
+        """Raises UserError if the train split, its `Items`, does not suit: without labels, or with too many classes."""
+        ...
+
+
 class WeightsMethod(Method, Protocol):
     """A method whose networks are saved at the end, for others to start from: what defines `weights` is one."""
 

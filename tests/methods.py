@@ -15,18 +15,23 @@ from ssljax.methods import (
     IBOT,
     NNCLR,
     SEED,
+    VAE,
+    ArcFace,
     BarlowTwins,
     Contrastive,
     KnowledgeDistillation,
     MoBY,
     MoCoV3,
+    MultiSimilarity,
+    MultiTask,
     ReSSL,
     SimSiam,
     SupCon,
     SwAV,
+    Triplet,
     VICReg,
 )
-from ssljax.models import MLP, DINOHead, Pretrained, Prototypes, ViT, weights_bytes
+from ssljax.models import MLP, Decoder, DINOHead, Identity, Pretrained, Prototypes, ViT, weights_bytes
 from ssljax.views import Augmentation, Masked, MultiCrop
 
 HEAD = MLP(hidden=(16,), out=8, batch_norm=True)
@@ -59,6 +64,16 @@ METHODS = {
     "vicreg": VICReg(encoder=ENCODER, projector=WIDE, invariance=2.5, variance=2.5, covariance=0.1),
     "sup_con": SupCon(**PARTS),
     "contrastive": Contrastive(encoder=ENCODER),
+    "triplet": Triplet(encoder=ENCODER, memory_size=4 * BATCH),
+    "arcface": ArcFace(encoder=ENCODER, classes=16, scale=16.0),
+    "multi_task": MultiTask(
+        encoder=ENCODER,
+        tasks=(
+            MultiSimilarity(encoder=Identity()),
+            VAE(encoder=Identity(), projector=MLP(hidden=(), out=8), decoder=Decoder(side=8, width=8)),
+        ),
+        uncertainty=True,
+    ),
     "sim_siam": SimSiam(
         encoder=ENCODER,
         projector=MLP(hidden=(16,), out=16, batch_norm=True, last_batch_norm=True, last_affine=False),

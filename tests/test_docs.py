@@ -1,5 +1,6 @@
 """What the guides write works: the method as the methods here do, and the snippets one after the other."""
 
+import dataclasses
 import importlib.util
 import re
 import sys
@@ -12,11 +13,14 @@ from methods import PARTS
 from tiny import Training
 
 from ssljax.data.items import text
+from ssljax.loop import Setting
+from ssljax.models import without_files
 from ssljax.retrieval import Embeddings
 
 DOCS = Path(__file__).parent.parent / "docs"
 GUIDE = DOCS / "new_method.md"
 METRICS = DOCS / "metrics.md"
+EXPERIMENTS = re.findall(r"```python\n(.*?)```", (DOCS / "metric_learning.md").read_text(), re.DOTALL)
 
 
 def test_the_example_of_a_new_method_trains_equally_on_one_device_and_eight(tmp_path):
@@ -65,3 +69,13 @@ def test_the_guide_to_metrics_runs_and_names_figures_that_there_are():
     general = {name.removeprefix("test/").replace("5", "k").replace("1", "k") for name in everything}
     general = {name.replace("@6", "@d").replace(",6", ",d" if "over" in name else ",c") for name in general}
     assert general - listed == {"queries", "queries_left_out"}
+
+
+@pytest.mark.parametrize("code", EXPERIMENTS, ids=lambda code: code.split('"')[3])
+def test_the_experiments_of_the_guide_to_metric_learning_suit_their_data(code):
+    names = {}
+    exec(code, names)
+    config = names["config"]
+    method = without_files(config.method)  # there is no run to start from
+    setting = Setting.of(dataclasses.replace(config, method=method, batch_size=128))
+    assert setting.shapes.params["encoder"]

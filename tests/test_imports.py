@@ -18,7 +18,7 @@ ALLOWED = {
     "sharding": {"queue", "types"},
     "losses": {"sharding", "types"},
     "models": {"sharding", "types"},
-    "optim": {"fields", "schedules", "types"},
+    "optim": {"fields", "models", "schedules", "types"},
     "views": {"fields", "paths", "types"},
     "data": {"fields", "paths", "sharding", "types"},
     "methods": {"fields", "losses", "models", "queue", "schedules", "sharding", "types"},

@@ -1,5 +1,7 @@
 """Optimizers against their formulas, written out."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,3 +103,51 @@ def test_clipping_bounds_the_update():
 def test_warmup_is_a_share_of_training():
     rate = SGD(lr=2.0, warmup=0.5).learning_rate(10)
     np.testing.assert_allclose([rate(0), rate(1), rate(5), rate(10)], [0.0, 0.4, 2.0, 0.0], atol=1e-6)
+
+
+ENCODED = {
+    "encoder": {"stem_conv": {"kernel": jnp.ones((2, 2))}, "stage1_block0": {"kernel": jnp.ones((2, 2))}}
+    | {"stage2_block0": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "norm": {"scale": jnp.ones(2)}},
+    "class_vectors": jnp.ones((3, 2)),
+}
+RULES = [SGD(lr=0.1, weight_decay=0.1), LARS(lr=0.1, weight_decay=0.1), Adam(lr=0.1), AdamW(lr=0.1, weight_decay=0.1)]
+
+
+def moved(optimizer):
+    """What three steps add to each part, with gradients that are the parameters."""
+    tx, total = optimizer.build(10), jax.tree.map(jnp.zeros_like, ENCODED)
+    state = tx.init(ENCODED)
+    for _ in range(3):
+        updates, state = tx.update(ENCODED, state, ENCODED)  # the same point throughout, so that steps are proportional
+        total = jax.tree.map(lambda t, u: t + u, total, updates)
+    return total
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_layers_learn_the_slower_the_earlier_they_are_and_the_head_at_a_rate_of_its_own(rule):
+    plain, by_part = moved(rule), moved(dataclasses.replace(rule, layer_decay=0.5, head_lr=0.3))
+    factors = {"stem_conv": 1 / 8, "stage1_block0": 1 / 4, "stage2_block0": 1 / 2, "norm": 1.0}
+    for name, factor in factors.items():
+        expected = jax.tree.map(lambda x, f=factor: f * x, plain["encoder"][name])
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), by_part["encoder"][name], expected)
+    np.testing.assert_allclose(by_part["class_vectors"], 3 * plain["class_vectors"], rtol=1e-5)
+
+
+def test_rates_by_part_that_cannot_be_are_refused():
+    for settings, sentence in (
+        ({"layer_decay": 0.0}, "optimizer.layer_decay=0.0 must be above 0 and at most 1"),
+        ({"layer_decay": 1.5}, "optimizer.layer_decay=1.5 must be above 0"),
+        ({"head_lr": -1.0}, "optimizer.head_lr=-1.0 must be at least 0"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            SGD(lr=0.1, **settings)
+    with pytest.raises(UserError, match=r"optimizer.layer_decay=0.5 needs an encoder made of blocks"):
+        SGD(lr=0.1, layer_decay=0.5).build(10).init(PARAMS)
+    SGD(lr=0.1, head_lr=0.5).build(10).init(PARAMS)
+
+
+def test_clipping_counts_the_gradient_before_the_rates_by_part():
+    clipped = moved(SGD(lr=0.1, clip_norm=0.1, head_lr=0.2))
+    plain = moved(SGD(lr=0.1, clip_norm=0.1))
+    np.testing.assert_allclose(clipped["class_vectors"], 2 * plain["class_vectors"], rtol=1e-5)
+    np.testing.assert_allclose(clipped["encoder"]["norm"]["scale"], plain["encoder"]["norm"]["scale"], rtol=1e-5)

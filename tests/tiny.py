@@ -33,19 +33,33 @@ def photos(step: int = 0) -> dict[str, np.ndarray]:
 
 
 class Training:
-    """A method's state and compiled step on `devices` devices; its schedules are those of a training of `steps`."""
+    """A method's state and compiled step on `devices` devices; its schedules are those of a training of `steps`.
 
-    def __init__(self, method, *, views=VIEWS, optimizer=OPTIMIZER, steps=STEPS, devices: int = 1, shards: int = 1):
-        compiled = _compiled(method, views, optimizer, steps, devices, shards)
+    Batches are `photos(step)`.
+    """
+
+    def __init__(
+        self,
+        method,
+        *,
+        views=VIEWS,
+        optimizer=OPTIMIZER,
+        steps=STEPS,
+        devices: int = 1,
+        shards: int = 1,
+        photos=photos,
+    ):
+        compiled = _compiled(method, views, optimizer, steps, devices, shards, photos)
         self.mesh, self.shardings, self.state, self.step = compiled
+        self.photos = photos
 
     def batch(self, step: int) -> dict[str, jax.Array]:
         """Photos of a step, placed on the mesh."""
-        return place_batch(self.mesh, photos(step))
+        return place_batch(self.mesh, self.photos(step))
 
-    def run(self, steps: int, photos=photos) -> dict[str, jax.Array]:
+    def run(self, steps: int, photos=None) -> dict[str, jax.Array]:
         """Trains on with the photos of each step; gives the last step's figures."""
-        metrics = {}
+        metrics, photos = {}, photos or self.photos
         for _ in range(steps):
             with jax.set_mesh(self.mesh):
                 batch = place_batch(self.mesh, photos(int(self.state.step)))
@@ -54,7 +68,7 @@ class Training:
 
 
 @functools.cache
-def _compiled(method, views, optimizer, steps, devices, shards):
+def _compiled(method, views, optimizer, steps, devices, shards, photos):
     """Tests share what is compiled; the step does not donate, so that they share the initial state too."""
     tx, mesh = optimizer.build(steps), make_mesh(shards, jax.devices()[:devices])
     make = functools.partial(init_state, augment=views, method=method, tx=tx)

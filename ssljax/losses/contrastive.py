@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.lax import rsqrt, stop_gradient
+from jax.nn import logsumexp
 
 from ssljax.losses.blockwise import (
+    MASKED,
     cross_entropy_of_products,
     logsumexp_of_products,
     logsumexp_within,
@@ -19,6 +21,7 @@ from ssljax.losses.blockwise import (
 )
 from ssljax.losses.checks import check_features, check_labelled, check_same
 from ssljax.losses.normalise import l2_normalise
+from ssljax.losses.pairs import Pairs, References, mean_of_counted, of_anchors
 from ssljax.types import Array
 
 
@@ -58,16 +61,19 @@ def decoupled(
     return jnp.mean(negatives) - jnp.mean(weight * cosine) / temperature
 
 
-def sup_con(z: Array, labels: Array, *, temperature: Array) -> Array:
+def sup_con(z: Array, labels: Array, *, temperature: Array, references: References | None = None) -> Array:
     """SupCon (Khosla et al. 2020, eq. 2, L_out): the mean over an item's positives outside the logarithm.
 
     z: f32[B, D], with all views of all items; labels: i32[B], -1 for items to leave out altogether. The mean is over
     the items that have a positive, 0 if there are none (the authors' code counts the others as 0, and multiplies by
     temperature / .07; pytorch-metric-learning's SupConLoss equals this; solo-learn's sums the positives inside the
-    logarithm, equal only with one positive each). Raises ValueError for shapes that do not fit.
+    logarithm, equal only with one positive each). Positives and negatives are of the batch itself, or of `references`,
+    as in `ssljax.losses.metric`. Raises ValueError for shapes that do not fit.
     """
     check_labelled("z", z, labels)
     z = l2_normalise(z)
+    if references is not None:
+        return _sup_con_with(references, z, labels, temperature)
     valid = labels >= 0
     total = logsumexp_within(z * rsqrt(jnp.float32(temperature)), valid=valid)
     # The mean product with the positives is the product with their mean: no matrix.
@@ -76,6 +82,17 @@ def sup_con(z: Array, labels: Array, *, temperature: Array) -> Array:
     sums = jax.ops.segment_sum(z, group, labels.shape[0])[group] - z
     positive = jnp.sum(z * sums, axis=1) / jnp.maximum(positives, 1) / temperature
     return _mean(total - positive, valid & (positives > 0))
+
+
+def _sup_con_with(references: References, z: Array, labels: Array, temperature: Array) -> Array:
+    def rows(pairs: Pairs) -> tuple[Array, Array]:
+        logits = pairs.product / temperature
+        positives = jnp.sum(pairs.positive, axis=1)
+        mean = jnp.sum(jnp.where(pairs.positive, logits, 0), axis=1) / jnp.maximum(positives, 1)
+        total = logsumexp(jnp.where(pairs.positive | pairs.negative, logits, MASKED), axis=1)
+        return jnp.where(positives > 0, total - mean, 0), positives > 0
+
+    return mean_of_counted(*of_anchors(rows, z, labels, references))
 
 
 def info_nce(

@@ -220,9 +220,9 @@ def cross_batch(
 ) -> Array:
     """Cross-batch memory (XBM, Wang et al. 2020, algorithm 1): `loss` of the batch against a memory, f32[].
 
-    loss: the function `triplet`, `contrastive_pairs` or `multi_similarity`, called with `settings`; z: f32[B, D];
-    labels: i32[B]; memory: f32[K, D], into which the batch was enqueued before; memory_labels: i32[K]; valid:
-    bool[K], False for the places never written; own: i32[B], each item's place in the memory, so that it is not
+    loss: a function such as `triplet`, `contrastive_pairs`, `multi_similarity` or `sup_con`, called with `settings`;
+    z: f32[B, D]; labels: i32[B]; memory: f32[K, D], into which the batch was enqueued before; memory_labels: i32[K];
+    valid: bool[K], False for the places never written; own: i32[B], each item's place in the memory, so that it is not
     paired with itself (-1 if it is not there). No gradient goes into the memory. It stays where it is when it is
     split over devices.
     """

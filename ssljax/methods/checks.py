@@ -32,3 +32,12 @@ def check_share(field: str, value: float) -> None:
     """Raises UserError unless `value` is a share of training."""
     if not 0 <= value < 1:
         raise UserError(f"{field}={value} must be a share of training, in [0, 1), such as 0.01")
+
+
+def check_labelled_views(count: int | None, batch: Batch) -> None:
+    """Raises UserError unless there are as many views."""
+    there = len(batch["views"])
+    if count is not None and not 1 <= count <= there:
+        raise UserError(
+            f"method.labelled_views={count} must be from 1 to {there}, the number of views, or None for all"
+        )

@@ -1,22 +1,16 @@
 """Contrastive (Hadsell et al. 2006): a Siamese network, its pairs pulled together by label or pushed to a distance."""
 
 import dataclasses
-from typing import Any
 
-import jax.numpy as jnp
-
-from ssljax.losses import contrastive_pairs
-from ssljax.methods.one_network import Pairwise
-from ssljax.models import Identity
+from ssljax.losses import References, contrastive_pairs
+from ssljax.methods.supervised import WithMemory
 from ssljax.types import Array, Aux, Batch, Params, UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Contrastive(Pairwise):
-    """The Siamese baseline of same-item matching; the data must have labels, and items without one are left out."""
+class Contrastive(WithMemory):
+    """The Siamese baseline of same-item matching."""
 
-    projector: Any = Identity()
-    """Maps embeddings to what the loss compares: nothing, as embeddings are what is searched."""
     positive_margin: float = 0.0
     """Distance of unit vectors below which a pair of one label is near enough."""
     negative_margin: float = 0.5
@@ -31,16 +25,15 @@ class Contrastive(Pairwise):
                 f"method.positive_margin={self.positive_margin} must be at least 0 and below "
                 f"method.negative_margin={self.negative_margin}, which must be at most 2"
             )
-        if "label" not in batch:
-            raise UserError("Contrastive learns from labels, and the data has none: name the label's column in `data`")
         return super().init(rng, batch)
 
-    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Array) -> Array:
-        """Equation 4, over both views of every item."""
+    def pairs(self, z: Array, labels: Array, *, progress: Array, references: References | None = None) -> Array:
+        """Equation 4."""
         return contrastive_pairs(
-            jnp.stack([z1, z2], axis=1).reshape(-1, z1.shape[1]),
-            jnp.repeat(batch["label"], 2),
+            z,
+            labels,
             positive_margin=self.positive_margin,
             negative_margin=self.negative_margin,
             squared=self.squared,
+            references=references,
         )

@@ -48,7 +48,7 @@ class OneNetwork:
 
     def weights(self, params: Params, aux: Aux) -> dict[str, PyTree]:
         """See `WeightsMethod.weights`."""
-        return {"student": variables_of(params, aux.stats)}
+        return {"student": variables_of({name: params[name] for name in aux.stats}, aux.stats)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Encoders and heads: linen modules that are their own configuration. Only this package imports flax."""
 
 from ssljax.models.efficientnet import EfficientNet
-from ssljax.models.heads import MLP, DINOHead, Identity, Prototypes
+from ssljax.models.frozen import Frozen
+from ssljax.models.heads import MLP, Decoder, DINOHead, Identity, Prototypes
+from ssljax.models.layers import layers
 from ssljax.models.norm import BatchNorm, norm_groups
 from ssljax.models.pretrained import Pretrained, weights_bytes, without_files
 from ssljax.models.resnet import ResNet
@@ -12,7 +14,9 @@ __all__ = [
     "MLP",
     "BatchNorm",
     "DINOHead",
+    "Decoder",
     "EfficientNet",
+    "Frozen",
     "Identity",
     "Pretrained",
     "Prototypes",
@@ -20,6 +24,7 @@ __all__ = [
     "Swin",
     "ViT",
     "cls_attention",
+    "layers",
     "norm_groups",
     "weights_bytes",
     "without_files",

@@ -12,6 +12,7 @@ from ssljax.models.norm import BatchNorm
 from ssljax.types import Array, UserError
 
 _torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # uniform in +-1 / sqrt(fan in)
+_he = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 _truncated_normal = nn.initializers.truncated_normal(0.02)
 
 
@@ -102,6 +103,32 @@ class Prototypes(nn.Module):
         _check_widths((), out=self.out)
         kernel = self.param("kernel", _torch_linear, (x.shape[-1], self.out), jnp.float32)
         return ops.dense(_unit(x, axis=1).astype(self.dtype), _unit(kernel, axis=0).astype(self.dtype))
+
+
+class Decoder(nn.Module):
+    """Draws a small image of a vector: from 4 x 4 px, doubled and convolved until it is large enough."""
+
+    side: int = 16
+    """side of the image, px: 4, 8, 16, 32 ..."""
+    width: int = 64
+    """channels"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """type of the activations and convolutions; parameters and the result stay float32"""
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """x: f32[B, L]; gives f32[B, side, side, 3]. Raises UserError if a size cannot be."""
+        _check_widths((), width=self.width)
+        if self.side < 4 or self.side & (self.side - 1):
+            raise UserError(f"side={self.side} must be 4, 8, 16, 32 or another power of two")
+        x = nn.relu(Linear(16 * self.width, True, self.dtype, name="linear")(x))
+        x = x.reshape(-1, 4, 4, self.width).astype(self.dtype)
+        while x.shape[1] < self.side:
+            x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+            kernel = self.param(f"kernel{x.shape[1]}", _he, (3, 3, self.width, self.width), jnp.float32)
+            x = nn.relu(ops.conv(x, kernel.astype(self.dtype), 1))
+        pixels = Linear(3, True, self.dtype, name="pixels")(x.reshape(-1, self.width))
+        return pixels.reshape(-1, self.side, self.side, 3)
 
 
 class Linear(nn.Module):

@@ -1,6 +1,6 @@
 """Batch normalisation over the global batch, or over consecutive parts of it (split-BN)."""
 
-import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -60,10 +60,12 @@ class BatchNorm(nn.Module):
         return y
 
 
-def norm_groups(encoder: nn.Module) -> int | None:
-    """Parts of the batch that an encoder's BatchNorm normalises apart; None if it has no such setting, as a ViT."""
-    fields = {field.name: getattr(encoder, field.name) for field in dataclasses.fields(encoder)}
-    return fields.get("norm_groups")
+def norm_groups(encoder: Any) -> int | None:
+    """Parts of the batch that an encoder's BatchNorm normalises apart; None if it has no such setting, as a ViT.
+
+    The encoder is a linen module, or what stands for one, as `Pretrained`.
+    """
+    return getattr(encoder, "norm_groups", None)
 
 
 def _moments(x: Array) -> tuple[Array, Array]:

@@ -95,9 +95,12 @@ def without_files(value: Any) -> Any:
     """A dataclass, and those inside it, with every `Pretrained` left random: for a state that is restored anyway."""
     if isinstance(value, Pretrained):
         return dataclasses.replace(value, weights=None)
+    if isinstance(value, tuple):
+        parts = tuple(map(without_files, value))
+        return value if all(a is b for a, b in zip(parts, value, strict=True)) else parts
     if not dataclasses.is_dataclass(value):
         return value
     inside = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-    changed = {name: without_files(part) for name, part in inside.items() if dataclasses.is_dataclass(part)}
+    changed = {name: without_files(part) for name, part in inside.items()}
     changed = {name: part for name, part in changed.items() if part is not inside[name]}
     return dataclasses.replace(value, **changed) if changed else value

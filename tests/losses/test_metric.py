@@ -25,6 +25,7 @@ from ssljax.losses import (
     lifted_structure,
     multi_similarity,
     n_pairs,
+    sup_con,
     triplet,
     triplet_from_indices,
 )
@@ -95,6 +96,17 @@ def multi_similarity_loop(z, labels, references, others, own, *, alpha, beta, ba
     return mean([row for row, label in zip(rows, labels, strict=True) if label >= 0])
 
 
+def sup_con_loop(z, labels, references, others, own, *, temperature):
+    logits = unit(z) @ unit(references).T / temperature
+    positives, negatives = pairs_of(labels, others, own)
+    rows = []
+    for i in range(len(labels)):
+        near = [logits[a, j] for a, j in positives if a == i]
+        total = np.log(sum(np.exp(logits[a, j]) for a, j in positives + negatives if a == i)) if near else 0
+        rows += [total - np.mean(near)] if near else []
+    return mean(rows)
+
+
 def lifted_loop(z, labels, references, others, own, *, margin):
     d = distances(z, references)
     positives, negatives = pairs_of(labels, others, own)
@@ -131,13 +143,14 @@ SETTINGS = {
         {"positive_margin": 0.1, "negative_margin": 1.2, "squared": True},
     ),
     "multi_similarity": (multi_similarity, multi_similarity_loop, {"alpha": 2.0, "beta": 50.0, "base": 0.5}),
+    "sup_con": (sup_con, sup_con_loop, {"temperature": 0.3}),
     "lifted_structure": (lifted_structure, lifted_loop, {"margin": 1.0}),
     "n_pairs": (n_pairs, n_pairs_loop, {}),
 }
 LOSSES = {name: partial(loss, **settings) for name, (loss, _, settings) in SETTINGS.items()}
-EACH_FORM = [name for name in LOSSES if name not in ("triplet_all", "triplet_easy", "triplet_hard")]
+EACH_FORM = [name for name in LOSSES if name not in ("triplet_all", "triplet_easy", "triplet_hard", "sup_con")]
 EACH_FORM = [name for name in EACH_FORM if not name.endswith(("_soft", "_squared"))] + ["triplet_semi_hard_soft"]
-AGAINST_MEMORY = [name for name in LOSSES if name.startswith(("triplet", "contrastive", "multi"))]
+AGAINST_MEMORY = [name for name in LOSSES if name.startswith(("triplet", "contrastive", "multi", "sup_con"))]
 
 
 @pytest.mark.parametrize("size, features, number, left_out", [(7, 3, 2, 0), (9, 5, 3, 2), (6, 2, 4, 1)])

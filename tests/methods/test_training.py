@@ -11,9 +11,12 @@ from methods import METHODS, NAMES, views_of
 from tiny import BATCH, ENCODER, MOCO, SIMCLR, STEPS, VIEWS, Training, photos
 
 from ssljax.checkpoint import Checkpoints
+from ssljax.methods import MultiTask, Triplet
+from ssljax.methods.supervised import Supervised
 from ssljax.methods.with_frozen_teacher import WithFrozenTeacher
 from ssljax.methods.with_teacher import WithTeacher
-from ssljax.models import MLP, Identity, Pretrained, ViT
+from ssljax.models import MLP, Frozen, Identity, Pretrained, ViT, weights_bytes
+from ssljax.optim import SGD
 from ssljax.schedules import Cosine, Linear
 from ssljax.sharding import make_mesh, state_sharding
 from ssljax.types import UserError
@@ -253,7 +256,8 @@ def test_senseless_settings_are_refused_before_compilation(method, sentence):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("count", [1, 4])
 def test_views_that_do_not_suit_are_refused_before_compilation(method, count):
-    if (method in ("dino", "swav", "ibot") and count == 4) or isinstance(METHODS[method], WithFrozenTeacher):
+    any_number = isinstance(METHODS[method], WithFrozenTeacher | Supervised | MultiTask)
+    if (method in ("dino", "swav", "ibot") and count == 4) or any_number:
         pytest.skip("takes as many")
     views = (np.zeros((BATCH, 16, 16, 3), np.float32),) * count
     batch = {"views": views, "label": np.zeros(BATCH, np.int32), "masks": (np.zeros((BATCH, 16), bool),) * 2}
@@ -304,3 +308,24 @@ def test_frozen_prototypes_do_not_move():
 def test_mesh_refuses_what_does_not_divide():
     with pytest.raises(UserError, match="shards=3 does not divide the number of devices, 8"):
         make_mesh(3)
+
+
+@pytest.mark.slow
+def test_fine_tuning_from_a_run_moves_the_last_block_and_the_head_alone(tmp_path):
+    start, file = Training(SIMCLR), tmp_path / "student.safetensors"
+    start.run(1)
+    file.write_bytes(weights_bytes(jax.device_get(SIMCLR.weights(start.state.params, start.state.aux))["student"]))
+    encoder = Frozen(Pretrained(ENCODER, str(file)), but_last=1)
+    method = Triplet(encoder=encoder, projector=MLP(hidden=(), out=8))
+    tuned = Training(method, optimizer=SGD(lr=0.1, weight_decay=0.1, layer_decay=0.5, head_lr=1.0), devices=8)
+    tuned.run(2)
+    for name, part in tuned.state.params["encoder"].items():
+        moved = largest_difference(part, start.state.params["encoder"][name]) > 0
+        assert moved == (name == "stage4_block0"), name
+        if name in tuned.state.aux.stats["encoder"]:
+            before = start.state.aux.stats["encoder"][name]
+            assert (largest_difference(tuned.state.aux.stats["encoder"][name], before) > 0) == moved, name
+    saved = method.weights(tuned.state.params, tuned.state.aux)["student"]
+    assert jax.tree.structure(saved["encoder"]) == jax.tree.structure(
+        SIMCLR.weights(start.state.params, start.state.aux)["student"]["encoder"]
+    )

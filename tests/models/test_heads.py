@@ -1,4 +1,4 @@
-"""DINO's head and SwAV's prototypes: sizes, cosines, and what they do not depend on."""
+"""DINO's head, SwAV's prototypes and the decoder: sizes, cosines, and what they do not depend on."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.models import DINOHead, Prototypes
+from ssljax.models import Decoder, DINOHead, Prototypes
 from ssljax.types import UserError
 
 HEAD = DINOHead(hidden=(32, 24), bottleneck=8, out=16)
@@ -69,3 +69,16 @@ def test_zeros_give_finite_gradients():
 def test_what_cannot_work_is_refused(module, sentence):
     with pytest.raises(UserError, match=sentence):
         init(module, 2, 12)
+
+
+@pytest.mark.parametrize("side", [4, 8, 16])
+def test_decoder_makes_images_of_its_side(side):
+    module = Decoder(side=side, width=8)
+    y, _ = jax.eval_shape(lambda: module.init_with_output(jax.random.PRNGKey(0), jnp.ones((3, 5)), train=True))
+    assert y.shape == (3, side, side, 3) and y.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("settings", [{"side": 12}, {"side": 2}, {"width": 0}])
+def test_decoder_refuses_sizes_that_cannot_be(settings):
+    with pytest.raises(UserError, match=next(iter(settings))):
+        jax.eval_shape(lambda: Decoder(**settings).init(jax.random.PRNGKey(0), jnp.ones((3, 5)), train=True))

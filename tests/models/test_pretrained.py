@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ssljax.methods import MoCo
-from ssljax.models import MLP, Pretrained, ResNet, ViT, weights_bytes, without_files
+from ssljax.methods import MoCo, MultiTask, SupCon
+from ssljax.models import MLP, Identity, Pretrained, ResNet, ViT, weights_bytes, without_files
 from ssljax.sharding import make_mesh, replicated
 from ssljax.types import UserError
 
@@ -90,5 +90,8 @@ def test_without_files_a_method_keeps_its_shapes(file):
     plain = without_files(method)
     assert plain.projector == Pretrained(HEAD, None, part="projector") and plain.encoder is method.encoder
     assert without_files(plain) == plain
+    task = SupCon(encoder=Identity(), projector=method.projector)
+    tasks = without_files(MultiTask(encoder=method.encoder, tasks=(task, task))).tasks
+    assert [task.projector.weights for task in tasks] == [None, None]
     random = plain.projector.init(jax.random.PRNGKey(0), X, train=False)
     assert jax.tree.structure(random) == jax.tree.structure(HEAD.init(jax.random.PRNGKey(0), X, train=False))

@@ -1,0 +1,51 @@
+"""Triplets that are given: three views an item, of an anchor, a positive and a negative photo."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from ssljax.losses import embedding_std, triplet_from_indices, view_cosines
+from ssljax.methods.one_network import NetworkAux, OneNetwork
+from ssljax.models import Identity
+from ssljax.schedules import check_schedule, value_at
+from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenTriplets(OneNetwork):
+    """The triplet loss of what a sampler mined beforehand; no labels are needed, and no other triplets are made."""
+
+    projector: Any = Identity()
+    """Maps embeddings to what the loss compares: nothing, as embeddings are what is searched."""
+    margin: Any = 0.2
+    """Distance of unit vectors by which the negative must be further away: a number or a schedule."""
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        check_schedule("method.margin", self.margin, least=0, most=2)
+        count = len(batch["views"])
+        if count != 3:
+            raise UserError(
+                f"views make {count} view{'s' * (count > 1)}, and GivenTriplets needs three, of an anchor, a positive "
+                "and a negative photo: choose a sampler of triplets, and views that make one of each photo"
+            )
+        params, stats = self.network.init(rng, batch["views"][0])
+        return params, NetworkAux(stats)
+
+    def loss(
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+    ) -> tuple[Array, tuple[Aux, Metrics]]:
+        """The mean over the triplets that violate the margin; all photos are normalised as one batch."""
+        views, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
+        projections = [view["projector"] for view in views]
+        z = jnp.stack(projections, axis=1).reshape(-1, projections[0].shape[1])
+        triplets = jnp.arange(len(z)).reshape(-1, 3)
+        loss = triplet_from_indices(z, triplets, margin=value_at(self.margin, progress))
+        anchor, positive, negative = projections
+        figures = {
+            "embedding_std": embedding_std(views[0]["encoder"]),
+            "positive_cosine": view_cosines(anchor, positive)[0],
+            "negative_cosine": view_cosines(anchor, negative)[0],
+        }
+        return loss, (NetworkAux(stats), figures)

@@ -1,0 +1,28 @@
+"""Lifted (Song et al. 2016, arXiv 1511.06452): each positive pair against all the negatives of both its items."""
+
+import dataclasses
+from typing import Any
+
+from ssljax.losses import lifted_structure
+from ssljax.methods.supervised import Supervised, SupervisedAux
+from ssljax.schedules import check_schedule, value_at
+from ssljax.types import Array, Aux, Batch, Metrics, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Lifted(Supervised):
+    """The lifted structured loss."""
+
+    margin: Any = 1.0
+    """Distance of unit vectors by which negatives should be further away: a number or a schedule."""
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        check_schedule("method.margin", self.margin, least=0, most=2)
+        return super().init(rng, batch)
+
+    def compare(
+        self, params: Params, aux: SupervisedAux, z: Array, labels: Array, progress: Array
+    ) -> tuple[Array, SupervisedAux, Metrics]:
+        """Equation 4."""
+        return lifted_structure(z, labels, margin=value_at(self.margin, progress)), aux, {}
