@@ -5,7 +5,7 @@ from ssljax.data.catalogue import Catalogue
 from ssljax.data.folder import Folder
 from ssljax.data.grocery import Grocery
 from ssljax.data.items import Items, Source
-from ssljax.data.samplers import Listings, Photos, Sampler
+from ssljax.data.samplers import Classes, Listings, Photos, Sampler
 from ssljax.data.tfds import TFDS
 from ssljax.data.together import Part, Together
 from ssljax.data.toy import ToyCatalogue
@@ -14,6 +14,7 @@ __all__ = [
     "TFDS",
     "Arrays",
     "Catalogue",
+    "Classes",
     "Folder",
     "Grocery",
     "Items",

@@ -102,15 +102,23 @@ def decode_all(
 
 
 def replace_bad(
-    rows: np.ndarray, good: np.ndarray, spares: Iterable[np.ndarray], take: Callable[[np.ndarray, int], np.ndarray]
+    rows: np.ndarray,
+    good: np.ndarray,
+    spares: Iterable[np.ndarray],
+    take: Callable[[np.ndarray, int], np.ndarray],
+    *,
+    whole: bool,
 ) -> np.ndarray:
     """Gives the places of items without a good photo to spare ones, and those of bad photos to good ones of the item.
+
+    If `whole`, no photo of an item can stand in for another: items with any bad photo give way to spare ones.
 
     Args:
         rows: i64[b, N], the photos of a batch's items; changed in place.
         good: bool[b, N]; changed in place.
         spares: photos i64[N] of items to try, none of them in the batch.
         take: take(photos, item) puts them in the item's place and gives bool[N], which are good.
+        whole: see above.
 
     Returns:
         i64[b, N], for each place which of its item's photos has to be there: 0 to N - 1.
@@ -119,8 +127,9 @@ def replace_bad(
         UserError: if the spares do not suffice.
     """
     spares: Iterator[np.ndarray] = iter(spares)
-    for item in np.flatnonzero(~good.any(axis=1)):
-        while not good[item].any():
+    enough = np.all if whole else np.any
+    for item in np.flatnonzero(~enough(good, axis=1)):
+        while not enough(good[item]):
             spare = next(spares, None)
             if spare is None:
                 raise UserError(f"batch_size={len(rows)} is too large: fewer photos of the train split can be read")
