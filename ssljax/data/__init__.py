@@ -9,10 +9,12 @@ from ssljax.data.samplers import Classes, Listings, Photos, Sampler
 from ssljax.data.tfds import TFDS
 from ssljax.data.together import Part, Together
 from ssljax.data.toy import ToyCatalogue
+from ssljax.data.triplets import AttributeTriplets, Triplets
 
 __all__ = [
     "TFDS",
     "Arrays",
+    "AttributeTriplets",
     "Catalogue",
     "Classes",
     "Folder",
@@ -25,4 +27,5 @@ __all__ = [
     "Source",
     "Together",
     "ToyCatalogue",
+    "Triplets",
 ]

@@ -105,8 +105,8 @@ class Classes:
     over when fewer than P remain). So rare classes are seen as often as common ones, which evens out what is learnt of
     each, and repeats the photos of the rare. An epoch has as many photos as there are.
 
-    The photos of a class are drawn anew each time, all different; a class that has fewer than K gives some again, as does
-    one with photos that cannot be read. Photos without a label are left out. Each process has whole classes.
+    A class gives other photos each time, all different; one that has fewer than K gives some again, as does one with
+    photos that cannot be read. Photos without a label are left out. Each process has whole classes.
     """
 
     per_class: int = 4
