@@ -1,6 +1,6 @@
 """Writes the figures of results/*.json into the pages, between the markers `<!-- results -->` and `<!-- /results -->`.
 
-python results/tables.py            rewrites README.md, docs/losses.md and docs/methods.md
+python results/tables.py            rewrites README.md and the pages of docs/ that have tables
 python results/tables.py --check    exits 1 if a page is not what the results say
 """
 
@@ -84,6 +84,7 @@ def pages() -> dict[Path, str]:
         DOCS / "methods.md": [
             benchmark("methods", "Training steps with ResNet-18, CIFAR's stem, 32 px, float32"),
         ],
+        DOCS / "metric_learning.md": [benchmark("triplets", "Mining of six triplets a photo")],
     }
     return {page: _filled(page.read_text(), tables) for page, tables in parts.items()}
 
