@@ -5,7 +5,7 @@ results/benchmark_triplets.json.
 
 The tables of attributes are drawn: five attributes with as many values as those of a fashion shop, the common ones as
 much more common (Zipf), which values are common depends on the kind of the item, and some are missing. Memory is what
-the process peaks at above what it had before.
+the process peaks at above what it had before. CPU seconds are the process's own, in one thread.
 """
 
 import dataclasses
@@ -71,18 +71,25 @@ def catalogue(photos: int) -> Items:
 
 def measure(items: Items, mining: AttributeTriplets, rounds: int, **options: object) -> dict[str, float | int]:
     """Seconds, and what they are for."""
-    seconds = []
+    seconds, cpu_seconds = [], []
     for _ in range(rounds):
         give_back_freed()
         before = memory_mib("VmRSS")
         forget_peak()
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         mined = mining.mine(items, **options)
         seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - cpu_start)
         peak = memory_mib("VmHWM") - before
     found = int((mined[..., 0] >= 0).sum())
-    best = min(seconds)
-    return {"seconds": best, "us_a_photo": best / len(items) * 1e6, "triplets": found, "peak_mib": peak}
+    cpu = min(cpu_seconds)
+    return {
+        "seconds": min(seconds),
+        "cpu_seconds": cpu,
+        "cpu_us_a_photo": cpu / len(items) * 1e6,
+        "triplets": f"{found:,}",
+        "peak_mib": peak,
+    }
 
 
 def main() -> None:
@@ -102,11 +109,10 @@ def main() -> None:
             embeddings = np.random.default_rng(1).standard_normal((size, DIM), np.float32)
             group[f"{PLAIN}, nearest of 8"] = measure(items, MININGS[PLAIN], options.rounds, embeddings=embeddings)
     write_json(options.output, {"environment": environment(), "table": table})
-    shown = Table("", "", "seconds", "us a photo", "triplets", "peak MiB")
+    shown = Table("", "", "seconds", "CPU seconds", "CPU us a photo", "triplets", "peak MiB")
     for group, rows in table.items():
-        for row, f in rows.items():
-            figures = f"{f['seconds']:.2f}", f"{f['us_a_photo']:.1f}", f"{f['triplets']:,}", f"{f['peak_mib']:,.0f}"
-            shown.add_row(group, row, *figures)
+        for row, figures in rows.items():
+            shown.add_row(group, row, *(v if isinstance(v, str) else f"{v:,.3g}" for v in figures.values()))
     Console().print(shown)
 
 
