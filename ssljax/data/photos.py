@@ -132,7 +132,9 @@ def replace_bad(
         while not enough(good[item]):
             spare = next(spares, None)
             if spare is None:
-                raise UserError(f"batch_size={len(rows)} is too large: fewer photos of the train split can be read")
+                raise UserError(
+                    "batch_size is too large: too few photos of the train split can be read to fill a batch"
+                )
             rows[item], good[item] = spare, take(spare, int(item))
     source = np.where(good, np.arange(rows.shape[1])[None], np.argmax(good, axis=1)[:, None])
     rows[:] = np.take_along_axis(rows, source, axis=1)
