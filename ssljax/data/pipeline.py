@@ -221,7 +221,7 @@ class _DecodedBatch:
                 place[item] = photo[0]
             return spare.good[0]
 
-        source = replace_bad(rows, decoded.good.copy(), self._sampler.spares(batch), take, whole=self._sampler.whole)
+        source = replace_bad(self._sampler, batch, rows, decoded.good.copy(), take)
         if not decoded.good.all():
             item = np.arange(len(rows))[:, None]
             decoded = Decoded(*(part[item, source] for part in decoded))
@@ -244,8 +244,7 @@ class _CachedBatch:
 
     def __call__(self, batch: int) -> _Made:
         rows, (image, aspect, good) = self._sampler.rows(batch), self._cached
-        spares, whole = self._sampler.spares(batch), self._sampler.whole
-        replace_bad(rows, good[rows], spares, lambda photos, item: good[photos], whole=whole)
+        replace_bad(self._sampler, batch, rows, good[rows], lambda photos, row: good[photos])
         return _Made(rows, Decoded(None if image is None else image[rows], aspect[rows], good[rows]), [])
 
 

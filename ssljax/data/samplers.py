@@ -36,7 +36,7 @@ class Batches(Protocol):
 
     @property
     def identity(self) -> dict[str, int]:
-        """What batches depend on, beside the photos themselves."""
+        """`batch_size`, and what else batches depend on beside the photos themselves."""
         ...
 
     def rows(self, batch: int) -> np.ndarray:

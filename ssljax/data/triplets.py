@@ -245,7 +245,7 @@ class Tuples(NamedTuple):
 class Agreeing(NamedTuple):
     """An inverted list: for each tuple, those that agree with it in some attributes, all of which they have."""
 
-    order: np.ndarray  # i32[g], tuples
+    order: np.ndarray  # i32[G], tuples; last those that lack an attribute
     start: np.ndarray  # i32[G], where in `order` those begin that agree with a tuple
     length: np.ndarray  # i32[G], how many they are, with the tuple itself; 0 for one that lacks an attribute
 
@@ -253,10 +253,10 @@ class Agreeing(NamedTuple):
     def of(cls, columns: np.ndarray) -> "Agreeing":
         """Those that agree in columns i32[a, G]."""
         start, length = np.zeros((2, columns.shape[1]), np.int32)
-        rows = np.flatnonzero((columns >= 0).all(axis=0))
-        _, number, counts = np.unique(_codes(columns)[rows], return_inverse=True, return_counts=True)
-        start[rows], length[rows] = (np.cumsum(counts) - counts)[number], counts[number]
-        return cls(rows[np.argsort(number, kind="stable")].astype(np.int32), start, length)
+        codes, has = _codes(columns), (columns >= 0).all(axis=0)
+        _, number, counts = np.unique(codes[has], return_inverse=True, return_counts=True)
+        start[has], length[has] = (np.cumsum(counts) - counts)[number], counts[number]
+        return cls(np.lexsort((codes, ~has)).astype(np.int32), start, length)
 
     def draw(self, tuples: np.ndarray, bits: np.ndarray) -> np.ndarray:
         """i64[m, k], for tuples i64[m] as many that agree as there are bits u64[m, k], or all there are and then -1."""
