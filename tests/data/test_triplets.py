@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ssljax.data import Items
+from ssljax.data import Classes, Items
 from ssljax.data.pipeline import BadInputs, TrainBatches
 from ssljax.data.triplets import AttributeTriplets, Triplets
 from ssljax.types import UserError
@@ -234,3 +234,20 @@ def test_more_triplets_a_batch_than_anchors():
     mining = AttributeTriplets(cuts=(1.0, 0.0), draws=(1,))
     with pytest.raises(UserError, match="batch_size=3 is larger than the 2 of 4 photos that have a triplet"):
         batches(data, mining, batch_size=3)
+
+
+@pytest.mark.parametrize("sampler", [Triplets(), Classes(per_class=4, within="kind")])
+def test_batches_go_on_where_they_were_stopped(sampler):
+    rng = np.random.default_rng(0)
+    data = skewed(64)
+    data = dataclasses.replace(
+        items(data.attributes, list(rng.integers(0, 256, (64, 8, 8, 3), np.uint8))),
+        label=np.arange(64, dtype=np.int32) % 8,
+        columns={"kind": np.array(["a", "b"], object)[np.arange(64) % 2]},
+    )
+    options = dict(sampler=sampler, batch_size=8, size=8, seed=0, bad=BadInputs(None, total=64))
+    with TrainBatches(data, **options) as one, TrainBatches(data, **options) as other:
+        whole = list(itertools.islice(one, 12))
+        other.seek(one.position | {"delivered": 7})
+        for batch, expected in zip(itertools.islice(other, 5), whole[7:], strict=True):
+            assert all(np.array_equal(batch[name], expected[name]) for name in expected)
