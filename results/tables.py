@@ -157,6 +157,7 @@ def pages() -> dict[Path, str]:
         DOCS / "metric_learning.md": [
             benchmark("metric_learning", "Metric learning, forward and backward, D = 128"),
         ],
+        DOCS / "triplets.md": [benchmark("triplets", "Mining of six triplets a photo")],
     }
     return {page: _filled(page.read_text(), tables) for page, tables in parts.items()}
 

@@ -31,7 +31,8 @@ class Experiment:
     data: Any = ToyCatalogue()
     """Where photos come from: Catalogue, Folder, TFDS, Arrays or ToyCatalogue."""
     sampler: Any = Photos()
-    """What an epoch goes over: Photos, or Listings with two photos of each, for views with `natural`."""
+    """What batches are made of: Photos, Listings with two photos of each, for views with `natural`, Classes with some
+    photos of each, or Triplets of attributes."""
     views: Any = TwoCrops(size=64)
     """How the method's views are made of a photo, on the accelerator."""
     method: Any = MoCo(encoder=ResNet(norm_groups=8), shuffle=True)
@@ -41,7 +42,7 @@ class Experiment:
     epochs: int = 200
     """Passes over the train split."""
     batch_size: int = 256
-    """Photos a step, over all devices."""
+    """Photos (or listings, or triplets) a step, over all devices."""
     photo_size: int = 64
     """Side, in pixels, of the square to which photos are decoded (the aspect ratio is kept beside it)."""
     cache: Literal["device", "host"] | None = None
@@ -109,7 +110,7 @@ class Experiment:
 # What the parts of an experiment must have, and what is one.
 PARTS = {
     "data": ("a source of photos, such as ToyCatalogue()", ("load",)),
-    "sampler": ("a sampler, such as Photos()", ("over",)),
+    "sampler": ("a sampler, such as Photos()", ("over", "smallest_batch")),
     "views": ("views, such as TwoCrops(size=64)", ("__call__", "evaluation")),
     "method": ("a method, such as MoCo()", ("init", "loss", "after_update", "embed")),
     "optimizer": ("an optimizer, such as SGD(lr=0.06)", ("build", "learning_rate")),

@@ -57,6 +57,14 @@ def test_the_sheet_shows_photos_views_and_disturbances_and_the_seed_decides(fold
     assert (drawn("--seed", "1") != sheet).any()
 
 
+def test_classes_are_shown_photo_by_photo(folder):
+    sampler = "ToyCatalogue(listings=8, size=32), sampler=Classes(per_class=2)"
+    source = EXPERIMENT.replace("import Folder", "import Classes, Folder")
+    source = source.replace("ToyCatalogue(listings=8, size=32)", sampler).format(disturbances="Rotation(), Padding()")
+    Path("small.py").write_text(source)
+    assert drawn("--data.listings", "30").shape == (2 * LINE + 5 * STEP, LABEL + COLUMNS * STEP, 3)
+
+
 def test_without_disturbances_of_its_own_all_are_shown():
     assert ssljax(["views", "plain.py", "--rows", "1", "--photo-size", "16"]) == 0
     assert Image.open("views.png").height == 2 * LINE + (1 + len(DISTURBANCES)) * STEP

@@ -12,6 +12,7 @@ import pytest
 from methods import PARTS
 from tiny import Training
 
+from ssljax.data import Triplets
 from ssljax.data.items import text
 from ssljax.loop import Setting
 from ssljax.models import without_files
@@ -79,3 +80,14 @@ def test_the_experiments_of_the_guide_to_metric_learning_suit_their_data(code):
     method = without_files(config.method)  # there is no run to start from
     setting = Setting.of(dataclasses.replace(config, method=method, batch_size=128))
     assert setting.shapes.params["encoder"]
+
+
+def test_the_snippets_on_classes_and_triplets_run_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", (DOCS / "triplets.md").read_text(), re.DOTALL):
+        exec(code, names)
+    items, mined = names["items"], names["mined"]
+    assert mined.shape == (len(items), 7, 2) and (mined >= 0).mean() > 0.5
+    for sampler in (names["config"].sampler, names["sampler"], Triplets(names["single"]), Triplets(names["tags"])):
+        assert sampler.over(items, batch_size=32, seed=0).rows(0).size in (32, 96)

@@ -5,15 +5,18 @@ from ssljax.data.catalogue import Catalogue
 from ssljax.data.folder import Folder
 from ssljax.data.grocery import Grocery
 from ssljax.data.items import Items, Source
-from ssljax.data.samplers import Listings, Photos, Sampler
+from ssljax.data.samplers import Classes, Listings, Photos, Sampler
 from ssljax.data.tfds import TFDS
 from ssljax.data.together import Part, Together
 from ssljax.data.toy import ToyCatalogue
+from ssljax.data.triplets import AttributeTriplets, Triplets
 
 __all__ = [
     "TFDS",
     "Arrays",
+    "AttributeTriplets",
     "Catalogue",
+    "Classes",
     "Folder",
     "Grocery",
     "Items",
@@ -24,4 +27,5 @@ __all__ = [
     "Source",
     "Together",
     "ToyCatalogue",
+    "Triplets",
 ]

@@ -1,6 +1,6 @@
 """Photos by row, decoded: each time they are asked for, or once and kept."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ import numpy as np
 
 from ssljax.data.bad_inputs import BadPhoto
 from ssljax.data.decode import BadImage, decode
+from ssljax.data.samplers import Batches
 from ssljax.types import UserError
 
 TASK = 4  # photos a thread takes at a time: a task costs tens of microseconds, a small photo as much
@@ -102,29 +103,34 @@ def decode_all(
 
 
 def replace_bad(
-    rows: np.ndarray, good: np.ndarray, spares: Iterable[np.ndarray], take: Callable[[np.ndarray, int], np.ndarray]
+    batches: Batches, batch: int, rows: np.ndarray, good: np.ndarray, take: Callable[[np.ndarray, int], np.ndarray]
 ) -> np.ndarray:
-    """Gives the places of items without a good photo to spare ones, and those of bad photos to good ones of the item.
+    """Gives the places of rows without a good photo to spare ones, and those of bad photos to good ones of the row.
+
+    Where `batches.whole`, no photo of a row can stand in for another: rows with any bad photo give way to spare ones.
 
     Args:
-        rows: i64[b, N], the photos of a batch's items; changed in place.
-        good: bool[b, N]; changed in place.
-        spares: photos i64[N] of items to try, none of them in the batch.
-        take: take(photos, item) puts them in the item's place and gives bool[N], which are good.
+        batches: has the spare rows.
+        batch: its number.
+        rows: i64[m, n], the photos of a batch; changed in place.
+        good: bool[m, n]; changed in place.
+        take: take(photos, row) puts them in the row's place and gives bool[n], which are good.
 
     Returns:
-        i64[b, N], for each place which of its item's photos has to be there: 0 to N - 1.
+        i64[m, n], for each place which of its row's photos has to be there: 0 to n - 1.
 
     Raises:
         UserError: if the spares do not suffice.
     """
-    spares: Iterator[np.ndarray] = iter(spares)
-    for item in np.flatnonzero(~good.any(axis=1)):
-        while not good[item].any():
+    spares = batches.spares(batch)
+    enough = np.all if batches.whole else np.any
+    for row in np.flatnonzero(~enough(good, axis=1)):
+        while not enough(good[row]):
             spare = next(spares, None)
             if spare is None:
-                raise UserError(f"batch_size={len(rows)} is too large: fewer photos of the train split can be read")
-            rows[item], good[item] = spare, take(spare, int(item))
+                size = batches.identity["batch_size"]
+                raise UserError(f"batch_size={size} is too large: fewer photos of the train split can be read")
+            rows[row], good[row] = spare, take(spare, int(row))
     source = np.where(good, np.arange(rows.shape[1])[None], np.argmax(good, axis=1)[:, None])
     rows[:] = np.take_along_axis(rows, source, axis=1)
     return source

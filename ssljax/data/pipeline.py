@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from ssljax.data.bad_inputs import BadInputs, BadPhoto
 from ssljax.data.items import Items
 from ssljax.data.photos import Decoded, Decoder, decode_all, replace_bad
-from ssljax.data.samplers import Photos, Sampler, Shuffled
+from ssljax.data.samplers import Batches, Photos, Sampler
 from ssljax.sharding import batch_sharding, place_batch, replicated
 from ssljax.types import Array, Batch, UserError
 
@@ -137,9 +137,11 @@ class TrainBatches:
         made = next(self._iterator)
         self._delivered += 1
         self._record(made.bad)
-        batch = {"aspect": made.decoded.aspect} | _columns(self._items, made.rows[:, 0])
         # the pixels, or where they lie among those on the device
-        batch["image"] = made.decoded.image if self._gather is None else made.rows.astype(np.int32)
+        image = made.decoded.image if self._gather is None else made.rows.astype(np.int32)
+        rows = made.rows.reshape(-1, self._sampler.photos)
+        batch = {"aspect": made.decoded.aspect.reshape(rows.shape)} | _columns(self._items, rows[:, 0])
+        batch["image"] = image.reshape(*rows.shape, *image.shape[2:])
         if self._mesh is not None:
             batch = place_batch(self._mesh, batch)
         if self._gather is not None:
@@ -193,7 +195,8 @@ class TrainBatches:
 class _Made(NamedTuple):
     """A batch as it comes out of Grain; the columns of the items are added later: workers do without them.
 
-    In a training batch `rows` and the parts of `decoded` have the axes [b, N], in one for embedding [b].
+    In a training batch `rows` and the parts of `decoded` have the axes [m, n] of `Batches.rows`, in one for embedding
+    [b].
     """
 
     rows: np.ndarray
@@ -204,7 +207,7 @@ class _Made(NamedTuple):
 class _DecodedBatch:
     """Number → training batch, decoded now."""
 
-    def __init__(self, sampler: Shuffled, decoder: Decoder):
+    def __init__(self, sampler: Batches, decoder: Decoder):
         self._sampler, self._decoder = sampler, decoder
 
     def __call__(self, batch: int) -> _Made:
@@ -218,7 +221,7 @@ class _DecodedBatch:
                 place[item] = photo[0]
             return spare.good[0]
 
-        source = replace_bad(rows, decoded.good.copy(), self._sampler.spares(batch), take)
+        source = replace_bad(self._sampler, batch, rows, decoded.good.copy(), take)
         if not decoded.good.all():
             item = np.arange(len(rows))[:, None]
             decoded = Decoded(*(part[item, source] for part in decoded))
@@ -236,12 +239,12 @@ class _DecodedBatch:
 class _CachedBatch:
     """Number → training batch of photos that were decoded before; without their pixels if they are on the device."""
 
-    def __init__(self, sampler: Shuffled, cached: Decoded):
+    def __init__(self, sampler: Batches, cached: Decoded):
         self._sampler, self._cached = sampler, cached
 
     def __call__(self, batch: int) -> _Made:
         rows, (image, aspect, good) = self._sampler.rows(batch), self._cached
-        replace_bad(rows, good[rows], self._sampler.spares(batch), lambda photos, item: good[photos])
+        replace_bad(self._sampler, batch, rows, good[rows], lambda photos, row: good[photos])
         return _Made(rows, Decoded(None if image is None else image[rows], aspect[rows], good[rows]), [])
 
 

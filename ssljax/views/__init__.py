@@ -11,6 +11,7 @@ from ssljax.views.frame import BorderCrop, Padding, ScreenshotBars
 from ssljax.views.jpeg import JPEG
 from ssljax.views.masked import Masked
 from ssljax.views.multi_crop import MultiCrop
+from ssljax.views.one_crop_each import OneCropEach
 from ssljax.views.perspective import Perspective, Rotation
 from ssljax.views.recolour import HueShift, Light, Recolour
 from ssljax.views.scribble import Scribble
@@ -28,6 +29,7 @@ __all__ = [
     "Light",
     "Masked",
     "MultiCrop",
+    "OneCropEach",
     "Padding",
     "Perspective",
     "Recolour",

@@ -8,45 +8,30 @@ import jax.numpy as jnp
 from jax import Array
 
 from ssljax.types import Batch, UserError
-from ssljax.views.augment import Augmentation, augment, channels_last
-from ssljax.views.crop import central_boxes, resize
+from ssljax.views.augment import Augmentation, augment
+from ssljax.views.one_crop_each import OneCropEach
 
 
 @dataclasses.dataclass(frozen=True)
-class TwoCrops(Augmentation):
+class TwoCrops(OneCropEach):
     """Two random crops of each photo; the augmentation's own fields are those of the first.
 
     Both views alike, as in MoCo and SimCLR: `TwoCrops(size=32, blur=0.0)`. Different, as in BYOL:
     `TwoCrops(size=32, blur=1.0, second=Augmentation(blur=0.1, solarise=0.2))`.
     """
 
-    size: int = 224
-    """Side of a view, in pixels."""
     second: Any = None
     """The second view's `Augmentation`; None for the same as the first's."""
     natural: float = 0.0
     """Share of the items whose second view is of another photo of the listing ("natural views"); the others' is of the
     same photo. It takes `sampler=Listings()`."""
-    evaluation_size: int | None = None
-    """Side of the view that is embedded; None for `size`. A crop shows things larger than the whole photo does, so that
-    a larger whole photo is nearer to what was trained on (Touvron et al. 2019, "FixRes")."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Subtracted from red, green and blue in [0, 1]; the default is ImageNet's mean."""
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """What red, green and blue are then divided by; the default is ImageNet's standard deviation."""
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("size", "evaluation_size"):
-            side = getattr(self, name)
-            if side is not None and side < 2:
-                raise UserError(f"views.{name}={side}: choose the side of a view in pixels, such as 32 or 224")
         if not 0 <= self.natural <= 1:
             raise UserError(f"views.natural={self.natural} is not a share: choose from 0 to 1")
         if not (self.second is None or isinstance(self.second, Augmentation)):
             raise UserError(f"views.second={self.second!r} must be an Augmentation, or None")
-        if min(self.std) <= 0:
-            raise UserError(f"views.std={self.std} must be above 0: pixels are divided by it")
 
     def __call__(self, rng: Array, batch: Batch) -> Batch:
         """The batch with `views`: two arrays f32[B, size, size, 3], normalised.
@@ -68,17 +53,3 @@ class TwoCrops(Augmentation):
         second = jax.random.bernoulli(jax.random.fold_in(rng, 3), share, aspect.shape[:1])
         chosen = jnp.where(second[:, None, None, None], image[:, 1], image[:, 0])
         return chosen, jnp.where(second, aspect[:, 1], aspect[:, 0])
-
-    def evaluation(self, batch: Batch) -> Batch:
-        """The batch with one of `views`, f32[B, S, S, 3]: the largest central crop that `ratio` allows."""
-        boxes = central_boxes(batch["aspect"][:, 0], self.ratio)
-        images = resize(batch["image"][:, 0], boxes, self.evaluation_size or self.size)
-        return batch | {"views": (self._normalise(channels_last(images)),)}
-
-    def pixels(self, view: Array) -> Array:
-        """f32[B, h, w, 3] in [0, 1], a view as it was before it was normalised."""
-        return view * jnp.array(self.std)[None, None, None] + jnp.array(self.mean)[None, None, None]
-
-    def _normalise(self, images: Array) -> Array:
-        mean, std = jnp.array(self.mean), jnp.array(self.std)
-        return (images - mean[None, None, None]) / std[None, None, None]

@@ -16,7 +16,7 @@ from PIL import Image
 from ssljax.data.decode import decode
 from ssljax.data.items import Items
 from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes, ordered_batches
-from ssljax.data.samplers import Listings
+from ssljax.data.samplers import Classes, Listings
 from ssljax.sharding import make_mesh
 from ssljax.types import UserError
 
@@ -100,6 +100,17 @@ def test_two_photos_of_a_listing_belong_together_and_bad_ones_give_way(mixed, ca
                 pair = [decode(mixed.photos[r], SIZE) for r in (row, row ^ 1) if r not in BAD]
                 assert any(np.array_equal(batch["image"][place, n], p) and aspect == np.float32(a) for p, a in pair)
                 assert n == 0 or len(pair) == 1 or not np.array_equal(*batch["image"][place])
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_classes_come_as_one_photo_an_item_and_bad_ones_give_way_to_their_own_class(mixed, cache):
+    for batch in first(6, mixed, cache=cache, sampler=Classes(per_class=4)):
+        assert batch["image"].shape == (8, 1, SIZE, SIZE, 3) and batch["aspect"].shape == (8, 1)
+        labels = batch["label"].reshape(2, 4)
+        assert (labels == labels[:, :1]).all() and labels[0, 0] != labels[1, 0]
+        for place, row in enumerate(batch["index"]):
+            assert row not in BAD and batch["label"][place] == row % 3
+            np.testing.assert_array_equal(batch["image"][place, 0], decode(mixed.photos[row], SIZE)[0])
 
 
 def test_no_photo_of_a_batch_is_read_twice(good):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssljax.data.items import Items
-from ssljax.data.samplers import Listings, Shuffled
+from ssljax.data.samplers import Classes, Listings, Shuffled
 from ssljax.types import UserError
 
 
@@ -105,3 +105,108 @@ def test_listings_that_do_not_suit():
         Listings().over(items([0, 0, 1, 1, 2]), batch_size=4, seed=0)
     with pytest.raises(UserError, match=r"sampler\.photos=0"):
         Listings(photos=0)
+
+
+SIZES_OF_CLASSES = st.lists(st.integers(2, 9), min_size=4, max_size=12)
+
+
+def labelled(sizes, seed=0, blanks=3, **columns):
+    """Photos of classes of these sizes, in a random order, some without label; columns give a value for each class."""
+    label = np.concatenate([np.repeat(np.arange(len(sizes)), sizes), np.full(blanks, -1)]).astype(np.int32)
+    label = np.random.default_rng(seed).permutation(label)
+    ids = np.array([str(i) for i in range(len(label))], dtype=object)
+    table = {name: np.array([*values, ""], object)[label] for name, values in columns.items()}
+    return Items(ids, list(range(len(label))), table, label)
+
+
+@given(SIZES_OF_CLASSES, st.integers(2, 5), st.integers(2, 4), st.integers(0, 2**31), st.integers(0, 60))
+def test_every_batch_is_p_classes_times_k_photos(sizes, k, p, seed, batch):
+    data, k = labelled(sizes), min(k, max(sizes))
+    sampler = Classes(per_class=k).over(data, batch_size=p * k, seed=seed)
+    rows = sampler.rows(batch)
+    labels = data.label[rows]
+    assert rows.shape == (p, k) and sampler.photos == 1 and np.array_equal(rows, sampler.rows(batch))
+    assert (labels == labels[:, :1]).all() and (labels >= 0).all() and len(set(labels[:, 0])) == p
+    for own, label in zip(rows, labels[:, 0], strict=True):
+        assert len(set(own)) == min(k, sizes[label])
+    spares = [data.label[spare] for spare in sampler.spares(batch)]
+    assert all(len(set(spare)) == 1 for spare in spares)
+    assert sorted([*labels[:, 0], *(spare[0] for spare in spares)]) == list(range(len(sizes)))
+
+
+def test_rare_classes_come_as_often_as_common_ones_and_an_epoch_has_as_many_photos_as_there_are():
+    data = labelled([2, 3, 100, 2, 40, 9])
+    sampler = Classes(per_class=4).over(data, batch_size=12, seed=0)
+    assert sampler.batches_per_epoch == 156 // 12
+    drawn = np.concatenate([data.label[sampler.rows(batch)[:, 0]] for batch in range(100)])
+    assert (np.bincount(drawn) == 50).all()
+    photos = np.concatenate([sampler.rows(batch) for batch in range(200)])
+    assert set(photos[data.label[photos[:, 0]] == 4].reshape(-1)) == set(np.flatnonzero(data.label == 4))
+
+
+def test_classes_of_few_photos_can_be_left_out():
+    data = labelled([1, 1, 2, 5, 5, 5])
+    sampler = Classes(per_class=2, least=3).over(data, batch_size=4, seed=0)
+    assert {label for b in range(30) for label in data.label[sampler.rows(b)].reshape(-1)} == {3, 4, 5}
+    with pytest.raises(UserError, match=r"2 of 6 have one: leave them out by sampler\.least=2"):
+        Classes(per_class=2).over(data, batch_size=4, seed=0)
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.integers(0, 50))
+def test_processes_share_the_classes_of_a_batch(count, part, more, batch):
+    data, p = labelled([4] * (count * part + more), group="ab" * (count * part + more)), count * part
+    for within in (None, "group"):
+        sampler = Classes(per_class=3, within=within)
+        alone = sampler.over(data, batch_size=3 * p, seed=0)
+        shards = [sampler.over(data, batch_size=3 * p, seed=0, shard=(i, count)) for i in range(count)]
+        assert all(s.rows(batch).shape == (part, 3) for s in shards)
+        assert np.array_equal(np.concatenate([s.rows(batch) for s in shards]), alone.rows(batch))
+        own = sorted(tuple(spare) for s in shards for spare in s.spares(batch))
+        assert own == sorted(tuple(spare) for spare in alone.spares(batch))
+
+
+@given(st.integers(1, 3), st.lists(st.integers(1, 3), min_size=3, max_size=5), st.integers(0, 40))
+def test_a_batch_is_of_few_categories_whose_classes_all_come_in_turn(categories, chunks, batch):
+    part = 2
+    kinds = [str(kind) for kind, n in enumerate(chunks) for _ in range(n * part)]
+    data = labelled([3] * len(kinds), kind=kinds)
+    sampler = Classes(per_class=2, within="kind", categories=categories)
+    batches = sampler.over(data, batch_size=2 * part * categories, seed=3)
+    values = data.columns["kind"][batches.rows(batch)]
+    assert len(set(values.reshape(-1))) <= categories
+    steps = len(kinds) // (part * categories)
+    turn = [label for b in range(steps) for label in data.label[batches.rows(batch * steps + b)[:, 0]]]
+    assert len(set(turn)) == len(turn)
+    orders = {tuple(batches.rows(b * steps).reshape(-1)) for b in range(20)}
+    assert len(orders) > 1
+
+
+def test_the_category_of_a_class_is_that_of_most_of_its_photos():
+    label = np.array([0, 0, 0, 1, 1, 1, 2, 2, 3, 3], np.int32)
+    column = np.array(["b", "a", "b", "a", "", "", "", "", "b", "a"], object)
+    data = Items(np.arange(10), list(range(10)), {"kind": column}, label)
+    batches = Classes(per_class=2, within="kind").over(data, batch_size=4, seed=0)
+    together = {frozenset(data.label[batches.rows(b)[:, 0]]) for b in range(40)}
+    assert batches._category.tolist() == [2, 1, 0, 1] and frozenset({1, 3}) in together
+
+
+def test_classes_that_do_not_suit():
+    data = labelled([4, 3, 2, 2], kind="aabb", same="aaaa", none=["", "", "", ""])
+
+    def refused(message, items=data, batch_size=4, shard=(0, 1), **options):
+        with pytest.raises(UserError, match=message):
+            Classes(**dict(per_class=2) | options).over(items, batch_size=batch_size, seed=0, shard=shard)
+
+    refused(r"sampler=Classes\(\) needs labels, and the data has none", items([0, 1]))
+    refused("needs labels, and all 5 of the train split are missing", labelled([], blanks=5))
+    refused("sampler.per_class=5 is larger than every class: the largest of 4 has 4 photos", per_class=5, batch_size=10)
+    refused("batch_size=7 is not a multiple of sampler.per_class=2: try 6", batch_size=7)
+    refused("batch_size=2 is not a multiple of sampler.per_class=4: try 4", batch_size=2, per_class=4)
+    refused("is 3 classes of sampler.per_class=2 photos, which 2 processes", batch_size=6, shard=(0, 2))
+    refused("split has 4 classes of sampler.least=1 photos or more: choose at most 8", batch_size=10)
+    refused("split has 2 classes of sampler.least=3 photos or more: choose at most 4", batch_size=6, least=3)
+    refused("sampler.within='kin' is not a column of the data: did you mean 'kind'", within="kin")
+    refused(r"sampler.within='same' has one value \(a\) in 11 photos", within="same")
+    refused("sampler.within='none' has no value in 11 photos", within="none")
+    refused("sampler.categories=3 does not divide the 2 classes of a batch", within="kind", categories=3)
+    refused("sampler.per_class=1 is too small", per_class=1)
