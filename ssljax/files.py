@@ -93,6 +93,8 @@ def save_folder(
       UserError: the folder holds other things, which could be the user's.
     """
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: give a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, exclusive=True):
         names = [name for name in os.listdir(folder) if not beside(name)]

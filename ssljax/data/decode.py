@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000")  # none that runs a program, as EPS
 MAX_PIXELS = 178_956_970  # Pillow refuses more as a decompression bomb; the fast path must refuse the same
+SCANS = 16  # of a JPEG of MAX_PIXELS, and more of a smaller one: each goes over all pixels, and may take 75 bytes
 
 # Pillow warns from half that size on, and of oddities in metadata that do not touch the pixels.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -87,6 +88,7 @@ def _decode_jpeg(data: bytes, size: int, max_pixels: int) -> tuple[np.ndarray, f
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
         if colour not in ("YCbCr", "Gray", "RGB") or height * width > max_pixels:
             return None
+        _check_scans(data, height * width, max_pixels)
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, strict=True)
     except ValueError as error:
         if "remature end" in str(error):  # Pillow overlooks it if the file still ends in an end-of-image marker
@@ -102,8 +104,16 @@ def _decode_any(data: bytes, size: int, max_pixels: int) -> tuple[np.ndarray, fl
         image.draft(None, (size, size))
         image.load()
         orientation = _orientation(image)  # after loading: TIFF turns itself, and then has none
-        resized = _to_rgb(image).resize((size, size), Image.BILINEAR, reducing_gap=2.0)
-        return np.asarray(resized), aspect, orientation
+        # laid on white once it is small: a few KB of a large transparent picture would take many times its memory
+        image = image if image.mode in ("LA", "RGBA") else _to_rgb(image)
+        resized = image.resize((size, size), Image.BILINEAR, reducing_gap=2.0)
+        return np.asarray(_to_rgb(resized)), aspect, orientation
+
+
+def _check_scans(data: bytes, pixels: int, max_pixels: int) -> None:
+    scans = data.count(b"\xff\xda")  # their beginnings; within a scan FF is followed by 0
+    if scans * pixels > SCANS * max_pixels:
+        raise BadImage(f"decompression bomb: {scans:,} scans of {pixels:,} pixels")
 
 
 @contextlib.contextmanager
@@ -113,9 +123,13 @@ def _opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise Image.DecompressionBombError
+            if image.format == "JPEG":
+                _check_scans(data, image.width * image.height, max_pixels)
             yield image
     except Image.DecompressionBombError:
         raise BadImage(f"decompression bomb: more than {max_pixels:,} pixels") from None
+    except BadImage:
+        raise
     except UnidentifiedImageError:
         raise BadImage("not an image in a format that can be read") from None
     except Exception as error:  # on broken files Pillow's readers raise whatever they stumble over

@@ -8,6 +8,7 @@ says that there is none is missing. A missing value does not vote; a rare misspe
 """
 
 import dataclasses
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,8 @@ from ssljax.retrieval.topk import top_k_chunks
 from ssljax.retrieval.vectors import checked, normalise
 from ssljax.types import UserError
 
+# letters and digits, with the minus of a number before them or the plus and # of a name behind them
+WORD = re.compile(r"(?:(?<![^\W_])-(?=\d))?[^\W_]+(?:[+#]+(?![^\W_]))?")
 MISSING = ("", "na", "n/a", "nan", "null", "unknown", "-", "?")
 UNKNOWN = -2  # a value that no item of the gallery has
 BINS = 15
@@ -36,7 +39,7 @@ class Prediction:
     values: np.ndarray
     """object[Q] of str, in the gallery's most frequent spelling"""
     confidence: np.ndarray
-    """f64[Q], the share of the votes, in (0, 1)"""
+    """f64[Q], the share of the votes, in (0, 1]"""
 
 
 def predict_attribute(
@@ -172,11 +175,14 @@ class NeighbourVote:
         return float(SCALES[loss.argmin()])
 
 
-def key(value: str) -> str:
-    """What spellings of one value share: "T-Shirt " and "t shirt" are one, and so are "É" as one character or two."""
-    plain = unicodedata.normalize("NFKC", str(value)).casefold()
+def key(value: str | None) -> str:
+    """What spellings of one value share: "T-Shirt " and "t shirt" are one, and so are "É" as one character or two.
+
+    "-5" and "5" are two, and so are "C", "C++" and "C#". None is as blank.
+    """
+    plain = unicodedata.normalize("NFKC", "" if value is None else str(value)).casefold().replace("\u2212", "-")
     # a value of signs alone, as "++", stays one
-    return " ".join("".join(c if c.isalnum() else " " for c in plain).split()) or plain.strip()
+    return " ".join(WORD.findall(plain)) or plain.strip()
 
 
 def _confidence(p: np.ndarray, scale: float) -> np.ndarray:
@@ -191,6 +197,8 @@ def coverage_accuracy(confidence: np.ndarray, right: np.ndarray) -> tuple[np.nda
       confidence: f64[Q].
       right: bool[Q].
     """
+    if not len(confidence):
+        return np.empty(0), np.empty(0)
     order = np.argsort(-confidence, kind="stable")
     last = np.append(np.diff(confidence[order]) != 0, True)  # equal confidences are answered together
     counts = np.arange(1, len(order) + 1)

@@ -17,7 +17,10 @@ def checked(vectors: Array, field: str, dim: int | None = None) -> np.ndarray:
     Raises:
       UserError: they are no matrix of real numbers, not of width `dim`, or not finite as float32.
     """
-    x = np.asarray(vectors)
+    try:
+        x = np.asarray(vectors)
+    except ValueError:  # rows of several lengths
+        raise UserError(f"{field} differ in length: real numbers [n, D] are needed") from None
     real = jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)
     if x.ndim != 2 or x.shape[1] == 0 or not real:
         raise UserError(f"{field} are {x.dtype}{list(x.shape)}: real numbers [n, D] are needed")

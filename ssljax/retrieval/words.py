@@ -57,7 +57,7 @@ def predict_words(
         part = slice(*shares.indptr[row : row + 2])
         order = np.argsort(-shares.data[part], kind="stable")
         pairs = zip(shares.indices[part][order], shares.data[part][order], strict=True)
-        found.append({words.names[word]: float(share) for word, share in pairs if share >= threshold})
+        found.append({words.names[word]: min(1.0, float(share)) for word, share in pairs if share >= threshold})
     return found
 
 

@@ -29,6 +29,7 @@ from ssljax.serve.limits import Limited, Limits
 from ssljax.serve.pages import API, HEADERS, PAGE, api_page
 from ssljax.types import UserError
 
+DECODERS = 4  # photos decoded at a time: one of 50 megapixels takes up to 400 MB
 THUMBNAIL = 224  # pixels of the longer side
 LONGEST_ID = 1000
 DEFAULT_K = 10
@@ -71,6 +72,7 @@ class Service:
         self._metrics = _Metrics(collection)
         self._batcher = Batcher(encoder, most=batch, wait=wait, observe=self._metrics.batch.observe)
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="serve")
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")  # searches do not wait for them
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="changes")  # in order, and never behind searches
         routes = [
             Route("/", self.page),
@@ -234,7 +236,8 @@ class Service:
 
     async def _embed(self, photo: bytes) -> np.ndarray:
         try:
-            decoded = await self._in_thread(decode, photo, self._encoder.photo_size, self.limits.pixels)
+            loop, size = asyncio.get_running_loop(), self._encoder.photo_size
+            decoded = await loop.run_in_executor(self._decoders, decode, photo, size, self.limits.pixels)
         except BadImage as error:
             raise HTTPException(422, f"the photo cannot be read: {error}") from None
         return await self._batcher.embed(*decoded)

@@ -318,3 +318,28 @@ def test_a_whole_photo_that_cannot_be_read_is_refused(tmp_path):
     for name, why in (("a.jpg", "truncated"), ("b.jpg", "missing file")):
         with pytest.raises(BadImage, match=why):
             decode_whole(tmp_path / name)
+
+
+@pytest.mark.parametrize("limit", [True, False])
+def test_a_small_file_of_many_scans_is_a_bomb(limit):
+    file = io.BytesIO()
+    Image.new("L", (200, 200), 128).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    start, end = data.rfind(b"\xff\xda"), len(data) - 2  # the last scan
+    bomb = data[:end] + data[start:end] * 300 + data[end:]
+    if limit:
+        with pytest.raises(BadImage, match=r"decompression bomb: 3\d\d scans of 40,000 pixels"):
+            decode(bomb, 8, max_pixels=100_000)
+    else:
+        np.testing.assert_array_equal(decode(bomb, 8)[0], decode(data, 8)[0])
+
+
+def test_a_transparent_picture_is_laid_on_white_however_much_it_shrinks():
+    pixels = np.zeros((64, 64, 4), np.uint8)
+    pixels[:, :32] = (200, 0, 0, 255)  # the other half is black and transparent
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    shrunk = decode(file.getvalue(), 4)[0].astype(int)
+    np.testing.assert_array_less(np.abs(shrunk[:, 0] - (200, 0, 0)), 3)
+    np.testing.assert_array_less(np.abs(shrunk[:, 3] - 255), 3)
+    assert (shrunk[:, 1:3, 0] >= 197).all()  # no dark edge between red and white

@@ -246,3 +246,20 @@ def test_the_function_refuses_what_does_not_fit(change, sentence):
     arguments = {"queries": np.ones((2, 2)), "gallery": np.ones((4, 2)), "values": ["a", "b", "a", "b"]} | change
     with pytest.raises(UserError, match=sentence):
         predict_attribute(**arguments)
+
+
+def test_signs_that_mean_something_tell_values_apart():
+    different = ["C", "C++", "C#", "-5", "5", "XL", "XL+", "A-B", "AB"]
+    assert len({key(value) for value in different}) == len(different)
+    assert key("\u22125") == key("-5") and key("T-Shirt ") == key("t shirt") and key("red+blue") == key("red blue")
+    assert key("5-6") == "5 6" and key("1.5") == "1 5"
+
+
+def test_none_is_missing_and_nothing_answers_nothing():
+    gallery = np.eye(4, dtype=np.float32)
+    told = predict_attribute(gallery[:1], gallery, ["red", None, None, float("nan")])
+    assert told.values.tolist() == ["red"]
+    with pytest.raises(UserError, match="all 4 of the gallery's are missing"):
+        predict_attribute(gallery[:1], gallery, [None] * 4)
+    coverage, accuracy = coverage_accuracy(np.empty(0), np.empty(0, bool))
+    assert not len(coverage) and not len(accuracy)

@@ -437,6 +437,36 @@ def test_what_is_not_there_is_told():
         index.remove(["a", "a"])
     with pytest.raises(UserError, match="not in the index"):
         index.vectors_of([1])
-    with pytest.raises(UserError, match="is one text"):
+    with pytest.raises(UserError, match="ids='a' is no list of ids"):
         index.remove("a")
     assert len(index) == 2
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (5, "ids=5 is no list of ids"),
+        (None, "ids=None is no list of ids"),
+        ([" "], "ids are integers, or texts that are not blank"),
+        ([10**5000], "an id is an integer of more than 128 bits: give it as text"),
+    ],
+)
+def test_ids_that_are_none_are_refused_in_a_sentence(ids, message, tmp_path):
+    index = Exact().build(["a"], np.ones((1, 2)))
+    with pytest.raises(UserError, match=message):
+        index.add(ids, np.ones((1, 2)))
+    with pytest.raises(UserError, match=message):
+        index.remove(ids)
+    index.add([2**127], np.ones((1, 2)))
+    index.save(tmp_path / "index")
+    assert 2**127 in open_index(tmp_path / "index")
+
+
+def test_ragged_vectors_and_a_file_in_the_folder_s_place_are_refused_in_a_sentence(tmp_path):
+    index = Exact().build(["a"], np.ones((1, 2)))
+    with pytest.raises(UserError, match="queries differ in length"):
+        index.search([[1, 2], [3]], 1)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="is a file: give a new or empty folder"):
+        index.save(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"

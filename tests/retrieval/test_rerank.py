@@ -417,3 +417,12 @@ def test_bad_fields(make, sentence):
 
 def test_the_steps_are_options():
     check_fields(Retrieval(after=STEPS))
+
+
+def test_item_numbers_and_the_way_to_join_photos_are_checked():
+    x = np.eye(3, dtype=np.float32)
+    with pytest.raises(UserError, match="item numbers from 0 to 2147483647"):
+        top_items(x, x, np.arange(3) + 2**40, 1)
+    with pytest.raises(UserError, match="by='min': choose max or mean"):
+        top_items(x, x, [0, 1, 1], 1, by="min")
+    np.testing.assert_array_equal(top_items(x, x, [0, 1, 1], 1)[0][:, 0], [0, 1, 1])

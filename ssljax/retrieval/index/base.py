@@ -12,7 +12,7 @@ import json
 import numbers
 import operator
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -27,6 +27,7 @@ Metric = Literal["cosine", "dot", "l2"]
 
 SCHEMA = 2
 IDS, VECTORS, REMOVED, TAIL = "ids.json", "vectors.npy", "removed.npy", "tail.npy"
+LARGEST_ID = 2**128
 LONGEST = 1e18  # of a vector, so that no dot product and no squared distance leaves float32
 SCORES_AT_ONCE = 2**22  # of queries with the tail
 
@@ -518,13 +519,15 @@ def _objects(ids: Sequence[Id]) -> np.ndarray:
 
 def _checked_ids(ids: Sequence[Id], *, unique: bool = True) -> list[Id]:
     """As str and int; raises UserError if one is neither, or blank, or, if it must not, comes twice."""
-    if isinstance(ids, str | bytes):
-        raise UserError(f"ids={ids!r} is one text: give a list of ids")
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise UserError(f"ids={ids!r} is no list of ids")
     checked_ids: list[Id] = []
     for i in ids:
-        if isinstance(i, str) and i:
+        if isinstance(i, str) and i.strip():
             checked_ids.append(str(i))
         elif isinstance(i, numbers.Integral) and not isinstance(i, bool):
+            if abs(int(i)) >= LARGEST_ID:
+                raise UserError("an id is an integer of more than 128 bits: give it as text")
             checked_ids.append(int(i))
         else:
             raise UserError(f"id {i!r} cannot name an item: ids are integers, or texts that are not blank")

@@ -59,8 +59,11 @@ def top_items(
     Raises:
       UserError: there are fewer items than `k`, or not an item number for each photo.
     """
-    if len(items) != len(gallery) or min(items, default=-1) < 0:
-        raise UserError(f"items: {len(gallery)} photos need as many item numbers of 0 or more, not {len(items)}")
+    items = np.asarray(items)
+    if len(items) != len(gallery) or not 0 <= min(items, default=-1) <= max(items) < 2**31:
+        raise UserError(f"items: {len(gallery)} photos need as many item numbers from 0 to {2**31 - 1}")
+    if by not in ("max", "mean"):
+        raise UserError(f"by={by!r}: choose max or mean")
     there, number = np.unique(items, return_inverse=True)
     if not 1 <= k <= len(there):
         raise UserError(f"k={k} must be at least 1 and at most {len(there)}, the number of items")
