@@ -19,6 +19,7 @@ from ssljax.data import Catalogue
 from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console, print_table
 from ssljax.retrieval import Embeddings, Robustness, advice
+from ssljax.retrieval.embeddings import BASELINE
 from ssljax.retrieval.index import Metric
 from ssljax.retrieval.report import MOST, Compared
 from ssljax.retrieval.robustness import summary
@@ -194,11 +195,11 @@ def sweep(arguments: list[str]) -> None:
             if row in results["table"]:
                 name = experiment.name if row == "trained" else f"{experiment.name}, teacher"
                 table[name] = results["table"][row]
-        baseline = results["table"]["raw pixels"]
+        baseline = results["table"][BASELINE]
         if is_first_process():
             _write_record(options.results / f"{experiment.name}.json", results)
     if is_first_process():
-        _print_runs(table | {"raw pixels": baseline})
+        _print_runs(table | {BASELINE: baseline})
 
 
 def views(arguments: list[str]) -> None:
@@ -368,7 +369,7 @@ def _results_of(run: Run, remedy: str) -> dict[str, Any]:
     """The results of a complete run; raises UserError, ending in `remedy`, if the file is damaged."""
     results = read_json(run.results, remedy, "table")
     table = results["table"]
-    rows = [table.get(name) for name in ("trained", "raw pixels")] if isinstance(table, dict) else [None]
+    rows = [table.get(name) for name in ("trained", BASELINE)] if isinstance(table, dict) else [None]
     if not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{run.results} is damaged (its table lacks a row): {remedy}")
     return results

@@ -75,6 +75,7 @@ class MultiTask:
             )
         for i, weight in enumerate(self.task_weights):
             check_schedule(f"method.task_weights.{i}", weight, least=0)
+        given = any(isinstance(task, GivenTriplets) for task in self.tasks)
         for i, task in enumerate(self.tasks):
             if not isinstance(task, OneNetwork):
                 raise UserError(f"method.tasks.{i}={short(task)} must be a method of one network, such as Triplet()")
@@ -83,7 +84,6 @@ class MultiTask:
                     f"method.tasks.{i}.encoder={short(task.encoder)} would encode the shared encoder's output: set it "
                     "to Identity(), or to an MLP"
                 )
-            given = any(isinstance(other, GivenTriplets) for other in self.tasks)
             if given and getattr(task, "labelled_views", 1) != 1:
                 raise UserError(
                     f"method.tasks.{i}.labelled_views={task.labelled_views} takes the positive and the negative of "

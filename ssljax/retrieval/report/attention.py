@@ -1,12 +1,11 @@
 """What the heads of a vision transformer look at: photos, clear where [CLS] attends to and in a blue haze elsewhere."""
 
 import dataclasses
-import html
 
 import numpy as np
 from PIL import Image
 
-from ssljax.retrieval.report.jpeg import jpeg
+from ssljax.retrieval.report.jpeg import img
 
 PIXELS = 128
 HAZE = np.array([38, 52, 92])  # neither a black nor a white item has its colour
@@ -46,7 +45,4 @@ def _in_haze(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _figure(pixels: np.ndarray, below: str, caption: str) -> str:
-    caption = html.escape(caption)
-    return (
-        f"<li><img src='{jpeg(Image.fromarray(pixels))}' alt='{caption}' title='{caption}'><small>{below}</small></li>"
-    )
+    return f"<li>{img(pixels, caption)}<small>{below}</small></li>"

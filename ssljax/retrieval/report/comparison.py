@@ -147,7 +147,7 @@ def _case(compared: Compared, m: int, finder: int, thumbnails: Thumbnails) -> st
 def _difference(a: PerQuery, b: PerQuery) -> str:
     mean = float((b.figures["cmc@1"] - a.figures["cmc@1"]).mean())
     if len(np.unique(a.groups)) < 2:
-        return f"{_points(mean)}"
+        return _points(mean)
     found = compare(a, b, "cmc@1", draws=1000)
     text = f"{_points(mean)} <small>{_points(found.low)} to {_points(found.high)}</small>"
     return f"<b>{text}</b>" if found.low > 0 or found.high < 0 else text

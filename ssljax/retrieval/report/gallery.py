@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from ssljax.retrieval.report import charts
-from ssljax.retrieval.report.jpeg import jpeg
+from ssljax.retrieval.report.failures import cosine, key
+from ssljax.retrieval.report.jpeg import img
 
 NEIGHBOURS = 10
 SAMPLE = 500  # queries whose rankings are looked at
@@ -61,9 +60,7 @@ def gallery(
     drawn, failures = choose(list(answers(vectors, groups, sample)), groups)
 
     def thumbnail(row: int) -> str:
-        image = Image.fromarray(np.asarray(photo(row)))
-        image.thumbnail((PIXELS, PIXELS))
-        return f"<img src='{jpeg(image)}' alt='{html.escape(captions[row])}' title='{html.escape(captions[row])}'>"
+        return img(photo(row), captions[row], PIXELS)
 
     def card(row: int, below: str, group: int, late: str = "") -> str:
         kind, mark = ("hit", "✓") if groups[row] == group else ("miss", "&times;")
@@ -71,7 +68,7 @@ def gallery(
 
     def line(answer: Answer) -> str:
         group = groups[answer.query]
-        scores = [f"{score:.2f}".replace("-", charts.MINUS) for score in answer.scores]
+        scores = [cosine(score) for score in answer.scores]
         cards = [card(row, score, group) for row, score in zip(answer.rows, scores, strict=True)]
         if answer.rank > NEIGHBOURS:
             cards.append(card(answer.first_hit, f"rank {answer.rank:,}", group, "late"))
@@ -79,8 +76,7 @@ def gallery(
         asked = f"<div class=asked>{thumbnail(answer.query)}<p>{caption}</p></div>"
         return f"<article>{asked}<ol>{''.join(cards)}</ol></article>"
 
-    key = f"<li class=hit><b>✓</b> {html.escape(relevant)}</li><li class=miss><b>&times;</b> another</li>"
-    parts = [f"<ul class=marks>{key}</ul><h3>Drawn at random</h3>", *map(line, drawn)]
+    parts = [key(relevant), "<h3>Drawn at random</h3>", *map(line, drawn)]
     if failures:
         parts += [f"<h3>First hit latest, of {len(sample) - len(drawn):,} others</h3>", *map(line, failures)]
     return "".join(parts)

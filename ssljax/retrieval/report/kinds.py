@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ssljax.retrieval.bootstrap import intervals
+from ssljax.retrieval.evaluate import BLANK
 from ssljax.retrieval.metrics import PerQuery
 
 KINDS = 30  # shown one by one; the others are pooled
 LEVEL = 0.95  # of intervals
-BLANK = "(blank)"
 
 
 def by_kind(kinds: Sequence[str], noted: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ssljax.files import write_text
-from ssljax.retrieval.report.jpeg import jpeg
+from ssljax.retrieval.report.jpeg import img
 from ssljax.retrieval.report.shell import frame, section
 
 FOUND = (
@@ -53,15 +52,10 @@ def write_before_after(path: Path, name: str, facts: dict[str, str], cleaned: Se
 def _seller(found: Cleaned) -> str:
     title = html.escape(found.seller or "All photos")
     opacity = f"opacity {found.opacity:.2f}, on {found.cleaned:,} of {found.photos:,} photos"
-    mark = f"<figure class=panel><ol><li>{_image(found.mark, 'the mark')}<small>the mark</small></li></ol></figure>"
+    mark = f"<figure class=panel><ol><li>{img(found.mark, 'the mark')}<small>the mark</small></li></ol></figure>"
     pairs = "".join(
-        f"<figure class=panel><ol><li>{_image(before, name)}<small>before</small></li>"
-        f"<li>{_image(after, name)}<small>after</small></li></ol></figure>"
+        f"<figure class=panel><ol><li>{img(before, name)}<small>before</small></li>"
+        f"<li>{img(after, name)}<small>after</small></li></ol></figure>"
         for name, before, after in found.examples
     )
     return f"<h3>{title}</h3><p class=note>{opacity}</p><div class=pairs>{mark}{pairs}</div>"
-
-
-def _image(pixels: np.ndarray, caption: str) -> str:
-    caption = html.escape(caption)
-    return f"<img src='{jpeg(Image.fromarray(pixels))}' alt='{caption}' title='{caption}'>"

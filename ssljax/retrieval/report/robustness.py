@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ssljax.files import write_text
 from ssljax.retrieval.report import charts
+from ssljax.retrieval.report.failures import key
 from ssljax.retrieval.report.gallery import PIXELS
-from ssljax.retrieval.report.jpeg import jpeg
+from ssljax.retrieval.report.jpeg import img
 from ssljax.retrieval.report.shell import frame, section, table
 from ssljax.retrieval.robustness import Curve, areas
 
@@ -120,8 +120,7 @@ def _lost(examples: dict[str, list[Example]], relevant: str) -> str:
     for name, found in examples.items():
         cards = "".join(map(_card, found)) or "<p class=note>None.</p>"
         parts.append(f"<h3>{html.escape(name)}</h3><div class=lost>{cards}</div>")
-    key = f"<li class=hit><b>✓</b> {html.escape(relevant)}</li><li class=miss><b>&times;</b> another</li>"
-    return f"<ul class=marks>{key}</ul>{''.join(parts)}"
+    return key(relevant) + "".join(parts)
 
 
 def _card(example: Example) -> str:
@@ -133,14 +132,7 @@ def _card(example: Example) -> str:
         ("hit", example.right, right, f"found clean, now at rank {example.rank:,}", "<b>✓</b>"),
     )
     items = (
-        f"<li class='{kind}'>{_thumbnail(photo, caption)}{mark}<small>{below}</small></li>"
+        f"<li class='{kind}'>{img(photo, caption, PIXELS)}{mark}<small>{below}</small></li>"
         for kind, photo, caption, below, mark in photos
     )
     return f"<figure class=panel><ol>{''.join(items)}</ol></figure>"
-
-
-def _thumbnail(photo: np.ndarray, caption: str) -> str:
-    image = Image.fromarray(photo)
-    image.thumbnail((PIXELS, PIXELS))
-    caption = html.escape(caption)
-    return f"<img src='{jpeg(image)}' alt='{caption}' title='{caption}'>"

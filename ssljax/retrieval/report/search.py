@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ssljax.files import write_text
-from ssljax.retrieval.report.jpeg import jpeg
+from ssljax.retrieval.report.jpeg import img
 from ssljax.retrieval.report.shell import frame, section
 
 
@@ -53,13 +52,8 @@ def write_search(path: Path, where: str, items: int, queries: list[Query]) -> No
 
 def _line(query: Query) -> str:
     cards = "".join(
-        f"<li>{_image(item.photo, item.id)}<small>{item.score:.3f}</small><span>{html.escape(item.caption)}</span></li>"
+        f"<li>{img(item.photo, item.id)}<small>{item.score:.3f}</small><span>{html.escape(item.caption)}</span></li>"
         for item in query.found
     )
-    asked = f"<div class=asked>{_image(query.photo, query.name)}<p><span>{html.escape(query.name)}</span></p></div>"
+    asked = f"<div class=asked>{img(query.photo, query.name)}<p><span>{html.escape(query.name)}</span></p></div>"
     return f"<article class=found>{asked}<ol>{cards}</ol></article>"
-
-
-def _image(photo: np.ndarray, title: str) -> str:
-    title = html.escape(title)
-    return f"<img src='{jpeg(Image.fromarray(photo))}' alt='{title}' title='{title}'>"
