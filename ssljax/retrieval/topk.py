@@ -49,28 +49,20 @@ def top_k_chunks(
     # row `items` does not exist, so it excludes nothing
     excluded = np.full(count, items, np.int32) if exclude is None else np.asarray(exclude, np.int32)
     queries, gallery = np.asarray(queries, np.float32), jax.device_put(gallery)
-    missing = ((0, 0), (0, k - found))
-
-    def begin(start: int) -> tuple[slice, tuple[Array, Array]]:
+    for start in range(0, count if found else 0, chunk):
         size = min(chunk, count - start)
         # the last chunk is padded, so that one compiled program serves all
         padded, out = np.zeros((chunk, dim), np.float32), np.full(chunk, items, np.int32)
         padded[:size], out[:size] = queries[start : start + size], excluded[start : start + size]
-        return slice(start, start + size), _nearest(jax.device_put(padded), gallery, jax.device_put(out), found)
-
-    def end(part: slice, best: tuple[Array, Array]) -> tuple[slice, np.ndarray, np.ndarray]:
-        scores, rows = (np.asarray(x)[: part.stop - part.start] for x in jax.device_get(best))
+        best = _nearest(jax.device_put(padded), gallery, jax.device_put(out), found)
+        scores, rows = (np.asarray(x)[:size] for x in jax.device_get(best))
         rows = np.where(np.isneginf(scores), -1, rows)
-        return part, np.pad(rows, missing, constant_values=-1), np.pad(scores, missing, constant_values=-np.inf)
-
-    begun = None  # a chunk is fetched once the next has begun: the device never waits
-    for start in range(0, count if found else 0, chunk):
-        following = begin(start)
-        if begun is not None:
-            yield end(*begun)
-        begun = following
-    if begun is not None:
-        yield end(*begun)
+        missing = ((0, 0), (0, k - found))
+        yield (
+            slice(start, start + size),
+            np.pad(rows, missing, constant_values=-1),
+            np.pad(scores, missing, constant_values=-np.inf),
+        )
 
 
 @functools.partial(jax.jit, static_argnames="k")
