@@ -11,7 +11,7 @@ from PIL import Image
 
 from ssljax.config import Experiment, resolved
 from ssljax.data import Items
-from ssljax.data.decode import BadImage, decode, original_shape
+from ssljax.data.decode import BadImage, decode, thumbnail, thumbnail_or_grey
 from ssljax.data.items import nearest
 from ssljax.embed import Embed
 from ssljax.files import read_json, replace_file, write_json
@@ -99,7 +99,7 @@ def write_samples(run: Run, items: Items) -> None:
     for row in np.linspace(0, len(items) - 1, min(SAMPLES, len(items))).astype(int):
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(items.ids[row]))
         try:
-            Image.fromarray(original_shape(*decode(items.photos[row], SAMPLE_SIDE))).save(run.samples / f"{name}.png")
+            Image.fromarray(thumbnail(items.photos[row], SAMPLE_SIDE)).save(run.samples / f"{name}.png")
         except BadImage:
             continue
 
@@ -116,10 +116,8 @@ class Shown:
     def photo(self, row: int) -> np.ndarray:
         """u8[h, w, 3], in its original shape; grey if it cannot be had."""
         items = self._items[row]
-        try:
-            return original_shape(*decode(items.photos[self._row_of[id(items)][self._ids[row]]], PIXELS))
-        except (KeyError, BadImage):  # no longer among the data, or no longer readable
-            return np.full((PIXELS, PIXELS, 3), 128, np.uint8)
+        place = self._row_of[id(items)].get(self._ids[row])  # None: no longer among the data
+        return thumbnail_or_grey(None if place is None else items.photos[place], PIXELS)
 
 
 def report(

@@ -17,7 +17,7 @@ from ssljax import loop
 from ssljax.commands.shared import experiment_of
 from ssljax.config import Experiment, load_experiments
 from ssljax.data import Catalogue, Folder
-from ssljax.data.decode import BadImage, decode, original_shape
+from ssljax.data.decode import BadImage, decode, thumbnail, thumbnail_or_grey
 from ssljax.data.items import SPLITS
 from ssljax.embed import Encoder
 from ssljax.logging import console, print_table
@@ -144,7 +144,7 @@ def search(arguments: list[str]) -> None:
         _print_nearest(found.collection, list(row_ids), row_scores)
     if options.html is not None:
         answers = [
-            Query(str(photo), original_shape(*decode(photo, PIXELS)), found.shown(row_ids, row_scores))
+            Query(str(photo), thumbnail(photo, PIXELS), found.shown(row_ids, row_scores))
             for photo, row_ids, row_scores in zip(options.photos, ids, scores, strict=True)
         ]
         try:
@@ -191,14 +191,10 @@ class Searched:
     def shown(self, ids: np.ndarray, scores: np.ndarray) -> list[Found]:
         """What a page shows of these items."""
         pairs = zip(ids, scores.tolist(), strict=True)
-        return [Found(id, self.collection.item(id).caption(id), score, self._thumbnail(id)) for id, score in pairs]
-
-    def _thumbnail(self, id: str) -> np.ndarray:
-        """u8[h, w, 3], an item's photo in its original shape; grey if it has none, or none that can be read."""
-        try:
-            return original_shape(*decode(self.photo(id) or b"", PIXELS))
-        except BadImage:
-            return np.full((PIXELS, PIXELS, 3), 128, np.uint8)
+        return [
+            Found(id, self.collection.item(id).caption(id), score, thumbnail_or_grey(self.photo(id), PIXELS))
+            for id, score in pairs
+        ]
 
 
 def _is_run(folder: Path) -> bool:

@@ -161,6 +161,19 @@ def original_shape(pixels: np.ndarray, aspect: float) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((width, height)))
 
 
+def thumbnail(photo: Path | str | bytes | np.ndarray, side: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """u8[h, w, 3], a photo in its shape, its longer side `side` pixels; raises as `decode`."""
+    return original_shape(*decode(photo, side, max_pixels))
+
+
+def thumbnail_or_grey(photo: Path | str | bytes | np.ndarray | None, side: int) -> np.ndarray:
+    """As `thumbnail`; a grey square u8[side, side, 3] if there is no photo, or it cannot be read."""
+    try:
+        return thumbnail(b"" if photo is None else photo, side)
+    except BadImage:
+        return np.full((side, side, 3), 128, np.uint8)
+
+
 def _jpeg_orientation(data: bytes) -> int:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:

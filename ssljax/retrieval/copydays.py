@@ -9,7 +9,7 @@ import numpy as np
 from ssljax.data.items import text
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
-from ssljax.retrieval.evaluate import relevance
+from ssljax.retrieval.evaluate import named, relevance
 from ssljax.retrieval.metrics import PerQuery, relevant_items
 from ssljax.retrieval.topk import top_k_chunks
 from ssljax.retrieval.trapezoid import trapezoid_ap
@@ -48,8 +48,7 @@ class Copydays:
 
     def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
         """The figures by `embed`; raises UserError if no query has an original in the gallery."""
-        prefix = f"{self.split}/{self.name}/" if self.name else f"{self.split}/"
-        return {prefix + name: value for name, value in self.per_query(embed).means().items()}
+        return named(self.per_query(embed).means(), self.split, self.name)
 
     def per_query(self, embed: Callable[[str], Embeddings]) -> PerQuery:
         """The figures of each query, with its id; raises as a call does."""

@@ -69,16 +69,15 @@ class Retrieval:
     def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or no query has a relevant item."""
         found = self._found(embed)
-        prefix = f"{self.split}/{self.name}/" if self.name else f"{self.split}/"
-        figures = {prefix + name: value for name, value in self._summary(found).items()}
+        figures = self._summary(found)
         if self.by is None:
-            return figures
+            return named(figures, self.split, self.name)
         values = np.array(self._parts(embed(self.split)), object)[found.ids]
         for value in sorted(set(values.tolist())):
             part = self._summary(found.select(values == value))
             del part["queries_left_out"]
-            figures |= {f"{prefix}{self.by}={value}/{name}": figure for name, figure in part.items()}
-        return figures
+            figures |= {f"{self.by}={value}/{name}": figure for name, figure in part.items()}
+        return named(figures, self.split, self.name)
 
     def per_query(self, embed: Callable[[str], Embeddings]) -> PerQuery:
         """The figures of each query, with its id: what `bootstrap.compare` wants of two runs. Raises as a call does."""
@@ -165,6 +164,12 @@ class Retrieval:
                 f"Retrieval.by={self.by!r} has {len(set(values)):,} values: name a column of at most {MOST_VALUES}"
             )
         return values
+
+
+def named(figures: dict[str, float], split: str, name: str) -> dict[str, float]:
+    """The figures of an evaluator as a table has them, called `<split>/[<name>/]<figure>`."""
+    prefix = f"{split}/{name}/" if name else f"{split}/"
+    return {prefix + figure: value for figure, value in figures.items()}
 
 
 def relevance(

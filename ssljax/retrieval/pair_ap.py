@@ -11,7 +11,7 @@ import numpy as np
 
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
-from ssljax.retrieval.evaluate import relevance
+from ssljax.retrieval.evaluate import named, relevance
 from ssljax.retrieval.metrics import relevant_items
 from ssljax.retrieval.topk import top_k_chunks
 from ssljax.retrieval.vectors import normalise
@@ -85,8 +85,7 @@ class PairAP:
             "true_pairs": int(positives.sum()),
             "queries": len(queries),
         }
-        prefix = f"{self.split}/{self.name}/" if self.name else f"{self.split}/"
-        return {prefix + name: value for name, value in figures.items()}
+        return named(figures, self.split, self.name)
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if these items have no true pair, whatever their vectors: to be known before training."""

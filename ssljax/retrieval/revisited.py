@@ -8,6 +8,7 @@ import numpy as np
 
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.evaluate import named
 from ssljax.retrieval.ground_truth import LISTS, GroundTruth, read_ground_truth
 from ssljax.retrieval.metrics import PerQuery
 from ssljax.retrieval.topk import top_k_chunks
@@ -68,12 +69,12 @@ class Revisited:
 
     def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
         """The figures by `embed`; raises UserError if the file cannot be read or a photo of it is not there."""
-        prefix = f"{self.split}/{self.name}/" if self.name else f"{self.split}/"
-        return {
-            f"{prefix}{level}/{name}": value
+        figures = {
+            f"{level}/{name}": value
             for level, found in self.per_query(embed).items()
             for name, value in found.means().items()
         }
+        return named(figures, self.split, self.name)
 
     def per_query(self, embed: Callable[[str], Embeddings]) -> dict[str, PerQuery]:
         """Level → the figures of each query, with its id; queries of one building are a group. Raises as a call does.

@@ -7,7 +7,7 @@ import numpy as np
 
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
-from ssljax.retrieval.evaluate import relevance
+from ssljax.retrieval.evaluate import named, relevance
 from ssljax.retrieval.pairs import pair_similarities
 from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
@@ -44,8 +44,7 @@ class Separation:
             normalise(embeddings.vectors), self._groups(embeddings), pairs=self.pairs, seed=self.seed
         )
         figures = {"auc": found.auc, "within": float(found.within.mean()), "between": float(found.between.mean())}
-        prefix = f"{self.split}/{self.name}/" if self.name else f"{self.split}/"
-        return {prefix + name: value for name, value in figures.items()}
+        return named(figures, self.split, self.name)
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if these items have no such pairs, whatever their vectors: to be known before training."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
-from ssljax.retrieval.evaluate import relevance
+from ssljax.retrieval.evaluate import named, relevance
 from ssljax.retrieval.topk import top_k_chunks
 from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
@@ -109,8 +109,7 @@ class ShopeeF1:
             "calibrated-row-f1": float(chosen.f1(threshold).mean()),
             "queries": len(judged.sizes),
         }
-        prefix = f"{self.split}/{self.name}/" if self.name else f"{self.split}/"
-        return {prefix + name: value for name, value in figures.items()}
+        return named(figures, self.split, self.name)
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if a column is missing, the splits share a product, or one has no product of two items."""

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from ssljax.data.decode import BadImage, decode, original_shape
+from ssljax.data.decode import BadImage, decode, thumbnail
 from ssljax.embed import Encoder
 from ssljax.retrieval import Collection
 from ssljax.serve.batching import Batcher
@@ -264,7 +264,7 @@ class Service:
         if photo is None:
             return None
         try:
-            pixels = original_shape(*decode(photo, THUMBNAIL, self.limits.pixels))
+            pixels = thumbnail(photo, THUMBNAIL, self.limits.pixels)
         except BadImage:
             return None
         buffer = io.BytesIO()

@@ -38,7 +38,6 @@ class ScaNN:
     """How many of the best in quantised form are compared again exactly; 200."""
     soar: bool = False
     """Put each item into two leaves (Sun et al. 2023, "SOAR"): for a recall near 1, for cosine and dot product."""
-
     brute: bool = False
     """Compare with all, whatever their number."""
 
