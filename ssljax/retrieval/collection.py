@@ -167,7 +167,7 @@ class Collection:
         """Adds an item, or with `replace` puts it in the place of one; it is on the disk when this returns.
 
         Args:
-          id: text that is not empty.
+          id: text that is not blank.
           vector: [D], finite.
           columns: what is to be known of it.
           photo: an image file, of which a copy is kept.

@@ -447,7 +447,7 @@ def test_what_is_not_there_is_told():
     [
         (5, "ids=5 is no list of ids"),
         (None, "ids=None is no list of ids"),
-        ([""], "ids are integers, or texts that are not empty"),
+        ([""], "ids are integers, or texts that are not blank"),
         ([10**5000], "an id is an integer of more than 128 bits: give it as text"),
     ],
 )

@@ -143,7 +143,7 @@ class Index:
         index.add(["new"], vector[None]); index.remove(["old"])
         index.save("index"); index = open_index("index")
 
-    An id is a text that is not empty, or an integer; "1" and 1 are two items. Any number of threads may search while
+    An id is a text that is not blank, or an integer; "1" and 1 are two items. Any number of threads may search while
     one changes the index: each sees it before a change or after. Threads that change it take turns. A call that raises
     has changed nothing.
     """
@@ -530,7 +530,7 @@ def _checked_ids(ids: Sequence[Id], *, unique: bool = True) -> list[Id]:
                 raise UserError("an id is an integer of more than 128 bits: give it as text")
             checked_ids.append(int(i))
         else:
-            raise UserError(f"id {i!r} cannot name an item: ids are integers, or texts that are not empty")
+            raise UserError(f"id {i!r} cannot name an item: ids are integers, or texts that are not blank")
     if unique and len(set(checked_ids)) < len(checked_ids):
         twice = next(i for i, count in collections.Counter(checked_ids).items() if count > 1)
         raise UserError(f"id {twice!r} comes more than once: every item needs an id of its own")
