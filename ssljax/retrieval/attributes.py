@@ -3,8 +3,8 @@
     told = predict_attribute(new_photos, catalogue_photos, colours)
     told.values, told.confidence
 
-Values are compared as people read them: case, accents' encoding, punctuation and blanks do not matter, and what only
-says that there is none is missing. A missing value does not vote; a rare misspelling is outvoted.
+Values are compared as people read them: case, accents' encoding, blanks and most punctuation do not matter (see `key`),
+and what only says that there is none is missing. A missing value does not vote; a rare misspelling is outvoted.
 """
 
 import dataclasses
@@ -54,9 +54,10 @@ def predict_attribute(
 ) -> Prediction:
     """The value that the nearest items of the gallery vote for, a cosine s having the vote exp(s / temperature).
 
-    One more vote, as large as the nearest item's, is shared out as the values are in the whole gallery: no confidence
-    is 1, and rare values win no ties. With `validation` the shares are raised to a power, so that on those items a
-    confidence is the share of answers that are right (see `NeighbourVote.fit_scale`).
+    One more vote, as large as the nearest item's, is shared out as the values are in the whole gallery: rare values win
+    no ties, and neighbours that agree are not certain, unless the gallery knows one value. With `validation` the shares
+    are raised to a power, so that on those items a confidence is the share of answers that are right (see
+    `NeighbourVote.fit_scale`).
 
     Args:
       queries: real [Q, D], of any length.
