@@ -20,7 +20,7 @@ from ssljax.methods import Contrastive, MoCo
 from ssljax.models import MLP, ResNet
 from ssljax.optim import AdamW
 from ssljax.retrieval import Retrieval
-from ssljax.views import EcommerceViews, TwoCrops
+from ssljax.views import Collage, EcommerceViews, Perspective, TwoCrops, Watermark
 
 FASHION = Catalogue(
     path="fashion/styles.csv",
@@ -64,10 +64,16 @@ def without(k: int) -> Experiment:
     return shop_views(f"without_{name}", views=dataclasses.replace(SHOP, disturbances=left))
 
 
+OFTEN = dataclasses.replace(SHOP, disturbances=(Perspective(0.5, 1.0), Watermark(0.5, 1.0), Collage(0.3, 1.0)))
+"""What it takes: stronger perspectives, and more watermarks and collages than the published recipe has."""
+
 config = shop_views("ecommerce", views=SHOP)
 sweep = [
     shop_views("standard", views=STANDARD),
     config,
     shop_views("siamese", views=STANDARD, method=Contrastive(encoder=ENCODER)),
     *(without(k) for k in range(len(SHOP.disturbances))),
+    shop_views("standard_longer", views=STANDARD, epochs=20),
+    shop_views("often_longer", views=OFTEN, epochs=20),
+    shop_views("ecommerce_longer", views=SHOP, epochs=20),
 ]

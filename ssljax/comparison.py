@@ -2,8 +2,10 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from ssljax.config import Experiment
+from ssljax.files import write_json
 from ssljax.finish import Load, Shown, kinds, saved_embeddings
 from ssljax.retrieval import Retrieval, compare
 from ssljax.retrieval.paired import Paired
@@ -23,7 +25,8 @@ def compare_runs(
     path: Path,
     command: str,
 ) -> Compared:
-    """Compares complete runs by their saved embeddings, and writes the page; gives what it shows.
+    """Compares complete runs by their saved embeddings, and writes the page, and beside it its figures as JSON; gives
+    what it shows.
 
     Args:
       runs: A and B.
@@ -68,7 +71,19 @@ def compare_runs(
     )
     shown = Shown(*zip(items, parts, strict=True))
     write_comparison(path, compared, Thumbnails(shown.photo, shown.captions), command=command, most=most)
+    write_json(path.with_suffix(".json"), _record(compared, command))
     return compared
+
+
+def _record(compared: Compared, command: str) -> dict[str, Any]:
+    return {
+        "command": command,
+        "runs": compared.names,
+        **{name: fact for name, fact in compared.facts.items() if fact},
+        "means": compared.means,
+        "differences": {name: dataclasses.asdict(found) for name, found in compared.differences.items()},
+        "statement": compared.statement,
+    }
 
 
 def _retrieval(runs: tuple[Run, Run], experiments: tuple[Experiment, Experiment]) -> Retrieval:

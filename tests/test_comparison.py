@@ -74,6 +74,10 @@ def test_two_runs_are_compared(runs, capsys):
     assert len(page.of("table")) == 1 and page.of("i", "t") and page.of("details")
     assert any(text == "good and bad" for text in page.texts)
     assert any(text.startswith("bad finds a right one first less often than good: ") for text in page.texts)
+    record = json.loads(Path("pages/c.json").read_text())
+    assert record["runs"] == ["good", "bad"] and "--by colour" in record["command"]
+    found, (a, b) = record["differences"]["cmc@1"], (means["cmc@1"] for means in record["means"])
+    assert found["low"] <= found["mean"] == pytest.approx(b - a) and found["high"] < 0
 
 
 def test_photos_that_one_run_has_alone_are_counted(runs):

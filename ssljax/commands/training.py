@@ -83,7 +83,7 @@ class CompareOptions:
     run_b: tyro.conf.Positional[Path]
     """Another one."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("compare.html")
-    """The page."""
+    """The page; the figures are beside it, as .json."""
     by: str | None = None
     """The column that groups cases; by default as in the report."""
     most: int = 20

@@ -2,6 +2,7 @@
 
 from ssljax.data.arrays import Arrays
 from ssljax.data.catalogue import Catalogue
+from ssljax.data.few_labels import FewLabels
 from ssljax.data.folder import Folder
 from ssljax.data.grocery import Grocery
 from ssljax.data.items import Items, Source
@@ -17,6 +18,7 @@ __all__ = [
     "AttributeTriplets",
     "Catalogue",
     "Classes",
+    "FewLabels",
     "Folder",
     "Grocery",
     "Items",

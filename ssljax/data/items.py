@@ -165,9 +165,14 @@ def check_shares(shares: Shares) -> Shares:
 
 def hashed_splits(keys: np.ndarray, shares: Shares) -> np.ndarray:
     """Split names for `keys` by their hash: equal keys fall in one split, whatever else the data set holds."""
-    hashes = [int.from_bytes(hashlib.blake2b(str(key).encode(), digest_size=6).digest()) / 2**48 for key in keys]
+    hashes = [hashed_fraction(str(key)) for key in keys]
     # the last boundary is left out: rounding must not leave a hash beyond it
     return text(SPLITS[k] for k in np.searchsorted(np.cumsum(check_shares(shares))[:2], hashes, side="right"))
+
+
+def hashed_fraction(key: str) -> float:
+    """In [0, 1), by the key alone."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest()) / 2**48
 
 
 def split_rows(splits: np.ndarray, split: str) -> np.ndarray:
