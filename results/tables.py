@@ -14,6 +14,24 @@ BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
 HEADLINES = ("quickstart", "moco_fashion")
 NATURAL_VIEWS = tuple(f"{m}_{v}" for m in ("moby", "sim_siam") for v in ("augmented", "natural", "both"))
 SHOP_VIEWS = ("standard", "ecommerce", "siamese", "without_perspective", "without_watermark", "without_collage")
+SHOP_VIEWS += ("standard_longer", "often_longer", "ecommerce_longer")
+WHICH = ("all", "easy", "semi_hard", "hard", "batch_hard")
+LOSSES = ("contrastive", "multi_similarity", "sup_con", "n_pairs", "lifted", "proxy_anchor", "arcface")
+MINING = (*WHICH, *(f"{which}_soft" for which in WHICH), *LOSSES)
+MEMORY = tuple(f"{size}_batch_{batch}" for batch in (32, 64, 128, 256) for size in (0, 4096))
+BATCH_SHAPES = ("64x2", "32x4", "16x8", "8x16", "64x2_within", "32x4_within")
+TRIPLETS = ("by_all_in_levels", "by_gender", "by_articleType", "by_baseColour", "by_all_by_iou")
+PAIRS = (
+    *(("attribute_triplets_by_" + one, "attribute_triplets_by_all_in_levels") for one in ("articleType", "baseColour")),
+    *((f"many_tasks_{one}", "many_tasks_ranking_attributes_vae") for one in ("ranking", "attributes")),
+    *(("few_labels_moco", f"few_labels_{of}") for of in ("100", "tuned_1", "tuned_10", "tuned_100")),
+    *((f"few_labels_{share}", f"few_labels_tuned_{share}") for share in (1, 10, 100)),
+)
+ALL_TASKS = "ranking_attributes_vae"
+TASKS = ("ranking", "attributes", "vae", "ranking_attributes", ALL_TASKS, f"{ALL_TASKS}_uncertainty")
+FEW_LABELS = ("moco_half", "moco", "1", "10", "100", "tuned_1", "tuned_10", "tuned_100")
+STYLE = ("test/style/cmc@1", "test/style/map@r")
+ATTRIBUTE = ("test/attribute/cmc@1", "test/attribute/map@r")
 FAILURE_KINDS = ("Perspective", "Watermark", "Recolour", "Light", "Collage")
 ROWS = ("raw pixels", "untrained", "trained", "teacher")
 NOT_RUN = "not run"
@@ -55,11 +73,34 @@ def sweep(prefix: str, names: tuple[str, ...], figures: tuple[str, ...]) -> str:
         for network in ("trained", "teacher"):
             if network in record["table"]:
                 label = name.replace("_", " ") + (", teacher" if network == "teacher" else "")
-                rows.append([label, *(f"{record['table'][network][figure]:.3f}" for figure in figures)])
+                rows.append([label, *(_with_interval(record["table"][network], figure) for figure in figures)])
     if baseline:
-        rows.append(["raw pixels", *(f"{baseline[figure]:.3f}" for figure in figures)])
+        rows.append(["raw pixels", *(_with_interval(baseline, figure) for figure in figures)])
     title = f"`{prefix}`" + (f" ({circumstances} for the last)" if circumstances else "")
     return f"{title}:\n\n" + markdown(["", *figures], rows)
+
+
+def _with_interval(figures: dict, figure: str) -> str:
+    ends = [f"{figures[end]:.3f}" for end in (f"{figure}-low", f"{figure}-high") if end in figures]
+    return f"{figures[figure]:.3f}" + (f" ({' to '.join(ends)})" if ends else "")
+
+
+def comparisons(*pairs: tuple[str, str]) -> str:
+    """A line for each pair of runs, A and B, and how much more B finds, with the interval of the paired difference."""
+    rows = []
+    for a, b in pairs:
+        path = HERE / "comparisons" / f"{a}-{b}.json"
+        if not path.exists():
+            rows.append([a, b, NOT_RUN, "", "", ""])
+            continue
+        record = json.loads(path.read_text())
+        found = record["differences"]["cmc@1"]
+        shown = [
+            f"{d['mean']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})" for d in (found, record["differences"]["map@r"])
+        ]
+        rows.append([a, b, *shown, f"{found['worse']:,}", f"{found['better']:,}"])
+    header = ["A", "B", "CMC@1, B less A (95 %)", "MAP@R, B less A (95 %)", "found by A alone", "by B alone"]
+    return "Pairs of runs, by `ssljax compare`:\n\n" + markdown(header, rows)
 
 
 def robustness(prefix: str, names: tuple[str, ...], kinds: tuple[str, ...]) -> str:
@@ -155,6 +196,13 @@ def pages() -> dict[Path, str]:
             benchmark("words", "Words of the title"),
         ],
         DOCS / "metric_learning.md": [
+            sweep("mining", MINING, (*STYLE, ATTRIBUTE[1])),
+            sweep("memory", MEMORY, STYLE),
+            sweep("batch_shapes", BATCH_SHAPES, STYLE),
+            sweep("attribute_triplets", TRIPLETS, (*ATTRIBUTE, STYLE[0])),
+            sweep("many_tasks", TASKS, (*ATTRIBUTE, STYLE[0])),
+            sweep("few_labels", FEW_LABELS, (*STYLE, ATTRIBUTE[1])),
+            comparisons(*PAIRS),
             benchmark("metric_learning", "Metric learning, forward and backward, D = 128"),
         ],
         DOCS / "triplets.md": [benchmark("triplets", "Mining of six triplets a photo")],

@@ -31,7 +31,7 @@ FASHION = Catalogue(
 ENCODER = ResNet(depth=10, stem="cifar", width=16, pool=2)
 CROPS = {"size": 32, "evaluation_size": 64, "scale": (0.3, 1.0)}
 CROPS |= {"contrast": 0.3, "saturation": 0.2, "hue": 0.02, "grey": 0.0, "blur": 0.0}
-STEPS = 1326  # six epochs of all photos
+STEPS = 884  # four epochs of all photos
 
 
 def few_labels(name: str, *, steps_per_epoch: int, steps: int = STEPS, **parts: Any) -> Experiment:

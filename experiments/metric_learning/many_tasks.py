@@ -49,7 +49,7 @@ def many_tasks(*names: str, **changes: Any) -> Experiment:
         ),
         method=MultiTask(encoder=ENCODER, tasks=tasks, task_weights=weights, **changes),
         optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),
-        epochs=2,
+        epochs=1,
         batch_size=64,
         photo_size=64,
         cache="device",

@@ -43,7 +43,7 @@ def memory(batch_size: int, memory_size: int) -> Experiment:
         ),
         method=Contrastive(encoder=ENCODER, memory_size=memory_size, memory_from=0.1),
         optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),
-        epochs=6,
+        epochs=4,
         batch_size=batch_size,
         photo_size=64,
         cache="device",

@@ -46,7 +46,7 @@ def mining(name: str, method: Any) -> Experiment:
         ),
         method=method,
         optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),
-        epochs=6,
+        epochs=4,
         batch_size=128,
         photo_size=64,
         cache="device",
