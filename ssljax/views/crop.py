@@ -104,9 +104,7 @@ def _resize_one(photo: Array, box: Box, flip: Array | None, size: int) -> Array:
     step = box.height[:, None] * (source / size)
     centre = box.top[:, None] * source + (jnp.arange(size)[None] + 0.5) * step
     reach = jnp.maximum(step, 1)
-    taps = min(
-        source, math.ceil(2 * max(1, source / size))
-    )  # what is nearer than `reach`, as a box is no larger than 1
+    taps = min(source, math.ceil(2 * max(1, source / size)))  # as many as lie within `reach` of a centre, at most
     first = jnp.clip(jnp.floor(centre - reach + 0.5).astype(jnp.int32), 0, source - taps)
 
     planes = photo.transpose(2, 0, 1)
