@@ -96,7 +96,7 @@ def resize(photos: Array, box: Box, size: int, flip: Array | None = None) -> Arr
 
 
 def _resize_one(photo: Array, box: Box, flip: Array | None, size: int) -> Array:
-    """f32[n, 3, size, size] of one photo, u8[S, S, 3]; a sum of the few rows that count takes the place of a product."""
+    """f32[n, 3, size, size] of one photo, u8[S, S, 3]; sums the few rows that count, without a product."""
     source = photo.shape[0]
     step = box.height[:, None] * (source / size)
     centre = box.top[:, None] * source + (jnp.arange(size)[None] + 0.5) * step
