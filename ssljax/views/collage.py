@@ -10,6 +10,7 @@ from jax import Array
 from ssljax.types import UserError
 from ssljax.views.crop import line_weights
 from ssljax.views.disturbance import Disturbance
+from ssljax.views.parts import Take, change
 
 Cells = list[tuple[float, float, float, float]]  # left, top, width and height, as shares of the picture; the main first
 
@@ -82,15 +83,20 @@ class Collage(Disturbance):
         scale = whole + (filling - whole) * jax.random.uniform(fill_rng, (batch, 1))
         gap = GAP * jax.random.uniform(gap_rng, (batch, 1))
 
-        result = jnp.ones_like(images)
-        for k in range(self.most):
-            # A roll of a batch split over devices sends k images from one to the next.
-            item = jnp.roll(images, -k, axis=0)
-            rows = _line(top[:, k], cell_height[:, k], scale[:, k], gap[:, 0], height)
-            columns = _line(left[:, k], cell_width[:, k], scale[:, k], gap[:, 0], width)
-            # White is 0, so that what no item covers is white.
-            result -= jnp.einsum("bcyx,bhy,bwx->bchw", 1 - item, rows, columns, optimize=[(0, 1), (0, 1)])
-        return jnp.where(items[:, None, None, None] > 1, jnp.clip(result, 0, 1), images)
+        def collage(take: Take) -> Array:
+            result = 1.0
+            for k in range(self.most):
+                cell = (take(value[:, k]) for value in (top, cell_height, left, cell_width, scale))
+                item_top, item_height, item_left, item_width, item_scale = cell
+                rows = _line(item_top, item_height, item_scale, take(gap[:, 0]), height)
+                columns = _line(item_left, item_width, item_scale, take(gap[:, 0]), width)
+                # White is 0, so that what no item covers is white. The item k places after comes, if the batch is split
+                # over devices, from one to the next.
+                item = 1 - take(images, ahead=k)
+                result -= jnp.einsum("bcyx,bhy,bwx->bchw", item, rows, columns, optimize=[(0, 1), (0, 1)])
+            return jnp.clip(result, 0, 1)
+
+        return change(images, items > 1, collage)
 
 
 def _draw_cells(rng: Array, items: Array, most: int) -> Array:

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ssljax.views.parts import PART, on_one_cpu
+
 ATTEMPTS = 10  # boxes drawn before the central one is taken, as in torchvision
 
 
@@ -79,6 +81,10 @@ def resize(photos: Array, box: Box, size: int, flip: Array | None = None) -> Arr
     Returns:
         f32[B * n, 3, size, size] in [0, 1]: channels first, so that what follows works on whole planes.
     """
+    if on_one_cpu():
+        boxes = jax.tree.map(lambda side: side.reshape(len(photos), -1), (box, flip))
+        crops = jax.lax.map(lambda one: _resize_one(one[0], *one[1], size), (photos, boxes), batch_size=PART)
+        return crops.reshape(-1, *crops.shape[2:])
     batch, *source, _ = photos.shape
     rows = resize_weights(box.top, box.height, source[0], size).reshape(batch, -1, size, source[0])
     columns = resize_weights(box.left, box.width, source[1], size, flip).reshape(batch, -1, size, source[1])
@@ -87,6 +93,28 @@ def resize(photos: Array, box: Box, size: int, flip: Array | None = None) -> Arr
         planes = planes / 255
     crops = jnp.einsum("bcyx,bnhy,bnwx->bnchw", planes, rows, columns, optimize=[(0, 1), (0, 1)])
     return crops.reshape(-1, *crops.shape[2:])
+
+
+def _resize_one(photo: Array, box: Box, flip: Array | None, size: int) -> Array:
+    """f32[n, 3, size, size] of one photo, u8[S, S, 3]; sums the few rows that count, without a product."""
+    source = photo.shape[0]
+    step = box.height[:, None] * (source / size)
+    centre = box.top[:, None] * source + (jnp.arange(size)[None] + 0.5) * step
+    reach = jnp.maximum(step, 1)
+    taps = min(source, math.ceil(2 * max(1, source / size)))  # as many as lie within `reach` of a centre, at most
+    first = jnp.clip(jnp.floor(centre - reach + 0.5).astype(jnp.int32), 0, source - taps)
+
+    planes = photo.transpose(2, 0, 1)
+    total, weights = 0.0, 0.0
+    for tap in range(taps):
+        weight = jnp.maximum(0, 1 - jnp.abs(first + tap + 0.5 - centre) / reach)
+        row = planes.at[:, first + tap].get(mode="promise_in_bounds").astype(jnp.float32)  # f32[3, n, size, S]
+        total, weights = total + weight[None, :, :, None] * row, weights + weight
+    total = total / weights[None, :, :, None]
+    if photo.dtype == jnp.uint8:
+        total = total / 255
+    columns = resize_weights(box.left, box.width, photo.shape[1], size, flip)
+    return jnp.einsum("cnhx,nwx->nchw", total, columns)
 
 
 def resize_weights(start: Array, extent: Array, source: int, size: int, flip: Array | None = None) -> Array:

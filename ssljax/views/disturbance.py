@@ -34,12 +34,7 @@ class Disturbance(abc.ABC):
         chosen = jax.random.bernoulli(choice_rng, self.probability, images.shape[:1])
         strength = self.strength * jax.random.uniform(strength_rng, images.shape[:1])
         strength = jnp.where(chosen, strength, 0)
-        if jax.default_backend() != "cpu":
-            return self.disturb(rng, images, strength)
-        # XLA for CPUs fuses what made the images into every place that reads them, and computes it anew in each, an
-        # optimization barrier or not; what a conditional reads it makes once, which halves the time of EcommerceViews.
-        always = jax.random.uniform(rng) < 2  # which the compiler does not know
-        return jax.lax.cond(always, self.disturb, lambda rng, images, strength: images, rng, images, strength)
+        return self.disturb(rng, images, strength)
 
     @abc.abstractmethod
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:

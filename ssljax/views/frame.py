@@ -8,6 +8,7 @@ from jax import Array
 
 from ssljax.views.crop import Box, line_weights
 from ssljax.views.disturbance import Disturbance
+from ssljax.views.parts import Take, change
 
 # Shares of the side at strength 1.
 CUT = 0.4
@@ -29,8 +30,8 @@ class BorderCrop(Disturbance):
         shape = (2, len(strength))
         cut = CUT * strength[None] * jax.random.uniform(amount_rng, shape)
         start = jnp.where(jax.random.bernoulli(end_rng, shape=shape), cut, 0)
-        result, _ = show(images, Box(*start, *(1 - cut)))
-        return jnp.where(strength[:, None, None, None] > 0, result, images)
+        box = Box(*start, *(1 - cut))
+        return change(images, strength > 0, lambda take: show(take(images), Box(*map(take, box)))[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,13 @@ class Padding(Disturbance):
         white = jax.random.bernoulli(white_rng, shape=(len(strength), 1))
         ground = jnp.where(white, 1, jax.random.uniform(ground_rng, (len(strength), 3)))
 
-        result, inside = show(images, Box(*(-place / extent[None]), 1 / extent, 1 / extent))
-        result = jnp.where(inside[:, None], result, ground[:, :, None, None])
-        return jnp.where(strength[:, None, None, None] > 0, result, images)
+        box = Box(*(-place / extent[None]), 1 / extent, 1 / extent)
+
+        def padded(take: Take) -> Array:
+            result, inside = show(take(images), Box(*map(take, box)))
+            return jnp.where(inside[:, None], result, take(ground)[:, :, None, None])
+
+        return change(images, strength > 0, padded)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +72,23 @@ class ScreenshotBars(Disturbance):
         tone = 0.15 * jax.random.uniform(grey_rng, strength.shape)
         bar_tone, sign_tone = jnp.where(bright, 1 - tone, tone), jnp.where(bright, 0.2, 0.9)
 
+        layers = []  # each covers a share of each row and of each column, in a tone
         for start, extent, sign_rng in zip((jnp.zeros_like(strength), 1 - heights[1]), heights, sign_rngs, strict=True):
             left, extents = jax.random.uniform(sign_rng, (2, len(strength), SIGNS))
             signs = covered(left, 0.02 + 0.08 * extents, width).max(1)
             bar = covered(start, extent, height)
             line = covered(start + 0.3 * extent, 0.4 * extent, height)
-            images = _paint(images, bar[:, :, None], bar_tone)
-            images = _paint(images, line[:, :, None] * signs[:, None], sign_tone)
-        return images
+            layers += [(bar, jnp.ones_like(signs), bar_tone), (line, signs, sign_tone)]
+
+        def painted(take: Take) -> Array:
+            result = take(images)
+            for layer in layers:
+                rows, columns, tone = map(take, layer)
+                share = rows[:, None, :, None] * columns[:, None, None]
+                result = result + share * (tone[:, None, None, None] - result)
+            return result
+
+        return change(images, strength > 0, painted)
 
 
 def show(images: Array, box: Box) -> tuple[Array, Array]:
@@ -105,8 +119,3 @@ def covered(start: Array, extent: Array, size: int) -> Array:
     pixel = jnp.arange(size).reshape((1,) * start.ndim + (size,))
     end = (start + extent)[..., None] * size
     return jnp.clip(jnp.minimum(pixel + 1, end) - jnp.maximum(pixel, start[..., None] * size), 0, 1)
-
-
-def _paint(images: Array, share: Array, tone: Array) -> Array:
-    """Images f32[B, 3, H, W] covered in grey of f32[B] by a share f32[B, H, W] (or of 1 in place of H or W)."""
-    return images + share[:, None] * (tone[:, None, None, None] - images)

@@ -9,6 +9,7 @@ from jax import Array
 
 from ssljax.types import UserError
 from ssljax.views.disturbance import Disturbance
+from ssljax.views.parts import change
 
 # ITU-T T.81, tables K.1 and K.2: the steps of quality 50 for brightness and for colour, vertical frequency downwards.
 LUMA = (
@@ -45,8 +46,8 @@ class JPEG(Disturbance):
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
         low, high = self.quality
-        compressed = jpeg(images, high - strength * (high - low))
-        return jnp.where(strength[:, None, None, None] > 0, compressed, images)
+        quality = high - strength * (high - low)
+        return change(images, strength > 0, lambda take: jpeg(take(images), take(quality)))
 
 
 def jpeg(images: Array, quality: Array) -> Array:

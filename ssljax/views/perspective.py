@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ssljax.views.disturbance import Disturbance
+from ssljax.views.parts import change
 
 CORNER = 0.25  # of the side: how far a corner moves inwards at strength 1, along each axis (half of a half side)
 ANGLE = math.pi / 4  # at strength 1
@@ -90,6 +91,10 @@ def warp(images: Array, matrix: Array, chosen: Array) -> Array:
     Returns:
         f32[B, 3, H, W].
     """
+    return change(images, chosen, lambda take: _warped(take(images), take(matrix)))
+
+
+def _warped(images: Array, matrix: Array) -> Array:
     _, _, height, width = images.shape
     # Each pixel asks where it comes from. The cross products of a matrix's rows are the columns of its inverse, up to a
     # factor, which the division takes out; a solver would be a call that is not split over devices.
@@ -117,4 +122,4 @@ def warp(images: Array, matrix: Array, chosen: Array) -> Array:
 
     upper = pixels(0) + across * (pixels(1) - pixels(0))
     lower = pixels(width) + across * (pixels(width + 1) - pixels(width))
-    return jnp.where(chosen[:, None, None, None], jnp.clip(upper + down * (lower - upper), 0, 1), images)
+    return jnp.clip(upper + down * (lower - upper), 0, 1)

@@ -8,6 +8,7 @@ from jax import Array
 
 from ssljax.views import colour
 from ssljax.views.disturbance import Disturbance
+from ssljax.views.parts import Take, change
 
 FAINT, CLEAR = 0.05, 0.2  # difference from the ground, in any channel, where the item begins and is in full
 BORDER = 64  # pixels of the border that are looked at
@@ -20,9 +21,14 @@ class HueShift(Disturbance):
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
         """As `Disturbance.disturb`."""
-        turned = colour.turn_hue(images, strength / 2 * jax.random.rademacher(rng, strength.shape))
-        share = jnp.where(strength > 0, 1, 0)[:, None, None] * foreground(images)
-        return jnp.clip(images + share[:, None] * (turned - images), 0, 1)
+        turns = strength / 2 * jax.random.rademacher(rng, strength.shape)
+
+        def turned(take: Take) -> Array:
+            some = take(images)
+            difference = colour.turn_hue(some, take(turns)) - some
+            return jnp.clip(some + foreground(some)[:, None] * difference, 0, 1)
+
+        return change(images, strength > 0, turned)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +40,17 @@ class Recolour(Disturbance):
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
         """As `Disturbance.disturb`."""
-        share = foreground(images)
-        area = jnp.maximum(share.sum((1, 2)), 1e-6)
-        mean = (share[:, None] * images).sum((2, 3)) / area[:, None]
-        shift = strength[:, None] * (jax.random.uniform(rng, mean.shape, minval=0.1, maxval=0.9) - mean)
-        return jnp.clip(images + share[:, None] * shift[:, :, None, None], 0, 1)
+        aim = jax.random.uniform(rng, (len(strength), 3), minval=0.1, maxval=0.9)
+
+        def recoloured(take: Take) -> Array:
+            some = take(images)
+            share = foreground(some)
+            area = jnp.maximum(share.sum((1, 2)), 1e-6)
+            mean = (share[:, None] * some).sum((2, 3)) / area[:, None]
+            shift = take(strength)[:, None] * (take(aim) - mean)
+            return jnp.clip(some + share[:, None] * shift[:, :, None, None], 0, 1)
+
+        return change(images, strength > 0, recoloured)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +61,8 @@ class Light(Disturbance):
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
         """As `Disturbance.disturb`."""
         amounts = colour.draw_jitter(rng, strength > 0, **LIGHT, hue=0.0)
-        return colour.blend(images, amounts.kinds, 1 + strength[:, None] * (amounts.factors - 1))
+        factors = 1 + strength[:, None] * (amounts.factors - 1)
+        return change(images, strength > 0, lambda take: colour.blend(*map(take, (images, amounts.kinds, factors))))
 
 
 def foreground(images: Array) -> Array:

@@ -10,6 +10,7 @@ from jax import Array
 
 from ssljax.types import UserError
 from ssljax.views.disturbance import Disturbance
+from ssljax.views.parts import Take, change
 
 POINTS = 20  # of a line, joined by straight segments
 HEAD = 3  # the last points of an arrow: to one barb, back to the tip, to the other
@@ -47,11 +48,16 @@ class Scribble(Disturbance):
         colour = jnp.array(COLOURS)[jax.random.randint(colour_rng, (batch, self.most), 0, len(COLOURS))]
         drawn = jnp.arange(self.most)[None] < jnp.ceil(self.most * strength)[:, None]
 
-        reach = (thickness[..., None, None] + 1) / 2  # a pixel is covered by what of it lies within the line
-        covered = jnp.clip(reach - _distances(x, y, height, width), 0, 1) * drawn[..., None, None]
-        for k in range(self.most):
-            images = images + covered[:, None, k] * (colour[:, k, :, None, None] - images)
-        return images
+        def scribbled(take: Take) -> Array:
+            reach = (take(thickness)[..., None, None] + 1) / 2  # a pixel is covered by what of it lies within the line
+            covered = jnp.clip(reach - _distances(take(x), take(y), height, width), 0, 1)
+            covered = covered * take(drawn)[..., None, None]
+            result, inks = take(images), take(colour)
+            for k in range(self.most):
+                result = result + covered[:, None, k] * (inks[:, k, :, None, None] - result)
+            return result
+
+        return change(images, strength > 0, scribbled)
 
 
 def _draw_lines(rng: Array, shape: tuple[int, int], height: int, width: int) -> tuple[Array, Array]:

@@ -16,6 +16,7 @@ from ssljax.paths import find
 from ssljax.types import UserError
 from ssljax.views.crop import line_weights
 from ssljax.views.disturbance import Disturbance
+from ssljax.views.parts import Take, change
 
 SIDE = 128  # of the square that holds a mark, in pixels
 TURN = 30  # degrees, of the marks of a tiling
@@ -78,7 +79,7 @@ class Watermark(Disturbance):
 
         opacity_amount, scale_amount = jax.random.uniform(amount_rng, (2, batch), minval=0.5)
         least, most = self.opacity
-        opacity = (least + (most - least) * strength * opacity_amount) * jnp.where(tiled, 0.5, 1) * (strength > 0)
+        opacity = (least + (most - least) * strength * opacity_amount) * jnp.where(tiled, 0.5, 1)
         least, most = self.scale
         longer = (least + (most - least) * strength * scale_amount) * jnp.where(tiled, 0.5, 1) * min(height, width)
 
@@ -86,12 +87,17 @@ class Watermark(Disturbance):
         gaps = 1 + jax.random.uniform(gap_rng, (2, batch), minval=GAPS[0], maxval=GAPS[1])
         places = jax.random.uniform(place_rng, (2, batch))
         tall, wide = longer * jnp.minimum(1, 1 / aspect), longer * jnp.minimum(1, aspect)
-        rows = _line(places[0], tall, jnp.where(tiled, gaps[0] * tall, ONCE * height), height, side)
-        columns = _line(places[1], wide, jnp.where(tiled, gaps[1] * wide, ONCE * width), width, side)
-        pixels = jnp.asarray(marks.pixels)[mark].astype(jnp.float32) / 255
-        laid = jnp.einsum("bcts,bht,bws->bchw", pixels, rows, columns, optimize=[(0, 1), (0, 1)])
-        laid = opacity[:, None, None, None] * laid
-        return jnp.clip(images * (1 - laid[:, 3:]) + laid[:, :3], 0, 1)
+        period = jnp.where(tiled, gaps[0] * tall, ONCE * height), jnp.where(tiled, gaps[1] * wide, ONCE * width)
+
+        def marked(take: Take) -> Array:
+            rows = _line(take(places[0]), take(tall), take(period[0]), height, side)
+            columns = _line(take(places[1]), take(wide), take(period[1]), width, side)
+            pixels = jnp.asarray(marks.pixels)[take(mark)].astype(jnp.float32) / 255
+            laid = jnp.einsum("bcts,bht,bws->bchw", pixels, rows, columns, optimize=[(0, 1), (0, 1)])
+            laid = take(opacity)[:, None, None, None] * laid
+            return jnp.clip(take(images) * (1 - laid[:, 3:]) + laid[:, :3], 0, 1)
+
+        return change(images, strength > 0, marked)
 
 
 def _line(place: Array, extent: Array, period: Array, size: int, side: int) -> Array:
