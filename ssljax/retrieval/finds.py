@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ssljax.retrieval.metrics import PerQuery, per_query_figures, relevant_items
+from ssljax.retrieval.metrics import PerQuery, is_relevant, per_query_figures, relevant_items
 from ssljax.retrieval.topk import top_k
 from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
@@ -70,8 +70,9 @@ class Ranking:
             raise UserError(f"none of the {len(self.queries)} queries has a relevant item in the gallery")
         own = None if self.own is None else self.own[asked]
         rows, scores = top_k(queries[asked], gallery, 1, exclude=own)
-        first, groups = rows[:, 0], self.query_groups[asked]
-        return Finds(asked, groups, first, scores[:, 0], self.gallery_groups[first] == groups)
+        groups = self.query_groups[asked]
+        hit = is_relevant(groups, self.gallery_groups, rows)
+        return Finds(asked, groups, rows[:, 0], scores[:, 0], hit[:, 0])
 
     def right(self, query: int) -> tuple[int, int]:
         """The relevant gallery row that comes first for a query, and its rank, from 1; of equal ones the lower row."""
