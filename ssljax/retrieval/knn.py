@@ -75,7 +75,12 @@ def vote(labels: np.ndarray, scores: np.ndarray, temperature: float) -> np.ndarr
 
 def votes(labels: np.ndarray, scores: np.ndarray, temperature: float, classes: int) -> np.ndarray:
     """f64[Q, classes]: the votes for each label, that of the nearest neighbour being 1; arguments as for `vote`."""
-    # relative to the nearest, so that a low temperature does not overflow
-    each = np.exp((scores - scores[:, :1]) / np.float64(temperature))
+    each = weights(scores, temperature)
     cells = np.arange(len(labels))[:, None] * classes + labels
     return np.bincount(cells.ravel(), each.ravel(), minlength=len(labels) * classes).reshape(len(labels), classes)
+
+
+def weights(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """f64[Q, k]: the vote of each neighbour, exp(s / temperature) over that of the nearest; best first, f32[Q, k]."""
+    # relative to the nearest, so that a low temperature does not overflow
+    return np.exp((scores - scores[:, :1]) / np.float64(temperature))

@@ -15,6 +15,7 @@ from ssljax.data.items import nearest
 from ssljax.fields import check_fields
 from ssljax.retrieval.attributes import key
 from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.knn import weights
 from ssljax.retrieval.topk import top_k
 from ssljax.retrieval.vectors import checked, normalise
 from ssljax.types import UserError
@@ -99,7 +100,7 @@ class _Words:
             raise UserError(f"texts: there are {self.contains.shape[0]} for a gallery of {len(gallery)} vectors")
         voters = np.flatnonzero(np.diff(self.contains.indptr))
         rows, scores = top_k(normalise(queries), normalise(gallery[voters]), min(k, len(voters)))
-        given = np.exp((scores - scores[:, :1]) / np.float64(temperature))
+        given = weights(scores, temperature)
         given /= given.sum(axis=1, keepdims=True)
         starts = np.arange(0, rows.size + 1, rows.shape[1])
         votes = sparse.csr_array((given.ravel(), voters[rows].ravel(), starts), shape=(len(rows), len(gallery)))
