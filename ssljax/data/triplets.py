@@ -11,15 +11,15 @@ all. The time is that of the photos, plus that of the distinct tuples x the pool
 
 import dataclasses
 import itertools
-import os
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
 from ssljax.data.items import Items, nearest
 from ssljax.data.samplers import Shuffled
 from ssljax.fields import check_fields
+from ssljax.files import replace_file
 from ssljax.paths import find
 from ssljax.types import UserError
 
@@ -112,14 +112,12 @@ class AttributeTriplets:
         shape = (len(items), len(self.pairs), 2)
         if path is None:
             return self._fill(np.empty(shape, np.int32), tuples, embeddings, among, chunk)
-        path = Path(path)
-        aside = path.with_name(f".{path.name}.part")
-        try:
-            mined = np.lib.format.open_memmap(aside, "w+", np.int32, shape)
+
+        def write(file: BinaryIO) -> None:
+            mined = np.lib.format.open_memmap(file.name, "w+", np.int32, shape)
             self._fill(mined, tuples, embeddings, among, chunk).flush()
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+
+        replace_file(Path(path), write)
         return np.load(path, mmap_mode="r")
 
     def likeness_of(self, items: Items, first: np.ndarray, second: np.ndarray) -> np.ndarray:
