@@ -18,8 +18,7 @@ from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console
 from ssljax.models import Pretrained, ViT, cls_attention, weights_bytes
 from ssljax.retrieval import Embeddings, Origin, relevance, save_collection, write_report
-from ssljax.retrieval.report import MOST, Attention
-from ssljax.retrieval.report.gallery import PIXELS
+from ssljax.retrieval.report import MOST, THUMBNAIL, Attention
 from ssljax.run import Run
 from ssljax.sharding import is_first_process
 from ssljax.types import Array, Batch, PyTree, UserError
@@ -117,7 +116,7 @@ class Shown:
         """u8[h, w, 3], in its original shape; grey if it cannot be had."""
         items = self._items[row]
         place = self._row_of[id(items)].get(self._ids[row])  # None: no longer among the data
-        return thumbnail_or_grey(None if place is None else items.photos[place], PIXELS)
+        return thumbnail_or_grey(None if place is None else items.photos[place], THUMBNAIL)
 
 
 def report(

@@ -1,4 +1,4 @@
-"""Commands that look after photos before a training: what views make of them, and watermarks removed."""
+"""Commands for photos before a training: what views make of them, and copies without watermarks."""
 
 import dataclasses
 import shlex

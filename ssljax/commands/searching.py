@@ -19,8 +19,7 @@ from ssljax.data.decode import BadImage, decode, thumbnail, thumbnail_or_grey
 from ssljax.embed import Encoder
 from ssljax.logging import console, print_table
 from ssljax.retrieval import Collection
-from ssljax.retrieval.report import Found, Query, write_search
-from ssljax.retrieval.report.gallery import PIXELS
+from ssljax.retrieval.report import THUMBNAIL, Found, Query, write_search
 from ssljax.run import Run
 from ssljax.types import UserError
 
@@ -58,7 +57,7 @@ def search(arguments: list[str]) -> None:
         _print_nearest(found.collection, list(row_ids), row_scores)
     if options.html is not None:
         answers = [
-            Query(str(photo), thumbnail(photo, PIXELS), found.shown(row_ids, row_scores))
+            Query(str(photo), thumbnail(photo, THUMBNAIL), found.shown(row_ids, row_scores))
             for photo, row_ids, row_scores in zip(options.photos, ids, scores, strict=True)
         ]
         with writing(options.html, "--html"):
@@ -104,7 +103,7 @@ class Searched:
         """What a page shows of these items."""
         pairs = zip(ids, scores.tolist(), strict=True)
         return [
-            Found(id, self.collection.item(id).caption(id), score, thumbnail_or_grey(self.photo(id), PIXELS))
+            Found(id, self.collection.item(id).caption(id), score, thumbnail_or_grey(self.photo(id), THUMBNAIL))
             for id, score in pairs
         ]
 

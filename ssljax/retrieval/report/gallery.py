@@ -8,11 +8,10 @@ import numpy as np
 
 from ssljax.retrieval.finds import Ranking
 from ssljax.retrieval.report.failures import cosine, key
-from ssljax.retrieval.report.jpeg import img
+from ssljax.retrieval.report.jpeg import THUMBNAIL, img
 
 NEIGHBOURS = 10
 SAMPLE = 500  # queries whose rankings are looked at
-PIXELS = 112  # of a thumbnail's longer side: the page shows it at 60 to 90, and screens are dense
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def gallery(ranking: Ranking, photo: Callable[[int], np.ndarray], captions: list
     drawn, failures = choose(list(answers(ranking, sample)), groups)
 
     def thumbnail(row: int) -> str:
-        return img(photo(row), captions[row], PIXELS)
+        return img(photo(row), captions[row], THUMBNAIL)
 
     def card(row: int, below: str, group: int, late: str = "") -> str:
         kind, mark = ("hit", "✓") if groups[row] == group else ("miss", "&times;")
