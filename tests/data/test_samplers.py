@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssljax.data.items import Items
-from ssljax.data.samplers import Classes, Listings, Shuffled
+from ssljax.data.samplers import Classes, Listings, Photos
 from ssljax.types import UserError
 
 
 def photos(n, **options):
-    """A sampler of n photos, each an item of its own."""
-    return Shuffled(np.arange(n), np.ones(n, np.int64), **options)
+    """The batches of n photos, each an item of its own."""
+    return Photos().over(items(range(n)), **options)
 
 
 SIZES = st.integers(1, 40).flatmap(lambda b: st.tuples(st.integers(b, 90), st.just(b)))
@@ -187,7 +187,7 @@ def test_the_category_of_a_class_is_that_of_most_of_its_photos():
     data = Items(np.arange(10), list(range(10)), {"kind": column}, label)
     batches = Classes(per_class=2, within="kind").over(data, batch_size=4, seed=0)
     together = {frozenset(data.label[batches.rows(b)[:, 0]]) for b in range(40)}
-    assert batches._category.tolist() == [2, 1, 0, 1] and frozenset({1, 3}) in together
+    assert batches.turns._order.category.tolist() == [2, 1, 0, 1] and frozenset({1, 3}) in together
 
 
 def test_classes_that_do_not_suit():
