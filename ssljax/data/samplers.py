@@ -317,7 +317,7 @@ class ByCategory:
 
 def _alone(photos: np.ndarray, batch: int) -> np.ndarray:
     """i64[b, 1]: each photo is an item of its own."""
-    return photos[:, None]
+    return photos[:, None].copy()  # spare ones are written over bad ones, which must not change the order
 
 
 @functools.lru_cache(maxsize=2)

@@ -44,6 +44,13 @@ def test_processes_share_a_batch_and_its_spares(count, part, more, batch):
     assert sorted(r for s in shards for (r,) in s.spares(batch)) == sorted(r for (r,) in alone.spares(batch))
 
 
+def test_rows_are_the_callers_to_change():
+    sampler = photos(10, batch_size=5, seed=0)
+    before = sampler.rows(1).copy()
+    sampler.rows(1)[:] = -1
+    assert np.array_equal(sampler.rows(1), before)
+
+
 def test_orders_differ_from_epoch_to_epoch_and_from_seed_to_seed():
     orders = [tuple(photos(50, batch_size=50, seed=s).rows(e)[:, 0]) for s in range(4) for e in range(4)]
     assert len(set(orders)) == 16
