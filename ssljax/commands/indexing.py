@@ -143,6 +143,10 @@ def index_advice(arguments: list[str]) -> None:
 
 def _data(options: EmbedOptions, experiment: Experiment) -> tuple[Any, tuple[str, ...]]:
     """The source that DATA names, and which of its splits are to be embedded."""
+    if options.data.suffix == ".py" or options.data.is_dir():
+        for name in ("images", "id", "title"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name} is of a catalogue file, and {options.data} is none: leave it out")
     if options.data.suffix == ".py":
         other, _ = load_experiments(options.data)
         return other.data, options.splits or other.gallery
