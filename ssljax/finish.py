@@ -136,7 +136,7 @@ def report(
         groups, meaning = retrieval.groups(embeddings), retrieval.meaning
     else:
         gallery = embed(retrieval.searched)
-        groups, gallery_groups = relevance(retrieval.columns, embeddings, gallery)
+        groups, gallery_groups = relevance(retrieval.relevant, embeddings, gallery)
         searched, meaning = (gallery, gallery_groups), retrieval.meaning
         shown.append((load(retrieval.searched), gallery))
     shown = Shown(*shown)
@@ -209,5 +209,4 @@ def _attention(run: Run, experiment: Experiment, items: Items) -> Attention | No
 
     batch = {"image": np.stack(photos)[:, None], "aspect": np.array(aspects, np.float32)[:, None]}
     pixels, maps = jax.device_get(look(batch))
-    captions = [str(items.columns.get("title", items.ids)[row]) for row in rows]
-    return Attention((255 * pixels.clip(0, 1)).round().astype(np.uint8), maps, captions)
+    return Attention((255 * pixels.clip(0, 1)).round().astype(np.uint8), maps, [items.caption(row) for row in rows])

@@ -34,7 +34,6 @@ from ssljax.retrieval.robustness import (
     figures,
     lost,
     on_side,
-    with_positives,
 )
 from ssljax.run import Run, environment
 from ssljax.types import Array, Batch, UserError
@@ -87,10 +86,6 @@ class Photos:
         batch = self._batch(row // BATCH, disturbance, strength)
         return original_shape(batch["image"][row % BATCH, 0], float(batch["aspect"][row % BATCH, 0]))
 
-    def caption(self, row: int) -> str:
-        """Its title, or else its id."""
-        return str(self.items.columns.get("title", self.items.ids)[row])
-
     def _embedded(self, batch: Batch) -> dict[str, np.ndarray]:
         pixels = np.asarray(_raw_pixels(batch["image"][:, 0])) - self._mean
         return {way: embed(batch) for way, embed in self._ways.items()} | {BASELINE: pixels}
@@ -135,10 +130,14 @@ class Pool:
         retrieval = experiment.retrieval
         if retrieval is None:
             raise UserError("evaluate has no Retrieval, by whose figures robustness is measured: add Retrieval()")
-        retrieval.check(lambda split: Embeddings.unseen(load(split)))
+
+        def unseen(split: str) -> Embeddings:
+            return Embeddings.unseen(load(split))
+
+        retrieval.check(unseen)
         asked, searched = load(retrieval.split), load(retrieval.searched)
         rng = np.random.default_rng(suite.seed)
-        positives = rng.permutation(with_positives(retrieval, Embeddings.unseen(asked), Embeddings.unseen(searched)))
+        positives = rng.permutation(retrieval.ranking(unseen).asked)
         rows = positives[: suite.items]
 
         def photos(split: str, items: Items, order: np.ndarray) -> Photos:
@@ -152,7 +151,7 @@ class Pool:
             queries = photos(retrieval.split, asked, rows)
             gallery = photos(retrieval.searched, searched, rng.permutation(len(searched)))
         count = int(np.searchsorted(queries.places, len(rows)))  # without bad ones
-        groups = relevance(retrieval.columns, Embeddings.unseen(queries.items), Embeddings.unseen(gallery.items))
+        groups = relevance(retrieval.relevant, Embeddings.unseen(queries.items), Embeddings.unseen(gallery.items))
         return cls(queries, gallery, count, groups[0][:count], groups[1], len(positives))
 
     def ranking(self, vectors: Vectors) -> Ranking:
@@ -180,9 +179,9 @@ class Pool:
             wrong=self.gallery.photo(found.wrong),
             right=self.gallery.photo(found.right),
             captions=(
-                self.queries.caption(found.query),
-                self.gallery.caption(found.wrong),
-                self.gallery.caption(found.right),
+                self.queries.items.caption(found.query),
+                self.gallery.items.caption(found.wrong),
+                self.gallery.items.caption(found.right),
             ),
             rank=found.rank,
         )

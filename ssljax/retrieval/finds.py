@@ -60,12 +60,12 @@ class Ranking:
 
     def per_query(self, **settings) -> PerQuery:
         """The figures of each query: what `metrics.per_query_figures` gives, by the settings that it takes."""
-        queries, gallery = self._units
+        queries, gallery = self.units
         return per_query_figures(queries, self.query_groups, gallery, self.gallery_groups, own=self.own, **settings)
 
     def first(self) -> Finds:
         """What is found first; raises UserError if no query has a relevant item."""
-        asked, (queries, gallery) = self.asked, self._units
+        asked, (queries, gallery) = self.asked, self.units
         if not len(asked):
             raise UserError(f"none of the {len(self.queries)} queries has a relevant item in the gallery")
         own = None if self.own is None else self.own[asked]
@@ -82,7 +82,7 @@ class Ranking:
 
     def scores(self, queries: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Each of `queries` i[q] with its cosines f32[n] with the gallery, -inf with itself."""
-        units, gallery = self._units
+        units, gallery = self.units
         for start in range(0, len(queries), CHUNK):
             chunk = queries[start : start + CHUNK]
             for query, scores in zip(chunk.tolist(), units[chunk] @ gallery.T, strict=True):
@@ -91,8 +91,8 @@ class Ranking:
                 yield query, scores
 
     @functools.cached_property
-    def _units(self) -> tuple[np.ndarray, np.ndarray]:
-        """Queries and gallery, of unit length."""
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        """Queries f32[Q, D] and gallery f32[n, D], of unit length."""
         gallery = normalise(self.gallery)
         return gallery if self.queries is self.gallery else normalise(self.queries), gallery
 

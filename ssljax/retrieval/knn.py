@@ -7,6 +7,7 @@ import numpy as np
 
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.evaluate import named
 from ssljax.retrieval.labelled import labelled
 from ssljax.retrieval.topk import top_k_chunks
 from ssljax.retrieval.vectors import normalise
@@ -60,7 +61,7 @@ class KNN:
             "queries_left_out": len(embed(self.split)) - len(truth),
             "k": k,
         }
-        return {f"{self.split}/{self.name}/{name}": value for name, value in figures.items()}
+        return named(figures, self.split, self.name)
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if these items have no labels: to be known before training."""

@@ -100,8 +100,7 @@ class PairAP:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
         """Groups of the queries and the gallery, each query's own row in it, and its number of relevant items."""
         queries, gallery = embed(self.split), embed(self.searched)
-        columns = (self.relevant,) if isinstance(self.relevant, str) else self.relevant
-        query_groups, gallery_groups = relevance(columns, queries, gallery, field="PairAP.relevant")
+        query_groups, gallery_groups = relevance(self.relevant, queries, gallery, field="PairAP.relevant")
         own = np.arange(len(queries)) if self.searched == self.split else None
         positives = relevant_items(query_groups, gallery_groups, own)
         if not positives.any():

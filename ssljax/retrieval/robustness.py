@@ -11,10 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ssljax.fields import check_fields
-from ssljax.retrieval.embeddings import BASELINE, Embeddings
-from ssljax.retrieval.evaluate import Retrieval, relevance
+from ssljax.retrieval.embeddings import BASELINE
 from ssljax.retrieval.finds import Ranking, rank
-from ssljax.retrieval.metrics import relevant_items
 from ssljax.types import UserError
 
 Side = Literal["query", "gallery", "both"]
@@ -96,12 +94,6 @@ class Lost:
     wrong: int  # the gallery row that it finds first now
     right: int  # the relevant one that it found first before
     rank: int  # of the right one now, from 2
-
-
-def with_positives(retrieval: Retrieval, queries: Embeddings, gallery: Embeddings) -> np.ndarray:
-    """i64[m], the rows of the queries that have a relevant item in the gallery; the two are of `retrieval`'s splits."""
-    own = np.arange(len(queries)) if retrieval.searched == retrieval.split else None
-    return np.flatnonzero(relevant_items(*relevance(retrieval.columns, queries, gallery), own))
 
 
 def on_side(side: Side, clean: Vectors, disturbed: Vectors) -> Vectors:

@@ -118,9 +118,8 @@ class ShopeeF1:
         self._groups(embed)
 
     def _groups(self, embed: Callable[[str], Embeddings]) -> tuple[np.ndarray, np.ndarray]:
-        columns = (self.relevant,) if isinstance(self.relevant, str) else self.relevant
         splits = (self.calibrate, self.split)
-        groups = relevance(columns, *(embed(split) for split in splits), field="ShopeeF1.relevant")
+        groups = relevance(self.relevant, *(embed(split) for split in splits), field="ShopeeF1.relevant")
         for split, part in zip(splits, groups, strict=True):
             if np.bincount(part[part >= 0]).max(initial=0) < 2:
                 raise UserError(

@@ -15,6 +15,7 @@ from ssljax.data.items import nearest
 from ssljax.fields import check_fields
 from ssljax.retrieval.attributes import key
 from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.evaluate import named
 from ssljax.retrieval.knn import weights
 from ssljax.retrieval.topk import top_k
 from ssljax.retrieval.vectors import checked, normalise
@@ -167,7 +168,7 @@ class Words:
         found = dict(zip(("precision", "recall", "f1"), figures[self.split][best], strict=True))
         found |= {"threshold": float(best), "frequent_f1": same[self.split][many][2]}
         found |= {"queries": len(sizes), "queries_left_out": len(embed(self.split)) - len(sizes)}
-        return {f"{self.split}/{self.name}/{self.column}/{name}": value for name, value in found.items()}
+        return named({f"{self.column}/{name}": value for name, value in found.items()}, self.split, self.name)
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if the column is not there, or blank in all items of a split."""
