@@ -38,7 +38,7 @@ class Turns:
     Args:
         order: pass → i64[m], all items in the order of the pass.
         items: m.
-        what: they are, for errors, such as "listings".
+        what: how errors call them, such as "listings".
         batch_size: items a batch, over all processes.
         shard: (index, count) of this process; the parts of all processes, in turn, are the whole batch.
 
