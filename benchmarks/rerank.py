@@ -27,10 +27,10 @@ from ssljax.retrieval import (
     QueryExpansion,
     Retrieval,
     Whitening,
-    top_k,
 )
-from ssljax.retrieval.metrics import per_query
+from ssljax.retrieval.metrics import is_relevant, per_query, relevant_items
 from ssljax.retrieval.rerank import k_reciprocal, min2
+from ssljax.retrieval.shopee import Matches
 from ssljax.retrieval.vectors import normalise
 from ssljax.run import Run, environment
 
@@ -70,11 +70,10 @@ def by_steps(relevant: str | tuple[str, ...], after: tuple[Any, ...], parts: Spl
 def by_k_reciprocal(relevant: str | tuple[str, ...], setting: dict[str, Any], parts: Splits, split: str) -> Figures:
     """The same of its rankings."""
     groups, x = Retrieval(relevant).groups(parts[split]), normalise(parts[split].vectors)
-    positives = np.where(groups >= 0, np.bincount(groups[groups >= 0])[groups], 1) - 1
+    positives = relevant_items(groups, groups, np.arange(len(x)))
     asked = np.flatnonzero(positives)
     rows, _ = k_reciprocal(x[asked], x, int(positives.max()), own=asked, **setting)
-    relevant_at = (groups[rows] == groups[asked, None]) & (rows >= 0)
-    figures = per_query(relevant_at, positives[asked], ks=(1,))
+    figures = per_query(is_relevant(groups[asked], groups, rows), positives[asked], ks=(1,))
     return {name: float(figures[name].mean()) for name in ("cmc@1", "map@r")}
 
 
@@ -94,31 +93,6 @@ def told(setting: Any) -> str:
             f.name: getattr(step, f.name) for f in dataclasses.fields(step) if getattr(step, f.name) != f.default
         }
     return " ".join(f"{name}={value}" for name, value in setting.items())
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Rankings:
-    """The nearest others of each item, of whatever style."""
-
-    hits: np.ndarray
-    """bool[n, DEPTH], of the same style"""
-    scores: np.ndarray
-    """f32[n, DEPTH]"""
-    sizes: np.ndarray
-    """i[n], how many items are of the style, itself included"""
-
-    @classmethod
-    def of(cls, embeddings: Embeddings) -> "Rankings":
-        """By cosine."""
-        groups, x = Retrieval(RELEVANT["style"]).groups(embeddings), normalise(embeddings.vectors)
-        rows, scores = top_k(x, x, DEPTH, exclude=np.arange(len(x)))
-        hits = (groups[rows] == groups[:, None]) & (groups[:, None] >= 0)
-        return cls(hits, scores, np.where(groups >= 0, np.bincount(groups[groups >= 0])[groups], 1))
-
-    def row_wise_f1(self, threshold: float, loose: float) -> Figures:
-        """Shopee's: mean over the rows of 2 |P and T| / (|P| + |T|), the row itself in both."""
-        kept = min2(self.scores, threshold, loose)
-        return {"f1": float((2 * (1 + (kept & self.hits).sum(1)) / (1 + kept.sum(1) + self.sizes)).mean())}
 
 
 def rows(name: str, parts: Splits) -> Iterator[tuple[str, Figures]]:
@@ -149,21 +123,26 @@ def rows(name: str, parts: Splits) -> Iterator[tuple[str, Figures]]:
         yield prefix + "k-reciprocal", chosen(reciprocal, RECIPROCAL, "map@r", told)[1]
     if name == "style":
         for prefix, given in (("", parts), ("whitening, ", white)):
-            yield from answers(prefix, {split: Rankings.of(given[split]) for split in ("val", "test")})
+            yield from answers(prefix, {split: matches(given[split]) for split in ("val", "test")})
 
 
-def answers(prefix: str, rankings: dict[str, Rankings]) -> Iterator[tuple[str, Figures]]:
-    """F1 of the items from a threshold on, and by min2."""
+def matches(embeddings: Embeddings) -> Matches:
+    """The nearest others of each item, and which are of its style."""
+    groups = Retrieval(RELEVANT["style"]).groups(embeddings)
+    return Matches.of(normalise(embeddings.vectors), groups, DEPTH)
+
+
+def answers(prefix: str, found: dict[str, Matches]) -> Iterator[tuple[str, Figures]]:
+    """Shopee's row-wise F1 of the items from a threshold on, and by min2."""
 
     def measure(thresholds: tuple[float, float], split: str) -> Figures:
-        return rankings[split].row_wise_f1(*thresholds)
+        return {"f1": float(found[split].f1_of(min2(found[split].scores, *thresholds)).mean())}
 
     # as many candidates for the threshold as the nearest others' cosines have steps of 2 %
-    grid = np.quantile(rankings["val"].scores[:, 0], np.linspace(0, 1, 51)).round(4).tolist()
+    grid = np.quantile(found["val"].scores[:, 0], np.linspace(0, 1, 51)).round(4).tolist()
     two = [pair for pair in itertools.product(grid, grid) if pair[1] <= pair[0]]
     for method, pairs in (("threshold", [(t, t) for t in grid]), ("min2", two)):
-        found = chosen(measure, pairs, "f1", lambda pair: " ".join(map(str, dict.fromkeys(pair))))
-        yield prefix + method, found[1]
+        yield prefix + method, chosen(measure, pairs, "f1", lambda pair: " ".join(map(str, dict.fromkeys(pair))))[1]
 
 
 def main() -> None:

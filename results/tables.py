@@ -164,8 +164,8 @@ def _number(value: object) -> str:
 def pages() -> dict[Path, str]:
     """The pages with generated tables, as they should be."""
     parts = {
-        README: [
-            experiments(),
+        README: [experiments()],
+        DOCS / "speed.md": [
             benchmark("train_step", "Training steps beside PyTorch"),
             benchmark("input_pipeline", "Input pipeline"),
         ],

@@ -18,8 +18,7 @@ from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console
 from ssljax.models import Pretrained, ViT, cls_attention, weights_bytes
 from ssljax.retrieval import Embeddings, Origin, relevance, save_collection, write_report
-from ssljax.retrieval.report import MOST, Attention
-from ssljax.retrieval.report.gallery import PIXELS
+from ssljax.retrieval.report import MOST, THUMBNAIL, Attention
 from ssljax.run import Run
 from ssljax.sharding import is_first_process
 from ssljax.types import Array, Batch, PyTree, UserError
@@ -117,7 +116,7 @@ class Shown:
         """u8[h, w, 3], in its original shape; grey if it cannot be had."""
         items = self._items[row]
         place = self._row_of[id(items)].get(self._ids[row])  # None: no longer among the data
-        return thumbnail_or_grey(None if place is None else items.photos[place], PIXELS)
+        return thumbnail_or_grey(None if place is None else items.photos[place], THUMBNAIL)
 
 
 def report(
@@ -137,7 +136,7 @@ def report(
         groups, meaning = retrieval.groups(embeddings), retrieval.meaning
     else:
         gallery = embed(retrieval.searched)
-        groups, gallery_groups = relevance(retrieval.columns, embeddings, gallery)
+        groups, gallery_groups = relevance(retrieval.relevant, embeddings, gallery)
         searched, meaning = (gallery, gallery_groups), retrieval.meaning
         shown.append((load(retrieval.searched), gallery))
     shown = Shown(*shown)
@@ -210,5 +209,4 @@ def _attention(run: Run, experiment: Experiment, items: Items) -> Attention | No
 
     batch = {"image": np.stack(photos)[:, None], "aspect": np.array(aspects, np.float32)[:, None]}
     pixels, maps = jax.device_get(look(batch))
-    captions = [str(items.columns.get("title", items.ids)[row]) for row in rows]
-    return Attention((255 * pixels.clip(0, 1)).round().astype(np.uint8), maps, captions)
+    return Attention((255 * pixels.clip(0, 1)).round().astype(np.uint8), maps, [items.caption(row) for row in rows])

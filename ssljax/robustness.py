@@ -21,6 +21,7 @@ from ssljax.files import write_json
 from ssljax.logging import console, counting
 from ssljax.retrieval import Embeddings, relevance
 from ssljax.retrieval.embeddings import BASELINE
+from ssljax.retrieval.finds import Ranking
 from ssljax.retrieval.report import Example, write_robustness
 from ssljax.retrieval.robustness import (
     FIGURES,
@@ -28,12 +29,11 @@ from ssljax.retrieval.robustness import (
     Curve,
     Lost,
     Robustness,
-    Search,
     Side,
     Vectors,
+    figures,
     lost,
     on_side,
-    with_positives,
 )
 from ssljax.run import Run, environment
 from ssljax.types import Array, Batch, UserError
@@ -86,10 +86,6 @@ class Photos:
         batch = self._batch(row // BATCH, disturbance, strength)
         return original_shape(batch["image"][row % BATCH, 0], float(batch["aspect"][row % BATCH, 0]))
 
-    def caption(self, row: int) -> str:
-        """Its title, or else its id."""
-        return str(self.items.columns.get("title", self.items.ids)[row])
-
     def _embedded(self, batch: Batch) -> dict[str, np.ndarray]:
         pixels = np.asarray(_raw_pixels(batch["image"][:, 0])) - self._mean
         return {way: embed(batch) for way, embed in self._ways.items()} | {BASELINE: pixels}
@@ -114,7 +110,10 @@ class Pool:
     queries: Photos
     gallery: Photos
     count: int
-    search: Search
+    query_groups: np.ndarray
+    """i32[count]"""
+    gallery_groups: np.ndarray
+    """i32[n]; items of a query's group are relevant to it, -1 = in no group"""
     positives: int
     """how many queries there would be, were it not for `items` and bad photos"""
 
@@ -131,10 +130,14 @@ class Pool:
         retrieval = experiment.retrieval
         if retrieval is None:
             raise UserError("evaluate has no Retrieval, by whose figures robustness is measured: add Retrieval()")
-        retrieval.check(lambda split: Embeddings.unseen(load(split)))
+
+        def unseen(split: str) -> Embeddings:
+            return Embeddings.unseen(load(split))
+
+        retrieval.check(unseen)
         asked, searched = load(retrieval.split), load(retrieval.searched)
         rng = np.random.default_rng(suite.seed)
-        positives = rng.permutation(with_positives(retrieval, Embeddings.unseen(asked), Embeddings.unseen(searched)))
+        positives = rng.permutation(retrieval.ranking(unseen).asked)
         rows = positives[: suite.items]
 
         def photos(split: str, items: Items, order: np.ndarray) -> Photos:
@@ -148,9 +151,13 @@ class Pool:
             queries = photos(retrieval.split, asked, rows)
             gallery = photos(retrieval.searched, searched, rng.permutation(len(searched)))
         count = int(np.searchsorted(queries.places, len(rows)))  # without bad ones
-        groups = relevance(retrieval.columns, Embeddings.unseen(queries.items), Embeddings.unseen(gallery.items))
-        own = np.arange(count) if queries is gallery else None
-        return cls(queries, gallery, count, Search(groups[0][:count], groups[1], own), len(positives))
+        groups = relevance(retrieval.relevant, Embeddings.unseen(queries.items), Embeddings.unseen(gallery.items))
+        return cls(queries, gallery, count, groups[0][:count], groups[1], len(positives))
+
+    def ranking(self, vectors: Vectors) -> Ranking:
+        """Who is looked for among whom, by these embeddings; a query in the gallery does not find itself."""
+        own = np.arange(self.count) if self.queries is self.gallery else None
+        return Ranking(vectors.queries, self.query_groups, vectors.gallery, self.gallery_groups, own)
 
     def vectors(
         self, disturbance: Disturbance | None = None, strength: float = 0.0, sides: Sequence[Side] = SIDES
@@ -172,9 +179,9 @@ class Pool:
             wrong=self.gallery.photo(found.wrong),
             right=self.gallery.photo(found.right),
             captions=(
-                self.queries.caption(found.query),
-                self.gallery.caption(found.wrong),
-                self.gallery.caption(found.right),
+                self.queries.items.caption(found.query),
+                self.gallery.items.caption(found.wrong),
+                self.gallery.items.caption(found.right),
             ),
             rank=found.rank,
         )
@@ -185,7 +192,7 @@ def measure(
 ) -> tuple[list[Curve], dict[str, list[Example]]]:
     """The curves, and for each disturbance examples of the student's queries that it loses at medium strength."""
     clean, done = pool.vectors(), 0
-    figures = {way: pool.search.figures(vectors) for way, vectors in clean.items()}
+    at_zero = {way: figures(pool.ranking(vectors)) for way, vectors in clean.items()}
     curves: list[Curve] = []
     examples: dict[str, list[Example]] = {}
     with counting("disturbing", len(disturbances) * len(suite.strengths)) as progress:
@@ -195,15 +202,15 @@ def measure(
             for strength in suite.strengths:
                 for way, vectors in pool.vectors(disturbance, strength, suite.sides).items():
                     for side in suite.sides:
-                        searched = on_side(side, clean[way], vectors)
-                        found.setdefault((way, side), []).append(pool.search.figures(searched))
+                        ranking = pool.ranking(on_side(side, clean[way], vectors))
+                        found.setdefault((way, side), []).append(figures(ranking))
                         if (way, side, strength) == ("student", "query", suite.medium):
-                            worst = lost(pool.search, clean[way], searched, EXAMPLES)
+                            worst = lost(pool.ranking(clean[way]), ranking, EXAMPLES)
                             examples[name] = [pool.example(one, disturbance, strength) for one in worst]
                 done += 1
                 progress(done)
             new = [
-                Curve(name, way, side, figure, figures[way][figure], tuple(values[figure] for values in each))
+                Curve(name, way, side, figure, at_zero[way][figure], tuple(values[figure] for values in each))
                 for (way, side), each in found.items()
                 for figure in FIGURES
             ]

@@ -20,7 +20,7 @@ ALLOWED = {
     "models": {"sharding", "types"},
     "optim": {"fields", "models", "schedules", "types"},
     "views": {"fields", "paths", "types"},
-    "data": {"fields", "paths", "sharding", "types"},
+    "data": {"fields", "files", "paths", "sharding", "types"},
     "methods": {"fields", "losses", "models", "queue", "schedules", "sharding", "types"},
     "retrieval": {"data", "fields", "files", "types"},
     "train": {"types"},

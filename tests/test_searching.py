@@ -192,6 +192,8 @@ def test_mistakes_are_one_sentence(shop, run, index, tmp_path, capsys):
     assert "is not a run folder" in told(capsys, "embed", tmp_path, shop / "shop.csv")
     assert "split 'holdout' is empty" in told(capsys, "embed", run, shop / "shop.csv", "--splits", "holdout")
     assert "holds no image" in told(capsys, "embed", run, tmp_path)
+    for data in (tmp_path, shop / "shop.py"):
+        assert "--id is of a catalogue file" in told(capsys, "embed", run, data, "--id", "id")
     assert "data.images='nothing' is not a column" in told(
         capsys, "embed", run, shop / "shop.csv", "--images", "{nothing}.jpg"
     )

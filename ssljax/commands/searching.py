@@ -1,12 +1,11 @@
-"""Commands that embed data, index embeddings, and search."""
+"""The command that searches, and the open index that it and the service search."""
 
-import argparse
 import dataclasses
 import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -14,58 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from ssljax import loop
-from ssljax.commands.shared import experiment_of
-from ssljax.config import Experiment, load_experiments
-from ssljax.data import Catalogue, Folder
+from ssljax.commands.shared import experiment_of, writing
+from ssljax.config import Experiment
 from ssljax.data.decode import BadImage, decode, thumbnail, thumbnail_or_grey
-from ssljax.data.items import SPLITS
 from ssljax.embed import Encoder
 from ssljax.logging import console, print_table
-from ssljax.retrieval import Collection, Embeddings, Exact, Faiss, ScaNN, default_index, save_collection
-from ssljax.retrieval.report import Found, Query, write_search
-from ssljax.retrieval.report.gallery import PIXELS
+from ssljax.retrieval import Collection
+from ssljax.retrieval.report import THUMBNAIL, Found, Query, write_search
 from ssljax.run import Run
 from ssljax.types import UserError
-
-KINDS = {"exact": Exact, "scann": ScaNN, "faiss": Faiss}
-DEFAULT_KIND = next(name for name, kind in KINDS.items() if isinstance(default_index(), kind))
-SUFFIXES = (".npz", ".parquet")
-
-
-@dataclasses.dataclass(frozen=True)
-class EmbedOptions:
-    """Embed photos with the network of a complete run."""
-
-    run: tyro.conf.Positional[Path]
-    """The run folder."""
-    data: tyro.conf.Positional[Path]
-    """A catalogue (.csv, .parquet or .jsonl), a folder of photos, or an experiment file, whose data is taken."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("embeddings.npz")
-    """The file to write, .npz or .parquet."""
-    splits: tuple[str, ...] = ()
-    """Splits to embed; by default all of a catalogue or folder, and the gallery of an experiment."""
-    images: str | None = None
-    """Where a catalogue has its photos: a column, or a template such as images/{id}.jpg. By default as the run's data
-    has it, if that is a Catalogue."""
-    id: str | None = None
-    """The catalogue's column of unique ids; by default as the run's data has it, or else "id"."""
-    title: str | None = None
-    """The catalogue's column of titles; by default as the run's data has it, or else "title" if it is there."""
-    max_bad_share: float | None = None
-    """Share of unreadable photos above which it stops; by default that of the run."""
-
-
-@dataclasses.dataclass(frozen=True)
-class IndexOptions:
-    """Build an index of embeddings. Another --kind has other settings: `ssljax index --kind exact --help`."""
-
-    embeddings: tyro.conf.Positional[tuple[Path, ...]]
-    """Files that `ssljax embed` wrote, or RUN/embeddings/*.npz."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """The folder to write; an index that is there is replaced."""
-    kind: Literal["exact", "scann", "faiss"] = DEFAULT_KIND
-    """The kind of index."""
-    settings: Annotated[Any, tyro.conf.arg(name="")] = default_index()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,49 +38,6 @@ class SearchOptions:
     """Also write a page that shows the photos and what was found."""
     run: Path | None = None
     """The run that embeds the photos; by default the one that embedded what the index holds."""
-
-
-def embed(arguments: list[str]) -> None:
-    """`ssljax embed RUN DATA -o FILE`."""
-    options = tyro.cli(EmbedOptions, args=arguments, prog="ssljax embed")
-    if options.output.suffix not in SUFFIXES:
-        raise UserError(f"output={options.output} must end in .npz or .parquet: try {options.output}.npz")
-    run = Run(options.run)
-    experiment = experiment_of(run)
-    data, splits = _data(options, experiment)
-    share = experiment.max_bad_share if options.max_bad_share is None else options.max_bad_share
-    setting = loop.Setting.of_run(dataclasses.replace(experiment, data=data, max_bad_share=share), run)
-    photos = sum(len(setting.load(split)) for split in splits)
-    console.print(f"Embedding {photos:,} photos ...")
-    embeddings = loop.embed(setting, run, splits)
-    try:
-        embeddings.save(options.output)
-    except OSError as error:
-        raise UserError(f"{options.output} cannot be written ({error.strerror or error}): choose another -o") from None
-    bad = photos - len(embeddings)
-    listed = f"; {bad:,} cannot be read, and are listed in {run.bad_inputs}" if bad else ""
-    console.print(f"{len(embeddings):,} of {photos:,} photos in {embeddings.vectors.shape[1]:,} dimensions{listed}.")
-    print(options.output)
-
-
-def index(arguments: list[str]) -> None:
-    """`ssljax index FILE... -o INDEX [--kind KIND]`."""
-    kind = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    kind.add_argument("--kind", choices=list(KINDS), default=DEFAULT_KIND)
-    try:
-        settings = KINDS[kind.parse_known_args(arguments)[0].kind]()
-    except argparse.ArgumentError as error:
-        raise UserError(str(error)) from None
-    default = IndexOptions((), Path(), settings=settings)
-    default = dataclasses.replace(default, embeddings=tyro.MISSING, output=tyro.MISSING)
-    options = tyro.cli(IndexOptions, args=arguments, default=default, prog="ssljax index")
-    embeddings = Embeddings.joined([Embeddings.load(path) for path in options.embeddings])
-    try:
-        save_collection(options.output, options.settings, embeddings)
-    except OSError as error:
-        raise UserError(f"{options.output} cannot be written ({error.strerror or error}): choose another -o") from None
-    console.print(f"{len(embeddings):,} items in {embeddings.vectors.shape[1]:,} dimensions.")
-    print(options.output)
 
 
 def search(arguments: list[str]) -> None:
@@ -144,13 +57,11 @@ def search(arguments: list[str]) -> None:
         _print_nearest(found.collection, list(row_ids), row_scores)
     if options.html is not None:
         answers = [
-            Query(str(photo), thumbnail(photo, PIXELS), found.shown(row_ids, row_scores))
+            Query(str(photo), thumbnail(photo, THUMBNAIL), found.shown(row_ids, row_scores))
             for photo, row_ids, row_scores in zip(options.photos, ids, scores, strict=True)
         ]
-        try:
+        with writing(options.html, "--html"):
             write_search(options.html, str(options.where), len(found.collection), answers)
-        except OSError as error:
-            raise UserError(f"{options.html} cannot be written ({error.strerror or error})") from None
         console.print(f"The page is {options.html}.")
 
 
@@ -192,7 +103,7 @@ class Searched:
         """What a page shows of these items."""
         pairs = zip(ids, scores.tolist(), strict=True)
         return [
-            Found(id, self.collection.item(id).caption(id), score, thumbnail_or_grey(self.photo(id), PIXELS))
+            Found(id, self.collection.item(id).caption(id), score, thumbnail_or_grey(self.photo(id), THUMBNAIL))
             for id, score in pairs
         ]
 
@@ -238,28 +149,6 @@ def _photos(collection: Collection, experiment: Experiment | None) -> Callable[[
         return items.photos[row]
 
     return photo
-
-
-def _data(options: EmbedOptions, experiment: Experiment) -> tuple[Any, tuple[str, ...]]:
-    """The source that DATA names, and which of its splits are to be embedded."""
-    if options.data.suffix == ".py":
-        other, _ = load_experiments(options.data)
-        return other.data, options.splits or other.gallery
-    everything = (1.0, 0.0, 0.0)  # in the train split
-    if options.data.is_dir():
-        split = [name for name in SPLITS if (options.data / name).is_dir()]
-        data = Folder(str(options.data.absolute()))
-        if options.splits or split:
-            return data, options.splits or tuple(split)
-        return dataclasses.replace(data, shares=everything), ("train",)
-    path = str(options.data.absolute())
-    like = isinstance(experiment.data, Catalogue)
-    data = dataclasses.replace(experiment.data, path=path) if like else Catalogue(path)
-    data = dataclasses.replace(data, images=options.images or data.images, id=options.id or data.id)
-    data = dataclasses.replace(data, label=None, listing=None, attributes=(), title=options.title or data.title)
-    if options.splits:
-        return data, options.splits
-    return dataclasses.replace(data, split=None, shares=everything), ("train",)
 
 
 def _decoded(photo: Path, size: int) -> tuple[np.ndarray, float]:

@@ -1,16 +1,19 @@
-"""What several commands need: the experiment of a run folder, and tables."""
+"""What several commands need: the experiment of a file or a run folder, tables, and files that cannot be written."""
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, BinaryIO
 
 import tyro
 from rich.table import Table
 
 from ssljax.config import Experiment, load_experiments
-from ssljax.files import read_json
+from ssljax.files import read_json, replace_file
 from ssljax.logging import print_table
+from ssljax.retrieval.embeddings import BASELINE
 from ssljax.run import Run
 from ssljax.types import UserError
 
@@ -27,6 +30,13 @@ class TrainOptions:
     """Folder of the run folders."""
     distributed: bool = False
     """Train in several processes, each started with this command; they share the folder of the run folders."""
+
+
+def file_first(command: str, arguments: list[str]) -> tuple[Path, list[str]]:
+    """The experiment file that a command begins with, and the arguments after it; raises UserError if none is there."""
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError(f"an experiment file comes first: ssljax {command} experiments/quickstart.py [OPTIONS]")
+    return Path(arguments[0]), arguments[1:]
 
 
 def experiment_of(run: Run) -> Experiment:
@@ -49,6 +59,16 @@ def experiment_of(run: Run) -> Experiment:
     return tyro.cli(TrainOptions, args=arguments, default=default, prog=f"ssljax train {run.source}").experiment
 
 
+def results_of(run: Run, remedy: str) -> dict[str, Any]:
+    """The results of a complete run; raises UserError, ending in `remedy`, if the file is damaged."""
+    results = read_json(run.results, remedy, "table")
+    table = results["table"]
+    rows = [table.get(name) for name in ("trained", BASELINE)] if isinstance(table, dict) else [None]
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{run.results} is damaged (its table lacks a row): {remedy}")
+    return results
+
+
 def print_figures(table: dict[str, dict[str, float]]) -> None:
     """A line a figure, a column for each way to embed."""
     printed = Table("", *table)
@@ -62,3 +82,24 @@ def figure(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+@contextlib.contextmanager
+def writing(path: Path, option: str) -> Iterator[None]:
+    """Within it `path` is written, which `option` names; raises UserError if it cannot be."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}): choose another {option}") from None
+
+
+def check_png(output: Path) -> None:
+    """Raises UserError if it is no name of a PNG file."""
+    if output.suffix != ".png":
+        raise UserError(f"output={output} is no name of a PNG file: try {output.name or 'picture'}.png")
+
+
+def write_png(output: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """A PNG file, whole or not at all; raises UserError if it cannot be written."""
+    with writing(output, "--output"):
+        replace_file(output, write)

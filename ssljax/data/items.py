@@ -57,6 +57,10 @@ class Items:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def caption(self, row: int) -> str:
+        """The title, or else the id, to show with a photo."""
+        return str(self.columns.get("title", self.ids)[row])
+
     def select(self, rows: np.ndarray) -> "Items":
         """The items at `rows`: i[m] or bool[n], as in numpy indexing; nothing is decoded or copied but the columns."""
         rows = np.arange(len(self))[rows]

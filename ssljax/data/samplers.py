@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -21,31 +21,113 @@ class Sampler(Protocol):
         ...
 
     def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> "Batches":
-        """The batches of a split; raises UserError if it does not suit."""
+        """The batches of a split; raises UserError if it does not suit.
+
+        Args:
+            items: the split.
+            batch_size: B, over all processes.
+            seed: decides the orders, and what is drawn.
+            shard: (index, count) of this process.
+        """
         ...
 
 
-class Batches(Protocol):
+class Turns:
+    """Items in turns: each once a pass, in another order each pass; a remainder smaller than a batch is left out.
+
+    Args:
+        order: pass → i64[m], all items in the order of the pass.
+        items: m.
+        what: how errors call them, such as "listings".
+        batch_size: items a batch, over all processes.
+        shard: (index, count) of this process; the parts of all processes, in turn, are the whole batch.
+
+    Raises:
+        UserError: if there are fewer items than a batch takes, or the processes cannot share it equally.
+    """
+
+    def __init__(
+        self, order: Callable[[int], np.ndarray], items: int, what: str, *, batch_size: int, shard: tuple[int, int]
+    ):
+        if batch_size > items:
+            raise UserError(f"batch_size={batch_size} is larger than the train split's {items} {what}")
+        if batch_size % shard[1]:
+            raise UserError(f"batch_size={batch_size} is not a multiple of the number of processes, {shard[1]}")
+        self._order, self._items, self._batch_size, self._shard = order, items, batch_size, shard
+        self.batches = items // batch_size
+
+    def taken(self, batch: int) -> np.ndarray:
+        """i64[batch_size / count], the process's items of a batch, counted over all passes; no item twice."""
+        items, start = self._place(batch)
+        index, count = self._shard
+        return np.split(items[start : start + self._batch_size], count)[index]
+
+    def left(self, batch: int) -> Iterator[int]:
+        """The items that are in no process's batch: those after it in the order of the pass, and on from the beginning.
+
+        No two processes have the same.
+        """
+        items, start = self._place(batch)
+        index, count = self._shard
+        return (items[(start + k) % self._items] for k in range(self._batch_size + index, self._items, count))
+
+    def _place(self, batch: int) -> tuple[np.ndarray, int]:
+        """i64[m], all items in the order of a pass over them, and where the batch begins in it."""
+        number, batch = divmod(batch, self.batches)
+        return self._order(number), batch * self._batch_size
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batches:
     """The batches of a split, as rows of photos that belong together: of a listing, of a class, or a triplet."""
 
+    turns: Turns
+    """which items a batch has; each gives a row"""
+    draw: Callable[[np.ndarray, int], np.ndarray]
+    """items i64[b] and the batch's number → their rows i64[b, n], by the seed, the batch and the item alone"""
     photos: int
     """N, photos of one item of a batch: a row of n photos is n / N items"""
     batches_per_epoch: int
-    whole: bool
+    identity: dict[str, int]
+    """`batch_size`, and what else batches depend on beside the photos themselves"""
+    whole: bool = False
     """a row with a photo that cannot be read is given up as a whole; if not, the row's other photos stand in for it"""
-
-    @property
-    def identity(self) -> dict[str, int]:
-        """`batch_size`, and what else batches depend on beside the photos themselves."""
-        ...
 
     def rows(self, batch: int) -> np.ndarray:
         """i64[m, n], the process's part of a batch, counted over all epochs."""
-        ...
+        return self.draw(self.turns.taken(batch), batch)
 
     def spares(self, batch: int) -> Iterator[np.ndarray]:
         """Photos i64[n] that may take the place of a row of the process's part; no two processes have the same."""
-        ...
+        return (self.draw(np.array([item]), batch)[0] for item in self.turns.left(batch))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Groups:
+    """Photos of groups, each a listing or a class, of which some are drawn."""
+
+    order: np.ndarray
+    """i64[n], the photos' rows, group by group"""
+    sizes: np.ndarray
+    """i64[m], how many of them each group has"""
+    drawn: int
+    """N, how many are drawn, all different; a group that has fewer gives some of them again"""
+    seed: int
+    """decides which"""
+
+    def draw(self, groups: np.ndarray, batch: int) -> np.ndarray:
+        """i64[b, N], photos of groups i64[b], drawn by the seed, the batch and the group alone."""
+        return np.stack([self._draw_one(group, batch) for group in groups])
+
+    def _draw_one(self, group: int, batch: int) -> np.ndarray:
+        rng = np.random.default_rng((self.seed % 2**64, batch, group))
+        size = self.sizes[group]
+        drawn = rng.choice(size, min(size, self.drawn), replace=False)
+        return self.order[self._starts[group] + np.resize(drawn, self.drawn)]
+
+    @functools.cached_property
+    def _starts(self) -> np.ndarray:
+        return np.cumsum(self.sizes) - self.sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +139,12 @@ class Photos:
         """See `Sampler.smallest_batch`."""
         return 1
 
-    def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> "Shuffled":
+    def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> Batches:
         """See `Sampler.over`."""
         n = len(items)
-        return Shuffled(np.arange(n), np.ones(n, np.int64), batch_size=batch_size, seed=seed, shard=shard)
+        turns = Turns(functools.partial(shuffled, n, seed), n, "photos", batch_size=batch_size, shard=shard)
+        identity = {"photos": n, "batch_size": batch_size, "seed": seed}
+        return Batches(turns, _alone, 1, turns.batches, identity)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +167,7 @@ class Listings:
         """See `Sampler.smallest_batch`."""
         return 1
 
-    def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> "Shuffled":
+    def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> Batches:
         """See `Sampler.over`."""
         if items.listing is None:
             raise UserError("sampler=Listings() needs listings, and the data has none: name the column in data.listing")
@@ -94,7 +178,12 @@ class Listings:
                 f"sampler=Listings() needs listings of several photos, and each of the {len(sizes)} has one: "
                 "name another column in data.listing, or leave the sampler as it is"
             )
-        return Shuffled(order, sizes, photos=self.photos, batch_size=batch_size, seed=seed, shard=shard)
+        m, groups = len(sizes), Groups(order, sizes, self.photos, seed)
+        turns = Turns(functools.partial(shuffled, m, seed), m, "listings", batch_size=batch_size, shard=shard)
+        identity = {"photos": len(order), "batch_size": batch_size, "seed": seed}
+        if self.photos > 1:
+            identity |= {"items": m, "photos_of_an_item": self.photos}
+        return Batches(turns, groups.draw, self.photos, turns.batches, identity)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +221,7 @@ class Classes:
         """See `Sampler.smallest_batch`."""
         return self.per_class * (1 if self.within is None else self.categories)
 
-    def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> "ClassBatches":
+    def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> Batches:
         """See `Sampler.over`."""
         rows = self._labelled(items)
         labels, sizes = np.unique(items.label[rows], return_counts=True)
@@ -140,16 +229,15 @@ class Classes:
         kept = sizes >= self.least
         rows = rows[np.isin(items.label[rows], labels[kept])]
         rows = rows[np.argsort(items.label[rows], kind="stable")]
-        return ClassBatches(
-            rows,
-            sizes[kept],
-            category=None if self.within is None else self._category(items, rows, sizes[kept]),
-            categories=self.categories,
-            per_class=self.per_class,
-            batch_size=batch_size,
-            seed=seed,
-            shard=shard,
-        )
+        sizes, together = sizes[kept], batch_size // self.per_class
+        order = functools.partial(shuffled, len(sizes), seed)
+        if self.within is not None:
+            order = ByCategory(self._category(items, rows, sizes), together // self.categories, seed)
+        turns = Turns(order, len(sizes), "classes", batch_size=together, shard=shard)
+        identity = {"photos": len(rows), "batch_size": batch_size, "seed": seed}
+        identity |= {"classes": len(sizes), "photos_of_a_class": self.per_class}
+        draw = Groups(rows, sizes, self.per_class, seed).draw
+        return Batches(turns, draw, 1, max(len(rows) // batch_size, 1), identity)
 
     def _labelled(self, items: Items) -> np.ndarray:
         if items.label is None:
@@ -212,145 +300,38 @@ class Classes:
         return category[best[np.unique(classes, return_index=True)[1]]]
 
 
-class Shuffled:
-    """Every item once an epoch, in a new order each epoch; a remainder smaller than a batch is left out.
+@dataclasses.dataclass(frozen=True, eq=False)
+class ByCategory:
+    """The order of a pass over classes: category by category, cut in parts, which are shuffled."""
 
-    Args:
-        order: i64[n], the photos' rows, item by item.
-        sizes: i64[m], how many of them each item has.
-        batch_size: items a batch, over all processes.
-        seed: decides the orders.
-        photos: N, how many photos of an item are drawn.
-        shard: (index, count) of this process; the parts of all processes, in turn, are the whole batch.
+    category: np.ndarray
+    """i64[C], of each class"""
+    together: int
+    """classes of a part: a batch takes as many parts as categories are to be in it"""
+    seed: int
 
-    Raises:
-        UserError: if there are fewer items than a batch takes, or the processes cannot share it equally.
-    """
-
-    whole = False
-
-    def __init__(
-        self,
-        order: np.ndarray,
-        sizes: np.ndarray,
-        *,
-        batch_size: int,
-        seed: int,
-        photos: int = 1,
-        shard: tuple[int, int] = (0, 1),
-    ):
-        items, rows = len(sizes), len(order)
-        if batch_size > items:
-            what = f"{items} photos" if items == rows else f"{items} listings"
-            raise UserError(f"batch_size={batch_size} is larger than the train split's {what}")
-        if batch_size % shard[1]:
-            raise UserError(f"batch_size={batch_size} is not a multiple of the number of processes, {shard[1]}")
-        self._order, self._sizes, self._starts = order, sizes, np.cumsum(sizes) - sizes
-        self.items, self.photos, self.batch_size, self.seed, self._shard = items, photos, batch_size, seed, shard
-        self.batches_per_epoch = self._batches_per_pass = items // batch_size
-        self._drawn = photos
-
-    @property
-    def identity(self) -> dict[str, int]:
-        """See `Batches.identity`."""
-        of_items = {"items": self.items, "photos_of_an_item": self.photos} if self.photos > 1 else {}
-        return {"photos": len(self._order), "batch_size": self.batch_size, "seed": self.seed} | of_items
-
-    def rows(self, batch: int) -> np.ndarray:
-        """i64[batch_size / count, N], the photos of the process's items, counted over all epochs; no item twice."""
-        items, start = self._place(batch)
-        index, count = self._shard
-        return self._draw(np.split(items[start : start + self.batch_size], count)[index], batch)
-
-    def spares(self, batch: int) -> Iterator[np.ndarray]:
-        """The photos i64[N] of each item that is in no process's batch: those after it in the epoch's order, and on.
-
-        No two processes have the same.
-        """
-        items, start = self._place(batch)
-        index, count = self._shard
-        places = ((start + k) % self.items for k in range(self.batch_size + index, self.items, count))
-        return (self._draw(items[place : place + 1], batch)[0] for place in places)
-
-    def _place(self, batch: int) -> tuple[np.ndarray, int]:
-        """i64[m], all items in the order of a pass over them, and where the batch begins in it."""
-        number, batch = divmod(batch, self._batches_per_pass)
-        return self._order_of_pass(number), batch * self.batch_size
-
-    def _order_of_pass(self, number: int) -> np.ndarray:
-        return _permutation(self.items, self.seed, number)
-
-    def _draw(self, items: np.ndarray, batch: int) -> np.ndarray:
-        """i64[b, N], photos of items i64[b], drawn by the seed, the batch and the item alone."""
-        if len(self._order) == self.items and self._drawn == 1:
-            return self._order[items][:, None]
-        return np.stack([self._draw_one(item, batch) for item in items])
-
-    def _draw_one(self, item: int, batch: int) -> np.ndarray:
-        rng = np.random.default_rng((self.seed % 2**64, batch, item))
-        size = self._sizes[item]
-        drawn = rng.choice(size, min(size, self._drawn), replace=False)
-        return self._order[self._starts[item] + np.resize(drawn, self._drawn)]
-
-
-class ClassBatches(Shuffled):
-    """The batches of `Classes`: rows i64[P / count, K], a class each.
-
-    Args:
-        order: i64[n], the photos' rows, class by class.
-        sizes: i64[C], how many photos each class has.
-        category: i64[C], or None.
-        categories: from how many a batch is drawn.
-        per_class: K.
-        batch_size: P x K, over all processes.
-        seed: decides the orders.
-        shard: (index, count) of this process.
-    """
-
-    def __init__(
-        self,
-        order: np.ndarray,
-        sizes: np.ndarray,
-        *,
-        category: np.ndarray | None,
-        categories: int,
-        per_class: int,
-        batch_size: int,
-        seed: int,
-        shard: tuple[int, int],
-    ):
-        super().__init__(order, sizes, batch_size=batch_size // per_class, seed=seed, photos=per_class, shard=shard)
-        self.photos, self.batches_per_epoch = 1, max(len(order) // batch_size, 1)
-        self._category, self._together = category, self.batch_size // categories
-
-    @property
-    def identity(self) -> dict[str, int]:
-        """See `Batches.identity`."""
-        classes = {"classes": self.items, "photos_of_a_class": self._drawn}
-        return {"photos": len(self._order), "batch_size": self.batch_size * self._drawn, "seed": self.seed} | classes
-
-    def _order_of_pass(self, number: int) -> np.ndarray:
-        if self._category is None:
-            return super()._order_of_pass(number)
+    def __call__(self, number: int) -> np.ndarray:
+        """i64[C], all classes."""
         return _order_by_category(self, number)
 
-    def by_category(self, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """i64[C], `classes` in this order but category by category, cut in parts of which a batch takes `categories`;
-        the parts are shuffled."""
-        rank = rng.permutation(self._category.max() + 1)
-        classes = classes[np.argsort(rank[self._category[classes]], kind="stable")]
-        parts, rest = np.split(classes, [self.items // self._together * self._together])
-        parts = parts.reshape(-1, self._together)
-        return np.concatenate([parts[rng.permutation(len(parts))].reshape(-1), rest])
+
+def _alone(photos: np.ndarray, batch: int) -> np.ndarray:
+    """i64[b, 1]: each photo is an item of its own."""
+    return photos[:, None].copy()  # spare ones are written over bad ones, which must not change the order
 
 
 @functools.lru_cache(maxsize=2)
-def _order_by_category(batches: ClassBatches, number: int) -> np.ndarray:
-    rng = np.random.default_rng((batches.seed % 2**64, number, 1))
-    return batches.by_category(_permutation(batches.items, batches.seed, number), rng)
+def _order_by_category(by: ByCategory, number: int) -> np.ndarray:
+    classes, rng = shuffled(len(by.category), by.seed, number), np.random.default_rng((by.seed % 2**64, number, 1))
+    rank = rng.permutation(by.category.max() + 1)
+    classes = classes[np.argsort(rank[by.category[classes]], kind="stable")]
+    parts, rest = np.split(classes, [len(classes) // by.together * by.together])
+    parts = parts.reshape(-1, by.together)
+    return np.concatenate([parts[rng.permutation(len(parts))].reshape(-1), rest])
 
 
 @functools.lru_cache(maxsize=2)  # reading ahead straddles two epochs
-def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
+def shuffled(n: int, seed: int, number: int) -> np.ndarray:
+    """i64[n], the numbers below n in the order of a pass."""
     # not grain's shuffle, which takes seed + epoch: seed 1 would repeat seed 0, an epoch ahead; and 10 ms a batch
-    return np.random.default_rng((seed % 2**64, epoch)).permutation(n)
+    return np.random.default_rng((seed % 2**64, number)).permutation(n)

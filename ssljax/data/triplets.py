@@ -10,16 +10,17 @@ all. The time is that of the photos, plus that of the distinct tuples x the pool
 """
 
 import dataclasses
+import functools
 import itertools
-import os
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
 from ssljax.data.items import Items, nearest
-from ssljax.data.samplers import Shuffled
+from ssljax.data.samplers import Batches, Turns, shuffled
 from ssljax.fields import check_fields
+from ssljax.files import replace_file
 from ssljax.paths import find
 from ssljax.types import UserError
 
@@ -112,14 +113,12 @@ class AttributeTriplets:
         shape = (len(items), len(self.pairs), 2)
         if path is None:
             return self._fill(np.empty(shape, np.int32), tuples, embeddings, among, chunk)
-        path = Path(path)
-        aside = path.with_name(f".{path.name}.part")
-        try:
-            mined = np.lib.format.open_memmap(aside, "w+", np.int32, shape)
+
+        def write(file: BinaryIO) -> None:
+            mined = np.lib.format.open_memmap(file.name, "w+", np.int32, shape)
             self._fill(mined, tuples, embeddings, among, chunk).flush()
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+
+        replace_file(Path(path), write)
         return np.load(path, mmap_mode="r")
 
     def likeness_of(self, items: Items, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -378,7 +377,7 @@ class Triplets:
         """See `Sampler.smallest_batch`."""
         return 1
 
-    def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> "TripletBatches":
+    def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> Batches:
         """See `Sampler.over`."""
         mined = self.mining.mine(items) if self.path is None else self._load(items)
         anchors = np.flatnonzero((mined[:, :, 0] >= 0).any(axis=1))
@@ -386,7 +385,10 @@ class Triplets:
             raise UserError(
                 f"batch_size={batch_size} is larger than the {len(anchors)} of {len(items)} photos that have a triplet"
             )
-        return TripletBatches(anchors, mined, batch_size=batch_size, seed=seed, shard=shard)
+        m = len(anchors)
+        turns = Turns(functools.partial(shuffled, m, seed), m, "triplets", batch_size=batch_size, shard=shard)
+        identity = {"photos": m, "batch_size": batch_size, "seed": seed, "items": m, "photos_of_an_item": 3}
+        return Batches(turns, OneEach(anchors, mined, seed).draw, 3, turns.batches, identity, whole=True)
 
     def _load(self, items: Items) -> np.ndarray:
         """i32[n, T, 2]; raises UserError if the file is not there, or not of this mining of these items."""
@@ -410,25 +412,23 @@ class Triplets:
         return mined
 
 
-class TripletBatches(Shuffled):
-    """The batches of `Triplets`: rows i64[B / count, 3], anchor, positive and negative.
+@dataclasses.dataclass(frozen=True, eq=False)
+class OneEach:
+    """Of each anchor one of its triplets."""
 
-    Args:
-        anchors: i64[m], the rows of photos that have a triplet.
-        mined: i32[n, T, 2], as `AttributeTriplets.mine` gives them.
-        batch_size: triplets a batch, over all processes.
-        seed: decides on the order of the anchors and on which of its triplets an anchor has.
-        shard: (index, count) of this process.
-    """
+    anchors: np.ndarray
+    """i64[m], the rows of photos that have a triplet"""
+    mined: np.ndarray
+    """i32[n, T, 2], as `AttributeTriplets.mine` gives them"""
+    seed: int
+    """decides which"""
 
-    whole = True
-
-    def __init__(self, anchors: np.ndarray, mined: np.ndarray, *, batch_size: int, seed: int, shard: tuple[int, int]):
-        super().__init__(anchors, np.ones_like(anchors), photos=3, batch_size=batch_size, seed=seed, shard=shard)
-        self._mined = mined
+    def draw(self, items: np.ndarray, batch: int) -> np.ndarray:
+        """i64[b, 3], anchor, positive and negative, for items i64[b], which are numbers of anchors."""
+        return np.stack([self._draw_one(item, batch) for item in items])
 
     def _draw_one(self, item: int, batch: int) -> np.ndarray:
-        anchor = self._order[item]
-        mined = self._mined[anchor]
+        anchor = self.anchors[item]
+        mined = self.mined[anchor]
         there = mined[mined[:, 0] >= 0]
         return np.array([anchor, *np.random.default_rng((self.seed % 2**64, batch, item)).choice(there)])

@@ -18,6 +18,7 @@ import numpy as np
 from ssljax.data.items import nearest, text
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.evaluate import named
 from ssljax.retrieval.knn import votes
 from ssljax.retrieval.linear_probe import LinearProbe
 from ssljax.retrieval.topk import top_k_chunks
@@ -286,9 +287,8 @@ class Attributes:
         """The figures, of embeddings by split; raises UserError as `check`."""
         figures: dict[str, float] = {}
         for column in self.columns:
-            found = self._figures(column, embed)
-            figures |= {f"{self.split}/{self.name}/{column}/{name}": value for name, value in found.items()}
-        return figures
+            figures |= {f"{column}/{name}": value for name, value in self._figures(column, embed).items()}
+        return named(figures, self.split, self.name)
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if a column is not there, has too few values, or none in a split."""

@@ -9,8 +9,8 @@ import numpy as np
 from ssljax.fields import check_fields, short
 from ssljax.retrieval.bootstrap import intervals
 from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.finds import Ranking
 from ssljax.retrieval.metrics import PerQuery, per_query_figures
-from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
 
 MOST_VALUES = 100  # of a column that figures are broken down by: more rows than that nobody reads
@@ -87,7 +87,7 @@ class Retrieval:
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if these items cannot be judged so, whatever their vectors: to be known before training."""
         queries, gallery = (
-            part[part >= 0] for part in relevance(self.columns, embed(self.split), embed(self.searched))
+            part[part >= 0] for part in relevance(self.relevant, embed(self.split), embed(self.searched))
         )
         for step in self.after:
             step.check(len(embed(self.searched)), embed)
@@ -116,29 +116,34 @@ class Retrieval:
         *first, last = self.columns
         return "of the same " + (f"{', '.join(first)} and {last}" if first else last)
 
+    def ranking(self, embed: Callable[[str], Embeddings]) -> Ranking:
+        """Who is looked for among whom, before any step of `after`."""
+        queries, gallery = embed(self.split), embed(self.searched)
+        query_groups, gallery_groups = relevance(self.relevant, queries, gallery)
+        own = np.arange(len(queries)) if self.searched == self.split else None
+        return Ranking(queries.vectors, query_groups, gallery.vectors, gallery_groups, own)
+
     def groups(self, embeddings: Embeddings) -> np.ndarray:
         """i32[n]: the number that items relevant to each other share; -1 = relevant to none."""
-        return relevance(self.columns, embeddings)[0]
+        return relevance(self.relevant, embeddings)[0]
 
     def _found(self, embed: Callable[[str], Embeddings]) -> PerQuery:
         """The figures of each query, with its row in the split."""
-        queries, gallery = embed(self.split), embed(self.searched)
-        if queries.vectors.shape[1] != gallery.vectors.shape[1]:
+        ranking = self.ranking(embed)
+        if ranking.queries.shape[1] != ranking.gallery.shape[1]:
             raise UserError(
                 f"the embeddings of {self.split!r} and {self.gallery!r} differ in their number of dimensions"
             )
-        query_groups, gallery_groups = relevance(self.columns, queries, gallery)
-        own = np.arange(len(queries)) if self.searched == self.split else None
-        query_vectors, gallery_vectors = normalise(queries.vectors), normalise(gallery.vectors)
+        queries, gallery = ranking.units
         for step in self.after:
-            query_vectors, gallery_vectors = step(query_vectors, gallery_vectors, own, embed)
+            queries, gallery = step(queries, gallery, ranking.own, embed)
         try:
             return per_query_figures(
-                query_vectors,
-                query_groups,
-                gallery_vectors,
-                gallery_groups,
-                own=own,
+                queries,
+                ranking.query_groups,
+                gallery,
+                ranking.gallery_groups,
+                own=ranking.own,
                 ks=self.ks,
                 caps=self.caps,
                 depths=self.depths,
@@ -173,12 +178,13 @@ def named(figures: dict[str, float], split: str, name: str) -> dict[str, float]:
 
 
 def relevance(
-    columns: tuple[str, ...], *embeddings: Embeddings, field: str = "Retrieval.relevant"
+    columns: str | tuple[str, ...], *embeddings: Embeddings, field: str = "Retrieval.relevant"
 ) -> tuple[np.ndarray, ...]:
     """For each of the embeddings, i32[n]: equal numbers where all `columns` agree, also between them; -1 for a blank.
 
     Raises UserError if a column is missing, naming those there are; `field` is who names it.
     """
+    columns = (columns,) if isinstance(columns, str) else columns
     number: dict[tuple, int] = {}
     groups = []
     for part in embeddings:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.evaluate import named
 from ssljax.retrieval.labelled import labelled
 from ssljax.retrieval.topk import top_k
 from ssljax.retrieval.vectors import normalise
@@ -66,7 +67,7 @@ class FewShot:
             figures |= {f"{shots}_shot": float(accuracy.mean()), f"{shots}_shot_std": float(accuracy.std())}
         left_out = len(embed(self.split)) - len(truth)
         figures |= {"classes": len(rows_of_class), "queries": len(truth), "queries_left_out": left_out}
-        return {f"{self.split}/{self.name}/{name}": value for name, value in figures.items()}
+        return named(figures, self.split, self.name)
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if there are no labels, too few photos of each class, or none to be judged."""

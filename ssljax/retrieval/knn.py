@@ -7,6 +7,7 @@ import numpy as np
 
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.evaluate import named
 from ssljax.retrieval.labelled import labelled
 from ssljax.retrieval.topk import top_k_chunks
 from ssljax.retrieval.vectors import normalise
@@ -60,7 +61,7 @@ class KNN:
             "queries_left_out": len(embed(self.split)) - len(truth),
             "k": k,
         }
-        return {f"{self.split}/{self.name}/{name}": value for name, value in figures.items()}
+        return named(figures, self.split, self.name)
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if these items have no labels: to be known before training."""
@@ -75,7 +76,12 @@ def vote(labels: np.ndarray, scores: np.ndarray, temperature: float) -> np.ndarr
 
 def votes(labels: np.ndarray, scores: np.ndarray, temperature: float, classes: int) -> np.ndarray:
     """f64[Q, classes]: the votes for each label, that of the nearest neighbour being 1; arguments as for `vote`."""
-    # relative to the nearest, so that a low temperature does not overflow
-    each = np.exp((scores - scores[:, :1]) / np.float64(temperature))
+    each = weights(scores, temperature)
     cells = np.arange(len(labels))[:, None] * classes + labels
     return np.bincount(cells.ravel(), each.ravel(), minlength=len(labels) * classes).reshape(len(labels), classes)
+
+
+def weights(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """f64[Q, k]: the vote of each neighbour, exp(s / temperature) over that of the nearest; best first, f32[Q, k]."""
+    # relative to the nearest, so that a low temperature does not overflow
+    return np.exp((scores - scores[:, :1]) / np.float64(temperature))

@@ -11,6 +11,7 @@ import numpy as np
 
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.evaluate import named
 from ssljax.retrieval.labelled import labelled
 from ssljax.types import Array, UserError
 
@@ -98,7 +99,7 @@ class LinearProbe:
             "queries": len(truth),
             "queries_left_out": len(embed(self.split)) - len(truth),
         }
-        return {f"{self.split}/{self.name}/{name}": value for name, value in figures.items()}
+        return named(figures, self.split, self.name)
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if a split has no labels, or `train` too few to choose by or to tell classes apart."""

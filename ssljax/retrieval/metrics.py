@@ -123,8 +123,7 @@ def per_query_figures(
     figures: dict[str, np.ndarray] = {}
     for part, rows, _ in top_k_chunks(queries[asked], gallery, depth, exclude=None if own is None else own[asked]):
         query = asked[part]
-        # a row of -1, beyond the end of a small gallery, is not relevant
-        relevant = (gallery_groups[rows] == query_groups[query][:, None]) & (rows >= 0)
+        relevant = is_relevant(query_groups[query], gallery_groups, rows)
         for name, values in per_query(relevant, positives[query], ks, caps, depths, recalls).items():
             figures.setdefault(name, np.empty(len(asked)))[part] = values
     return PerQuery(asked, query_groups[asked], figures, left_out=len(queries) - len(asked))
@@ -135,6 +134,15 @@ def retrieval_figures(
 ) -> dict[str, float]:
     """The means over the queries of what `per_query_figures` gives, which takes the same and raises the same."""
     return per_query_figures(queries, query_groups, gallery, gallery_groups, **settings).means()
+
+
+def is_relevant(query_groups: np.ndarray, gallery_groups: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """bool[Q, K], whether the gallery rows i32[Q, K] found for each query are of its group.
+
+    A row of -1, beyond the end of a small gallery, is not; nor is anything for a query in no group. Groups as above.
+    """
+    groups = query_groups[:, None]
+    return (gallery_groups[rows] == groups) & (groups >= 0) & (rows >= 0)
 
 
 def relevant_items(query_groups: np.ndarray, gallery_groups: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:

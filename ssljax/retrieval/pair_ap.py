@@ -12,7 +12,7 @@ import numpy as np
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
 from ssljax.retrieval.evaluate import named, relevance
-from ssljax.retrieval.metrics import relevant_items
+from ssljax.retrieval.metrics import is_relevant, relevant_items
 from ssljax.retrieval.topk import top_k_chunks
 from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
@@ -76,8 +76,7 @@ class PairAP:
         scores = np.empty((len(queries), self.k), np.float32)
         true = np.empty((len(queries), self.k), bool)
         for part, rows, part_scores in top_k_chunks(queries, gallery, self.k, exclude=own):
-            groups = query_groups[part][:, None]
-            scores[part], true[part] = part_scores, (gallery_groups[rows] == groups) & (groups >= 0) & (rows >= 0)
+            scores[part], true[part] = part_scores, is_relevant(query_groups[part], gallery_groups, rows)
         there = np.isfinite(scores)  # beyond the end of a small gallery there are no pairs
         figures = {
             "uap": pair_ap(scores[there], true[there], int(positives.sum())),
@@ -101,8 +100,7 @@ class PairAP:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
         """Groups of the queries and the gallery, each query's own row in it, and its number of relevant items."""
         queries, gallery = embed(self.split), embed(self.searched)
-        columns = (self.relevant,) if isinstance(self.relevant, str) else self.relevant
-        query_groups, gallery_groups = relevance(columns, queries, gallery, field="PairAP.relevant")
+        query_groups, gallery_groups = relevance(self.relevant, queries, gallery, field="PairAP.relevant")
         own = np.arange(len(queries)) if self.searched == self.split else None
         positives = relevant_items(query_groups, gallery_groups, own)
         if not positives.any():

@@ -41,7 +41,7 @@ class Paired:
             parts_b[split] = other.select(np.array([row_of[item] for item in one.ids[rows]]))
             left_out[split] = len(one) - len(rows), len(other) - len(rows)
         for split, part in parts_a.items():
-            groups, others = relevance(retrieval.columns, part, parts_b[split])
+            groups, others = relevance(retrieval.relevant, part, parts_b[split])
             # Within a run groups are told apart by their numbers, but numbers of listings need not agree between runs.
             if not _same_partition(groups, others):
                 raise UserError(
@@ -52,12 +52,9 @@ class Paired:
 
     def rankings(self) -> tuple[Ranking, Ranking]:
         """What each run ranks, by the groups of run A."""
-        queries, gallery = self.retrieval.split, self.retrieval.searched
-        groups = relevance(self.retrieval.columns, self.a[queries], self.a[gallery])
-        own = np.arange(len(groups[0])) if queries == gallery else None
-        return tuple(
-            Ranking(run[queries].vectors, groups[0], run[gallery].vectors, groups[1], own) for run in (self.a, self.b)
-        )
+        ranking, b = self.retrieval.ranking(self.a.__getitem__), self.b
+        queries, gallery = b[self.retrieval.split].vectors, b[self.retrieval.searched].vectors
+        return ranking, dataclasses.replace(ranking, queries=queries, gallery=gallery)
 
 
 def _same_partition(groups: np.ndarray, others: np.ndarray) -> bool:

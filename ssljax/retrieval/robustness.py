@@ -11,11 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ssljax.fields import check_fields
-from ssljax.retrieval.embeddings import BASELINE, Embeddings
-from ssljax.retrieval.evaluate import Retrieval, relevance
-from ssljax.retrieval.metrics import relevant_items, retrieval_figures
-from ssljax.retrieval.topk import top_k
-from ssljax.retrieval.vectors import normalise
+from ssljax.retrieval.embeddings import BASELINE
+from ssljax.retrieval.finds import Ranking, rank
 from ssljax.types import UserError
 
 Side = Literal["query", "gallery", "both"]
@@ -24,7 +21,6 @@ FIGURES = ("cmc@1", "map@r")
 MEAN = "mean of all"
 CLEAN = "clean"
 LOOKED_AT = 500  # lost queries that are compared with the whole gallery: enough to choose the worst from
-CHUNK = 32  # of them at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,33 +63,6 @@ class Vectors(NamedTuple):
     """f32[n, D]"""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Search:
-    """Who is looked for among whom; a query in the gallery does not find itself."""
-
-    query_groups: np.ndarray
-    """i32[Q]; items of the gallery that have a query's number are relevant to it"""
-    gallery_groups: np.ndarray
-    """i32[n], -1 = relevant to none"""
-    own: np.ndarray | None = None
-    """i32[Q], the gallery row that each query is itself; None if it is not in the gallery"""
-
-    def figures(self, vectors: Vectors) -> dict[str, float]:
-        """CMC@1 and MAP@R, as `metrics.per_query` defines them; raises UserError if no query has a relevant item."""
-        queries, gallery = map(normalise, vectors)
-        found = retrieval_figures(queries, self.query_groups, gallery, self.gallery_groups, own=self.own, ks=(1,))
-        return {name: found[name] for name in FIGURES}
-
-    def nearest(self, vectors: Vectors) -> np.ndarray:
-        """i32[Q], the gallery row that each query finds first; -1 if there is none."""
-        queries, gallery = map(normalise, vectors)
-        return top_k(queries, gallery, 1, exclude=self.own)[0][:, 0]
-
-    def is_hit(self, rows: np.ndarray) -> np.ndarray:
-        """bool[Q], whether the gallery row i32[Q] found for each query is relevant to it."""
-        return (rows >= 0) & (self.gallery_groups[rows] == self.query_groups) & (self.query_groups >= 0)
-
-
 @dataclasses.dataclass(frozen=True)
 class Curve:
     """A figure against the strength of a disturbance."""
@@ -127,12 +96,6 @@ class Lost:
     rank: int  # of the right one now, from 2
 
 
-def with_positives(retrieval: Retrieval, queries: Embeddings, gallery: Embeddings) -> np.ndarray:
-    """i64[m], the rows of the queries that have a relevant item in the gallery; the two are of `retrieval`'s splits."""
-    own = np.arange(len(queries)) if retrieval.searched == retrieval.split else None
-    return np.flatnonzero(relevant_items(*relevance(retrieval.columns, queries, gallery), own))
-
-
 def on_side(side: Side, clean: Vectors, disturbed: Vectors) -> Vectors:
     """What is searched for in what if one side, or both, are disturbed."""
     return Vectors(
@@ -141,22 +104,26 @@ def on_side(side: Side, clean: Vectors, disturbed: Vectors) -> Vectors:
     )
 
 
-def lost(search: Search, clean: Vectors, disturbed: Vectors, many: int) -> list[Lost]:
+def figures(ranking: Ranking) -> dict[str, float]:
+    """CMC@1 and MAP@R, as `metrics.per_query` defines them; raises UserError if no query has a relevant item."""
+    found = ranking.per_query(ks=(1,)).means()
+    return {name: found[name] for name in FIGURES}
+
+
+def lost(clean: Ranking, disturbed: Ranking, many: int) -> list[Lost]:
     """Of the queries whose first find was relevant and is no longer, those from which it fell furthest, one a group; at
-    most `many`."""
-    before, after = search.nearest(clean), search.nearest(disturbed)
-    rows = np.flatnonzero(search.is_hit(before) & ~search.is_hit(after))[:LOOKED_AT]
-    queries, gallery = map(normalise, disturbed)
+    most `many`.
+
+    The two rank the same; raises UserError if no query has a relevant item.
+    """
+    before, after = clean.first(), disturbed.first()
+    fallen = np.flatnonzero(before.hit & ~after.hit)[:LOOKED_AT]
     worst: dict[int, Lost] = {}
-    for start in range(0, len(rows), CHUNK):
-        chunk = rows[start : start + CHUNK]
-        for row, scores in zip(chunk.tolist(), queries[chunk] @ gallery.T, strict=True):
-            if search.own is not None:
-                scores[search.own[row]] = -np.inf
-            rank = max(2, 1 + int((scores > scores[before[row]]).sum()))  # 2, if the wrong one is as near
-            group = int(search.query_groups[row])
-            if group not in worst or rank > worst[group].rank:
-                worst[group] = Lost(row, int(after[row]), int(before[row]), rank)
+    for m, (query, scores) in zip(fallen.tolist(), disturbed.scores(before.queries[fallen]), strict=True):
+        right, group = int(before.first[m]), int(before.groups[m])
+        now = max(2, rank(scores, right))  # a wrong one is before it, though by rounding they may look equal here
+        if group not in worst or now > worst[group].rank:
+            worst[group] = Lost(query, int(after.first[m]), right, now)
     return sorted(worst.values(), key=lambda found: -found.rank)[:many]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
 from ssljax.retrieval.evaluate import named, relevance
+from ssljax.retrieval.metrics import is_relevant, relevant_items
 from ssljax.retrieval.topk import top_k_chunks
 from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
@@ -30,15 +31,16 @@ class Matches:
         scores, true = np.empty((len(vectors), k), np.float32), np.empty((len(vectors), k), bool)
         own = np.arange(len(vectors))
         for part, rows, part_scores in top_k_chunks(vectors, vectors, k, exclude=own):
-            mine = groups[part][:, None]
-            scores[part], true[part] = part_scores, (groups[rows] == mine) & (mine >= 0) & (rows >= 0)
-        sizes = np.where(groups >= 0, np.bincount(groups[groups >= 0], minlength=1)[groups], 1)
-        return cls(scores, true, sizes)
+            scores[part], true[part] = part_scores, is_relevant(groups[part], groups, rows)
+        return cls(scores, true, 1 + relevant_items(groups, groups, own))
 
     def f1(self, threshold: float) -> np.ndarray:
-        """f64[n], 2 |P ∩ T| / (|P| + |T|) of each row: P is it and all from `threshold` on, T its product's items."""
-        inside = self.scores >= np.float64(threshold)
-        return 2 * (1 + (inside & self.true).sum(axis=1)) / (1 + inside.sum(axis=1) + self.sizes)
+        """f64[n], the F1 of each row if all from `threshold` on are predicted."""
+        return self.f1_of(self.scores >= np.float64(threshold))
+
+    def f1_of(self, predicted: np.ndarray) -> np.ndarray:
+        """f64[n], 2 |P ∩ T| / (|P| + |T|) of each row: P is it and those `predicted` bool[n, K], T its product."""
+        return 2 * (1 + (predicted & self.true).sum(axis=1)) / (1 + predicted.sum(axis=1) + self.sizes)
 
     def best_threshold(self) -> float:
         """Where the mean of `f1` is largest, halfway to the next score below; above all scores if none helps.
@@ -116,9 +118,8 @@ class ShopeeF1:
         self._groups(embed)
 
     def _groups(self, embed: Callable[[str], Embeddings]) -> tuple[np.ndarray, np.ndarray]:
-        columns = (self.relevant,) if isinstance(self.relevant, str) else self.relevant
         splits = (self.calibrate, self.split)
-        groups = relevance(columns, *(embed(split) for split in splits), field="ShopeeF1.relevant")
+        groups = relevance(self.relevant, *(embed(split) for split in splits), field="ShopeeF1.relevant")
         for split, part in zip(splits, groups, strict=True):
             if np.bincount(part[part >= 0]).max(initial=0) < 2:
                 raise UserError(

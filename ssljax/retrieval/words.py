@@ -15,6 +15,8 @@ from ssljax.data.items import nearest
 from ssljax.fields import check_fields
 from ssljax.retrieval.attributes import key
 from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.evaluate import named
+from ssljax.retrieval.knn import weights
 from ssljax.retrieval.topk import top_k
 from ssljax.retrieval.vectors import checked, normalise
 from ssljax.types import UserError
@@ -99,7 +101,7 @@ class _Words:
             raise UserError(f"texts: there are {self.contains.shape[0]} for a gallery of {len(gallery)} vectors")
         voters = np.flatnonzero(np.diff(self.contains.indptr))
         rows, scores = top_k(normalise(queries), normalise(gallery[voters]), min(k, len(voters)))
-        given = np.exp((scores - scores[:, :1]) / np.float64(temperature))
+        given = weights(scores, temperature)
         given /= given.sum(axis=1, keepdims=True)
         starts = np.arange(0, rows.size + 1, rows.shape[1])
         votes = sparse.csr_array((given.ravel(), voters[rows].ravel(), starts), shape=(len(rows), len(gallery)))
@@ -166,7 +168,7 @@ class Words:
         found = dict(zip(("precision", "recall", "f1"), figures[self.split][best], strict=True))
         found |= {"threshold": float(best), "frequent_f1": same[self.split][many][2]}
         found |= {"queries": len(sizes), "queries_left_out": len(embed(self.split)) - len(sizes)}
-        return {f"{self.split}/{self.name}/{self.column}/{name}": value for name, value in found.items()}
+        return named({f"{self.column}/{name}": value for name, value in found.items()}, self.split, self.name)
 
     def check(self, embed: Callable[[str], Embeddings]) -> None:
         """Raises UserError if the column is not there, or blank in all items of a split."""

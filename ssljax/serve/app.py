@@ -71,7 +71,7 @@ class Service:
         self._encoder, self._photo, self._token, self._save_every = encoder, photo, token, save_every
         self._metrics = _Metrics(collection)
         self._batcher = Batcher(encoder, most=batch, wait=wait, observe=self._metrics.batch.observe)
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="serve")
+        self._searchers = ThreadPoolExecutor(8, thread_name_prefix="search")
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")  # searches do not wait for them
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="changes")  # in order, and never behind searches
         routes = [
@@ -157,18 +157,18 @@ class Service:
         if not photo:
             raise HTTPException(400, "there is no photo: send it as the body, or as the file `photo` of a form")
         vector = await self._embed(photo)
-        ids, scores = await self._in_thread(self.collection.search, vector[None], k)
+        ids, scores = await self._in_thread(self._searchers, self.collection.search, vector[None], k)
         return self._found(ids[0], scores[0])
 
     async def similar(self, request: Request) -> Response:
         """GET /items/{id}/similar"""
         id, k = self._known(request), self._k(request.query_params.get("k"))
-        return self._found(*await self._in_thread(self.collection.similar, id, k))
+        return self._found(*await self._in_thread(self._searchers, self.collection.similar, id, k))
 
     async def photo(self, request: Request) -> Response:
         """GET /items/{id}/photo: a thumbnail."""
         id = self._known(request)
-        content = await self._in_thread(self._thumbnail, id)
+        content = await self._in_thread(self._decoders, self._thumbnail, id)
         if content is None:
             raise HTTPException(404, f"item {id!r} has no photo that can be read")
         headers = {"cache-control": "private, max-age=60", "x-content-type-options": "nosniff"}
@@ -231,13 +231,14 @@ class Service:
             log.error("a change cannot be written: %s", error)
             raise HTTPException(507, "the change cannot be written to the disk, and was not made") from None
 
-    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+    async def _in_thread(self, threads: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What the function gives. If the request is given up, it is not begun; if it was, it goes on to its end."""
+        return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
     async def _embed(self, photo: bytes) -> np.ndarray:
         try:
-            loop, size = asyncio.get_running_loop(), self._encoder.photo_size
-            decoded = await loop.run_in_executor(self._decoders, decode, photo, size, self.limits.pixels)
+            size = self._encoder.photo_size
+            decoded = await self._in_thread(self._decoders, decode, photo, size, self.limits.pixels)
         except BadImage as error:
             raise HTTPException(422, f"the photo cannot be read: {error}") from None
         return await self._batcher.embed(*decoded)

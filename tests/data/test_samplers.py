@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssljax.data.items import Items
-from ssljax.data.samplers import Classes, Listings, Shuffled
+from ssljax.data.samplers import Classes, Listings, Photos
 from ssljax.types import UserError
 
 
 def photos(n, **options):
-    """A sampler of n photos, each an item of its own."""
-    return Shuffled(np.arange(n), np.ones(n, np.int64), **options)
+    """The batches of n photos, each an item of its own."""
+    return Photos().over(items(range(n)), **options)
 
 
 SIZES = st.integers(1, 40).flatmap(lambda b: st.tuples(st.integers(b, 90), st.just(b)))
@@ -42,6 +42,13 @@ def test_processes_share_a_batch_and_its_spares(count, part, more, batch):
     shards = [photos(n, batch_size=batch_size, seed=0, shard=(i, count)) for i in range(count)]
     assert np.array_equal(np.concatenate([s.rows(batch) for s in shards]), alone.rows(batch))
     assert sorted(r for s in shards for (r,) in s.spares(batch)) == sorted(r for (r,) in alone.spares(batch))
+
+
+def test_rows_are_the_callers_to_change():
+    sampler = photos(10, batch_size=5, seed=0)
+    before = sampler.rows(1).copy()
+    sampler.rows(1)[:] = -1
+    assert np.array_equal(sampler.rows(1), before)
 
 
 def test_orders_differ_from_epoch_to_epoch_and_from_seed_to_seed():
@@ -187,7 +194,7 @@ def test_the_category_of_a_class_is_that_of_most_of_its_photos():
     data = Items(np.arange(10), list(range(10)), {"kind": column}, label)
     batches = Classes(per_class=2, within="kind").over(data, batch_size=4, seed=0)
     together = {frozenset(data.label[batches.rows(b)[:, 0]]) for b in range(40)}
-    assert batches._category.tolist() == [2, 1, 0, 1] and frozenset({1, 3}) in together
+    assert batches.turns._order.category.tolist() == [2, 1, 0, 1] and frozenset({1, 3}) in together
 
 
 def test_classes_that_do_not_suit():

@@ -8,6 +8,7 @@ import pytest
 from pages import HOSTILE, Page, loads_nothing
 
 from ssljax.retrieval.embeddings import Embeddings
+from ssljax.retrieval.finds import Ranking
 from ssljax.retrieval.report import charts, write_report
 from ssljax.retrieval.report.gallery import answers, choose
 from ssljax.retrieval.report.page import read_metrics
@@ -99,7 +100,7 @@ def test_hits_are_marked_right(tmp_path):
 def test_answers_equal_a_loop():
     rng = np.random.default_rng(1)
     vectors, groups = normalise(rng.normal(size=(50, 3)).astype(np.float32)), rng.integers(0, 5, 50)
-    for answer in answers(vectors, groups, np.arange(50)):
+    for answer in answers(Ranking(vectors, groups, vectors, groups, np.arange(50)), np.arange(50)):
         others = [i for i in range(50) if i != answer.query]
         ranking = sorted(others, key=lambda i, q=answer.query: -float(vectors[i] @ vectors[q]))
         first = next(i for i, row in enumerate(ranking) if groups[row] == groups[answer.query])
@@ -110,7 +111,9 @@ def test_answers_equal_a_loop():
 def test_failures_are_the_latest_hits_one_a_group():
     rng = np.random.default_rng(2)
     vectors, groups = normalise(rng.normal(size=(80, 3)).astype(np.float32)), rng.integers(0, 20, 80)
-    found = list(answers(vectors, groups, np.flatnonzero(np.bincount(groups)[groups] > 1)))
+    ranking = Ranking(vectors, groups, vectors, groups, np.arange(80))
+    np.testing.assert_array_equal(ranking.asked, np.flatnonzero(np.bincount(groups)[groups] > 1))
+    found = list(answers(ranking, ranking.asked))
     drawn, failures = choose(found, groups, many=5)
     assert drawn == found[:5]
     ranks = [answer.rank for answer in failures]

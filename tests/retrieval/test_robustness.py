@@ -13,8 +13,9 @@ from ssljax.data import ToyCatalogue
 from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.decode import decode
 from ssljax.retrieval import KNN, Retrieval, Robustness
+from ssljax.retrieval.finds import Ranking
 from ssljax.retrieval.report import Example, write_robustness
-from ssljax.retrieval.robustness import MEAN, Curve, Lost, Search, Vectors, areas, lost, on_side, summary
+from ssljax.retrieval.robustness import MEAN, Curve, Lost, Vectors, areas, figures, lost, on_side, summary
 from ssljax.robustness import BATCH, Pool, measure
 from ssljax.types import UserError
 
@@ -42,13 +43,13 @@ def whole() -> Pool:
     return pool()
 
 
-def by_hand(search: Search, vectors: Vectors) -> dict[str, float]:
+def by_hand(ranking: Ranking) -> dict[str, float]:
     """CMC@1 and MAP@R, one query after the other."""
     rows = []
-    for i, (query, group) in enumerate(zip(vectors.queries, search.query_groups, strict=True)):
-        cosine = vectors.gallery @ query / np.linalg.norm(vectors.gallery, axis=1)
-        order = [j for j in np.argsort(-cosine, kind="stable") if search.own is None or j != search.own[i]]
-        hits = [search.gallery_groups[j] == group for j in order]
+    for i, (query, group) in enumerate(zip(ranking.queries, ranking.query_groups, strict=True)):
+        cosine = ranking.gallery @ query / np.linalg.norm(ranking.gallery, axis=1)
+        order = [j for j in np.argsort(-cosine, kind="stable") if ranking.own is None or j != ranking.own[i]]
+        hits = [ranking.gallery_groups[j] == group for j in order]
         r = sum(hits)
         rows.append((hits[0], sum(sum(hits[: n + 1]) / (n + 1) for n in range(r) if hits[n]) / r))
     return dict(zip(("cmc@1", "map@r"), np.mean(rows, axis=0).tolist(), strict=True))
@@ -85,13 +86,13 @@ def test_sides_equal_a_loop_by_hand(gallery):
             "gallery": Vectors(clean[way].queries, noisy[way].gallery),
             "both": noisy[way],
         }
-        expected = {side: by_hand(pool_.search, vectors) for side, vectors in pairs.items()}
-        base = by_hand(pool_.search, clean[way])
+        expected = {side: by_hand(pool_.ranking(vectors)) for side, vectors in pairs.items()}
+        base = by_hand(pool_.ranking(clean[way]))
         for c in curves:
             if c.way == way:
                 assert c.clean == pytest.approx(base[c.figure])
                 assert c.values[0] == pytest.approx(expected[c.side][c.figure])
-    assert (pool_.search.own is None) == (gallery == "val")
+    assert (pool_.ranking(clean["student"]).own is None) == (gallery == "val")
 
 
 def test_photos_are_disturbed_as_they_were_decoded_each_with_its_own_numbers(whole):
@@ -124,7 +125,7 @@ def test_some_queries_are_disturbed_as_among_all(gallery):
     retrieval = {"relevant": "shape", "gallery": gallery}
     few, all_ = pool(few_suite, **retrieval), pool(**retrieval)
     assert few.count == 7 and few.positives == all_.count == all_.positives > 7
-    np.testing.assert_array_equal(few.search.query_groups, all_.search.query_groups[:7])
+    np.testing.assert_array_equal(few.query_groups, all_.query_groups[:7])
     asked = few.vectors(Noise(), 0.5, few_suite.sides)["student"].queries
     np.testing.assert_array_equal(asked, all_.vectors(Noise(), 0.5)["student"].queries[:7])
     curves, _ = measure(few, few_suite, [Noise()])
@@ -156,10 +157,9 @@ def test_bad_photos_are_left_out():
     broken = pool(load=lambda split: dataclasses.replace(items, photos=Broken()), limit=0.2)
     assert broken.count == len(broken.gallery) == PHOTOS - 5
     assert not set(items.ids[::9]) & set(broken.gallery.items.ids)
-    vectors = broken.vectors()["student"]
-    assert vectors.queries.shape == (PHOTOS - 5, 108) and vectors.queries.any(axis=1).all()
-    measured = broken.search.figures(vectors)
-    assert measured == pytest.approx(by_hand(broken.search, vectors))
+    ranking = broken.ranking(broken.vectors()["student"])
+    assert ranking.queries.shape == (PHOTOS - 5, 108) and ranking.queries.any(axis=1).all()
+    assert figures(ranking) == pytest.approx(by_hand(ranking))
     with pytest.raises(UserError, match="photos cannot be read"):
         pool(load=lambda split: dataclasses.replace(items, photos=Broken()))
 
@@ -175,13 +175,12 @@ def test_lost_are_those_found_before_whose_rank_is_last():
     angle = lambda *a: np.stack([np.cos(a), np.sin(a)], axis=1).astype(np.float32)  # noqa: E731
     gallery = angle(0.0, 0.1, 1.0, 1.1, 2.0, 2.1)
     groups = np.array([0, 0, 1, 1, 2, 2], np.int32)
-    search = Search(groups, groups, np.arange(6))
-    clean = Vectors(gallery, gallery)
+    clean = Ranking(gallery, groups, gallery, groups, np.arange(6))
     # 0 sees group 1 first; 2 sees group 2 first, then 1; 3 sees all of group 2 before its own; 4 and 5 stay
-    disturbed = Vectors(angle(1.04, 0.1, 1.58, 2.4, 2.0, 2.1), gallery)
-    assert lost(search, clean, disturbed, 5) == [Lost(0, 2, 1, 3), Lost(3, 5, 2, 3)]
-    assert lost(search, clean, disturbed, 1) == [Lost(0, 2, 1, 3)]
-    assert lost(search, clean, clean, 5) == []
+    disturbed = dataclasses.replace(clean, queries=angle(1.04, 0.1, 1.58, 2.4, 2.0, 2.1))
+    assert lost(clean, disturbed, 5) == [Lost(0, 2, 1, 3), Lost(3, 5, 2, 3)]
+    assert lost(clean, disturbed, 1) == [Lost(0, 2, 1, 3)]
+    assert lost(clean, clean, 5) == []
 
 
 def test_sides():

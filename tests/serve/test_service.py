@@ -16,7 +16,7 @@ from serve.serving import AUTHORISED, ENCODER, SIDE, collection, colours, photo,
 
 from ssljax.embed import Encoder
 from ssljax.retrieval import Collection
-from ssljax.serve import Limits
+from ssljax.serve import Limits, app
 from ssljax.serve.pages import API
 
 LIMITS = Limits(upload_mib=0.5, pixels=1_000_000, k=50, upload_seconds=1.0, seconds=5.0, requests=32)
@@ -305,6 +305,32 @@ def test_when_it_is_full_it_says_so(tmp_path):
                 refused(answer.result(), 504, "longer than 1.5 seconds")
         release.set()
         assert ids(httpx.post(f"{address}/search?k=1", content=photo(1), timeout=30)) == ["shelf/1"]
+
+
+def test_photos_of_requests_that_were_given_up_are_not_decoded(tmp_path, monkeypatch):
+    release, begun = threading.Event(), []
+
+    def held(function):
+        def slow(*arguments):
+            begun.append(function.__name__)
+            release.wait(20)
+            return function(*arguments)
+
+        return slow
+
+    for function in (app.decode, app.thumbnail):
+        monkeypatch.setattr(app, function.__name__, held(function))
+    with served(collection(tmp_path), limits=Limits(seconds=2)) as address:
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            waiting = [pool.submit(httpx.post, f"{address}/search", content=photo(i), timeout=30) for i in range(6)]
+            waiting += [pool.submit(httpx.get, f"{address}/items/shelf/{i}/photo", timeout=30) for i in range(6)]
+            for answer in waiting:
+                refused(answer.result(), 504, "longer than 2 seconds")
+        assert len(begun) == app.DECODERS  # of twelve, and these go on
+        assert len(ids(httpx.get(f"{address}/items/shelf/1/similar?k=3"))) == 3  # searches do not wait for them
+        release.set()
+        assert ids(httpx.post(f"{address}/search?k=1", content=photo(1), timeout=30)) == ["shelf/1"]
+        assert len(begun) == app.DECODERS + 1
 
 
 def test_photos_that_come_together_are_embedded_together(tmp_path):

@@ -10,6 +10,7 @@ Whatever came from data is escaped, and where there is nothing to show the page 
 
 from ssljax.retrieval.report.attention import Attention
 from ssljax.retrieval.report.comparison import Compared, write_comparison
+from ssljax.retrieval.report.jpeg import THUMBNAIL
 from ssljax.retrieval.report.marks import Cleaned, write_before_after
 from ssljax.retrieval.report.page import MOST, write_report
 from ssljax.retrieval.report.robustness import Example, write_robustness
@@ -17,6 +18,7 @@ from ssljax.retrieval.report.search import Found, Query, write_search
 
 __all__ = [
     "MOST",
+    "THUMBNAIL",
     "Attention",
     "Cleaned",
     "Compared",

@@ -1,19 +1,17 @@
 """Queries with their nearest neighbours: some at random, and those that fail worst."""
 
 import html
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from ssljax.retrieval.finds import Ranking
 from ssljax.retrieval.report.failures import cosine, key
-from ssljax.retrieval.report.jpeg import img
+from ssljax.retrieval.report.jpeg import THUMBNAIL, img
 
 NEIGHBOURS = 10
 SAMPLE = 500  # queries whose rankings are looked at
-CHUNK = 32  # queries compared with all items at a time
-PIXELS = 112  # of a thumbnail's longer side: the page shows it at 60 to 90, and screens are dense
 
 
 @dataclass(frozen=True)
@@ -27,16 +25,13 @@ class Answer:
     rank: int  # its rank, from 1
 
 
-def answers(vectors: np.ndarray, groups: np.ndarray, queries: np.ndarray) -> Iterator[Answer]:
-    """For each of `queries` i[q], rows of unit vectors f32[n, D]: its nearest, and its first hit however late."""
-    for start in range(0, len(queries), CHUNK):
-        chunk = queries[start : start + CHUNK]
-        for query, scores in zip(chunk.tolist(), vectors[chunk] @ vectors.T, strict=True):
-            scores[query] = -np.inf
-            order = np.argsort(-scores, kind="stable")[:-1]
-            rank = int(np.argmax(groups[order] == groups[query]))
-            nearest = order[:NEIGHBOURS].copy()  # a view would keep the whole order
-            yield Answer(query, nearest, scores[nearest], int(order[rank]), rank + 1)
+def answers(ranking: Ranking, queries: np.ndarray) -> Iterator[Answer]:
+    """For each of `queries` i[q] of the gallery itself: its nearest, and its first hit however late."""
+    for query, scores in ranking.scores(queries):
+        order = np.argsort(-scores, kind="stable")[:-1]
+        at = int(np.argmax(ranking.gallery_groups[order] == ranking.query_groups[query]))
+        nearest = order[:NEIGHBOURS].copy()  # a view would keep the whole order
+        yield Answer(query, nearest, scores[nearest], int(order[at]), at + 1)
 
 
 def choose(found: list[Answer], groups: np.ndarray, many: int = 10) -> tuple[list[Answer], list[Answer]]:
@@ -48,19 +43,19 @@ def choose(found: list[Answer], groups: np.ndarray, many: int = 10) -> tuple[lis
     return drawn, list(failures.values())[:many]
 
 
-def gallery(
-    vectors: np.ndarray, groups: np.ndarray, photo: Callable[[int], np.ndarray], captions: list[str], relevant: str
-) -> str:
-    """HTML: ten queries drawn at random with a fixed seed, and of SAMPLE those whose first hit comes last."""
-    sizes = Counter(groups[groups >= 0].tolist())
-    queries = [row for row, group in enumerate(groups.tolist()) if sizes.get(group, 0) > 1]
-    if not queries:
+def gallery(ranking: Ranking, photo: Callable[[int], np.ndarray], captions: list[str], relevant: str) -> str:
+    """HTML: ten queries drawn at random with a fixed seed, and of SAMPLE those whose first hit comes last.
+
+    The gallery is the queries themselves, each left out of its own ranking.
+    """
+    queries, groups = ranking.asked, ranking.gallery_groups
+    if not len(queries):
         return "<p class=note>No two items are relevant to each other, so there is nothing to look for.</p>"
     sample = np.random.default_rng(0).permutation(queries)[:SAMPLE]
-    drawn, failures = choose(list(answers(vectors, groups, sample)), groups)
+    drawn, failures = choose(list(answers(ranking, sample)), groups)
 
     def thumbnail(row: int) -> str:
-        return img(photo(row), captions[row], PIXELS)
+        return img(photo(row), captions[row], THUMBNAIL)
 
     def card(row: int, below: str, group: int, late: str = "") -> str:
         kind, mark = ("hit", "✓") if groups[row] == group else ("miss", "&times;")

@@ -7,6 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
+THUMBNAIL = 112  # pixels of a photo's longer side: pages show it at 60 to 90, and screens are dense
+
 
 def jpeg(image: Image.Image) -> str:
     """The image as a data URI."""

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ssljax.retrieval.pairs import pair_similarities
 from ssljax.retrieval.report import charts
-from ssljax.retrieval.report.jpeg import jpeg
+from ssljax.retrieval.report.jpeg import THUMBNAIL, jpeg
 from ssljax.types import UserError
 
 PANELS = 3  # of each kind
@@ -18,7 +18,6 @@ FIFTHS = 5  # colours
 NEAR_TO = 500  # listings among which the nearest other one is looked for
 WIDTH, HEIGHT = 340, 310
 SIDE = 62  # of a photo, as the panel shows it
-PIXELS = 112
 LINES = (50, 200)  # top of the two lines of photos
 
 
@@ -124,7 +123,7 @@ def _places(count: int) -> np.ndarray:
 
 def _image(pixels: np.ndarray, caption: str, middle: float, top: int) -> str:
     image = Image.fromarray(np.asarray(pixels))
-    image.thumbnail((PIXELS, PIXELS))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
     box = f"x={middle - SIDE / 2:.1f} y={top} width={SIDE} height={SIDE}"
     return f"<image {box} href='{jpeg(image)}'><title>{html.escape(caption)}</title></image>"
 

@@ -86,16 +86,15 @@ def write_report(
     vectors = normalise(embeddings.vectors)
     captions = [str(c) for c in (embeddings.ids if captions is None else captions)]
     results, environment = _read_json(run / "results.json"), _read_json(run / "environment.json")
-    ranking = Ranking(embeddings.vectors, groups, embeddings.vectors, groups, np.arange(len(embeddings)))
-    if searched is not None:
-        ranking = Ranking(embeddings.vectors, groups, searched[0].vectors, searched[1])
+    within = Ranking(vectors, groups, vectors, groups, np.arange(len(embeddings)))
+    ranking = within if searched is None else Ranking(vectors, groups, searched[0].vectors, searched[1])
     rows = results.get("table") or {}
     name = str(results.get("name") or run.resolve().name)
     series = read_metrics(run / "metrics.jsonl")
     sections = [
         section("results", "Results", table(rows), BEST),
         section("curves", "Training", _curves(series, rows.get(BASELINE) or {}), CURVES),
-        section("gallery", "Nearest neighbours", gallery(vectors, groups, photo, captions, relevant), NEIGHBOURS),
+        section("gallery", "Nearest neighbours", gallery(within, photo, captions, relevant), NEIGHBOURS),
         section(
             "failures", "Failures", _failures(ranking, kinds, Thumbnails(photo, captions), relevant, most), FAILURES
         ),

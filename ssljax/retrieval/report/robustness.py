@@ -12,8 +12,7 @@ import numpy as np
 from ssljax.files import write_text
 from ssljax.retrieval.report import charts
 from ssljax.retrieval.report.failures import key
-from ssljax.retrieval.report.gallery import PIXELS
-from ssljax.retrieval.report.jpeg import img
+from ssljax.retrieval.report.jpeg import THUMBNAIL, img
 from ssljax.retrieval.report.shell import frame, section, table
 from ssljax.retrieval.robustness import Curve, areas
 
@@ -132,7 +131,7 @@ def _card(example: Example) -> str:
         ("hit", example.right, right, f"found clean, now at rank {example.rank:,}", "<b>✓</b>"),
     )
     items = (
-        f"<li class='{kind}'>{img(photo, caption, PIXELS)}{mark}<small>{below}</small></li>"
+        f"<li class='{kind}'>{img(photo, caption, THUMBNAIL)}{mark}<small>{below}</small></li>"
         for kind, photo, caption, below, mark in photos
     )
     return f"<figure class=panel><ol>{''.join(items)}</ol></figure>"
