@@ -31,7 +31,7 @@ ALLOWED = {
     "run": {"config", "files", "sharding", "types"},
     "embed": {"config", "data", "retrieval", "sharding", "types"},
     "finish": {"config", "data", "embed", "files", "logging", "models", "retrieval", "run", "sharding", "types"},
-    "comparison": {"config", "finish", "retrieval", "run", "types"},
+    "comparison": {"config", "files", "finish", "retrieval", "run", "types"},
     "robustness": {"config", "data", "embed", "files", "logging", "retrieval", "run", "types", "views"},
     "unmark": {"data", "logging", "paths", "retrieval", "types"},
     "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging", "models"}
