@@ -1,5 +1,6 @@
 """Set before jax is imported: eight virtual CPU devices, quick compilation, and no silent rank promotion."""
 
+import gc
 import os
 from importlib.metadata import version
 
@@ -21,6 +22,7 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.set_threshold(50_000)  # tracing makes objects by the million; looking for cycles in them took up to a fifth of it
 
 
 @pytest.fixture(scope="session")
