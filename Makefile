@@ -14,10 +14,10 @@ quickstart: $(INSTALLED)
 	$(VENV)/bin/ssljax train experiments/quickstart.py
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n auto -m "not slow"
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-slow: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n auto -m slow
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m slow
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -1,12 +1,13 @@
 """Every method, so small that a step compiles in seconds; shared by the tests."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
-from tiny import BATCH, ENCODER, MOCO, SIMCLR, VIEWS
+from tiny import BATCH, CROPS, ENCODER, MOCO, SIMCLR, VIEWS
 
 from ssljax.methods import (
     BYOL,
@@ -56,6 +57,7 @@ def untrained_teacher():
     return file
 
 
+TEACHER = teacher(untrained_teacher())
 METHODS = {
     "moco": MOCO,
     "simclr": SIMCLR,
@@ -91,14 +93,16 @@ METHODS = {
         momentum=0.9,
     ),
     "swav": SwAV(**PARTS, prototypes=Prototypes(out=12), queue_size=3 * BATCH),
-    "seed": SEED(**PARTS, **teacher(untrained_teacher()), queue_size=3 * BATCH),
-    "knowledge_distillation": KnowledgeDistillation(**PARTS, **teacher(untrained_teacher()), temperature=1.0),
+    "seed": SEED(**PARTS, **TEACHER, queue_size=3 * BATCH),
+    "knowledge_distillation": KnowledgeDistillation(**PARTS, **TEACHER, temperature=1.0),
 }
 
-CROPS = MultiCrop(
+MANY = MultiCrop(
     size=16, blur=0.0, second=None, local=Augmentation(scale=(0.05, 0.4), blur=0.0), local_size=8, local_count=2
 )
-SEEN = {"dino": CROPS, "swav": CROPS, "ibot": Masked(CROPS, patch=4)}
+MANY_CROPS = dataclasses.replace(
+    MANY, jitter=0.0, grey=0.0, local=dataclasses.replace(MANY.local, jitter=0.0, grey=0.0)
+)
 
 
 QUICK = ("moco", "simclr", "byol")
@@ -107,5 +111,11 @@ NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) f
 
 
 def views_of(name):
-    """The views that a method is tested with."""
-    return SEEN.get(name, VIEWS)
+    """The views that a method is trained with."""
+    return {"dino": MANY, "swav": MANY, "ibot": Masked(MANY, patch=4)}.get(name, VIEWS)
+
+
+def crops_of(name):
+    """As many without colours, for steps that are not about views; MoCo's have them, as one method's must."""
+    other = {"moco": VIEWS, "dino": MANY_CROPS, "swav": MANY_CROPS, "ibot": Masked(MANY_CROPS, patch=4)}
+    return other.get(name, CROPS)

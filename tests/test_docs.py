@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from methods import PARTS
-from tiny import Training
+from tiny import CROPS, Training
 
 from ssljax.data import Triplets
 from ssljax.data.items import text
@@ -31,7 +31,7 @@ def test_the_example_of_a_new_method_trains_equally_on_one_device_and_eight(tmp_
     sys.modules["tico"] = tico = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tico)
     method = tico.TiCo(**PARTS, momentum=0.9)
-    one, eight = Training(method), Training(method, devices=8)
+    one, eight = Training(method, views=CROPS), Training(method, views=CROPS, devices=8)
     for _ in range(2):
         figures, others = one.run(1), eight.run(1)
         assert np.allclose(figures["loss"], others["loss"], rtol=1e-3)

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from tiny import BATCH, MOCO, SIMCLR, VIEWS
+from tiny import BATCH, CROPS, MOCO, SIMCLR
 
 from ssljax.checkpoint import Checkpoints
 from ssljax.config import Experiment
@@ -18,7 +18,7 @@ from ssljax.run import Run
 EXPERIMENT = Experiment(
     name="tiny",
     data=ToyCatalogue(listings=32, photos=3, size=32),
-    views=VIEWS,
+    views=CROPS,
     method=MOCO,
     optimizer=SGD(lr=0.05),
     epochs=2,

@@ -26,6 +26,7 @@ from ssljax.run import Run
 QUICKSTART = str(Path(__file__).parent.parent / "experiments" / "quickstart.py")
 SMALL = [
     *("--data.listings", "48", "--epochs", "4", "--batch-size", "16", "--photo-size", "20", "--views.size", "16"),
+    *("--views.jitter", "0.0"),  # colours take as long to compile as the network
     *("--method.encoder.width", "4", "--method.encoder.stem", "imagenet", "--method.projector.hidden", "16"),
     *("--method.projector.out", "8", "--method.queue-size", "48", "--optimizer.lr", "0.06"),
     *("--checkpoint-every", "3", "--log-every", "1"),
@@ -131,7 +132,8 @@ from ssljax.views import TwoCrops
 teacher = ResNet(depth=10, stem="imagenet", width=4)
 head = MLP(hidden=(16,), out=8)
 config = Experiment(
-    name="student", data=ToyCatalogue(listings=48), views=TwoCrops(size=16, blur=0.0), photo_size=20, epochs=1,
+    name="student", data=ToyCatalogue(listings=48), photo_size=20, epochs=1,
+    views=TwoCrops(size=16, jitter=0.0, grey=0.0, blur=0.0),
     method=SEED(encoder=ResNet(depth=10, width=2), projector=head, queue_size=48,
                 teacher_encoder=Pretrained(teacher, "teacher.safetensors"),
                 teacher_projector=Pretrained(head, "teacher.safetensors", part="projector")),
@@ -164,8 +166,8 @@ from ssljax.views import TwoCrops
 head = MLP(hidden=(16,), out=8, batch_norm=True)
 method = BYOL(encoder=ResNet(depth=10, width=2), projector=head, predictor=head)
 first = Experiment(
-    name="first", data=ToyCatalogue(listings=24), views=TwoCrops(size=16, blur=0.0), photo_size=20, epochs=1,
-    batch_size=16, method=method)
+    name="first", data=ToyCatalogue(listings=24), photo_size=20, epochs=1,
+    views=TwoCrops(size=16, jitter=0.0, grey=0.0, blur=0.0), batch_size=16, method=method)
 sweep = [first, dataclasses.replace(first, name="second", epochs=2)]
 """
 
@@ -414,7 +416,8 @@ from ssljax.views import TwoCrops
 
 config = Experiment(
     name="shop", data=Catalogue("{folder}/shop.csv", images="{{id}}.jpg", listing="listing"), photo_size=20,
-    method=SimCLR(encoder=ResNet(depth=10, width=4), projector=MLP(hidden=(16,), out=8)), views=TwoCrops(size=16),
+    method=SimCLR(encoder=ResNet(depth=10, width=4), projector=MLP(hidden=(16,), out=8)),
+    views=TwoCrops(size=16, jitter=0.0, grey=0.0, blur=0.0),
     epochs=2, batch_size=8, evaluate=(Retrieval(),))
 """
 

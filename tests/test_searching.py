@@ -33,7 +33,8 @@ from ssljax.views import TwoCrops
 
 config = Experiment(
     name="{name}", data=Catalogue("{folder}/shop.csv", images="{{id}}.jpg", listing="listing"), photo_size=20,
-    method=SimCLR(encoder=ResNet(depth=10, width=4), projector=MLP(hidden=(16,), out=8)), views=TwoCrops(size=16),
+    method=SimCLR(encoder=ResNet(depth=10, width=4), projector=MLP(hidden=(16,), out=8)),
+    views=TwoCrops(size=16, jitter=0.0, grey=0.0, blur=0.0),
     epochs=1, batch_size=8, evaluate=(Retrieval(split="{split}"),), index=Exact(), seed={seed})
 """
 

@@ -16,6 +16,8 @@ BATCH = 16
 STEPS = 20
 ENCODER = ResNet(depth=10, stem="imagenet", width=4)
 VIEWS = TwoCrops(size=16, blur=0.0)
+CROPS = TwoCrops(size=16, jitter=0.0, grey=0.0, blur=0.0)
+"""For steps that are not about views: colours take as long to compile as the network."""
 MOCO = MoCo(encoder=ENCODER, projector=MLP(hidden=(16,), out=8), queue_size=3 * BATCH, momentum=0.9)
 SIMCLR = SimCLR(encoder=ENCODER, projector=MLP(hidden=(16,), out=8, batch_norm=True))
 OPTIMIZER = SGD(lr=0.1, weight_decay=1e-4)
@@ -30,6 +32,12 @@ def photos(step: int = 0) -> dict[str, np.ndarray]:
         "index": np.arange(BATCH, dtype=np.int32),
         "label": np.arange(BATCH, dtype=np.int32) // 2,
     }
+
+
+@functools.cache
+def seen(views, step: int = 0):
+    """What the loss sees of the photos of a step, on the host."""
+    return jax.device_get(jax.jit(lambda rng, batch: views(rng, batch))(jax.random.PRNGKey(0), photos(step)))
 
 
 class Training:

@@ -41,7 +41,7 @@ def batch_shape(per_class: int, within: str | None = None) -> Experiment:
         ),
         method=MultiSimilarity(encoder=ENCODER),
         optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),
-        epochs=4,
+        epochs=3,
         batch_size=128,
         photo_size=64,
         cache="device",

@@ -43,7 +43,7 @@ def memory(batch_size: int, memory_size: int) -> Experiment:
         ),
         method=Contrastive(encoder=ENCODER, memory_size=memory_size, memory_from=0.1),
         optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),
-        epochs=4,
+        epochs=3,
         batch_size=batch_size,
         photo_size=64,
         cache="device",
@@ -54,5 +54,5 @@ def memory(batch_size: int, memory_size: int) -> Experiment:
     )
 
 
-config = memory(64, 4096)
-sweep = [memory(batch_size, memory_size) for batch_size in (32, 64, 128, 256) for memory_size in (0, 4096)]
+config = memory(32, 4096)
+sweep = [memory(batch_size, memory_size) for batch_size in (32, 128, 256) for memory_size in (0, 4096)]

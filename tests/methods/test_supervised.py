@@ -221,7 +221,7 @@ def test_the_memory_is_the_same_on_one_device_and_eight_and_each_holds_an_eighth
 def test_the_batch_is_remembered_before_the_loss_which_begins_after_the_warm_up():
     method = dataclasses.replace(METHODS["triplet"], memory_from=0.5, memory_weight=2.0)
     state, batch = training("triplet").state, viewed()
-    outputs, _ = method.network.train_crops(state.params, state.aux.stats, batch["views"])
+    outputs, _ = jax.jit(method.network.train_crops)(state.params, state.aux.stats, batch["views"])
     z, labels = method.rows([view["projector"] for view in outputs], batch["label"])
     settings = {"margin": 0.5, "mining": "batch_hard"}
     inside = float(triplet(z, labels, **settings))

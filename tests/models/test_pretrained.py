@@ -1,6 +1,7 @@
 """Modules that begin with what a file holds."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +18,20 @@ HEAD = MLP(hidden=(6,), out=4, batch_norm=True)
 X = jnp.ones((2, 5))
 
 
+def initial(module, x=X):
+    return jax.jit(functools.partial(module.init, train=False))(jax.random.PRNGKey(0), x)
+
+
+def applied(module, variables, x=X):
+    return jax.jit(functools.partial(module.apply, train=False))(variables, x)
+
+
 @pytest.fixture
 def file(tmp_path):
     """A file with a trained head as its projector."""
-    variables = jax.tree.map(lambda x: x + 1, HEAD.init(jax.random.PRNGKey(0), X, train=False))
+    variables = jax.tree.map(lambda x: x + 1, jax.device_get(initial(HEAD)))
     path = tmp_path / "student.safetensors"
-    path.write_bytes(weights_bytes({"projector": jax.device_get(variables)}))
+    path.write_bytes(weights_bytes({"projector": variables}))
     return path
 
 
@@ -32,8 +41,8 @@ def test_variables_are_those_of_the_file_by_their_names(file):
     named = load_file(file)
     assert "projector/params/linear0/kernel" in named and "projector/batch_stats/norm0/mean" in named
     np.testing.assert_array_equal(variables["params"]["linear0"]["kernel"], named["projector/params/linear0/kernel"])
-    assert jax.tree.structure(variables) == jax.tree.structure(HEAD.init(jax.random.PRNGKey(0), X, train=False))
-    np.testing.assert_array_equal(module.apply(variables, X, train=False), HEAD.apply(variables, X, train=False))
+    assert jax.tree.structure(variables) == jax.tree.structure(initial(HEAD))
+    np.testing.assert_array_equal(applied(module, variables), applied(HEAD, variables))
     assert module.out == HEAD.out
 
 
@@ -54,12 +63,12 @@ def test_file_is_read_on_several_devices_and_not_for_shapes_alone(file):
 def test_vit_of_other_images_keeps_the_positions_of_the_file(tmp_path):
     vit, path = ViT(patch=4, width=8, depth=1, heads=2), tmp_path / "student.safetensors"
     small, large = jnp.zeros((1, 8, 8, 3)), jnp.zeros((1, 16, 16, 3))
-    variables = vit.init(jax.random.PRNGKey(0), small, train=False)
+    variables = initial(vit, small)
     path.write_bytes(weights_bytes({"encoder": jax.device_get(variables)}))
     module = Pretrained(vit, str(path))
     loaded = jax.jit(lambda: module.init(jax.random.PRNGKey(1), large, train=False))()
     assert loaded["params"]["positions"].shape == (2, 2, 8)
-    assert module.apply(loaded, large, train=False).shape == (1, 8)
+    assert applied(module, loaded, large).shape == (1, 8)
 
 
 def wrong_files(file):
@@ -93,5 +102,5 @@ def test_without_files_a_method_keeps_its_shapes(file):
     task = SupCon(encoder=Identity(), projector=method.projector)
     tasks = without_files(MultiTask(encoder=method.encoder, tasks=(task, task))).tasks
     assert [task.projector.weights for task in tasks] == [None, None]
-    random = plain.projector.init(jax.random.PRNGKey(0), X, train=False)
-    assert jax.tree.structure(random) == jax.tree.structure(HEAD.init(jax.random.PRNGKey(0), X, train=False))
+    random = initial(plain.projector)
+    assert jax.tree.structure(random) == jax.tree.structure(initial(HEAD))

@@ -24,13 +24,15 @@ def images(*shape):
 @functools.cache
 def variables(encoder):
     """Initial variables for images of 16 px, with noise: scales and biases too are not at one or zero."""
-    v = jax.jit(functools.partial(encoder.init, train=False))(jax.random.PRNGKey(0), jnp.zeros((1, 16, 16, 3)))
+    init = jax.jit(functools.partial(encoder.init, train=False))
+    v = jax.device_get(init(jax.random.PRNGKey(0), jnp.zeros((1, 16, 16, 3))))
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32), v)
 
 
-def embed(encoder, v, x, **options):
-    return jax.jit(functools.partial(encoder.apply, train=False, **options))(v, x)
+@functools.partial(jax.jit, static_argnums=0, static_argnames="method")
+def embed(encoder, v, x, method=None):
+    return encoder.apply(v, x, train=False, method=method)
 
 
 def parameters(encoder, side=224):
@@ -236,9 +238,9 @@ def test_sown_weights_are_those_that_values_are_weighed_by(masked):
     attention, x = Attention(heads=2), images(3, 5, 8)
     bias = images(1, 2, 5, 5) if masked else None
     mask = jnp.asarray(np.random.default_rng(1).random((3, 1, 5, 5)) < 0.7).at[..., 0].set(True) if masked else None
-    v = attention.init(jax.random.PRNGKey(0), x)
+    v = jax.jit(attention.init)(jax.random.PRNGKey(0), x)
     assert set(v) == {"params"}
-    y, sown = attention.apply(v, x, bias, mask, mutable=["intermediates"])
+    y, sown = jax.jit(functools.partial(attention.apply, mutable=["intermediates"]))(v, x, bias, mask)
     (weights,) = sown["intermediates"]["weights"]
     np.testing.assert_allclose(weights.sum(axis=-1), np.ones((3, 2, 5)), atol=1e-6)
     if masked:
@@ -265,7 +267,8 @@ def test_attention_of_cls_lies_where_the_patch_is():
     """In one block, a patch's pixels change its own logit alone: all other weights change by one factor."""
     encoder = TINY.clone(depth=1)
     v, x = variables(encoder), images(1, 16, 16, 3)
-    before = np.asarray(cls_attention(encoder, v, x))[0]
-    after = np.asarray(cls_attention(encoder, v, x.at[:, 4:8, 12:16].multiply(5.0)))[0]
+    maps = jax.jit(functools.partial(cls_attention, encoder))
+    before = np.asarray(maps(v, x))[0]
+    after = np.asarray(maps(v, x.at[:, 4:8, 12:16].multiply(5.0)))[0]
     change = np.abs(np.log(after / before) - np.median(np.log(after / before), axis=(1, 2), keepdims=True))
     assert all(np.unravel_index(head.argmax(), head.shape) == (1, 3) for head in change)
