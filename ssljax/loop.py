@@ -1,5 +1,6 @@
 """The one impure place: data in, metrics out, checkpoints, evaluations, and the report at the end."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -20,7 +21,7 @@ from ssljax.config import Experiment
 from ssljax.data import Items
 from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes
 from ssljax.embed import Embedder, Encoder
-from ssljax.files import read_json
+from ssljax.files import claimed, read_json
 from ssljax.finish import evaluate, finish
 from ssljax.logging import MetricsWriter, ProgressBar, console, counting
 from ssljax.models import without_files
@@ -28,7 +29,15 @@ from ssljax.retrieval import Embeddings, Origin, Robustness
 from ssljax.retrieval.robustness import Curve
 from ssljax.robustness import robustness
 from ssljax.run import Run
-from ssljax.sharding import any_process, check_batch_size, make_mesh, one_device, replicated, state_sharding
+from ssljax.sharding import (
+    any_process,
+    check_batch_size,
+    is_first_process,
+    make_mesh,
+    one_device,
+    replicated,
+    state_sharding,
+)
 from ssljax.train import init_state, train_step
 from ssljax.types import PyTree, RunStopped, TrainState, UserError
 
@@ -153,9 +162,11 @@ def train(setting: Setting, run: Run, *, command: str) -> dict[str, Any] | None:
     """Trains from the newest checkpoint, or from the start, to the end; gives the results, or None if interrupted.
 
     `command` is what continues an interrupted run. Raises RunStopped if the loss is no longer finite, and UserError
-    if too many photos are bad.
+    if too many photos are bad, or another process trains in the run folder.
     """
-    with Checkpoints(run.checkpoints) as checkpoints:
+    with contextlib.ExitStack() as claims, Checkpoints(run.checkpoints) as checkpoints:
+        if is_first_process():
+            claims.enter_context(claimed(run.path))
         if checkpoints.latest is None:
             state = setting.initial_state()
         else:

@@ -8,7 +8,7 @@ data.json         shapes of a training batch       results.json    the final fig
 metrics.jsonl     one line a logged step           report.html     the page to look at
 tensorboard/      the same for TensorBoard         weights/        the final parameters, for others to start from
 bad_inputs.csv    photos that could not be read      robustness.*    what `ssljax robustness` found: figures and a page
-                                                     evaluation-*.json  what `ssljax evaluate RUN DATA` found
+lock              held by who trains here              evaluation-*.json  what `ssljax evaluate RUN DATA` found
 
 Of several processes the first writes all this; the others write their own metrics and bad inputs in process1/ and on.
 """
@@ -26,7 +26,7 @@ from typing import Any
 import jax
 
 from ssljax.config import Experiment, differences, resolved, training
-from ssljax.files import read_json, write_json
+from ssljax.files import claimed, read_json, write_json
 from ssljax.sharding import any_process, is_first_process
 from ssljax.types import UserError
 
@@ -156,6 +156,9 @@ class Run:
     def _prepare(
         self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
     ) -> None:
+        if self.config.is_file():
+            with claimed(self.path):  # not while another process trains in it
+                pass
         if restart and self.path.exists():
             if not self.config.is_file():
                 raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")

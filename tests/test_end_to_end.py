@@ -20,6 +20,7 @@ from ssljax import robustness as ssljax_robustness
 from ssljax.checkpoint import Checkpoints
 from ssljax.cli import run as ssljax
 from ssljax.commands.shared import experiment_of
+from ssljax.files import claimed
 from ssljax.loop import Setting
 from ssljax.run import Run
 
@@ -207,6 +208,13 @@ def test_report_and_evaluation_again(run, capsys):
 def test_another_configuration_is_refused_in_the_same_folder(runs, capsys):
     assert train(runs, "--optimizer.lr", "0.5") == 2
     assert "optimizer.lr is 0.06 there and 0.5 here" in capsys.readouterr().err
+
+
+def test_a_run_is_left_alone_while_another_process_trains_it(runs, run, capsys):
+    with claimed(run.path):
+        assert train(runs) == train(runs, "--restart") == 2
+    assert capsys.readouterr().err.count("is being changed by another process: end that one first") == 2
+    assert run.results.exists()
 
 
 def test_restart_trains_anew(runs, tmp_path):

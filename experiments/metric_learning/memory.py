@@ -1,9 +1,10 @@
 """Fashion, styles: does a cross-batch memory make up for small batches?
 
 Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashion.py. Batches of two photos a style, as
-in mining.py, with the contrastive loss; as many epochs for each batch size, so that smaller batches make more steps.
-The memory holds a third of the labelled photos and counts from a tenth of the training on. The encoder is that of
-moco_fashion.py, whose last two blocks learn: train that first.
+in mining.py, with batch-hard triplets, the best there; as many epochs for each batch size, so that smaller batches make
+more steps. The memory holds a third of the labelled photos and counts from a tenth of the training on: the hardest of
+the batch is then beside the hardest of the memory. The encoder is that of moco_fashion.py, whose last two blocks learn:
+train that first.
 
     ssljax train experiments/moco_fashion.py
     ssljax sweep experiments/metric_learning/memory.py
@@ -14,7 +15,7 @@ Published: the memory helps at any batch size, small ones most, and makes recall
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes
-from ssljax.methods import Contrastive
+from ssljax.methods import Triplet
 from ssljax.models import Frozen, Pretrained, ResNet
 from ssljax.optim import AdamW
 from ssljax.retrieval import Retrieval
@@ -33,7 +34,7 @@ ENCODER = Frozen(
 
 
 def memory(batch_size: int, memory_size: int) -> Experiment:
-    """The contrastive loss as a function of the batch and the memory."""
+    """Batch-hard triplets as a function of the batch and the memory."""
     return Experiment(
         name=f"memory_{memory_size}_batch_{batch_size}",
         data=FASHION,
@@ -41,7 +42,7 @@ def memory(batch_size: int, memory_size: int) -> Experiment:
         views=OneCropEach(
             size=32, evaluation_size=64, scale=(0.3, 1.0), contrast=0.3, saturation=0.2, hue=0.02, grey=0.0, blur=0.0
         ),
-        method=Contrastive(encoder=ENCODER, memory_size=memory_size, memory_from=0.1),
+        method=Triplet(encoder=ENCODER, memory_size=memory_size, memory_from=0.1),
         optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),
         epochs=3,
         batch_size=batch_size,
