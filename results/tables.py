@@ -60,22 +60,27 @@ def experiments() -> str:
     return markdown(["experiment", "figure", *ROWS], rows)
 
 
-def sweep(prefix: str, names: tuple[str, ...], figures: tuple[str, ...]) -> str:
-    """A line for each run of a sweep and each of its networks, and a column for each figure; raw pixels last."""
-    rows, baseline, circumstances = [], None, ""
+def sweep(prefix: str, names: tuple[str, ...], figures: tuple[str, ...], *, start: str | None = None) -> str:
+    """A line for each run of a sweep and each of its networks, and a column for each figure; raw pixels last.
+
+    `start` is the run whose encoder all runs start from: it has a line, too.
+    """
+    rows, baselines, circumstances = [], {}, ""
     for name in names:
         path = HERE / f"{prefix}_{name}.json"
         if not path.exists():
             rows.append([name.replace("_", " "), NOT_RUN, *[""] * (len(figures) - 1)])
             continue
         record = json.loads(path.read_text())
-        circumstances, baseline = _circumstances(record), record["table"]["raw pixels"]
+        circumstances = _circumstances(record)
+        baselines = {f"{start}, the start": record["table"]["untrained"]} if start else {}
+        baselines |= {"raw pixels": record["table"]["raw pixels"]}
         for network in ("trained", "teacher"):
             if network in record["table"]:
                 label = name.replace("_", " ") + (", teacher" if network == "teacher" else "")
                 rows.append([label, *(_with_interval(record["table"][network], figure) for figure in figures)])
-    if baseline:
-        rows.append(["raw pixels", *(_with_interval(baseline, figure) for figure in figures)])
+    for label, baseline in baselines.items():
+        rows.append([label, *(_with_interval(baseline, figure) for figure in figures)])
     title = f"`{prefix}`" + (f" ({circumstances} for the last)" if circumstances else "")
     return f"{title}:\n\n" + markdown(["", *figures], rows)
 
@@ -196,11 +201,11 @@ def pages() -> dict[Path, str]:
             benchmark("words", "Words of the title"),
         ],
         DOCS / "metric_learning.md": [
-            sweep("mining", MINING, (*STYLE, ATTRIBUTE[1])),
-            sweep("memory", MEMORY, STYLE),
-            sweep("batch_shapes", BATCH_SHAPES, STYLE),
-            sweep("attribute_triplets", TRIPLETS, (*ATTRIBUTE, STYLE[0])),
-            sweep("many_tasks", TASKS, (*ATTRIBUTE, STYLE[0])),
+            sweep("mining", MINING, (*STYLE, ATTRIBUTE[1]), start="moco_fashion"),
+            sweep("memory", MEMORY, STYLE, start="moco_fashion"),
+            sweep("batch_shapes", BATCH_SHAPES, STYLE, start="moco_fashion"),
+            sweep("attribute_triplets", TRIPLETS, (*ATTRIBUTE, STYLE[0]), start="moco_fashion"),
+            sweep("many_tasks", TASKS, (*ATTRIBUTE, STYLE[0]), start="moco_fashion"),
             sweep("few_labels", FEW_LABELS, (*STYLE, ATTRIBUTE[1])),
             comparisons(*PAIRS),
             benchmark("metric_learning", "Metric learning, forward and backward, D = 128"),
