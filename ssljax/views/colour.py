@@ -95,10 +95,13 @@ def turn_hue(images: Array, turns: Array) -> Array:
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     scale = 1 / jnp.where(chroma == 0, 1, chroma)
-    hue = jnp.where(  # in sixths of the circle
-        value == red,
+    # In sixths of the circle. Which channel is the largest is not asked by `value == red`: a compiler may compute a
+    # channel anew for each use, rounded otherwise, so that none is equal to the largest. Where two channels are
+    # compared wrongly they are nearly equal, and both formulas give the same.
+    hue = jnp.where(
+        (red >= green) & (red >= blue),
         (green - blue) * scale,
-        jnp.where(value == green, 2 + (blue - red) * scale, 4 + (red - green) * scale),
+        jnp.where(green >= blue, 2 + (blue - red) * scale, 4 + (red - green) * scale),
     )
     hue = hue + 6 * turns[:, None, None]
 

@@ -1,6 +1,7 @@
 """Global and local crops of each photo, as the training step sees them."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,8 @@ def test_global_crops_are_those_of_two_crops_however_many_local_ones():
     for count in (0, 3):
         views = make(dataclasses.replace(SMALL, local_count=count), key, batch)
         assert len(views) == 2 + count
-        jax.tree.map(np.testing.assert_array_equal, views[:2], expected)
+        # Two programs, each rounded in its own way.
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), views[:2], expected)
 
 
 def test_areas_are_uniform_in_their_scales():
