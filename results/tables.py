@@ -22,7 +22,13 @@ MEMORY = tuple(f"{size}_batch_{batch}" for batch in (32, 128, 256) for size in (
 BATCH_SHAPES = ("64x2", "32x4", "16x8", "8x16", "64x2_within", "32x4_within")
 TRIPLETS = ("by_all_in_levels", "by_gender", "by_articleType", "by_baseColour", "by_all_by_iou")
 PAIRS = (
-    *(("attribute_triplets_by_" + one, "attribute_triplets_by_all_in_levels") for one in ("articleType", "baseColour")),
+    *((f"mining_{one}", "mining_batch_hard") for one in ("all", "multi_similarity")),
+    *((f"memory_0_batch_{batch}", f"memory_4096_batch_{batch}") for batch in (32, 128, 256)),
+    *(("batch_shapes_64x2", f"batch_shapes_{one}") for one in ("32x4", "64x2_within")),
+    *(
+        ("attribute_triplets_by_" + one, "attribute_triplets_by_all_in_levels")
+        for one in ("gender", "articleType", "baseColour")
+    ),
     *((f"many_tasks_{one}", "many_tasks_ranking_attributes_vae") for one in ("ranking", "attributes")),
     *(("few_labels_moco", f"few_labels_{of}") for of in ("100", "tuned_1", "tuned_10", "tuned_100")),
     *((f"few_labels_{share}", f"few_labels_tuned_{share}") for share in (1, 10, 100)),

@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -164,9 +164,7 @@ def train(setting: Setting, run: Run, *, command: str) -> dict[str, Any] | None:
     `command` is what continues an interrupted run. Raises RunStopped if the loss is no longer finite, and UserError
     if too many photos are bad, or another process trains in the run folder.
     """
-    with contextlib.ExitStack() as claims, Checkpoints(run.checkpoints) as checkpoints:
-        if is_first_process():
-            claims.enter_context(claimed(run.path))
+    with _claimed(run), Checkpoints(run.checkpoints) as checkpoints:
         if checkpoints.latest is None:
             state = setting.initial_state()
         else:
@@ -179,6 +177,21 @@ def train(setting: Setting, run: Run, *, command: str) -> dict[str, Any] | None:
             console.print(f"Stopped at step {int(state.step)} of {setting.total_steps}. Continue with:\n  {command}")
             return None
         return _finish(setting, run, state, embedder, seconds)
+
+
+@contextlib.contextmanager
+def _claimed(run: Run) -> Iterator[None]:
+    """The run folder for these processes alone; all raise UserError if other ones train in it."""
+    refused: UserError | None = None
+    with contextlib.ExitStack() as claims:
+        if is_first_process():
+            try:
+                claims.enter_context(claimed(run.path))
+            except UserError as error:
+                refused = error
+        if any_process(refused is not None):
+            raise refused or UserError("distributed: the first process refuses, and says why")
+        yield
 
 
 def evaluate_run(setting: Setting, run: Run) -> dict[str, Any]:

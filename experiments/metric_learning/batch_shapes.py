@@ -1,8 +1,8 @@
 """Fashion, styles: many classes of few photos in a batch, or few of many? And of one kind of article, or of any?
 
 Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashion.py. Batches of 128 photos, P styles x
-K photos; a style has 3.7 photos on average, so that from K = 4 on they come again. The encoder is that of
-moco_fashion.py, whose last two blocks learn: train that first.
+K photos; styles of two photos or more have 3.7 on average, so that from K = 4 on they come again. The encoder is that
+of moco_fashion.py, whose last two blocks learn: train that first.
 
     ssljax train experiments/moco_fashion.py
     ssljax sweep experiments/metric_learning/batch_shapes.py

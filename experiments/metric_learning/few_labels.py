@@ -1,9 +1,9 @@
 """Fashion, styles: what are labels worth? Self-supervision, and metric learning with 1, 10 or 100 % of styles named.
 
-Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashion.py. The same encoder from scratch, as
-many steps of batches of 128: MoCo on all photos, and the multi-similarity loss on those whose style is named and has
-two photos or more (102, 1,181 and 11,992 of 28,333). MoCo with half of the steps is what few_labels_tuned.py goes on
-from. `ssljax compare` shows what one run finds and the other misses.
+Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashion.py. The same encoder from scratch,
+837 to 884 steps of batches of 128: MoCo on all photos, and the multi-similarity loss on those whose style is named and
+has two photos or more (102, 1,181 and 11,992 of 28,333). MoCo with half of the steps is what few_labels_tuned.py goes
+on from. `ssljax compare` shows what one run finds and the other misses.
 
     ssljax sweep experiments/metric_learning/few_labels.py
     ssljax compare runs/few_labels_moco runs/few_labels_100

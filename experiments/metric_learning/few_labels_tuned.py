@@ -1,8 +1,8 @@
 """Fashion, styles: what are labels worth after self-supervision? Metric learning that goes on from half as long a MoCo.
 
-Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashion.py. Half of the steps of
-few_labels.py, from its run few_labels_moco_half: as many steps in sequence as either alone has there. The whole encoder
-learns.
+Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashion.py. From few_labels.py's
+run few_labels_moco_half, half of the steps there: together about as many as either alone has there, 814 to 884. The
+whole encoder learns.
 
     ssljax sweep experiments/metric_learning/few_labels.py
     ssljax sweep experiments/metric_learning/few_labels_tuned.py

@@ -1,8 +1,7 @@
 """Fashion on an accelerator: metric learning beside self-supervision, from scratch, with ResNet-50 and larger crops.
 
 Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashion.py, whose photos are 60 x 80. What
-the other modules here ask of a small encoder for minutes, by the settings that did best there: 5,500 steps of 512
-each. Not run yet.
+the other modules here ask of a small encoder for minutes, by published settings: 5,500 steps of 512 each. Not run yet.
 
     ssljax sweep experiments/metric_learning/full.py
 """

@@ -110,6 +110,8 @@ def compare(arguments: list[str]) -> None:
     _check_most(options.most)
     if options.output.suffix != ".html":
         raise UserError(f"output={options.output} is no name of a page: try compare.html")
+    if Run(options.output.parent).results.is_file():
+        raise UserError(f"output={options.output} lies in a run folder, beside files of the run: choose another folder")
     if options.run_a.resolve() == options.run_b.resolve():
         raise UserError(f"{options.run_a} is named twice: name two runs")
     runs = Run(options.run_a), Run(options.run_b)

@@ -11,7 +11,7 @@ from rich.table import Table
 from ssljax import loop
 from ssljax.commands.shared import check_png, experiment_of, write_png, writing
 from ssljax.config import Experiment, load_experiments
-from ssljax.data import Catalogue, Folder
+from ssljax.data import Catalogue, FewLabels, Folder
 from ssljax.data.items import SPLITS
 from ssljax.logging import console, print_table
 from ssljax.retrieval import Embeddings, Exact, Faiss, ScaNN, advice, default_index, save_collection
@@ -158,8 +158,8 @@ def _data(options: EmbedOptions, experiment: Experiment) -> tuple[Any, tuple[str
             return data, options.splits or tuple(split)
         return dataclasses.replace(data, shares=everything), ("train",)
     path = str(options.data.absolute())
-    like = isinstance(experiment.data, Catalogue)
-    data = dataclasses.replace(experiment.data, path=path) if like else Catalogue(path)
+    trained = experiment.data.data if isinstance(experiment.data, FewLabels) else experiment.data
+    data = dataclasses.replace(trained, path=path) if isinstance(trained, Catalogue) else Catalogue(path)
     data = dataclasses.replace(data, images=options.images or data.images, id=options.id or data.id)
     data = dataclasses.replace(data, label=None, listing=None, attributes=(), title=options.title or data.title)
     if options.splits:

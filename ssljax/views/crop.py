@@ -1,4 +1,4 @@
-"""Random resized crops in the geometry of the original photo, resampled by two weight matrices a photo.
+"""Random resized crops in the geometry of the original photo, resampled by weights of rows and columns.
 
 A photo arrives squashed to a square, with the aspect ratio it had beside it. A box is relative to the photo: corners
 and sides in [0, 1], so that the whole photo is (0, 0, 1, 1) whatever its shape.

@@ -41,5 +41,5 @@ class Disturbance(abc.ABC):
         """f32[B, 3, H, W] in [0, 1], each image disturbed by its strength f32[B] in [0, 1]; at 0 it stays as it is.
 
         Each image's result depends on the image, its strength, and its place in the batch alone, unless the
-        disturbance mixes images.
+        disturbance mixes images. What is costly belongs into `parts.change`, which does it for the chosen ones alone.
         """
