@@ -158,8 +158,8 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
-def open_folder(folder: Path, what: str) -> tuple[dict[str, Any], Path]:
-    """The facts and the data folder of what `save_folder` wrote; `what` it is, for errors, such as "index".
+def open_folder(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The facts and the data folder of what `save_folder` wrote.
 
     Raises UserError if the folder is not there or not one of these, or if a file is missing, added or changed.
     """
@@ -170,22 +170,22 @@ def open_folder(folder: Path, what: str) -> tuple[dict[str, Any], Path]:
         whole = manifest["sha256"] == _sha256_of_json(content)
     except (OSError, ValueError, LookupError, TypeError):
         state = "holds none or a damaged one" if folder.is_dir() else "is not there"
-        raise UserError(f"no {what} in {folder}: the folder {state}; build the {what} anew") from None
+        raise UserError(f"no index in {folder}: the folder {state}; build the index anew") from None
     if schema != SCHEMA:
-        raise UserError(f"{folder} has schema {schema}: this version of ssljax reads {SCHEMA}; build the {what} anew")
+        raise UserError(f"{folder} has schema {schema}: this version of ssljax reads {SCHEMA}; build the index anew")
     if not (whole and DATA_FOLDER.fullmatch(content["data"])):
-        raise UserError(f"{folder / MANIFEST} is damaged: build the {what} anew")
+        raise UserError(f"{folder / MANIFEST} is damaged: build the index anew")
     data, files = folder / content["data"], content["files"]
     # no file more than is listed either: ScaNN, for one, unpickles a file if it finds it
     there = {path.name for path in data.iterdir()} if data.is_dir() else set()
     if there != set(files):
         raise UserError(
-            f"{data} is damaged: {sorted(there ^ set(files))[0]} is missing or foreign; build the {what} anew"
+            f"{data} is damaged: {sorted(there ^ set(files))[0]} is missing or foreign; build the index anew"
         )
     for name, expected in files.items():
         path = data / name
         if not path.is_file() or path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
-            raise UserError(f"{path} is damaged: its checksum differs; build the {what} anew")
+            raise UserError(f"{path} is damaged: its checksum differs; build the index anew")
     return content["facts"], data
 
 

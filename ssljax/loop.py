@@ -1,6 +1,5 @@
 """The one impure place: data in, metrics out, checkpoints, evaluations, and the report at the end."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -8,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ from ssljax.config import Experiment
 from ssljax.data import Items
 from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes
 from ssljax.embed import Embedder, Encoder
-from ssljax.files import claimed, read_json
+from ssljax.files import read_json
 from ssljax.finish import evaluate, finish
 from ssljax.logging import MetricsWriter, ProgressBar, console, counting
 from ssljax.models import without_files
@@ -29,15 +28,7 @@ from ssljax.retrieval import Embeddings, Origin, Robustness
 from ssljax.retrieval.robustness import Curve
 from ssljax.robustness import robustness
 from ssljax.run import Run
-from ssljax.sharding import (
-    any_process,
-    check_batch_size,
-    is_first_process,
-    make_mesh,
-    one_device,
-    replicated,
-    state_sharding,
-)
+from ssljax.sharding import any_process, check_batch_size, make_mesh, one_device, replicated, state_sharding
 from ssljax.train import init_state, train_step
 from ssljax.types import PyTree, RunStopped, TrainState, UserError
 
@@ -164,7 +155,7 @@ def train(setting: Setting, run: Run, *, command: str) -> dict[str, Any] | None:
     `command` is what continues an interrupted run. Raises RunStopped if the loss is no longer finite, and UserError
     if too many photos are bad, or another process trains in the run folder.
     """
-    with _claimed(run), Checkpoints(run.checkpoints) as checkpoints:
+    with run.claim(), Checkpoints(run.checkpoints) as checkpoints:
         if checkpoints.latest is None:
             state = setting.initial_state()
         else:
@@ -177,21 +168,6 @@ def train(setting: Setting, run: Run, *, command: str) -> dict[str, Any] | None:
             console.print(f"Stopped at step {int(state.step)} of {setting.total_steps}. Continue with:\n  {command}")
             return None
         return _finish(setting, run, state, embedder, seconds)
-
-
-@contextlib.contextmanager
-def _claimed(run: Run) -> Iterator[None]:
-    """The run folder for these processes alone; all raise UserError if other ones train in it."""
-    refused: UserError | None = None
-    with contextlib.ExitStack() as claims:
-        if is_first_process():
-            try:
-                claims.enter_context(claimed(run.path))
-            except UserError as error:
-                refused = error
-        if any_process(refused is not None):
-            raise refused or UserError("distributed: the first process refuses, and says why")
-        yield
 
 
 def evaluate_run(setting: Setting, run: Run) -> dict[str, Any]:

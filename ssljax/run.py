@@ -13,12 +13,13 @@ lock              held by who trains here              evaluation-*.json  what `
 Of several processes the first writes all this; the others write their own metrics and bad inputs in process1/ and on.
 """
 
+import contextlib
 import dataclasses
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -131,16 +132,25 @@ class Run:
 
         Raises UserError if the folder is of another experiment, naming what differs, or cannot be made or written.
         """
-        refused: UserError | None = None
-        if is_first_process():
-            refused = self._refusal(lambda: self._prepare(experiment, source, options, data, restart=restart))
-        if any_process(refused is not None):  # the others wait for the first, and stop if it does
-            raise refused or UserError("distributed: the first process refuses, and says why")
+        self._together(lambda: self._prepare(experiment, source, options, data, restart=restart))
         refused = self._refusal(lambda: self.own.mkdir(exist_ok=True))
         if any_process(refused is not None):
             raise refused or UserError("distributed: another process refuses, and says why")
 
-    def _refusal(self, act: Callable[[], None]) -> UserError | None:
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """The folder for these processes alone, to train in; raises UserError if other ones do."""
+        with contextlib.ExitStack() as claims:
+            self._together(lambda: claims.enter_context(claimed(self.path)))
+            yield
+
+    def _together(self, act: Callable[[], object]) -> None:
+        """The first process acts, the others wait for it; all raise UserError if it refuses."""
+        refused = self._refusal(act) if is_first_process() else None
+        if any_process(refused is not None):
+            raise refused or UserError("distributed: the first process refuses, and says why")
+
+    def _refusal(self, act: Callable[[], object]) -> UserError | None:
         """What `act` refuses to do, or the disk, as a UserError; None if it is done."""
         try:
             act()

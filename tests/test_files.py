@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 
 def content(folder):
-    facts, data = open_folder(folder, "index")
+    facts, data = open_folder(folder)
     return facts, (data / "a").read_text()
 
 
@@ -70,51 +70,51 @@ def test_a_folder_with_others_files_is_left_alone(tmp_path):
 
 
 def test_damage_of_any_file_is_noticed(folder):
-    _, data = open_folder(folder, "index")
+    _, data = open_folder(folder)
     for path in [folder / "manifest.json", *data.iterdir()]:
         whole = path.read_bytes()
         for damaged in (whole[:-1], b"", whole.replace(b"b", b"c", 1), whole + b"1"):
             if damaged != whole:
                 path.write_bytes(damaged)
                 with pytest.raises(UserError, match="build the index anew"):
-                    open_folder(folder, "index")
+                    open_folder(folder)
         path.unlink()
         with pytest.raises(UserError, match="build the index anew"):
-            open_folder(folder, "index")
+            open_folder(folder)
         path.write_bytes(whole)
     assert content(folder) == ({"kind": "x"}, "one")
 
 
 def test_a_file_more_is_refused(folder):
-    _, data = open_folder(folder, "index")
+    _, data = open_folder(folder)
     (data / "scann_docids.pkl").write_bytes(b"evil")
     with pytest.raises(UserError, match=r"scann_docids\.pkl"):
-        open_folder(folder, "index")
+        open_folder(folder)
 
 
 def test_a_missing_data_folder_is_noticed(folder):
-    _, data = open_folder(folder, "index")
+    _, data = open_folder(folder)
     data.rename(data.with_name("data-0000000000000000"))
     with pytest.raises(UserError, match="damaged"):
-        open_folder(folder, "index")
+        open_folder(folder)
 
 
 @pytest.mark.parametrize("manifest", ["", "[]", "1", "null", "{}", '{"schema": 1, "content": {}}', "\xff"])
 def test_foreign_manifests_are_refused(tmp_path, manifest):
     (tmp_path / "manifest.json").write_text(manifest, encoding="latin-1")
     with pytest.raises(UserError, match="no index"):
-        open_folder(tmp_path, "index")
+        open_folder(tmp_path)
 
 
 def test_missing_and_empty_folders_are_told(tmp_path):
     with pytest.raises(UserError, match="is not there"):
-        open_folder(tmp_path / "none", "index")
+        open_folder(tmp_path / "none")
     with pytest.raises(UserError, match="holds none"):
-        open_folder(tmp_path, "index")
+        open_folder(tmp_path)
 
 
 def test_another_schema_is_told(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"schema": 2}))
     with pytest.raises(UserError, match=r"schema 2.*reads 1"):
-        open_folder(folder, "index")
+        open_folder(folder)

@@ -95,7 +95,7 @@ class Collection:
                 claim.enter_context(claimed(folder))
                 undo.push(claim)
             with locked(folder, exclusive=False):
-                facts, data = open_folder(folder, "index")
+                facts, data = open_folder(folder)
                 if "journal" not in facts:
                     raise UserError(f"{folder} holds an index without what is known of its items; build the index anew")
                 collection = cls(folder, Index.read(facts, data, KINDS), {}, _origin(facts))

@@ -331,7 +331,7 @@ class Index:
     def open(cls, folder: Path, kinds: dict[str, type]) -> "Index":
         """What `save` wrote; see `open_index`."""
         with locked(folder, exclusive=False):  # a save would clear away what is being read
-            return cls.read(*open_folder(folder, "index"), kinds)
+            return cls.read(*open_folder(folder), kinds)
 
     @classmethod
     def read(cls, facts: dict[str, Any], data: Path, kinds: dict[str, type]) -> "Index":

@@ -21,7 +21,6 @@ from ssljax.retrieval.report.listings import listings
 from ssljax.retrieval.report.map import embedding_map
 from ssljax.retrieval.report.shell import frame, is_number, section, table
 from ssljax.retrieval.report.thumbnails import Thumbnails
-from ssljax.retrieval.vectors import normalise
 from ssljax.types import UserError
 
 MOST = 8
@@ -83,11 +82,11 @@ def write_report(
       most: failures shown of each category.
     """
     run, groups = Path(run), np.asarray(groups)
-    vectors = normalise(embeddings.vectors)
+    within = Ranking(embeddings.vectors, groups, embeddings.vectors, groups, np.arange(len(embeddings)))
+    vectors, _ = within.units
     captions = [str(c) for c in (embeddings.ids if captions is None else captions)]
     results, environment = _read_json(run / "results.json"), _read_json(run / "environment.json")
-    within = Ranking(vectors, groups, vectors, groups, np.arange(len(embeddings)))
-    ranking = within if searched is None else Ranking(vectors, groups, searched[0].vectors, searched[1])
+    ranking = within if searched is None else Ranking(embeddings.vectors, groups, searched[0].vectors, searched[1])
     rows = results.get("table") or {}
     name = str(results.get("name") or run.resolve().name)
     series = read_metrics(run / "metrics.jsonl")
