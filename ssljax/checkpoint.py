@@ -33,6 +33,12 @@ class Checkpoints:
         """The step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
+    @property
+    def oldest(self) -> int | None:
+        """The step of the oldest that is kept, or None; waits until everything is on disk."""
+        self.wait()
+        return min(self._manager.all_steps(), default=None)
+
     def save(self, step: int, state: PyTree, position: dict[str, Any]) -> None:
         """Begins to save `state`, and `position`, which must be JSON; returns once they are copied."""
         self._set_damaged_aside()

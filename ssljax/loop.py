@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from ssljax.checkpoint import Checkpoints
 from ssljax.config import Experiment
-from ssljax.data import Items
+from ssljax.data import Items, Sampler
 from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes
 from ssljax.embed import Embedder, Encoder
 from ssljax.files import read_json
@@ -93,6 +93,12 @@ class Setting:
     def monitor_steps(self) -> int:
         """Steps between evaluations during training."""
         return self.experiment.monitor_every * self.steps_per_epoch
+
+    @property
+    def refresh_steps(self) -> int | None:
+        """Steps between the sampler's looks at the embeddings; None if it does not look at them."""
+        every = getattr(self.experiment.sampler, "refresh_every", None)
+        return every and every * self.steps_per_epoch
 
     @functools.cached_property
     def shapes(self) -> TrainState:
@@ -289,7 +295,7 @@ def _fit(
     step_function, previous = setting.step(), None
     rates = np.asarray(jax.vmap(e.optimizer.learning_rate(setting.total_steps))(np.arange(setting.total_steps)))
     with (
-        _train_batches(setting, run) as batches,
+        _train_batches(setting, run, _sampler(setting, run, state, checkpoints, embedder)) as batches,
         MetricsWriter(run.metrics, run.tensorboard, resumed_at=start) as writer,
         ProgressBar(setting.total_steps, start, e.batch_size) as bar,
         Interrupt(e.log_every) as interrupt,
@@ -306,7 +312,8 @@ def _fit(
             previous = step, metrics
             last = step == setting.total_steps or interrupt.agreed(step)
             save, monitor = last or step % e.checkpoint_every == 0, step % setting.monitor_steps == 0
-            if save or monitor:  # what follows must not see a state that is not finite
+            refresh = not last and setting.refresh_steps is not None and step % setting.refresh_steps == 0
+            if save or monitor or refresh:  # what follows must not see a state that is not finite
                 figures = _log(setting, *previous, writer, bar, rates)
                 previous = None
                 if figures.get("embedding_std", 1.0) < COLLAPSED:
@@ -324,6 +331,8 @@ def _fit(
                 checkpoints.save(step, state, {"data": batches.position, "seconds": seconds})
             if last:
                 break
+            if refresh:
+                batches.resample(_sampler(setting, run, state, checkpoints, embedder))
         checkpoints.wait()
     return state, seconds
 
@@ -347,13 +356,37 @@ def _log(
     return figures
 
 
-def _train_batches(setting: Setting, run: Run) -> TrainBatches:
+def _sampler(setting: Setting, run: Run, state: TrainState, checkpoints: Checkpoints, embedder: Embedder) -> Sampler:
+    """What makes the batches that follow `state`; if it is time, it looks at the embeddings anew first."""
+    sampler, every, step = setting.experiment.sampler, setting.refresh_steps, int(state.step)
+    if every is None:
+        return sampler
+    if step % every == 0:
+        console.print(f"Step {step}: embedding the train split, by which the sampler makes harder batches")
+        items, embedded = setting.load("train"), embedder.by(state)("train")
+        embeddings = np.zeros((len(items), embedded.vectors.shape[1]), np.float32)
+        embeddings[np.isin(items.ids, embedded.ids)] = embedded.vectors  # the photos that could be read, in order
+        oldest = checkpoints.oldest or 0
+
+        def refresh() -> None:
+            for past in range(0, oldest - oldest % every, every):  # no checkpoint goes on by these
+                run.refreshed(past).unlink(missing_ok=True)
+            sampler.refresh(items, embeddings, step // every, run.refreshed(step))
+
+        run.together(refresh)
+    path = run.refreshed(step - step % every)
+    if not path.is_file():
+        raise UserError(f"{path} is missing, so the run cannot go on: put it back, or --restart to train anew")
+    return sampler.refreshed(path)
+
+
+def _train_batches(setting: Setting, run: Run, sampler: Sampler) -> TrainBatches:
     e = setting.experiment
     items = setting.load("train")
     with counting("decoding", len(items)) as progress:
         return TrainBatches(
             items,
-            sampler=e.sampler,
+            sampler=sampler,
             batch_size=e.batch_size,
             size=e.photo_size,
             seed=e.seed,

@@ -9,6 +9,7 @@ metrics.jsonl     one line a logged step           report.html     the page to l
 tensorboard/      the same for TensorBoard         weights/        the final parameters, for others to start from
 bad_inputs.csv    photos that could not be read      robustness.*    what `ssljax robustness` found: figures and a page
 lock              held by who trains here              evaluation-*.json  what `ssljax evaluate RUN DATA` found
+refreshed/        what the sampler goes by
 
 Of several processes the first writes all this; the others write their own metrics and bad inputs in process1/ and on.
 """
@@ -125,6 +126,10 @@ class Run:
         """The file with a split's embeddings."""
         return self.path / "embeddings" / f"{split}.npz"
 
+    def refreshed(self, step: int) -> Path:
+        """The file of what the sampler goes by from a step on, until it looks at the embeddings anew."""
+        return self.path / "refreshed" / f"{step}.npy"
+
     def prepare(
         self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
     ) -> None:
@@ -132,7 +137,7 @@ class Run:
 
         Raises UserError if the folder is of another experiment, naming what differs, or cannot be made or written.
         """
-        self._together(lambda: self._prepare(experiment, source, options, data, restart=restart))
+        self.together(lambda: self._prepare(experiment, source, options, data, restart=restart))
         refused = self._refusal(lambda: self.own.mkdir(exist_ok=True))
         if any_process(refused is not None):
             raise refused or UserError("distributed: another process refuses, and says why")
@@ -141,10 +146,10 @@ class Run:
     def claim(self) -> Iterator[None]:
         """The folder for these processes alone, to train in; raises UserError if other ones do."""
         with contextlib.ExitStack() as claims:
-            self._together(lambda: claims.enter_context(claimed(self.path)))
+            self.together(lambda: claims.enter_context(claimed(self.path)))
             yield
 
-    def _together(self, act: Callable[[], object]) -> None:
+    def together(self, act: Callable[[], object]) -> None:
         """The first process acts, the others wait for it; all raise UserError if it refuses."""
         refused = self._refusal(act) if is_first_process() else None
         if any_process(refused is not None):

@@ -2,8 +2,8 @@
 
 Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashion.py, with gender, article type and
 colour. Six triplets are mined for each photo: in levels by the share of the attributes that match, by one attribute, or
-by thresholds on the IoU of attributes. The encoder is that of moco_fashion.py, whose last two blocks learn: train that
-first.
+by thresholds on the IoU of attributes. Negatives are random, or hard: the nearest of eight by the encoder as it is when
+an epoch begins. The encoder is that of moco_fashion.py, whose last two blocks learn: train that first.
 
     ssljax train experiments/moco_fashion.py
     ssljax sweep experiments/metric_learning/attribute_triplets.py
@@ -32,12 +32,12 @@ ENCODER = Frozen(
 )
 
 
-def attribute_triplets(name: str, mining: AttributeTriplets) -> Experiment:
+def attribute_triplets(name: str, mining: AttributeTriplets, *, hard: bool = False) -> Experiment:
     """What is learnt from mined triplets, as a function of how they are mined."""
     return Experiment(
-        name=f"attribute_triplets_{name}",
+        name=f"attribute_triplets_{name}" + ("_hard" if hard else ""),
         data=FASHION,
-        sampler=Triplets(mining),
+        sampler=Triplets(mining, refresh_every=1 if hard else None),
         views=OneCropEach(
             size=32, evaluation_size=64, scale=(0.3, 1.0), contrast=0.3, saturation=0.2, hue=0.02, grey=0.0, blur=0.0
         ),
@@ -55,15 +55,14 @@ def attribute_triplets(name: str, mining: AttributeTriplets) -> Experiment:
     )
 
 
-def of_one(attribute: str) -> Experiment:
-    """Triplets by a single attribute: positives have its value, negatives another."""
-    name = f"by_{attribute}"
-    return attribute_triplets(name, AttributeTriplets((attribute,), cuts=(1.0, 0.0), draws=(6,)))
+LEVELS = AttributeTriplets()
+IOU = AttributeTriplets(likeness="iou", cuts=(0.6, 0.3, 0.0), draws=(0, 6, 0))
+# of a single attribute: positives have its value, negatives another
+SINGLE = {name: AttributeTriplets((name,), cuts=(1.0, 0.0), draws=(6,)) for name in FASHION.attributes}
 
-
-config = attribute_triplets("by_all_in_levels", AttributeTriplets())
+config = attribute_triplets("by_all_in_levels", LEVELS)
 sweep = [
-    config,
-    *map(of_one, FASHION.attributes),
-    attribute_triplets("by_all_by_iou", AttributeTriplets(likeness="iou", cuts=(0.6, 0.3, 0.0), draws=(0, 6, 0))),
+    attribute_triplets(f"by_{name}", mining, hard=hard)
+    for hard in (False, True)
+    for name, mining in {"all_in_levels": LEVELS, **SINGLE, "all_by_iou": IOU}.items()
 ]

@@ -5,6 +5,7 @@ threads, the worker processes and the number of machines. So the position in the
 a bad photo is always taken by the same good one.
 """
 
+import functools
 import math
 import signal
 import sys
@@ -113,20 +114,21 @@ class TrainBatches:
     ):
         self._items, self._bad, self._mesh = items, bad, mesh
         shard = shard or (jax.process_index(), jax.process_count())
-        self._sampler = sampler.over(items, batch_size=batch_size, seed=seed, shard=shard)
+        self._over = lambda sampler: sampler.over(items, batch_size=batch_size, seed=seed, shard=shard)
+        self._sampler = self._over(sampler)
         self._workers = 0 if cache else workers
         self._options = AT_ONCE if self._workers or cache == "device" else AHEAD
         self._delivered = 0
         self._iterator = self._decoder = self._gather = None
         if cache is None:
             self._decoder = Decoder(items.photos, size=size, threads=1 if workers else threads)
-            self._make = _DecodedBatch(self._sampler, self._decoder)
+            self._maker = functools.partial(_DecodedBatch, decoder=self._decoder)
             return
         cached = decode_all(items.photos, size=size, threads=threads, record=self._record, progress=progress)
         if cache == "device":
             self._gather = _gatherer(cached.image, mesh)
             cached = cached._replace(image=None)
-        self._make = _CachedBatch(self._sampler, cached)
+        self._maker = functools.partial(_CachedBatch, cached=cached)
 
     def __iter__(self) -> "TrainBatches":
         return self
@@ -161,6 +163,11 @@ class TrainBatches:
         self._stop()
         self._delivered = position["delivered"]
 
+    def resample(self, sampler: Sampler) -> None:
+        """From the next batch on, those of another sampler of as many items."""
+        self._stop()
+        self._sampler = self._over(sampler)
+
     def close(self) -> None:
         """Ends the threads and worker processes."""
         self._stop()
@@ -176,7 +183,8 @@ class TrainBatches:
     def _start(self) -> grain.DatasetIterator:
         # A range of batch numbers that begins where we are: Grain's own position would be another for each number of
         # workers, and would count what was read ahead by them.
-        batches = grain.MapDataset.range(self._delivered, sys.maxsize).map(self._make).to_iter_dataset(self._options)
+        make = self._maker(self._sampler)
+        batches = grain.MapDataset.range(self._delivered, sys.maxsize).map(make).to_iter_dataset(self._options)
         if self._workers:
             flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags, which only absl's own `app.run` parses
             options = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2)

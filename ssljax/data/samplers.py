@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +30,33 @@ class Sampler(Protocol):
             seed: decides the orders, and what is drawn.
             shard: (index, count) of this process.
         """
+        ...
+
+
+class Refreshing(Sampler, Protocol):
+    """A sampler that looks at the embeddings from time to time, to make harder batches.
+
+    The same photos are in its batches, as often, before and after: an epoch has as many steps.
+    """
+
+    @property
+    def refresh_every(self) -> int | None:
+        """Epochs between refreshments, the first of them before the first step; None: never."""
+        ...
+
+    def refresh(self, items: Items, embeddings: np.ndarray, turn: int, path: Path) -> None:
+        """Writes what follows from the embeddings into a file; only the first process does.
+
+        Args:
+            items: n photos, the train split.
+            embeddings: f32[n, D], of the encoder as it is; 0 for photos that cannot be read.
+            turn: how many refreshments came before.
+            path: the file, a .npy.
+        """
+        ...
+
+    def refreshed(self, path: Path) -> Sampler:
+        """The sampler that goes by what `refresh` wrote; its `over` raises UserError if that is not there."""
         ...
 
 

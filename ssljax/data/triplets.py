@@ -85,6 +85,7 @@ class AttributeTriplets:
         path: str | Path | None = None,
         embeddings: np.ndarray | None = None,
         among: int = 8,
+        turn: int = 0,
         chunk: int = 2**14,
     ) -> np.ndarray:
         """The triplets of every photo as anchor, for `Triplets`.
@@ -97,6 +98,7 @@ class AttributeTriplets:
             path: the .npy file that the triplets go to, bit by bit; None keeps them in memory.
             embeddings: f32[n, D], of the same photos; compared by their cosines.
             among: how many negatives are drawn for each with embeddings.
+            turn: another one draws others from the same candidates.
             chunk: anchors at a time; the result does not depend on it.
 
         Returns:
@@ -112,11 +114,11 @@ class AttributeTriplets:
         tuples = Tuples.of(self._columns(items))
         shape = (len(items), len(self.pairs), 2)
         if path is None:
-            return self._fill(np.empty(shape, np.int32), tuples, embeddings, among, chunk)
+            return self._fill(np.empty(shape, np.int32), tuples, embeddings, among, turn, chunk)
 
         def write(file: BinaryIO) -> None:
             mined = np.lib.format.open_memmap(file.name, "w+", np.int32, shape)
-            self._fill(mined, tuples, embeddings, among, chunk).flush()
+            self._fill(mined, tuples, embeddings, among, turn, chunk).flush()
 
         replace_file(Path(path), write)
         return np.load(path, mmap_mode="r")
@@ -182,7 +184,7 @@ class AttributeTriplets:
         return [*lists, (Agreeing.of(tuples.columns[:0]), self.pool - each * len(subsets))]
 
     def _fill(
-        self, mined: np.ndarray, tuples: "Tuples", embeddings: np.ndarray | None, among: int, chunk: int
+        self, mined: np.ndarray, tuples: "Tuples", embeddings: np.ndarray | None, among: int, turn: int, chunk: int
     ) -> np.ndarray:
         """Writes the triplets into i32[n, T, 2], a chunk of anchors after the other; raises UserError as `mine`."""
         lists = self._lists(tuples)
@@ -192,10 +194,10 @@ class AttributeTriplets:
             places = np.arange(start, min(start + chunk, len(mined)))
             anchors, pools = tuples.photos[places], self._pools(tuples, lists, places)
             for t, (near, far) in enumerate(self.pairs):
-                positive = pools.draw(near, _random(self.seed, 1, anchors, t, 0))
-                negative = pools.draw(far, _random(self.seed, 1, anchors, t, 1))
+                positive = pools.draw(near, _random(self.seed, 1 + turn, anchors, t, 0))
+                negative = pools.draw(far, _random(self.seed, 1 + turn, anchors, t, 1))
                 if embeddings is not None:
-                    more = (pools.draw(far, _random(self.seed, 1, anchors, t, k)) for k in range(2, among + 1))
+                    more = (pools.draw(far, _random(self.seed, 1 + turn, anchors, t, k)) for k in range(2, among + 1))
                     negative = _nearest(embeddings, anchors, [negative, *more])
                 exists = (positive >= 0) & (negative >= 0)
                 mined[anchors, t] = np.where(exists[:, None], np.stack([positive, negative], axis=1), -1)
@@ -368,9 +370,23 @@ class Triplets:
     path: str | None = None
     """The .npy file that `AttributeTriplets.mine` wrote for the train split; a relative path is looked up from here,
     then under SSLJAX_DATA. None mines them when training begins, in memory."""
+    refresh_every: int | None = None
+    """Epochs between minings anew, the first of them before training: each negative is then the nearest to its anchor,
+    by the encoder's embeddings, of some that are drawn from its level. None: never, and any of its level will do."""
+    among: int = 8
+    """How many are drawn, with `refresh_every`."""
 
     def __post_init__(self):
         check_fields(self, "sampler")
+        if self.refresh_every is not None and self.refresh_every < 1:
+            raise UserError(f"sampler.refresh_every={self.refresh_every} is too small: it must be at least 1, or None")
+        if self.refresh_every is not None and self.path is not None:
+            raise UserError(
+                f"sampler.path={self.path!r} would not be used with sampler.refresh_every={self.refresh_every}, which "
+                "mines before training begins: choose one of them"
+            )
+        if self.among < 1:
+            raise UserError(f"sampler.among={self.among} is too small: it must be at least 1")
 
     @property
     def smallest_batch(self) -> int:
@@ -389,6 +405,14 @@ class Triplets:
         turns = Turns(functools.partial(shuffled, m, seed), m, "triplets", batch_size=batch_size, shard=shard)
         identity = {"photos": m, "batch_size": batch_size, "seed": seed, "items": m, "photos_of_an_item": 3}
         return Batches(turns, OneEach(anchors, mined, seed).draw, 3, turns.batches, identity, whole=True)
+
+    def refresh(self, items: Items, embeddings: np.ndarray, turn: int, path: Path) -> None:
+        """See `Refreshing.refresh`."""
+        self.mining.mine(items, path=path, embeddings=embeddings, among=self.among, turn=turn)
+
+    def refreshed(self, path: Path) -> "Triplets":
+        """See `Refreshing.refreshed`."""
+        return dataclasses.replace(self, path=str(path), refresh_every=None)
 
     def _load(self, items: Items) -> np.ndarray:
         """i32[n, T, 2]; raises UserError if the file is not there, or not of this mining of these items."""

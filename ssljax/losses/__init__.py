@@ -40,6 +40,7 @@ from ssljax.losses.metric import (
     multi_similarity,
     n_pairs,
     triplet,
+    triplet_excess,
     triplet_from_indices,
 )
 from ssljax.losses.normalise import l2_normalise
@@ -85,6 +86,7 @@ __all__ = [
     "sup_con",
     "swav",
     "triplet",
+    "triplet_excess",
     "triplet_from_indices",
     "uniformity",
     "update_center",

@@ -103,13 +103,18 @@ def triplet_from_indices(z: Array, triplets: Array, *, margin: Array) -> Array:
     z: f32[B, D]; triplets: i32[T, 3], the places in z of anchor, positive and negative; a triplet with a negative
     number is left out.
     """
+    excess = triplet_excess(z, triplets, margin=margin)
+    return mean_of_counted(excess, excess > 0)
+
+
+def triplet_excess(z: Array, triplets: Array, *, margin: Array) -> Array:
+    """max(0, margin + d_ap - d_an) of each given triplet, f32[T]; 0 for one left out; as `triplet_from_indices`."""
     if z.ndim != 2 or triplets.ndim != 2 or triplets.shape[1] != 3:
         raise ValueError(f"z of shape {z.shape} and triplets of shape {triplets.shape} should be [B, D] and [T, 3]")
     anchor, positive, negative = jnp.unstack(l2_normalise(z)[triplets], axis=1)
     to_positive = unit_distance(jnp.sum(anchor * positive, axis=1))
     to_negative = unit_distance(jnp.sum(anchor * negative, axis=1))
-    loss = jnp.where(jnp.all(triplets >= 0, axis=1), jax.nn.relu(margin + to_positive - to_negative), 0)
-    return mean_of_counted(loss, loss > 0)
+    return jnp.where(jnp.all(triplets >= 0, axis=1), jax.nn.relu(margin + to_positive - to_negative), 0)
 
 
 def contrastive_pairs(

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ssljax.losses import embedding_std, triplet_from_indices, view_cosines
+from ssljax.losses import embedding_std, triplet_excess, triplet_from_indices, view_cosines
 from ssljax.methods.one_network import NetworkAux, OneNetwork
 from ssljax.models import Identity
 from ssljax.schedules import check_schedule, value_at
@@ -41,10 +41,12 @@ class GivenTriplets(OneNetwork):
         projections = [view["projector"] for view in views]
         z = jnp.stack(projections, axis=1).reshape(-1, projections[0].shape[1])
         triplets = jnp.arange(len(z)).reshape(-1, 3)
-        loss = triplet_from_indices(z, triplets, margin=value_at(self.margin, progress))
+        margin = value_at(self.margin, progress)
+        loss = triplet_from_indices(z, triplets, margin=margin)
         anchor, positive, negative = projections
         figures = {
             "embedding_std": embedding_std(views[0]["encoder"]),
+            "active_triplets": jnp.mean(triplet_excess(z, triplets, margin=margin) > 0),
             "positive_cosine": view_cosines(anchor, positive)[0],
             "negative_cosine": view_cosines(anchor, negative)[0],
         }

@@ -123,7 +123,7 @@ def test_no_photo_of_a_batch_is_read_twice(good):
 
     counted = dataclasses.replace(good, photos=Counted(good.photos))  # the first and the last are alone in a listing
     with train_batches(counted, sampler=Listings(photos=3), batch_size=19) as batches:
-        made = batches._make(0)  # one batch, and nothing ahead of it
+        made = batches._maker(batches._sampler)(0)  # one batch, and nothing ahead of it
     assert made.decoded.image.shape[:2] == (19, 3)
     assert sorted(read) == list(range(37))
 

@@ -229,6 +229,30 @@ def test_triplets_of_a_file_are_those_mined_and_others_are_refused(tmp_path):
     refused("holds no triplets")
 
 
+def test_another_turn_draws_others_from_the_same_candidates():
+    data = skewed(300)
+    first, second = MINING.mine(data), MINING.mine(data, turn=1)
+    assert np.array_equal(first < 0, second < 0) and 0.2 < (first != second).mean() < 1
+    level = MINING.levels_of(MINING.likeness_of(data, np.arange(300)[:, None, None], np.maximum(second, 0)))
+    assert (level == np.array(MINING.pairs))[second >= 0].all()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"refresh_every": 0}, "sampler.refresh_every=0 is too small: it must be at least 1, or None"),
+        (
+            {"refresh_every": 1, "path": "mined.npy"},
+            "sampler.path='mined.npy' would not be used with sampler.refresh_every=1",
+        ),
+        ({"among": 0}, "sampler.among=0 is too small: it must be at least 1"),
+    ],
+)
+def test_refreshment_that_cannot_be_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        Triplets(**options)
+
+
 def test_more_triplets_a_batch_than_anchors():
     data = items([(0,), (0,), (1,), (2,)])
     mining = AttributeTriplets(cuts=(1.0, 0.0), draws=(1,))
@@ -251,3 +275,19 @@ def test_batches_go_on_where_they_were_stopped(sampler):
         other.seek(one.position | {"delivered": 7})
         for batch, expected in zip(itertools.islice(other, 5), whole[7:], strict=True):
             assert all(np.array_equal(batch[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("cache, workers", [(None, 0), (None, 1), ("host", 0), ("device", 0)])
+def test_batches_of_another_sampler_from_the_next_on(cache, workers):
+    rng = np.random.default_rng(0)
+    data = items(skewed(64).attributes, list(rng.integers(0, 256, (64, 8, 8, 3), np.uint8)))
+    options = dict(batch_size=8, size=8, seed=0, cache=cache, workers=workers, bad=BadInputs(None, total=64))
+    first, second = Triplets(), Triplets(AttributeTriplets(seed=1))
+    with TrainBatches(data, sampler=second, **options) as expected:
+        expected = list(itertools.islice(expected, 5))
+    with TrainBatches(data, sampler=first, **options) as delivered:
+        before = list(itertools.islice(delivered, 3))
+        delivered.resample(second)
+        for batch, same in zip(itertools.islice(delivered, 2), expected[3:], strict=True):
+            assert all(np.array_equal(batch[name], same[name]) for name in same)
+    assert not np.array_equal(before[2]["image"], expected[2]["image"])

@@ -1,0 +1,105 @@
+"""A sampler that looks at the embeddings during training: what it goes by, and that a stopped run goes on the same."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ssljax import loop
+from ssljax.checkpoint import Checkpoints
+from ssljax.config import Experiment
+from ssljax.data import AttributeTriplets, ToyCatalogue, Triplets
+from ssljax.data.pipeline import BadInputs
+from ssljax.embed import Embedder
+from ssljax.loop import Setting, train
+from ssljax.methods import GivenTriplets
+from ssljax.models import ResNet
+from ssljax.optim import SGD
+from ssljax.retrieval import Exact
+from ssljax.run import Run
+from ssljax.types import UserError
+from ssljax.views import OneCropEach
+
+MINING = AttributeTriplets(("shape", "colour"), cuts=(1.0, 0.5, 0.0), draws=(1, 1, 1))
+EXPERIMENT = Experiment(
+    name="refreshed",
+    data=ToyCatalogue(listings=40),
+    sampler=Triplets(MINING, refresh_every=1, among=4),
+    views=OneCropEach(size=16, jitter=0.0, grey=0.0, blur=0.0),
+    method=GivenTriplets(encoder=ResNet(depth=10, stem="imagenet", width=4)),
+    optimizer=SGD(lr=0.05),
+    epochs=3,
+    batch_size=16,
+    photo_size=20,
+    log_every=1,
+    index=Exact(),
+    evaluate=(),
+)
+
+
+@pytest.fixture(scope="module")
+def setting() -> Setting:
+    return Setting.of(EXPERIMENT)
+
+
+def new_run(folder: Path, setting: Setting) -> Run:
+    run = Run(folder / "refreshed")
+    run.prepare(EXPERIMENT, Path(__file__), {}, setting.data, restart=False)
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(setting, tmp_path_factory) -> Run:
+    """A run that was never stopped."""
+    run = new_run(tmp_path_factory.mktemp("whole"), setting)
+    assert train(setting, run, command="") is not None
+    return run
+
+
+def mined(run: Run) -> dict[int, np.ndarray]:
+    """The triplets by the step from which on they were used."""
+    return {int(path.stem): np.load(path) for path in (run.path / "refreshed").glob("*.npy")}
+
+
+def last_state(setting: Setting, run: Run):
+    with Checkpoints(run.checkpoints) as checkpoints:
+        return checkpoints.restore(setting.shapes, setting.shardings)
+
+
+def embeddings(setting, state) -> np.ndarray:
+    """f32[n, D], the train split's."""
+    embedder = Embedder(EXPERIMENT, setting.mesh, setting.load, lambda items: BadInputs(None, total=len(items)))
+    return embedder.by(state)("train").vectors
+
+
+def test_negatives_are_the_nearest_by_the_encoder_as_it_is(setting, whole):
+    items, steps, found = setting.load("train"), setting.steps_per_epoch, mined(whole)
+    assert sorted(found) == [0, steps, 2 * steps]
+    z = embeddings(setting, setting.initial_state())
+    assert np.array_equal(found[0], MINING.mine(items, embeddings=z, among=4))
+    for turn, step in enumerate(sorted(found)):
+        drawn = MINING.mine(items, turn=turn)
+        assert np.array_equal(found[step][..., 0], drawn[..., 0])
+        assert (found[step][..., 1] != drawn[..., 1]).mean() > 0.4
+        assert np.array_equal(found[step] < 0, found[0] < 0)  # the same anchors, so as many steps
+    assert (found[0] != found[steps]).any()
+
+
+def test_stopped_in_an_epoch_and_continued_is_the_same_run(setting, whole, tmp_path, monkeypatch):
+    run, steps = new_run(tmp_path, setting), setting.steps_per_epoch
+    for stop in (steps - 2, steps, steps + 1, 2 * steps + 1):  # in an epoch, at its end, past it, past two
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.Interrupt, "agreed", lambda self, step, stop=stop: step == stop)
+            assert train(setting, run, command="") is None
+    kept = mined(run)
+    assert sorted(kept) == [steps, 2 * steps]  # no checkpoint needs the first any more
+    assert all(np.array_equal(triplets, mined(whole)[step]) for step, triplets in kept.items())
+    path = run.refreshed(2 * steps)
+    away = path.rename(tmp_path / "away")
+    with pytest.raises(UserError, match=f"refreshed/{2 * steps}.npy is missing, so the run cannot go on: put it back"):
+        train(setting, run, command="")
+    away.rename(path)
+    assert train(setting, run, command="") is not None
+    for one, other in zip(*(jax.tree.leaves(last_state(setting, r)) for r in (whole, run)), strict=True):
+        np.testing.assert_array_equal(one, other)
