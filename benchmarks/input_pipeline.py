@@ -98,16 +98,17 @@ def our_batches(setting: Setting) -> Iterator[Iterator[Any]]:
     """Batches of the pipeline, on the device."""
     import jax
 
-    from ssljax.data import Items
-    from ssljax.data.pipeline import BadInputs, TrainBatches
+    from ssljax.data import Items, Photos
+    from ssljax.data.bad_inputs import BadInputs
+    from ssljax.data.pipeline import TrainBatches
     from ssljax.sharding import make_mesh
 
     paths = sorted(setting.folder.iterdir())
+    items = Items(np.arange(len(paths)), paths)
     with TrainBatches(
-        Items(np.arange(len(paths)), paths),
-        batch_size=setting.batch_size,
+        items,
+        Photos().over(items, batch_size=setting.batch_size, seed=0),
         size=setting.size,
-        seed=0,
         bad=BadInputs(None, total=len(paths)),
         cache=setting.cache,
         threads=setting.threads,

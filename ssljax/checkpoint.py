@@ -69,6 +69,7 @@ class Checkpoints:
             "that one; or else put back a copy of one, or train anew with --restart or another --name"
         )
 
+    @property
     def position(self) -> dict[str, Any]:
         """What was saved beside the state that was restored."""
         return self._position

@@ -110,7 +110,7 @@ class Experiment:
 # What the parts of an experiment must have, and what is one.
 PARTS = {
     "data": ("a source of photos, such as ToyCatalogue()", ("load",)),
-    "sampler": ("a sampler, such as Photos()", ("over", "smallest_batch")),
+    "sampler": ("a sampler, such as Photos()", ("over",)),
     "views": ("views, such as TwoCrops(size=64)", ("__call__", "evaluation")),
     "method": ("a method, such as MoCo()", ("init", "loss", "after_update", "embed")),
     "optimizer": ("an optimizer, such as SGD(lr=0.06)", ("build", "learning_rate")),

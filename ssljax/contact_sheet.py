@@ -68,7 +68,7 @@ def disturbances_of(views: Any) -> list[Disturbance]:
 def _photos(experiment: Experiment, count: int) -> tuple[list[str], Batch]:
     """Some items of the train split whose photos can be read, by the sampler and the seed: ids, and a batch of them."""
     items = experiment.data.load("train")
-    sampled = experiment.sampler.over(items, batch_size=experiment.sampler.smallest_batch, seed=experiment.seed)
+    sampled = experiment.sampler.over(items, batch_size=experiment.batch_size, seed=experiment.seed)
     names, images, aspects, reason = [], [], [], ""
     batches = (sampled.rows(step) for step in range(sampled.batches_per_epoch))
     for rows in (item for batch in batches for item in batch.reshape(-1, sampled.photos)):

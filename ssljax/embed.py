@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 
 from ssljax.config import Experiment
 from ssljax.data import Items
-from ssljax.data.pipeline import BadInputs, ordered_batches
+from ssljax.data.bad_inputs import BadInputs
+from ssljax.data.pipeline import ordered_batches
 from ssljax.retrieval import Embeddings, Origin, raw_pixels
 from ssljax.sharding import place_whole_batch, replicated
 from ssljax.types import Array, Aux, Batch, Params, TrainState

@@ -12,7 +12,7 @@ from PIL import Image
 from ssljax.config import Experiment, resolved
 from ssljax.data import Items
 from ssljax.data.decode import BadImage, decode, thumbnail, thumbnail_or_grey
-from ssljax.data.items import nearest
+from ssljax.data.items import did_you_mean
 from ssljax.embed import Embed
 from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console
@@ -178,7 +178,7 @@ def kinds(experiment: Experiment, items: Items, embeddings: Embeddings, by: str 
         if by is None:
             return None
     if by not in there:
-        raise UserError(f"by={by!r} is no column of the data{nearest(by, list(there))}")
+        raise UserError(f"by={by!r} is no column of the data{did_you_mean(by, list(there))}")
     return there[by]
 
 

@@ -18,8 +18,10 @@ from jax.sharding import Mesh
 from ssljax.checkpoint import Checkpoints
 from ssljax.config import Experiment
 from ssljax.data import Items, Sampler
-from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes
-from ssljax.embed import Embedder, Encoder
+from ssljax.data.bad_inputs import BadInputs
+from ssljax.data.pipeline import TrainBatches, batch_shapes
+from ssljax.data.samplers import Batches
+from ssljax.embed import Embed, Embedder, Encoder
 from ssljax.files import read_json
 from ssljax.finish import evaluate, finish
 from ssljax.logging import MetricsWriter, ProgressBar, console, counting
@@ -47,6 +49,8 @@ class Setting:
     """whole batches in it"""
     batch: dict[str, jax.ShapeDtypeStruct]
     """shapes and types of a training batch"""
+    batches: Batches | None
+    """which photos make up which training batch, of this process; None without the train split"""
     load: Callable[[str], Items]
     """a split of the data, read once"""
 
@@ -57,13 +61,12 @@ class Setting:
         check_batch_size(mesh, experiment.batch_size)
         load = functools.cache(experiment.data.load)
         items = load("train")
+        batches = _batches_of(experiment.sampler, experiment, items)
         if hasattr(experiment.method, "check"):
-            experiment.method.check(items)
+            experiment.method.check(items, batches)
         check_evaluation(experiment, load)
-        sampled = experiment.sampler.over(items, batch_size=experiment.batch_size, seed=experiment.seed)
-        sizes = {"batch_size": experiment.batch_size, "size": experiment.photo_size, "photos": sampled.photos}
-        batch = batch_shapes(items, **sizes)
-        setting = cls(experiment, mesh, len(items), sampled.batches_per_epoch, batch, load)
+        batch = batch_shapes(items, batch_size=experiment.batch_size, size=experiment.photo_size, photos=batches.photos)
+        setting = cls(experiment, mesh, len(items), batches.batches_per_epoch, batch, batches, load)
         _ = setting.shapes  # the batch is checked against the data, and the method against the batch
         return setting
 
@@ -76,7 +79,7 @@ class Setting:
         )
         batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in data["batch"].items()}
         load = functools.cache(experiment.data.load)
-        return cls(experiment, one_device(), data["photos"], data["steps_per_epoch"], batch, load)
+        return cls(experiment, one_device(), data["photos"], data["steps_per_epoch"], batch, None, load)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -142,6 +145,12 @@ class Setting:
         return jax.jit(init, out_shardings=self.shardings, compiler_options=quick)
 
 
+def _batches_of(sampler: Sampler, experiment: Experiment, items: Items) -> Batches:
+    """This process's batches of a split."""
+    shard = jax.process_index(), jax.process_count()
+    return sampler.over(items, batch_size=experiment.batch_size, seed=experiment.seed, shard=shard)
+
+
 def check_evaluation(experiment: Experiment, load: Callable[[str], Items]) -> None:
     """Raises UserError if what follows training would fail: a split or a column that is not there, and the like."""
 
@@ -180,7 +189,7 @@ def evaluate_run(setting: Setting, run: Run) -> dict[str, Any]:
     """Evaluates the newest checkpoint of a run and writes everything that follows training anew."""
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _last(setting, run, checkpoints)
-        return _finish(setting, run, state, _embedder(setting, run), checkpoints.position()["seconds"])
+        return _finish(setting, run, state, _embedder(setting, run), checkpoints.position["seconds"])
 
 
 def measure_robustness(
@@ -204,9 +213,7 @@ def evaluate_on(setting: Setting, run: Run) -> dict[str, dict[str, float]]:
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _last(setting, run, checkpoints)
     embedder = _embedder(setting, run)
-    rows = {network: embedder.by(state, network) for network in embedder.networks}
-    rows = {"trained": rows.pop("student"), **rows, "raw pixels": embedder.raw_pixels()}
-    return evaluate(setting.experiment, rows)
+    return evaluate(setting.experiment, {**_rows(embedder, state), "raw pixels": embedder.raw_pixels()})
 
 
 def embed(setting: Setting, run: Run, splits: Sequence[str]) -> Embeddings:
@@ -231,11 +238,12 @@ def encoder(setting: Setting, run: Run) -> Encoder:
 
 
 def _origin(setting: Setting, run: Run, state: TrainState) -> Origin:
-    with jax.set_mesh(setting.mesh):
-        params = jax.device_get(jax.jit(lambda x: x, out_shardings=replicated(setting.mesh))(state.params))
     weights = hashlib.sha256()
-    for leaf in jax.tree.leaves(params):
-        weights.update(np.ascontiguousarray(leaf).tobytes())
+    for leaf in jax.tree.leaves(state.params):  # one by one, as classes' vectors may be too many for a single device
+        if not leaf.is_fully_addressable:
+            with jax.set_mesh(setting.mesh):
+                leaf = jax.jit(lambda x: x, out_shardings=replicated(setting.mesh))(leaf)
+        weights.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
     return Origin(str(run.path.absolute()), weights.hexdigest())
 
 
@@ -267,11 +275,15 @@ def _finish(setting: Setting, run: Run, state: TrainState, embedder: Embedder, s
     """`seconds` is over all processes that the training took, compilation included."""
     photos = setting.total_steps * setting.experiment.batch_size
     facts = {"steps": setting.total_steps, "seconds": seconds, "images_per_second": photos / seconds}
-    rows = {network: embedder.by(state, network) for network in embedder.networks}
-    rows = {"trained": rows.pop("student"), **rows, "untrained": embedder.by(setting.initial_state())}
+    rows = _rows(embedder, state) | {"untrained": embedder.by(setting.initial_state())}
     rows["raw pixels"] = embedder.raw_pixels()
     origin = _origin(setting, run, state)
     return finish(run, setting.experiment, setting.load, rows, _weights(setting, state), origin, facts)
+
+
+def _rows(embedder: Embedder, state: TrainState) -> dict[str, Embed]:
+    """What a table says of a state, by the names of its rows."""
+    return {"trained" if n == "student" else n: embedder.by(state, n) for n in embedder.networks}
 
 
 def _weights(setting: Setting, state: TrainState) -> dict[str, PyTree]:
@@ -289,13 +301,13 @@ def _fit(
 ) -> tuple[TrainState, float]:
     """The steps that are left, as far as the user lets them run; and the seconds of all steps so far."""
     e, start, began = setting.experiment, int(state.step), time.monotonic()
-    position = checkpoints.position() if start else {"seconds": 0.0}
+    position = checkpoints.position if start else {"seconds": 0.0}
     if start == setting.total_steps:
         return state, position["seconds"]
     step_function, previous = setting.step(), None
     rates = np.asarray(jax.vmap(e.optimizer.learning_rate(setting.total_steps))(np.arange(setting.total_steps)))
     with (
-        _train_batches(setting, run, _sampler(setting, run, state, checkpoints, embedder)) as batches,
+        _train_batches(setting, run, _batches(setting, run, state, checkpoints, embedder)) as batches,
         MetricsWriter(run.metrics, run.tensorboard, resumed_at=start) as writer,
         ProgressBar(setting.total_steps, start, e.batch_size) as bar,
         Interrupt(e.log_every) as interrupt,
@@ -332,7 +344,7 @@ def _fit(
             if last:
                 break
             if refresh:
-                batches.resample(_sampler(setting, run, state, checkpoints, embedder))
+                batches.go_on_with(_batches(setting, run, state, checkpoints, embedder))
         checkpoints.wait()
     return state, seconds
 
@@ -356,16 +368,18 @@ def _log(
     return figures
 
 
-def _sampler(setting: Setting, run: Run, state: TrainState, checkpoints: Checkpoints, embedder: Embedder) -> Sampler:
-    """What makes the batches that follow `state`; if it is time, it looks at the embeddings anew first."""
+def _batches(setting: Setting, run: Run, state: TrainState, checkpoints: Checkpoints, embedder: Embedder) -> Batches:
+    """Those that follow `state`; if it is time, the sampler looks at the embeddings anew first."""
     sampler, every, step = setting.experiment.sampler, setting.refresh_steps, int(state.step)
     if every is None:
-        return sampler
+        return setting.batches
+    items = setting.load("train")
     if step % every == 0:
         console.print(f"Step {step}: embedding the train split, by which the sampler makes harder batches")
-        items, embedded = setting.load("train"), embedder.by(state)("train")
+        embedded = embedder.by(state)("train")
         embeddings = np.zeros((len(items), embedded.vectors.shape[1]), np.float32)
-        embeddings[np.isin(items.ids, embedded.ids)] = embedded.vectors  # the photos that could be read, in order
+        read = set(embedded.ids)
+        embeddings[[name in read for name in items.ids]] = embedded.vectors  # in the items' order
         oldest = checkpoints.oldest or 0
 
         def refresh() -> None:
@@ -373,23 +387,27 @@ def _sampler(setting: Setting, run: Run, state: TrainState, checkpoints: Checkpo
                 run.refreshed(past).unlink(missing_ok=True)
             sampler.refresh(items, embeddings, step // every, run.refreshed(step))
 
-        run.together(refresh)
-    path = run.refreshed(step - step % every)
-    if not path.is_file():
-        raise UserError(f"{path} is missing, so the run cannot go on: put it back, or --restart to train anew")
-    return sampler.refreshed(path)
+        run.by_first(refresh)
+    path, batches = run.refreshed(step - step % every), []
+
+    def read() -> None:
+        try:
+            batches.append(_batches_of(sampler.reading(path), setting.experiment, items))
+        except UserError as error:
+            raise UserError(f"{path} does not serve ({error}): put it back, or --restart to train anew") from None
+
+    run.by_each(read)
+    return batches[0]
 
 
-def _train_batches(setting: Setting, run: Run, sampler: Sampler) -> TrainBatches:
+def _train_batches(setting: Setting, run: Run, batches: Batches) -> TrainBatches:
     e = setting.experiment
     items = setting.load("train")
     with counting("decoding", len(items)) as progress:
         return TrainBatches(
             items,
-            sampler=sampler,
-            batch_size=e.batch_size,
+            batches,
             size=e.photo_size,
-            seed=e.seed,
             cache=e.cache,
             threads=e.threads,
             workers=e.workers,

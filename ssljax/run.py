@@ -137,23 +137,25 @@ class Run:
 
         Raises UserError if the folder is of another experiment, naming what differs, or cannot be made or written.
         """
-        self.together(lambda: self._prepare(experiment, source, options, data, restart=restart))
-        refused = self._refusal(lambda: self.own.mkdir(exist_ok=True))
-        if any_process(refused is not None):
-            raise refused or UserError("distributed: another process refuses, and says why")
+        self.by_first(lambda: self._prepare(experiment, source, options, data, restart=restart))
+        self.by_each(lambda: self.own.mkdir(exist_ok=True))
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
         """The folder for these processes alone, to train in; raises UserError if other ones do."""
         with contextlib.ExitStack() as claims:
-            self.together(lambda: claims.enter_context(claimed(self.path)))
+            self.by_first(lambda: claims.enter_context(claimed(self.path)))
             yield
 
-    def together(self, act: Callable[[], object]) -> None:
+    def by_first(self, act: Callable[[], object]) -> None:
         """The first process acts, the others wait for it; all raise UserError if it refuses."""
-        refused = self._refusal(act) if is_first_process() else None
+        self.by_each(act if is_first_process() else lambda: None)
+
+    def by_each(self, act: Callable[[], object]) -> None:
+        """Every process acts; all raise UserError if one refuses."""
+        refused = self._refusal(act)
         if any_process(refused is not None):
-            raise refused or UserError("distributed: the first process refuses, and says why")
+            raise refused or UserError("distributed: another process refuses, and says why")
 
     def _refusal(self, act: Callable[[], object]) -> UserError | None:
         """What `act` refuses to do, or the disk, as a UserError; None if it is done."""

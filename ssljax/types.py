@@ -79,8 +79,8 @@ class TeacherMethod(Method, Protocol):
 class LabelledMethod(Method, Protocol):
     """A method that needs to know something of the train split: what defines `check` is one."""
 
-    def check(self, items: Any) -> None:
-        """Raises UserError if the train split, its `Items`, does not suit: without labels, or with too many classes."""
+    def check(self, items: Any, batches: Any) -> None:
+        """Raises UserError if the train split does not suit, its `Items` or its `Batches`: without labels, say."""
         ...
 
 

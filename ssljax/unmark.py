@@ -12,7 +12,7 @@ from PIL import Image
 
 from ssljax.data import Catalogue
 from ssljax.data.decode import BadImage, decode_whole
-from ssljax.data.items import Items, nearest
+from ssljax.data.items import Items, did_you_mean
 from ssljax.data.watermarks import LEAST, LONGEST, MOST, Mark, find_mark
 from ssljax.logging import counting
 from ssljax.paths import find
@@ -60,13 +60,13 @@ def unmark(
     """
     items, source = catalogue.load_all(), find(catalogue.path)
     if by is not None and by not in items.columns:
-        raise UserError(f"by={by!r} is not a column of {source.name}{nearest(by, list(items.columns))}")
+        raise UserError(f"by={by!r} is not a column of {source.name}{did_you_mean(by, list(items.columns))}")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"output={str(output)!r} is there already: name a new or empty folder")
     groups = _photos_by_seller(items, source.parent, by)
     for seller in leave:
         if seller not in groups:
-            raise UserError(f"leave={seller!r} is not a seller{nearest(seller, list(groups))}")
+            raise UserError(f"leave={seller!r} is not a seller{did_you_mean(seller, list(groups))}")
     unfinished = output.absolute().with_name(f".{output.absolute().name}.{secrets.token_hex(8)}")
     try:
         unfinished.mkdir(parents=True)

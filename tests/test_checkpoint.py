@@ -50,7 +50,7 @@ def test_the_older_one_is_used_and_the_run_goes_on(damage, tmp_path, capsys):
     damage(tmp_path / "5")
     with Checkpoints(tmp_path) as checkpoints:
         np.testing.assert_array_equal(restore(checkpoints)["w"], state(1)["w"])
-        assert checkpoints.position() == {"data": 1}
+        assert checkpoints.position == {"data": 1}
         assert f"{tmp_path / '5'} cannot be read" in capsys.readouterr().err
         assert (tmp_path / "5").is_dir()  # reading alone changes nothing
         checkpoints.save(3, state(3), {"data": 3})
@@ -59,7 +59,7 @@ def test_the_older_one_is_used_and_the_run_goes_on(damage, tmp_path, capsys):
     assert len(list(tmp_path.glob("damaged-5-*"))) == 1
     with Checkpoints(tmp_path) as checkpoints:
         assert int(restore(checkpoints)["step"]) == checkpoints.latest == 5
-        assert checkpoints.position() == {"data": 5}
+        assert checkpoints.position == {"data": 5}
     assert not capsys.readouterr().err
 
 

@@ -17,6 +17,7 @@ from ssljax.data import Folder, ToyCatalogue
 from ssljax.views import Padding, Rotation, TwoCrops
 
 config = Experiment(
+    batch_size=8,
     name="small", data=ToyCatalogue(listings=8, size=32), photo_size=20,
     views=TwoCrops(size=16, blur=0.0, jitter=0.0, disturbances=[{disturbances}]))
 """
@@ -105,10 +106,10 @@ def test_photos_that_cannot_be_read_are_passed_over_unless_all_are(folder, capsy
         "ToyCatalogue(listings=8, size=32)", 'Folder("photos")'
     )
     Path("bad.py").write_text(source)
-    assert ssljax(["views", "bad.py"]) == 2
+    assert ssljax(["views", "bad.py", "--batch-size", "2"]) == 2
     assert "not one photo of the train split can be read" in capsys.readouterr().err
     Image.new("RGB", (20, 20), "red").save(photos / "3.jpg")
-    assert ssljax(["views", "bad.py"]) == 0
+    assert ssljax(["views", "bad.py", "--batch-size", "2"]) == 0
     assert Image.open("views.png").height == 2 * LINE + 2 * STEP
 
 

@@ -10,7 +10,7 @@ from ssljax import loop
 from ssljax.checkpoint import Checkpoints
 from ssljax.config import Experiment
 from ssljax.data import AttributeTriplets, ToyCatalogue, Triplets
-from ssljax.data.pipeline import BadInputs
+from ssljax.data.bad_inputs import BadInputs
 from ssljax.embed import Embedder
 from ssljax.loop import Setting, train
 from ssljax.methods import GivenTriplets
@@ -78,8 +78,8 @@ def test_negatives_are_the_nearest_by_the_encoder_as_it_is(setting, whole):
     assert sorted(found) == [0, steps, 2 * steps]
     z = embeddings(setting, setting.initial_state())
     assert np.array_equal(found[0], MINING.mine(items, embeddings=z, among=4))
-    for turn, step in enumerate(sorted(found)):
-        drawn = MINING.mine(items, turn=turn)
+    for again, step in enumerate(sorted(found)):
+        drawn = MINING.mine(items, again=again)
         assert np.array_equal(found[step][..., 0], drawn[..., 0])
         assert (found[step][..., 1] != drawn[..., 1]).mean() > 0.4
         assert np.array_equal(found[step] < 0, found[0] < 0)  # the same anchors, so as many steps
@@ -97,7 +97,9 @@ def test_stopped_in_an_epoch_and_continued_is_the_same_run(setting, whole, tmp_p
     assert all(np.array_equal(triplets, mined(whole)[step]) for step, triplets in kept.items())
     path = run.refreshed(2 * steps)
     away = path.rename(tmp_path / "away")
-    with pytest.raises(UserError, match=f"refreshed/{2 * steps}.npy is missing, so the run cannot go on: put it back"):
+    with pytest.raises(
+        UserError, match=rf"{2 * steps}.npy does not serve \(.* is not there.*put it back, or --restart"
+    ):
         train(setting, run, command="")
     away.rename(path)
     assert train(setting, run, command="") is not None

@@ -7,11 +7,11 @@ import numpy as np
 from ssljax.data.items import (
     Items,
     Shares,
+    did_you_mean,
     encode,
     encode_label,
     hashed_splits,
     listing_keys,
-    nearest,
     split_rows,
     text,
 )
@@ -53,7 +53,7 @@ class Arrays:
         """Takes u8[n, h, w, 3] out of `arrays` and leaves what else has a value a photo; raises UserError if a shape or
         dtype is wrong."""
         if "image" not in arrays:
-            raise UserError(f"{self.path}: no array is called 'image'{nearest('image', list(arrays) or ['none'])}")
+            raise UserError(f"{self.path}: no array is called 'image'{did_you_mean('image', list(arrays) or ['none'])}")
         photos = arrays.pop("image")
         if photos.dtype != np.uint8:
             raise UserError(f"{self.path}: image is {photos.dtype}; it must be uint8, 0 to 255")

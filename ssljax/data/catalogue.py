@@ -14,11 +14,11 @@ from ssljax.data.items import (
     Items,
     Paths,
     Shares,
+    did_you_mean,
     encode,
     encode_label,
     hashed_splits,
     listing_keys,
-    nearest,
     split_rows,
     text,
 )
@@ -103,7 +103,9 @@ class Catalogue:
             fields.append(("split", self.split))
         for field, name in fields:
             if name is not None and name not in table:
-                raise UserError(f"data.{field}={name!r} is not a column of {path.name}{nearest(name, list(table))}")
+                raise UserError(
+                    f"data.{field}={name!r} is not a column of {path.name}{did_you_mean(name, list(table))}"
+                )
         if not len(table[self.id]):
             raise UserError(f"data.path={str(path)!r} has columns but not one row")
 

@@ -43,5 +43,7 @@ class FewLabels:
         names = items.label_names or range(labels.max(initial=-1) + 1)
         kept = [k for k in labels if hashed_fraction(f"{self.seed}/{names[k]}") < self.share]
         if not kept:
-            raise UserError(f"data.share={self.share} keeps the labels of none of {len(labels)} classes: choose more")
+            raise UserError(
+                f"data.share={self.share} keeps the labels of none of {len(labels)} classes: choose a larger share"
+            )
         return dataclasses.replace(items, label=np.where(np.isin(items.label, kept), items.label, -1))

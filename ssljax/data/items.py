@@ -190,7 +190,7 @@ def split_rows(splits: np.ndarray, split: str) -> np.ndarray:
     return rows
 
 
-def nearest(name: str, names: Sequence[str]) -> str:
+def did_you_mean(name: str, names: Sequence[str]) -> str:
     """`: did you mean 'articleType'? There are id, articleType, ...`: the end of a sentence about a wrong name."""
     lower = {n.lower(): n for n in names}
     close = difflib.get_close_matches(name.lower(), list(lower), n=1)

@@ -107,7 +107,7 @@ def replace_bad(
 ) -> np.ndarray:
     """Gives the places of rows without a good photo to spare ones, and those of bad photos to good ones of the row.
 
-    Where `batches.whole`, no photo of a row can stand in for another: rows with any bad photo give way to spare ones.
+    Unless `batches.alike`, no photo of a row can stand in for another: rows with any bad photo give way to spare ones.
 
     Args:
         batches: has the spare rows.
@@ -123,7 +123,7 @@ def replace_bad(
         UserError: if the spares do not suffice.
     """
     spares = batches.spares(batch)
-    enough = np.all if batches.whole else np.any
+    enough = np.any if batches.alike else np.all
     for row in np.flatnonzero(~enough(good, axis=1)):
         while not enough(good[row]):
             spare = next(spares, None)

@@ -21,13 +21,12 @@ from jax.sharding import Mesh
 from ssljax.data.bad_inputs import BadInputs, BadPhoto
 from ssljax.data.items import Items
 from ssljax.data.photos import Decoded, Decoder, decode_all, replace_bad
-from ssljax.data.samplers import Batches, Photos, Sampler
+from ssljax.data.samplers import Batches
 from ssljax.sharding import batch_sharding, place_batch, replicated
 from ssljax.types import Array, Batch, UserError
 
 # Two batches are made at a time, so that the decoding threads have the next one to go on with when one ends.
 AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=3)
-PHOTOS = Photos()
 AT_ONCE = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
 
 
@@ -79,43 +78,34 @@ class TrainBatches:
 
     Args:
         items: the train split.
-        sampler: decides which photos make up which batch.
-        batch_size: B, over all processes.
+        batches: which photos make up which batch, of this process.
         size: S, the side of the squares.
-        seed: decides the order of the photos.
         bad: where bad photos are recorded.
         cache: "device" or "host" decodes every photo once, now, and keeps it there, on each device or machine; None
             decodes it each time.
         threads: that decode.
         workers: processes that decode in place of the threads; not needed with a cache.
         mesh: where batches go.
-        shard: (index, count) of this process among those that share a batch; jax's own by default.
         progress: is told how many photos are cached.
 
     Raises:
-        UserError: here or while iterating, if the batch does not fit the data or too many photos are bad.
+        UserError: here or while iterating, if too many photos are bad.
     """
 
     def __init__(
         self,
         items: Items,
+        batches: Batches,
         *,
-        sampler: Sampler = PHOTOS,
-        batch_size: int,
         size: int,
-        seed: int,
         bad: BadInputs,
         cache: Literal["device", "host"] | None = None,
         threads: int = 8,
         workers: int = 0,
         mesh: Mesh | None = None,
-        shard: tuple[int, int] | None = None,
         progress: Callable[[int], None] | None = None,
     ):
-        self._items, self._bad, self._mesh = items, bad, mesh
-        shard = shard or (jax.process_index(), jax.process_count())
-        self._over = lambda sampler: sampler.over(items, batch_size=batch_size, seed=seed, shard=shard)
-        self._sampler = self._over(sampler)
+        self._items, self._batches, self._bad, self._mesh = items, batches, bad, mesh
         self._workers = 0 if cache else workers
         self._options = AT_ONCE if self._workers or cache == "device" else AHEAD
         self._delivered = 0
@@ -141,7 +131,7 @@ class TrainBatches:
         self._record(made.bad)
         # the pixels, or where they lie among those on the device
         image = made.decoded.image if self._gather is None else made.rows.astype(np.int32)
-        rows = made.rows.reshape(-1, self._sampler.photos)
+        rows = made.rows.reshape(-1, self._batches.photos)
         batch = {"aspect": made.decoded.aspect.reshape(rows.shape)} | _columns(self._items, rows[:, 0])
         batch["image"] = image.reshape(*rows.shape, *image.shape[2:])
         if self._mesh is not None:
@@ -153,20 +143,20 @@ class TrainBatches:
     @property
     def position(self) -> dict[str, int]:
         """How many batches were delivered, and of what; plain JSON."""
-        return {"delivered": self._delivered} | self._sampler.identity
+        return {"delivered": self._delivered} | self._batches.identity
 
     def seek(self, position: dict[str, int]) -> None:
         """Goes to a position; raises UserError if it is one of other data or other batches."""
-        for name, value in self._sampler.identity.items():
+        for name, value in self._batches.identity.items():
             if position[name] != value:
                 raise UserError(f"{name}={value} differs from the checkpoint's {position[name]}: use the same to go on")
         self._stop()
         self._delivered = position["delivered"]
 
-    def resample(self, sampler: Sampler) -> None:
-        """From the next batch on, those of another sampler of as many items."""
+    def go_on_with(self, batches: Batches) -> None:
+        """From the next batch on, others of as many items."""
         self._stop()
-        self._sampler = self._over(sampler)
+        self._batches = batches
 
     def close(self) -> None:
         """Ends the threads and worker processes."""
@@ -183,7 +173,7 @@ class TrainBatches:
     def _start(self) -> grain.DatasetIterator:
         # A range of batch numbers that begins where we are: Grain's own position would be another for each number of
         # workers, and would count what was read ahead by them.
-        make = self._maker(self._sampler)
+        make = self._maker(self._batches)
         batches = grain.MapDataset.range(self._delivered, sys.maxsize).map(make).to_iter_dataset(self._options)
         if self._workers:
             flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags, which only absl's own `app.run` parses
@@ -215,11 +205,11 @@ class _Made(NamedTuple):
 class _DecodedBatch:
     """Number → training batch, decoded now."""
 
-    def __init__(self, sampler: Batches, decoder: Decoder):
-        self._sampler, self._decoder = sampler, decoder
+    def __init__(self, batches: Batches, decoder: Decoder):
+        self._batches, self._decoder = batches, decoder
 
     def __call__(self, batch: int) -> _Made:
-        rows = self._sampler.rows(batch)
+        rows = self._batches.rows(batch)
         decoded, bad = self._read(rows)
 
         def take(photos: np.ndarray, item: int) -> np.ndarray:
@@ -229,7 +219,7 @@ class _DecodedBatch:
                 place[item] = photo[0]
             return spare.good[0]
 
-        source = replace_bad(self._sampler, batch, rows, decoded.good.copy(), take)
+        source = replace_bad(self._batches, batch, rows, decoded.good.copy(), take)
         if not decoded.good.all():
             item = np.arange(len(rows))[:, None]
             decoded = Decoded(*(part[item, source] for part in decoded))
@@ -247,12 +237,12 @@ class _DecodedBatch:
 class _CachedBatch:
     """Number → training batch of photos that were decoded before; without their pixels if they are on the device."""
 
-    def __init__(self, sampler: Batches, cached: Decoded):
-        self._sampler, self._cached = sampler, cached
+    def __init__(self, batches: Batches, cached: Decoded):
+        self._batches, self._cached = batches, cached
 
     def __call__(self, batch: int) -> _Made:
-        rows, (image, aspect, good) = self._sampler.rows(batch), self._cached
-        replace_bad(self._sampler, batch, rows, good[rows], lambda photos, row: good[photos])
+        rows, (image, aspect, good) = self._batches.rows(batch), self._cached
+        replace_bad(self._batches, batch, rows, good[rows], lambda photos, row: good[photos])
         return _Made(rows, Decoded(None if image is None else image[rows], aspect[rows], good[rows]), [])
 
 

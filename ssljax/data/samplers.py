@@ -8,18 +8,13 @@ from typing import Protocol
 
 import numpy as np
 
-from ssljax.data.items import Items, encode, nearest
+from ssljax.data.items import Items, did_you_mean, encode
 from ssljax.fields import check_fields
 from ssljax.types import UserError
 
 
 class Sampler(Protocol):
     """What decides on the batches; samplers are frozen dataclasses: their fields become options."""
-
-    @property
-    def smallest_batch(self) -> int:
-        """The least batch_size that there can be."""
-        ...
 
     def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> "Batches":
         """The batches of a split; raises UserError if it does not suit.
@@ -36,26 +31,26 @@ class Sampler(Protocol):
 class Refreshing(Sampler, Protocol):
     """A sampler that looks at the embeddings from time to time, to make harder batches.
 
-    The same photos are in its batches, as often, before and after: an epoch has as many steps.
+    It has the same items before and after, each as often, so that an epoch keeps its steps.
     """
 
     @property
     def refresh_every(self) -> int | None:
-        """Epochs between refreshments, the first of them before the first step; None: never."""
+        """Epochs between refreshes, the first of them before the first step; None: never."""
         ...
 
-    def refresh(self, items: Items, embeddings: np.ndarray, turn: int, path: Path) -> None:
+    def refresh(self, items: Items, embeddings: np.ndarray, again: int, path: Path) -> None:
         """Writes what follows from the embeddings into a file; only the first process does.
 
         Args:
             items: n photos, the train split.
             embeddings: f32[n, D], of the encoder as it is; 0 for photos that cannot be read.
-            turn: how many refreshments came before.
+            again: how many refreshes came before.
             path: the file, a .npy.
         """
         ...
 
-    def refreshed(self, path: Path) -> Sampler:
+    def reading(self, path: Path) -> Sampler:
         """The sampler that goes by what `refresh` wrote; its `over` raises UserError if that is not there."""
         ...
 
@@ -78,7 +73,9 @@ class Turns:
         self, order: Callable[[int], np.ndarray], items: int, what: str, *, batch_size: int, shard: tuple[int, int]
     ):
         if batch_size > items:
-            raise UserError(f"batch_size={batch_size} is larger than the train split's {items} {what}")
+            raise UserError(
+                f"batch_size={batch_size} is larger than the train split's {items} {what}: choose at most {items}"
+            )
         if batch_size % shard[1]:
             raise UserError(f"batch_size={batch_size} is not a multiple of the number of processes, {shard[1]}")
         self._order, self._items, self._batch_size, self._shard = order, items, batch_size, shard
@@ -118,8 +115,9 @@ class Batches:
     batches_per_epoch: int
     identity: dict[str, int]
     """`batch_size`, and what else batches depend on beside the photos themselves"""
-    whole: bool = False
-    """a row with a photo that cannot be read is given up as a whole; if not, the row's other photos stand in for it"""
+    alike: bool = True
+    """whether the photos of an item share its label and attributes; one that cannot be read gives way to the others, or
+    else, as in a triplet, the item is given up as a whole"""
 
     def rows(self, batch: int) -> np.ndarray:
         """i64[m, n], the process's part of a batch, counted over all epochs."""
@@ -148,7 +146,7 @@ class Groups:
         return np.stack([self._draw_one(group, batch) for group in groups])
 
     def _draw_one(self, group: int, batch: int) -> np.ndarray:
-        rng = np.random.default_rng((self.seed % 2**64, batch, group))
+        rng = np.random.default_rng((self.seed, batch, group))
         size = self.sizes[group]
         drawn = rng.choice(size, min(size, self.drawn), replace=False)
         return self.order[self._starts[group] + np.resize(drawn, self.drawn)]
@@ -161,11 +159,6 @@ class Groups:
 @dataclasses.dataclass(frozen=True)
 class Photos:
     """Every photo once an epoch, in a new order each epoch."""
-
-    @property
-    def smallest_batch(self) -> int:
-        """See `Sampler.smallest_batch`."""
-        return 1
 
     def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> Batches:
         """See `Sampler.over`."""
@@ -189,11 +182,6 @@ class Listings:
         check_fields(self, "sampler")
         if self.photos < 1:
             raise UserError(f"sampler.photos={self.photos} is too small: it must be at least 1")
-
-    @property
-    def smallest_batch(self) -> int:
-        """See `Sampler.smallest_batch`."""
-        return 1
 
     def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> Batches:
         """See `Sampler.over`."""
@@ -220,10 +208,10 @@ class Classes:
 
     Classes come in turn, whatever their sizes: each once, in a random order, before any comes again (but for those left
     over when fewer than P remain). So rare classes are seen as often as common ones, which evens out what is learnt of
-    each, and repeats the photos of the rare. An epoch has as many photos as there are.
+    each, and repeats the photos of the rare. An epoch has as many photos as these classes.
 
-    A class gives other photos each time, all different; one that has fewer than K gives some again, as does one with
-    photos that cannot be read. Photos without a label are left out. Each process has whole classes.
+    A class gives photos drawn anew each time, all different; one that has fewer than K gives some again, as does one
+    with photos that cannot be read. Photos without a label are left out. Each process has whole classes.
     """
 
     per_class: int = 4
@@ -243,11 +231,6 @@ class Classes:
         for name, smallest in {"per_class": 2, "categories": 1, "least": 1}.items():
             if getattr(self, name) < smallest:
                 raise UserError(f"sampler.{name}={getattr(self, name)} is too small: it must be at least {smallest}")
-
-    @property
-    def smallest_batch(self) -> int:
-        """See `Sampler.smallest_batch`."""
-        return self.per_class * (1 if self.within is None else self.categories)
 
     def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> Batches:
         """See `Sampler.over`."""
@@ -279,7 +262,12 @@ class Classes:
         """Raises UserError if a batch does not fit classes of these sizes."""
         k, p, largest = self.per_class, batch_size // self.per_class, sizes.max()
         if batch_size % k:
-            raise UserError(f"batch_size={batch_size} is not a multiple of sampler.per_class={k}: try {max(p, 1) * k}")
+            raise UserError(f"batch_size={batch_size} is not a multiple of sampler.per_class={k}: try {max(p, 2) * k}")
+        if p < 2:
+            raise UserError(
+                f"batch_size={batch_size} is one class of sampler.per_class={k} photos, from which nothing is told "
+                f"apart: choose at least {2 * k}"
+            )
         if p % processes:
             raise UserError(
                 f"batch_size={batch_size} is {p} classes of sampler.per_class={k} photos, which {processes} processes "
@@ -288,11 +276,12 @@ class Classes:
         if p % self.categories and self.within is not None:
             raise UserError(
                 f"sampler.categories={self.categories} does not divide the {p} classes of a batch "
-                f"(batch_size={batch_size} / sampler.per_class={k})"
+                f"(batch_size={batch_size} / sampler.per_class={k}): choose a divisor of {p}"
             )
         if k > largest:
             raise UserError(
-                f"sampler.per_class={k} is larger than every class: the largest of {len(sizes)} has {largest} photos"
+                f"sampler.per_class={k} is larger than every class: the largest of {len(sizes)} has {largest} photos, "
+                f"so choose at most {largest}"
             )
         if singles := int((sizes[sizes >= self.least] == 1).sum()):
             raise UserError(
@@ -312,7 +301,8 @@ class Classes:
         """
         if self.within not in items.columns:
             raise UserError(
-                f"sampler.within={self.within!r} is not a column of the data{nearest(self.within, list(items.columns))}"
+                f"sampler.within={self.within!r} is not a column of the data"
+                f"{did_you_mean(self.within, list(items.columns))}"
             )
         codes, values = encode(items.columns[self.within][rows])
         if len(values) <= 1:
@@ -350,7 +340,7 @@ def _alone(photos: np.ndarray, batch: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2)
 def _order_by_category(by: ByCategory, number: int) -> np.ndarray:
-    classes, rng = shuffled(len(by.category), by.seed, number), np.random.default_rng((by.seed % 2**64, number, 1))
+    classes, rng = shuffled(len(by.category), by.seed, number), np.random.default_rng((by.seed, number, 1))
     rank = rng.permutation(by.category.max() + 1)
     classes = classes[np.argsort(rank[by.category[classes]], kind="stable")]
     parts, rest = np.split(classes, [len(classes) // by.together * by.together])
@@ -362,4 +352,4 @@ def _order_by_category(by: ByCategory, number: int) -> np.ndarray:
 def shuffled(n: int, seed: int, number: int) -> np.ndarray:
     """i64[n], the numbers below n in the order of a pass."""
     # not grain's shuffle, which takes seed + epoch: seed 1 would repeat seed 0, an epoch ahead; and 10 ms a batch
-    return np.random.default_rng((seed % 2**64, number)).permutation(n)
+    return np.random.default_rng((seed, number)).permutation(n)

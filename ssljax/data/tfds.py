@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.data.items import Items, nearest, text
+from ssljax.data.items import Items, did_you_mean, text
 from ssljax.paths import data_root
 from ssljax.types import UserError
 
@@ -40,7 +40,7 @@ class TFDS:
         for field, name in (("image", self.image), ("label", self.label)):
             if name is not None and name not in info.features:
                 raise UserError(
-                    f"data.{field}={name!r} is not a feature of {self.name}{nearest(name, list(info.features))}"
+                    f"data.{field}={name!r} is not a feature of {self.name}{did_you_mean(name, list(info.features))}"
                 )
         photos = _Photos(self, "validation" if split == "val" and "val" not in info.splits else split)
         try:

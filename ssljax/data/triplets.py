@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from ssljax.data.items import Items, nearest
+from ssljax.data.items import Items, did_you_mean
 from ssljax.data.samplers import Batches, Turns, shuffled
 from ssljax.fields import check_fields
 from ssljax.files import replace_file
@@ -85,7 +85,7 @@ class AttributeTriplets:
         path: str | Path | None = None,
         embeddings: np.ndarray | None = None,
         among: int = 8,
-        turn: int = 0,
+        again: int = 0,
         chunk: int = 2**14,
     ) -> np.ndarray:
         """The triplets of every photo as anchor, for `Triplets`.
@@ -98,7 +98,7 @@ class AttributeTriplets:
             path: the .npy file that the triplets go to, bit by bit; None keeps them in memory.
             embeddings: f32[n, D], of the same photos; compared by their cosines.
             among: how many negatives are drawn for each with embeddings.
-            turn: another one draws others from the same candidates.
+            again: another number draws others from the same candidates.
             chunk: anchors at a time; the result does not depend on it.
 
         Returns:
@@ -110,15 +110,15 @@ class AttributeTriplets:
                 not fit, or not one triplet is found for a pair of levels.
         """
         if embeddings is not None and (embeddings.ndim != 2 or len(embeddings) != len(items)):
-            raise UserError(f"embeddings of shape {embeddings.shape} are not those of the {len(items)} photos")
+            raise UserError(f"embeddings of shape {embeddings.shape} must be f32[{len(items)}, D], one a photo")
         tuples = Tuples.of(self._columns(items))
         shape = (len(items), len(self.pairs), 2)
         if path is None:
-            return self._fill(np.empty(shape, np.int32), tuples, embeddings, among, turn, chunk)
+            return self._fill(np.empty(shape, np.int32), tuples, embeddings, among, again, chunk)
 
         def write(file: BinaryIO) -> None:
             mined = np.lib.format.open_memmap(file.name, "w+", np.int32, shape)
-            self._fill(mined, tuples, embeddings, among, turn, chunk).flush()
+            self._fill(mined, tuples, embeddings, among, again, chunk).flush()
 
         replace_file(Path(path), write)
         return np.load(path, mmap_mode="r")
@@ -138,7 +138,7 @@ class AttributeTriplets:
         names = self.attributes or items.attribute_names
         for name in names:
             if name not in items.attribute_names:
-                there = nearest(name, items.attribute_names)
+                there = did_you_mean(name, items.attribute_names)
                 raise UserError(f"sampler.mining.attributes: {name!r} is not among data.attributes{there}")
         if self.weights and len(self.weights) != len(names):
             raise UserError(f"sampler.mining.weights={self.weights} must be {len(names)} numbers, one an attribute")
@@ -184,7 +184,7 @@ class AttributeTriplets:
         return [*lists, (Agreeing.of(tuples.columns[:0]), self.pool - each * len(subsets))]
 
     def _fill(
-        self, mined: np.ndarray, tuples: "Tuples", embeddings: np.ndarray | None, among: int, turn: int, chunk: int
+        self, mined: np.ndarray, tuples: "Tuples", embeddings: np.ndarray | None, among: int, again: int, chunk: int
     ) -> np.ndarray:
         """Writes the triplets into i32[n, T, 2], a chunk of anchors after the other; raises UserError as `mine`."""
         lists = self._lists(tuples)
@@ -194,11 +194,11 @@ class AttributeTriplets:
             places = np.arange(start, min(start + chunk, len(mined)))
             anchors, pools = tuples.photos[places], self._pools(tuples, lists, places)
             for t, (near, far) in enumerate(self.pairs):
-                positive = pools.draw(near, _random(self.seed, 1 + turn, anchors, t, 0))
-                negative = pools.draw(far, _random(self.seed, 1 + turn, anchors, t, 1))
+                positive = pools.draw(near, _random(self.seed, 1 + again, anchors, t, 0))
+                negative = pools.draw(far, _random(self.seed, 1 + again, anchors, t, 1))
                 if embeddings is not None:
-                    more = (pools.draw(far, _random(self.seed, 1 + turn, anchors, t, k)) for k in range(2, among + 1))
-                    negative = _nearest(embeddings, anchors, [negative, *more])
+                    more = (pools.draw(far, _random(self.seed, 1 + again, anchors, t, k)) for k in range(2, among + 1))
+                    negative = _most_similar(embeddings, anchors, [negative, *more])
                 exists = (positive >= 0) & (negative >= 0)
                 mined[anchors, t] = np.where(exists[:, None], np.stack([positive, negative], axis=1), -1)
                 found[t] += exists.sum()
@@ -327,12 +327,16 @@ def _codes(columns: np.ndarray) -> np.ndarray:
     return codes
 
 
-def _nearest(embeddings: np.ndarray, anchors: np.ndarray, candidates: list[np.ndarray]) -> np.ndarray:
-    """i64[p], of the candidates i64[p] the one with the largest cosine with each anchor; -1 where they are -1."""
+def _most_similar(embeddings: np.ndarray, anchors: np.ndarray, candidates: list[np.ndarray]) -> np.ndarray:
+    """i64[p], of the candidates i64[p] the one with the largest cosine with each anchor; -1 where they are -1.
+
+    One whose embedding is 0, as its photo cannot be read, is taken only if there is no other.
+    """
 
     def unit(rows: np.ndarray) -> np.ndarray:
         z = np.asarray(embeddings[rows], np.float32)
-        return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        norm = np.linalg.norm(z, axis=1, keepdims=True)
+        return np.divide(z, norm, out=np.full_like(z, np.nan), where=norm > 0)
 
     z, best, highest = unit(anchors), candidates[0], np.full(len(anchors), -np.inf)
     for rows in candidates:
@@ -361,7 +365,7 @@ def _fraction(bits: np.ndarray) -> np.ndarray:
 class Triplets:
     """Mined triplets: items of three photos, anchor, positive and negative, for views such as `OneCropEach`.
 
-    Every photo that has a triplet is the anchor of one an epoch, of those mined for it another each time. What a batch
+    Every photo that has a triplet is the anchor of one an epoch, drawn from those mined for it. What a batch
     has of labels and attributes is the anchor's. A triplet with a photo that cannot be read gives way to another.
     """
 
@@ -388,30 +392,21 @@ class Triplets:
         if self.among < 1:
             raise UserError(f"sampler.among={self.among} is too small: it must be at least 1")
 
-    @property
-    def smallest_batch(self) -> int:
-        """See `Sampler.smallest_batch`."""
-        return 1
-
     def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> Batches:
         """See `Sampler.over`."""
         mined = self.mining.mine(items) if self.path is None else self._load(items)
         anchors = np.flatnonzero((mined[:, :, 0] >= 0).any(axis=1))
-        if batch_size > len(anchors):
-            raise UserError(
-                f"batch_size={batch_size} is larger than the {len(anchors)} of {len(items)} photos that have a triplet"
-            )
-        m = len(anchors)
-        turns = Turns(functools.partial(shuffled, m, seed), m, "triplets", batch_size=batch_size, shard=shard)
+        m, order = len(anchors), functools.partial(shuffled, len(anchors), seed)
+        turns = Turns(order, m, "photos that have a triplet", batch_size=batch_size, shard=shard)
         identity = {"photos": m, "batch_size": batch_size, "seed": seed, "items": m, "photos_of_an_item": 3}
-        return Batches(turns, OneEach(anchors, mined, seed).draw, 3, turns.batches, identity, whole=True)
+        return Batches(turns, OneEach(anchors, mined, seed).draw, 3, turns.batches, identity, alike=False)
 
-    def refresh(self, items: Items, embeddings: np.ndarray, turn: int, path: Path) -> None:
+    def refresh(self, items: Items, embeddings: np.ndarray, again: int, path: Path) -> None:
         """See `Refreshing.refresh`."""
-        self.mining.mine(items, path=path, embeddings=embeddings, among=self.among, turn=turn)
+        self.mining.mine(items, path=path, embeddings=embeddings, among=self.among, again=again)
 
-    def refreshed(self, path: Path) -> "Triplets":
-        """See `Refreshing.refreshed`."""
+    def reading(self, path: Path) -> "Triplets":
+        """See `Refreshing.reading`."""
         return dataclasses.replace(self, path=str(path), refresh_every=None)
 
     def _load(self, items: Items) -> np.ndarray:
@@ -427,11 +422,12 @@ class Triplets:
         anchors = np.unique(np.linspace(0, len(items) - 1, LOOKED_AT).astype(np.int64))
         some = mined[anchors]
         photo, t = np.nonzero(some[..., 0] >= 0)
-        wrong = some.max() >= len(items)
-        for side in (0, 1) if not wrong else ():
+
+        def wrong(side: int) -> bool:
             likeness = self.mining.likeness_of(items, anchors[photo], some[photo, t, side])
-            wrong |= (self.mining.levels_of(likeness) != np.array(self.mining.pairs)[t, side]).any()
-        if wrong:
+            return bool((self.mining.levels_of(likeness) != np.array(self.mining.pairs)[t, side]).any())
+
+        if some.max() >= len(items) or wrong(0) or wrong(1):
             raise UserError(f"{at} holds triplets of other photos, or of another sampler.mining: mine them anew")
         return mined
 
@@ -455,4 +451,4 @@ class OneEach:
         anchor = self.anchors[item]
         mined = self.mined[anchor]
         there = mined[mined[:, 0] >= 0]
-        return np.array([anchor, *np.random.default_rng((self.seed % 2**64, batch, item)).choice(there)])
+        return np.array([anchor, *np.random.default_rng((self.seed, batch, item)).choice(there)])

@@ -103,18 +103,19 @@ def triplet_from_indices(z: Array, triplets: Array, *, margin: Array) -> Array:
     z: f32[B, D]; triplets: i32[T, 3], the places in z of anchor, positive and negative; a triplet with a negative
     number is left out.
     """
-    excess = triplet_excess(z, triplets, margin=margin)
+    if z.ndim != 2 or triplets.ndim != 2 or triplets.shape[1] != 3:
+        raise ValueError(f"z of shape {z.shape} and triplets of shape {triplets.shape} should be [B, D] and [T, 3]")
+    excess = triplet_excess(*jnp.unstack(z[triplets], axis=1), margin=margin)
+    excess = jnp.where(jnp.all(triplets >= 0, axis=1), excess, 0)
     return mean_of_counted(excess, excess > 0)
 
 
-def triplet_excess(z: Array, triplets: Array, *, margin: Array) -> Array:
-    """max(0, margin + d_ap - d_an) of each given triplet, f32[T]; 0 for one left out; as `triplet_from_indices`."""
-    if z.ndim != 2 or triplets.ndim != 2 or triplets.shape[1] != 3:
-        raise ValueError(f"z of shape {z.shape} and triplets of shape {triplets.shape} should be [B, D] and [T, 3]")
-    anchor, positive, negative = jnp.unstack(l2_normalise(z)[triplets], axis=1)
+def triplet_excess(anchor: Array, positive: Array, negative: Array, *, margin: Array) -> Array:
+    """max(0, margin + d_ap - d_an) of each triplet, f32[T]; anchor, positive, negative: f32[T, D]."""
+    anchor, positive, negative = map(l2_normalise, (anchor, positive, negative))
     to_positive = unit_distance(jnp.sum(anchor * positive, axis=1))
     to_negative = unit_distance(jnp.sum(anchor * negative, axis=1))
-    return jnp.where(jnp.all(triplets >= 0, axis=1), jax.nn.relu(margin + to_positive - to_negative), 0)
+    return jax.nn.relu(margin + to_positive - to_negative)
 
 
 def contrastive_pairs(
@@ -164,27 +165,31 @@ def multi_similarity(
     return mean_of_counted(of_anchors(rows, l2_normalise(z), labels, references), labels >= 0)
 
 
-def lifted_structure(z: Array, labels: Array, *, margin: Array) -> Array:
+def lifted_structure(z: Array, labels: Array, *, margin: Array, references: References | None = None) -> Array:
     """Lifted structured loss (Song et al. 2016, eq. 4): mean over the ordered positive pairs of max(0, J)^2 / 2, f32[].
 
     z: f32[B, D]; labels: i32[B]; margin: a distance, 1 in the paper. J = d_ij + log(sum exp(margin - d)) with the sum
-    over the negatives of i and those of j. Pairs without any negative count for nothing.
+    over the negatives of i and those of j. Pairs without any negative count for nothing. With references, the negatives
+    of i are among them, and those of j, which is one of them, among z; for that the references go to every device.
     """
     z = l2_normalise(z)
 
     def negatives(pairs: Pairs) -> Array:
         return logsumexp(jnp.where(pairs.negative, margin - pairs.distance, MASKED), axis=1)
 
-    near = of_anchors(negatives, z, labels)
+    if references is None:
+        near = of_anchors(negatives, z, labels)
+    else:
+        nowhere = jnp.full(references.labels.shape, -1)
+        near = of_anchors(negatives, references.z, references.labels, References(z, labels, nowhere))
 
     def rows(pairs: Pairs) -> tuple[Array, Array]:
-        nearby = jnp.sum(jnp.where(pairs.itself, near[None], 0), axis=1, keepdims=True)
-        either = jnp.logaddexp(nearby, near[None])
+        either = jnp.logaddexp(negatives(pairs)[:, None], near[None])
         counted = pairs.positive & (either > MASKED / 2)
         excess = jnp.where(counted, pairs.distance + either, 0)
         return jnp.sum(jax.nn.relu(excess) ** 2 / 2, axis=1), jnp.sum(counted, axis=1)
 
-    return mean_of_counted(*of_anchors(rows, z, labels))
+    return mean_of_counted(*of_anchors(rows, z, labels, references))
 
 
 def n_pairs(z: Array, labels: Array) -> Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.losses import embedding_std, masked_attributes
-from ssljax.methods.checks import check_labelled_views
+from ssljax.methods.checks import check_alike, check_labelled_views
 from ssljax.methods.network import Network
 from ssljax.methods.one_network import NetworkAux, OneNetwork
 from ssljax.models import MLP, Identity
@@ -30,8 +30,9 @@ class Attributes(OneNetwork):
         """Encoder, projector, and the classifiers side by side."""
         return Network(encoder=self.encoder, projector=self.projector, classifiers=MLP(hidden=(), out=sum(self.values)))
 
-    def check(self, items: Any) -> None:
+    def check(self, items: Any, batches: Any) -> None:
         """See `LabelledMethod.check`."""
+        check_alike(self.labelled_views, batches)
         if items.attributes is None:
             raise UserError("Attributes learns from attributes, and the data has none: name columns in data.attributes")
         there = tuple(map(len, items.attribute_values)) or tuple(np.max(items.attributes, axis=0) + 1)

@@ -1,5 +1,7 @@
 """What methods refuse before anything is compiled."""
 
+from typing import Any
+
 from ssljax.methods.network import Network
 from ssljax.types import Array, Batch, PyTree, UserError
 
@@ -40,4 +42,13 @@ def check_labelled_views(count: int | None, batch: Batch) -> None:
     if count is not None and not 1 <= count <= there:
         raise UserError(
             f"method.labelled_views={count} must be from 1 to {there}, the number of views, or None for all"
+        )
+
+
+def check_alike(count: int | None, batches: Any) -> None:
+    """Raises UserError if photos would be taken for such of the anchor's class that are not."""
+    if not batches.alike and count != 1:
+        raise UserError(
+            f"method.labelled_views={count} takes the positive and the negative of the sampler's triplets for photos "
+            "of the anchor's class: set it to 1, or learn from the triplets by GivenTriplets"
         )

@@ -5,7 +5,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ssljax.losses import embedding_std, triplet_excess, triplet_from_indices, view_cosines
+from ssljax.losses import embedding_std, triplet_excess, view_cosines
+from ssljax.losses.pairs import mean_of_counted
 from ssljax.methods.one_network import NetworkAux, OneNetwork
 from ssljax.models import Identity
 from ssljax.schedules import check_schedule, value_at
@@ -20,6 +21,14 @@ class GivenTriplets(OneNetwork):
     """Maps embeddings to what the loss compares: nothing, as embeddings are what is searched."""
     margin: Any = 0.2
     """Distance of unit vectors by which the negative must be further away: a number or a schedule."""
+
+    def check(self, items: Any, batches: Any) -> None:
+        """See `LabelledMethod.check`."""
+        if batches.alike:
+            raise UserError(
+                "GivenTriplets needs items of an anchor, a positive and a negative, and the sampler's are of photos "
+                "that are alike: choose sampler=Triplets()"
+            )
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
@@ -38,16 +47,12 @@ class GivenTriplets(OneNetwork):
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """The mean over the triplets that violate the margin; all photos are normalised as one batch."""
         views, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
-        projections = [view["projector"] for view in views]
-        z = jnp.stack(projections, axis=1).reshape(-1, projections[0].shape[1])
-        triplets = jnp.arange(len(z)).reshape(-1, 3)
-        margin = value_at(self.margin, progress)
-        loss = triplet_from_indices(z, triplets, margin=margin)
-        anchor, positive, negative = projections
+        anchor, positive, negative = (view["projector"] for view in views)
+        excess = triplet_excess(anchor, positive, negative, margin=value_at(self.margin, progress))
         figures = {
             "embedding_std": embedding_std(views[0]["encoder"]),
-            "active_triplets": jnp.mean(triplet_excess(z, triplets, margin=margin) > 0),
+            "active_triplets": jnp.mean(excess > 0),
             "positive_cosine": view_cosines(anchor, positive)[0],
             "negative_cosine": view_cosines(anchor, negative)[0],
         }
-        return loss, (NetworkAux(stats), figures)
+        return mean_of_counted(excess, excess > 0), (NetworkAux(stats), figures)

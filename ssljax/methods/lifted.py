@@ -3,14 +3,14 @@
 import dataclasses
 from typing import Any
 
-from ssljax.losses import lifted_structure
-from ssljax.methods.supervised import Supervised, SupervisedAux
+from ssljax.losses import References, lifted_structure
+from ssljax.methods.supervised import WithMemory
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params
+from ssljax.types import Array, Aux, Batch, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Lifted(Supervised):
+class Lifted(WithMemory):
     """The lifted structured loss."""
 
     margin: Any = 1.0
@@ -21,8 +21,6 @@ class Lifted(Supervised):
         check_schedule("method.margin", self.margin, least=0, most=2)
         return super().init(rng, batch)
 
-    def compare(
-        self, params: Params, aux: SupervisedAux, z: Array, labels: Array, progress: Array
-    ) -> tuple[Array, SupervisedAux, Metrics]:
+    def pairs(self, z: Array, labels: Array, *, progress: Array, references: References | None = None) -> Array:
         """Equation 4."""
-        return lifted_structure(z, labels, margin=value_at(self.margin, progress)), aux, {}
+        return lifted_structure(z, labels, margin=value_at(self.margin, progress), references=references)

@@ -10,7 +10,6 @@ from jax.lax import stop_gradient
 
 from ssljax.fields import short
 from ssljax.losses import embedding_std
-from ssljax.methods.given_triplets import GivenTriplets
 from ssljax.methods.network import Network, variables_of
 from ssljax.methods.one_network import OneNetwork
 from ssljax.methods.triplet import Triplet
@@ -58,11 +57,11 @@ class MultiTask:
         numbers = [names[:i].count(name) for i, name in enumerate(names)]
         return {f"{n}_{k + 1}" if k else n: task for n, k, task in zip(names, numbers, self.tasks, strict=True)}
 
-    def check(self, items: Any) -> None:
+    def check(self, items: Any, batches: Any) -> None:
         """See `LabelledMethod.check`: of every task that has it."""
         for task in self.tasks:
             if hasattr(task, "check"):
-                task.check(items)
+                task.check(items, batches)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
@@ -75,7 +74,6 @@ class MultiTask:
             )
         for i, weight in enumerate(self.task_weights):
             check_schedule(f"method.task_weights.{i}", weight, least=0)
-        given = any(isinstance(task, GivenTriplets) for task in self.tasks)
         for i, task in enumerate(self.tasks):
             if not isinstance(task, OneNetwork):
                 raise UserError(f"method.tasks.{i}={short(task)} must be a method of one network, such as Triplet()")
@@ -83,11 +81,6 @@ class MultiTask:
                 raise UserError(
                     f"method.tasks.{i}.encoder={short(task.encoder)} would encode the shared encoder's output: set it "
                     "to Identity(), or to an MLP"
-                )
-            if given and getattr(task, "labelled_views", 1) != 1:
-                raise UserError(
-                    f"method.tasks.{i}.labelled_views={task.labelled_views} takes the positive and the negative of "
-                    "GivenTriplets for photos of the anchor's class: set it to 1"
                 )
         encoder_rng, *rngs = jax.random.split(rng, 1 + len(self.tasks))
         params, stats = self.network.init(encoder_rng, batch["views"][0])

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.losses import References, cross_batch, embedding_std, l2_normalise, label_cosines
-from ssljax.methods.checks import check_labelled_views, check_share
+from ssljax.methods.checks import check_alike, check_labelled_views, check_share
 from ssljax.methods.one_network import OneNetwork
 from ssljax.models import Identity
 from ssljax.queue import Queue, empty_memory, enqueue
@@ -45,8 +45,9 @@ class Supervised(OneNetwork, abc.ABC):
     ) -> tuple[Array, SupervisedAux, Metrics]:
         """The loss f32[] of projections f32[N, D] with labels i32[N], the new state, and figures to log."""
 
-    def check(self, items: Any) -> None:
+    def check(self, items: Any, batches: Any) -> None:
         """See `LabelledMethod.check`."""
+        check_alike(self.labelled_views, batches)
         labels = items.label
         if labels is None:
             raise self._unlabelled()
@@ -102,6 +103,16 @@ class WithMemory(Supervised):
     """Share of training after which they are, when embeddings change slowly enough; they are kept from the start."""
     memory_weight: float = 1.0
     """Weight of the loss against the memory, beside the batch's own."""
+
+    def check(self, items: Any, batches: Any) -> None:
+        """See `LabelledMethod.check`."""
+        super().check(items, batches)
+        sizes = np.unique(items.label[items.label >= 0], return_counts=True)[1]
+        if sizes.max() == 1:
+            raise UserError(
+                f"{type(self).__name__} compares photos of one class, and each of the {len(sizes)} classes of the "
+                "train split has a single one: name another column in data.label"
+            )
 
     @abc.abstractmethod
     def pairs(self, z: Array, labels: Array, *, progress: Array, references: References | None = None) -> Array:
@@ -166,9 +177,9 @@ class AgainstClasses(Supervised):
         """Of the classes' vectors."""
         return self.classes, features
 
-    def check(self, items: Any) -> None:
+    def check(self, items: Any, batches: Any) -> None:
         """See `LabelledMethod.check`."""
-        super().check(items)
+        super().check(items, batches)
         largest = int(np.max(items.label))
         if largest >= self.classes:
             needed = max(largest + 1, len(items.label_names))
@@ -224,6 +235,17 @@ class WithMargin(AgainstClasses):
                 f"method.size_floor={self.size_floor} a share, in [0, 1]"
             )
         return super().init(rng, batch)
+
+    def check(self, items: Any, batches: Any) -> None:
+        """See `LabelledMethod.check`."""
+        super().check(items, batches)
+        sizes = np.bincount(items.label[items.label >= 0], minlength=self.classes)
+        wrong = np.flatnonzero((sizes > 0) & (np.asarray(self.class_sizes or sizes) == 0))
+        if len(wrong):
+            raise UserError(
+                f"method.class_sizes is 0 for {len(wrong)} classes that have photos, such as {wrong[0]} with "
+                f"{sizes[wrong[0]]}: give the photos of each class"
+            )
 
     def margins(self, progress: Array) -> Array:
         """f32[], or f32[C] by the sizes of the classes."""

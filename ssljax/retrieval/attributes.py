@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ssljax.data.items import nearest, text
+from ssljax.data.items import did_you_mean, text
 from ssljax.fields import check_fields
 from ssljax.retrieval.embeddings import Embeddings
 from ssljax.retrieval.evaluate import named
@@ -310,7 +310,9 @@ class Attributes:
     def _column(self, column: str, embed: Callable[[str], Embeddings], split: str) -> np.ndarray:
         columns = embed(split).columns
         if column not in columns:
-            raise UserError(f"Attributes.columns: {column!r} is no column of the data{nearest(column, list(columns))}")
+            raise UserError(
+                f"Attributes.columns: {column!r} is no column of the data{did_you_mean(column, list(columns))}"
+            )
         return columns[column]
 
     def _voters(self, column: str, embed: Callable[[str], Embeddings]) -> NeighbourVote:

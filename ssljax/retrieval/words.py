@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import sparse
 
-from ssljax.data.items import nearest
+from ssljax.data.items import did_you_mean
 from ssljax.fields import check_fields
 from ssljax.retrieval.attributes import key
 from ssljax.retrieval.embeddings import Embeddings
@@ -180,7 +180,7 @@ class Words:
         columns = embed(split).columns
         if self.column not in columns:
             raise UserError(
-                f"Words.column={self.column!r} is no column of the data{nearest(self.column, list(columns))}"
+                f"Words.column={self.column!r} is no column of the data{did_you_mean(self.column, list(columns))}"
             )
         return columns[self.column]
 

@@ -50,5 +50,7 @@ def test_what_cannot_be_is_said():
         FewLabels(TOY, 0.0)
     with pytest.raises(UserError, match=r"FewLabels needs labels, and its source has none"):
         FewLabels(Unlabelled()).load("train")
-    with pytest.raises(UserError, match=r"data.share=1e-09 keeps the labels of none of 12 classes: choose more"):
+    with pytest.raises(
+        UserError, match=r"data.share=1e-09 keeps the labels of none of 12 classes: choose a larger share"
+    ):
         FewLabels(TOY, 1e-9).load("train")

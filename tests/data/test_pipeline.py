@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.decode import decode
 from ssljax.data.items import Items
-from ssljax.data.pipeline import BadInputs, TrainBatches, batch_shapes, ordered_batches
-from ssljax.data.samplers import Classes, Listings
+from ssljax.data.pipeline import TrainBatches, batch_shapes, ordered_batches
+from ssljax.data.samplers import Classes, Listings, Photos
 from ssljax.sharding import make_mesh
 from ssljax.types import UserError
 
 SIZE = 8
+PHOTOS = Photos()
 CACHES = (None, "host", "device")
 
 
@@ -59,9 +61,10 @@ def mixed(folder):
     return items_of(folder, range(40))
 
 
-def train_batches(items, *, bad=None, limit=1.0, **options):
+def train_batches(items, *, sampler=PHOTOS, batch_size=8, seed=3, shard=(0, 1), bad=None, limit=1.0, **options):
     bad = bad or BadInputs(None, total=len(items), limit=limit)
-    return TrainBatches(items, **{"batch_size": 8, "size": SIZE, "seed": 3, "bad": bad, "threads": 2} | options)
+    batches = sampler.over(items, batch_size=batch_size, seed=seed, shard=shard)
+    return TrainBatches(items, batches, **{"size": SIZE, "bad": bad, "threads": 2} | options)
 
 
 def first(n, items, **options):
@@ -123,7 +126,7 @@ def test_no_photo_of_a_batch_is_read_twice(good):
 
     counted = dataclasses.replace(good, photos=Counted(good.photos))  # the first and the last are alone in a listing
     with train_batches(counted, sampler=Listings(photos=3), batch_size=19) as batches:
-        made = batches._maker(batches._sampler)(0)  # one batch, and nothing ahead of it
+        made = batches._maker(batches._batches)(0)  # one batch, and nothing ahead of it
     assert made.decoded.image.shape[:2] == (19, 3)
     assert sorted(read) == list(range(37))
 

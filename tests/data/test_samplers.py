@@ -159,7 +159,7 @@ def test_classes_of_few_photos_can_be_left_out():
         Classes(per_class=2).over(data, batch_size=4, seed=0)
 
 
-@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.integers(0, 50))
+@given(st.integers(1, 4), st.integers(2, 3), st.integers(1, 4), st.integers(0, 50))
 def test_processes_share_the_classes_of_a_batch(count, part, more, batch):
     data, p = labelled([4] * (count * part + more), group="ab" * (count * part + more)), count * part
     for within in (None, "group"):
@@ -208,7 +208,8 @@ def test_classes_that_do_not_suit():
     refused("needs labels, and all 5 of the train split are missing", labelled([], blanks=5))
     refused("sampler.per_class=5 is larger than every class: the largest of 4 has 4 photos", per_class=5, batch_size=10)
     refused("batch_size=7 is not a multiple of sampler.per_class=2: try 6", batch_size=7)
-    refused("batch_size=2 is not a multiple of sampler.per_class=4: try 4", batch_size=2, per_class=4)
+    refused("batch_size=2 is one class of sampler.per_class=2 photos, from which .* choose at least 4", batch_size=2)
+    refused("batch_size=2 is not a multiple of sampler.per_class=4: try 8", batch_size=2, per_class=4)
     refused("is 3 classes of sampler.per_class=2 photos, which 2 processes", batch_size=6, shard=(0, 2))
     refused("split has 4 classes of sampler.least=1 photos or more: choose at most 8", batch_size=10)
     refused("split has 2 classes of sampler.least=3 photos or more: choose at most 4", batch_size=6, least=3)

@@ -9,7 +9,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ssljax.data import Classes, Items
-from ssljax.data.pipeline import BadInputs, TrainBatches
+from ssljax.data.bad_inputs import BadInputs
+from ssljax.data.pipeline import TrainBatches
 from ssljax.data.triplets import AttributeTriplets, Triplets
 from ssljax.types import UserError
 
@@ -166,7 +167,7 @@ def test_what_cannot_be_mined_is_told_with_counts():
     refused("pool=10 is too small for 3 attributes: it must be at least 14", attributes=NAMES[:3], pool=10)
     refused("draws=.* must be 3 numbers, one for each pair of the 3 levels", cuts=(1.0, 0.5, 0.0))
     refused("cuts=.* must be two shares or more, from 1 to 0, each below the one before", cuts=(0.0, 1.0))
-    refused(r"embeddings of shape \(3, 2\) are not those of the 5 photos", embeddings=np.zeros((3, 2)))
+    refused(r"embeddings of shape \(3, 2\) must be f32\[5, D\], one a photo", embeddings=np.zeros((3, 2)))
     message = r"positive in level 1 and its negative in level 2 of cuts=\(1.0, 0.0\), in which 0 and 3 of 3 photos"
     refused(message, items([(0,), (1,), (2,)]))
 
@@ -200,8 +201,8 @@ def test_a_triplet_with_a_bad_photo_gives_way_to_another(cache):
         photos[row] = b"not a photo"
     data = items(skewed(60).attributes, photos)
     mined = AttributeTriplets().mine(data)
-    options = dict(batch_size=8, size=8, seed=0, cache=cache)
-    with TrainBatches(data, sampler=Triplets(), bad=BadInputs(None, total=60, limit=0.1), **options) as delivered:
+    bad_inputs = BadInputs(None, total=60, limit=0.1)
+    with TrainBatches(data, batches(data), size=8, cache=cache, bad=bad_inputs) as delivered:
         for batch in itertools.islice(delivered, 12):
             assert batch["image"].shape == (8, 3, 8, 8, 3)
             for place, anchor in enumerate(batch["index"]):
@@ -229,9 +230,9 @@ def test_triplets_of_a_file_are_those_mined_and_others_are_refused(tmp_path):
     refused("holds no triplets")
 
 
-def test_another_turn_draws_others_from_the_same_candidates():
+def test_mined_again_draws_others_from_the_same_candidates():
     data = skewed(300)
-    first, second = MINING.mine(data), MINING.mine(data, turn=1)
+    first, second = MINING.mine(data), MINING.mine(data, again=1)
     assert np.array_equal(first < 0, second < 0) and 0.2 < (first != second).mean() < 1
     level = MINING.levels_of(MINING.likeness_of(data, np.arange(300)[:, None, None], np.maximum(second, 0)))
     assert (level == np.array(MINING.pairs))[second >= 0].all()
@@ -248,7 +249,7 @@ def test_another_turn_draws_others_from_the_same_candidates():
         ({"among": 0}, "sampler.among=0 is too small: it must be at least 1"),
     ],
 )
-def test_refreshment_that_cannot_be_is_refused(options, message):
+def test_a_refresh_that_cannot_be_is_refused(options, message):
     with pytest.raises(UserError, match=message):
         Triplets(**options)
 
@@ -256,7 +257,7 @@ def test_refreshment_that_cannot_be_is_refused(options, message):
 def test_more_triplets_a_batch_than_anchors():
     data = items([(0,), (0,), (1,), (2,)])
     mining = AttributeTriplets(cuts=(1.0, 0.0), draws=(1,))
-    with pytest.raises(UserError, match="batch_size=3 is larger than the 2 of 4 photos that have a triplet"):
+    with pytest.raises(UserError, match="batch_size=3 is larger than the train split's 2 photos that have a triplet"):
         batches(data, mining, batch_size=3)
 
 
@@ -269,8 +270,8 @@ def test_batches_go_on_where_they_were_stopped(sampler):
         label=np.arange(64, dtype=np.int32) % 8,
         columns={"kind": np.array(["a", "b"], object)[np.arange(64) % 2]},
     )
-    options = dict(sampler=sampler, batch_size=8, size=8, seed=0, bad=BadInputs(None, total=64))
-    with TrainBatches(data, **options) as one, TrainBatches(data, **options) as other:
+    sampled, options = sampler.over(data, batch_size=8, seed=0), dict(size=8, bad=BadInputs(None, total=64))
+    with TrainBatches(data, sampled, **options) as one, TrainBatches(data, sampled, **options) as other:
         whole = list(itertools.islice(one, 12))
         other.seek(one.position | {"delivered": 7})
         for batch, expected in zip(itertools.islice(other, 5), whole[7:], strict=True):
@@ -278,16 +279,16 @@ def test_batches_go_on_where_they_were_stopped(sampler):
 
 
 @pytest.mark.parametrize("cache, workers", [(None, 0), (None, 1), ("host", 0), ("device", 0)])
-def test_batches_of_another_sampler_from_the_next_on(cache, workers):
+def test_goes_on_with_other_batches_from_the_next_on(cache, workers):
     rng = np.random.default_rng(0)
     data = items(skewed(64).attributes, list(rng.integers(0, 256, (64, 8, 8, 3), np.uint8)))
-    options = dict(batch_size=8, size=8, seed=0, cache=cache, workers=workers, bad=BadInputs(None, total=64))
-    first, second = Triplets(), Triplets(AttributeTriplets(seed=1))
-    with TrainBatches(data, sampler=second, **options) as expected:
+    options = dict(size=8, cache=cache, workers=workers, bad=BadInputs(None, total=64))
+    first, second = batches(data), batches(data, AttributeTriplets(seed=1))
+    with TrainBatches(data, second, **options) as expected:
         expected = list(itertools.islice(expected, 5))
-    with TrainBatches(data, sampler=first, **options) as delivered:
+    with TrainBatches(data, first, **options) as delivered:
         before = list(itertools.islice(delivered, 3))
-        delivered.resample(second)
+        delivered.go_on_with(second)
         for batch, same in zip(itertools.islice(delivered, 2), expected[3:], strict=True):
             assert all(np.array_equal(batch[name], same[name]) for name in same)
     assert not np.array_equal(before[2]["image"], expected[2]["image"])

@@ -51,7 +51,7 @@ METHODS = {
     "multi_similarity": MultiSimilarity(**PARTS, **MEMORY),
     "n_pairs": NPairs(**PARTS),
     "n_pairs_normalised": NPairs(**PARTS, normalise=True),
-    "lifted": Lifted(**PARTS),
+    "lifted": Lifted(**PARTS, **MEMORY),
     "arcface": ArcFace(**PARTS, classes=CLASSES, scale=8.0, class_sizes=tuple(range(CLASSES))),
     "cosface": CosFace(**PARTS, classes=CLASSES, scale=8.0, margin=Linear(0.0, 0.35, until=0.5)),
     "sub_center_arcface": SubCenterArcFace(**PARTS, classes=CLASSES, scale=8.0),
@@ -320,10 +320,6 @@ def test_many_tasks_are_their_weighted_sum_and_say_how_they_pull():
 
 
 def test_labels_are_the_anchors_where_the_other_views_are_of_other_items():
-    attributes = Attributes(**TASK, values=(2, 3))
-    mixed = MultiTask(**PARTS, tasks=(GivenTriplets(**TASK), attributes, Triplet(**TASK, labelled_views=1)))
-    with pytest.raises(UserError, match=r"method.tasks.1.labelled_views=None takes the positive and the negative"):
-        jax.eval_shape(lambda: mixed.init(jax.random.PRNGKey(0), viewed(count=3)))
     alone = Attributes(**PARTS, values=(2, 3), labelled_views=1)
     state = training("attributes").state
     step = jax.jit(lambda batch: alone.loss(state.params, state.aux, batch, state.rng, jnp.float32(0))[0])
@@ -344,6 +340,13 @@ class Split:
     attributes: np.ndarray | None = None
     attribute_names: tuple[str, ...] = ("colour", "shape")
     attribute_values: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclasses.dataclass
+class Batched:
+    """What a method is told of the batches."""
+
+    alike: bool = True
 
 
 @pytest.mark.parametrize(
@@ -370,11 +373,32 @@ class Split:
             "method.values=(2, 3) are not the data's attributes: set it to (2, 2)",
         ),
         (MultiTask(tasks=(Triplet(**TASK),)), Split(), "Triplet learns from labels"),
+        (Contrastive(), Split(np.array([0, 1, -1, 2])), "each of the 3 classes of the train split has a single one"),
+        (
+            CosFace(classes=3, class_sizes=(2, 0, 0)),
+            Split(np.array([0, 1, 0])),
+            "method.class_sizes is 0 for 1 classes that have photos, such as 1 with 1: give",
+        ),
     ],
 )
 def test_data_that_does_not_suit_is_refused_before_training(method, split, sentence):
     with pytest.raises(UserError) as caught:
-        method.check(split)
+        method.check(split, Batched())
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "method, alike, sentence",
+    [
+        (Triplet(), False, "method.labelled_views=None takes the positive and the negative of the sampler's triplets"),
+        (Attributes(), False, "set it to 1, or learn from the triplets by GivenTriplets"),
+        (MultiTask(tasks=(GivenTriplets(**TASK), SupCon(**TASK, labelled_views=2))), False, "labelled_views=2 takes"),
+        (GivenTriplets(), True, "the sampler's are of photos that are alike: choose sampler=Triplets()"),
+    ],
+)
+def test_triplets_are_not_taken_for_photos_of_one_class(method, alike, sentence):
+    with pytest.raises(UserError) as caught:
+        method.check(Split(np.array([0, 0, 1])), Batched(alike))
     assert sentence in str(caught.value)
 
 
