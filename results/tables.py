@@ -8,34 +8,30 @@ import json
 import sys
 from pathlib import Path
 
+from ssljax.config import load_experiments
+
 HERE = Path(__file__).resolve().parent
-README, DOCS = HERE.parent / "README.md", HERE.parent / "docs"
+README, DOCS, EXPERIMENTS = (HERE.parent / name for name in ("README.md", "docs", "experiments"))
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
 HEADLINES = ("quickstart", "moco_fashion")
-NATURAL_VIEWS = tuple(f"{m}_{v}" for m in ("moby", "sim_siam") for v in ("augmented", "natural", "both"))
-SHOP_VIEWS = ("standard", "ecommerce", "siamese", "without_perspective", "without_watermark", "without_collage")
-SHOP_VIEWS += ("standard_longer", "often_longer", "ecommerce_longer")
-WHICH = ("all", "easy", "semi_hard", "hard", "batch_hard")
-LOSSES = ("contrastive", "multi_similarity", "sup_con", "n_pairs", "lifted", "proxy_anchor", "arcface")
-MINING = (*WHICH, *(f"{which}_soft" for which in WHICH), *LOSSES)
-MEMORY = tuple(f"{size}_batch_{batch}" for batch in (32, 128, 256) for size in (0, 4096))
-BATCH_SHAPES = ("64x2", "32x4", "16x8", "8x16", "64x2_within", "32x4_within")
-TRIPLETS = ("by_all_in_levels", "by_gender", "by_articleType", "by_baseColour", "by_all_by_iou")
 PAIRS = (
     *((f"mining_{one}", "mining_batch_hard") for one in ("all", "multi_similarity")),
-    *((f"memory_0_batch_{batch}", f"memory_4096_batch_{batch}") for batch in (32, 128, 256)),
+    *(
+        (f"memory_{loss}_batch_{batch}_memory_0", f"memory_{loss}_batch_{batch}_memory_4096")
+        for loss in ("contrastive", "batch_hard")
+        for batch in (32, 128, 256)
+    ),
     *(("batch_shapes_64x2", f"batch_shapes_{one}") for one in ("32x4", "64x2_within")),
     *(
-        ("attribute_triplets_by_" + one, "attribute_triplets_by_all_in_levels")
+        (f"attribute_triplets_by_{one}{hard}", f"attribute_triplets_by_all_in_levels{hard}")
+        for hard in ("", "_hard")
         for one in ("gender", "articleType", "baseColour")
     ),
+    ("attribute_triplets_by_all_in_levels", "attribute_triplets_by_all_in_levels_hard"),
     *((f"many_tasks_{one}", "many_tasks_ranking_attributes_vae") for one in ("ranking", "attributes")),
     *(("few_labels_moco", f"few_labels_{of}") for of in ("100", "tuned_1", "tuned_10", "tuned_100")),
     *((f"few_labels_{share}", f"few_labels_tuned_{share}") for share in (1, 10, 100)),
 )
-ALL_TASKS = "ranking_attributes_vae"
-TASKS = ("ranking", "attributes", "vae", "ranking_attributes", ALL_TASKS, f"{ALL_TASKS}_uncertainty")
-FEW_LABELS = ("moco_half", "moco", "1", "10", "100", "tuned_1", "tuned_10", "tuned_100")
 STYLE = ("test/style/cmc@1", "test/style/map@r")
 ATTRIBUTE = ("test/attribute/cmc@1", "test/attribute/map@r")
 FAILURE_KINDS = ("Perspective", "Watermark", "Recolour", "Light", "Collage")
@@ -66,16 +62,21 @@ def experiments() -> str:
     return markdown(["experiment", "figure", *ROWS], rows)
 
 
-def sweep(prefix: str, names: tuple[str, ...], figures: tuple[str, ...], *, start: str | None = None) -> str:
-    """A line for each run of a sweep and each of its networks, and a column for each figure; raw pixels last.
+def names_of(*files: str) -> list[str]:
+    """The runs of the sweeps of experiment files."""
+    return [experiment.name for file in files for experiment in load_experiments(EXPERIMENTS / f"{file}.py")[1]]
+
+
+def sweep(files: tuple[str, ...], figures: tuple[str, ...], *, start: str | None = None) -> str:
+    """A line for each run of sweeps and each of its networks, and a column for each figure; raw pixels last.
 
     `start` is the run whose encoder all runs start from: it has a line, too.
     """
     rows, baselines, circumstances = [], {}, ""
-    for name in names:
-        path = HERE / f"{prefix}_{name}.json"
+    for name in names_of(*files):
+        path = HERE / f"{name}.json"
         if not path.exists():
-            rows.append([name.replace("_", " "), NOT_RUN, *[""] * (len(figures) - 1)])
+            rows.append([name, NOT_RUN, *[""] * (len(figures) - 1)])
             continue
         record = json.loads(path.read_text())
         circumstances = _circumstances(record)
@@ -83,12 +84,17 @@ def sweep(prefix: str, names: tuple[str, ...], figures: tuple[str, ...], *, star
         baselines |= {"raw pixels": record["table"]["raw pixels"]}
         for network in ("trained", "teacher"):
             if network in record["table"]:
-                label = name.replace("_", " ") + (", teacher" if network == "teacher" else "")
+                label = name + (", teacher" if network == "teacher" else "")
                 rows.append([label, *(_with_interval(record["table"][network], figure) for figure in figures)])
     for label, baseline in baselines.items():
         rows.append([label, *(_with_interval(baseline, figure) for figure in figures)])
-    title = f"`{prefix}`" + (f" ({circumstances} for the last)" if circumstances else "")
-    return f"{title}:\n\n" + markdown(["", *figures], rows)
+    said = ", ".join(f"`experiments/{file}.py`" for file in files)
+    return (
+        f"By {said}"
+        + (f" ({circumstances} for the last)" if circumstances else "")
+        + ":\n\n"
+        + markdown(["", *figures], rows)
+    )
 
 
 def _with_interval(figures: dict, figure: str) -> str:
@@ -114,20 +120,31 @@ def comparisons(*pairs: tuple[str, str]) -> str:
     return "Pairs of runs, by `ssljax compare`:\n\n" + markdown(header, rows)
 
 
-def robustness(prefix: str, names: tuple[str, ...], kinds: tuple[str, ...]) -> str:
+def alone(a: str, b: str, most: int) -> str:
+    """The categories of queries of which a pair of runs find most alone, A and B."""
+    path = HERE / "comparisons" / f"{a}-{b}.json"
+    header = ["queries", "in all", f"found by {a} alone", f"by {b} alone"]
+    if not path.exists():
+        return markdown(header, [[NOT_RUN, "", "", ""]])
+    kinds = json.loads(path.read_text())["kinds"]
+    rows = [[kind, *(f"{n[key]:,}" for key in ("queries", "a", "b"))] for kind, n in list(kinds.items())[:most]]
+    return "Who finds what alone:\n\n" + markdown(header, rows)
+
+
+def robustness(names: list[str], kinds: tuple[str, ...]) -> str:
     """A line for each run: CMC@1 of its clean queries, and the share of it that is lost under each kind."""
     rows, said = [], ""
     for name in names:
-        path = HERE / "robustness" / f"{prefix}_{name}.json"
+        path = HERE / "robustness" / f"{name}.json"
         if not path.exists():
-            rows.append([name.replace("_", " "), NOT_RUN, *[""] * (len(kinds) + 1)])
+            rows.append([name, NOT_RUN, *[""] * (len(kinds) + 1)])
             continue
         record = json.loads(path.read_text())
         of = {c["disturbance"]: c for c in record["curves"] if _is_shown(c)}
         medium = record["suite"]["strengths"].index(record["medium"])
         lost = {kind: 1 - c["values"][medium] / c["clean"] for kind, c in of.items()}
         shown = [*(lost[kind] for kind in kinds), sum(lost.values()) / len(lost)]
-        rows.append([name.replace("_", " "), f"{of[kinds[0]]['clean']:.3f}", *(f"{value:.0%}" for value in shown)])
+        rows.append([name, f"{of[kinds[0]]['clean']:.3f}", *(f"{value:.0%}" for value in shown)])
         said = f"{record['queries']:,} queries, disturbed at strength {record['medium']:g}"
     header = ["", "clean CMC@1", *(f"lost: {kind}" for kind in kinds), "lost: mean of all kinds"]
     return f"Robustness ({said or NOT_RUN}):\n\n" + markdown(header, rows)
@@ -181,9 +198,9 @@ def pages() -> dict[Path, str]:
             benchmark("input_pipeline", "Input pipeline"),
         ],
         DOCS / "ecommerce.md": [
-            sweep("natural_views", NATURAL_VIEWS, ("test/product/cmc@1", "test/iconic/cmc@1", "test/listing/auc")),
-            sweep("shop_views", SHOP_VIEWS, ("test/style/cmc@1", "test/style/map@r")),
-            robustness("shop_views", SHOP_VIEWS, FAILURE_KINDS),
+            sweep(("natural_views",), ("test/product/cmc@1", "test/iconic/cmc@1", "test/listing/auc")),
+            sweep(("shop_views",), ("test/style/cmc@1", "test/style/map@r")),
+            robustness(names_of("shop_views"), FAILURE_KINDS),
             benchmark("views", "Views, 64 photos at a time"),
         ],
         DOCS / "losses.md": [
@@ -207,12 +224,13 @@ def pages() -> dict[Path, str]:
             benchmark("words", "Words of the title"),
         ],
         DOCS / "metric_learning.md": [
-            sweep("mining", MINING, (*STYLE, ATTRIBUTE[1]), start="moco_fashion"),
-            sweep("memory", MEMORY, STYLE, start="moco_fashion"),
-            sweep("batch_shapes", BATCH_SHAPES, STYLE, start="moco_fashion"),
-            sweep("attribute_triplets", TRIPLETS, (*ATTRIBUTE, STYLE[0]), start="moco_fashion"),
-            sweep("many_tasks", TASKS, (*ATTRIBUTE, STYLE[0]), start="moco_fashion"),
-            sweep("few_labels", FEW_LABELS, (*STYLE, ATTRIBUTE[1])),
+            sweep(("metric_learning/mining",), (*STYLE, ATTRIBUTE[1]), start="moco_fashion"),
+            sweep(("metric_learning/memory",), STYLE, start="moco_fashion"),
+            sweep(("metric_learning/batch_shapes",), STYLE, start="moco_fashion"),
+            sweep(("metric_learning/attribute_triplets",), (*ATTRIBUTE, STYLE[0]), start="moco_fashion"),
+            sweep(("metric_learning/many_tasks",), (*ATTRIBUTE, STYLE[0]), start="moco_fashion"),
+            sweep(("metric_learning/few_labels", "metric_learning/few_labels_tuned"), (*STYLE, ATTRIBUTE[1])),
+            alone("few_labels_moco", "few_labels_100", 10),
             comparisons(*PAIRS),
             benchmark("metric_learning", "Metric learning, forward and backward, D = 128"),
         ],

@@ -83,6 +83,7 @@ def _record(compared: Compared, command: str) -> dict[str, Any]:
         "means": compared.means,
         "differences": {name: dataclasses.asdict(found) for name, found in compared.differences.items()},
         "statement": compared.statement,
+        "kinds": compared.alone,
     }
 
 

@@ -1,16 +1,34 @@
-"""Fashion on an accelerator: metric learning beside self-supervision, from scratch, with ResNet-50 and larger crops.
+"""Fashion on an accelerator: what the other modules here ask of a small encoder for minutes, with ResNet-50 and larger
+crops, from scratch, for 5,500 steps of 512 each (64, where only those are possible). Not run yet.
 
-Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashion.py, whose photos are 60 x 80. What
-the other modules here ask of a small encoder for minutes, by published settings: 5,500 steps of 512 each. Not run yet.
+Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashion.py, whose photos are 60 x 80.
 
     ssljax sweep experiments/metric_learning/full.py
 """
 
+import dataclasses
 from typing import Any
 
 from ssljax.config import Experiment
-from ssljax.data import AttributeTriplets, Catalogue, Classes, Photos, Triplets
-from ssljax.methods import VAE, ArcFace, Attributes, GivenTriplets, MoCo, MultiSimilarity, MultiTask, Triplet
+from ssljax.data import AttributeTriplets, Catalogue, Classes, FewLabels, Photos, Triplets
+from ssljax.methods import (
+    VAE,
+    ArcFace,
+    Attributes,
+    Contrastive,
+    CosFace,
+    GivenTriplets,
+    Lifted,
+    MoCo,
+    MultiSimilarity,
+    MultiTask,
+    NPairs,
+    ProxyAnchor,
+    ProxyNCA,
+    SubCenterArcFace,
+    SupCon,
+    Triplet,
+)
 from ssljax.models import MLP, Identity, ResNet
 from ssljax.optim import SGD
 from ssljax.retrieval import Retrieval
@@ -27,25 +45,19 @@ STYLES = 25984  # 25,979 of all splits, and as many more as make a multiple of 8
 ENCODER = ResNet(depth=50, stem="cifar")
 CROPS = {"size": 64, "evaluation_size": 80, "scale": (0.3, 1.0)}
 CROPS |= {"contrast": 0.3, "saturation": 0.2, "hue": 0.02, "grey": 0.0, "blur": 0.0}
-ONE_CROP = OneCropEach(**CROPS)
-BY_STYLE, BY_ATTRIBUTES = Classes(per_class=4, least=2), Triplets(AttributeTriplets())
-TASKS = (
-    GivenTriplets(encoder=Identity()),
-    Attributes(encoder=Identity(), values=(5, 126, 46), labelled_views=1),
-    VAE(encoder=Identity()),
-)
+STEPS = 5500
 
 
-def full(name: str, method: Any, sampler: Any, *, views: Any = ONE_CROP, epochs: int = 100) -> Experiment:
+def full(name: str, method: Any, sampler: Any, steps_per_epoch: int, **changes: Any) -> Experiment:
     """A method, its sampler, and as many epochs of what that has as make 5,500 steps."""
-    return Experiment(
+    experiment = Experiment(
         name=f"full_{name}",
         data=FASHION,
         sampler=sampler,
-        views=views,
+        views=OneCropEach(**CROPS),
         method=method,
         optimizer=SGD(lr=0.1, weight_decay=1e-4, warmup=0.05),
-        epochs=epochs,
+        epochs=STEPS // steps_per_epoch,
         batch_size=512,
         photo_size=80,
         cache="device",
@@ -54,22 +66,104 @@ def full(name: str, method: Any, sampler: Any, *, views: Any = ONE_CROP, epochs:
             Retrieval(relevant=("gender", "articleType", "baseColour"), name="attribute", interval=0.95),
         ),
     )
+    return dataclasses.replace(experiment, **changes)
 
 
-MOCO = MoCo(
-    encoder=ResNet(depth=50, stem="cifar", norm_groups=8),
-    projector=MLP(hidden=(2048,), out=128),
-    temperature=0.1,
-    queue_size=16384,
-    momentum=0.99,
-    shuffle=True,
-)
-config = full("batch_hard", Triplet(encoder=ENCODER), BY_STYLE, epochs=240)
+def moco(name: str, **changes: Any) -> Experiment:
+    """Self-supervision on all photos."""
+    method = MoCo(
+        encoder=ResNet(depth=50, stem="cifar", norm_groups=8),
+        projector=MLP(hidden=(2048,), out=128),
+        temperature=0.1,
+        queue_size=16384,
+        momentum=0.99,
+        shuffle=True,
+    )
+    return full(name, method, Photos(), 55, views=TwoCrops(**CROPS), **changes)
+
+
+def by_style(name: str, method: Any, per_class: int = 4, within: str | None = None) -> Experiment:
+    """From the styles of two photos or more."""
+    return full(name, method, Classes(per_class=per_class, within=within, least=2), 23)
+
+
+def small(name: str, method: Any) -> Experiment:
+    """The same of batches of 64, with a learning rate to match."""
+    optimizer = SGD(lr=0.0125, weight_decay=1e-4, warmup=0.05)
+    return full(name, method, Classes(per_class=4, least=2), 187, batch_size=64, optimizer=optimizer)
+
+
+def by_attributes(name: str, method: Any, mining: AttributeTriplets, *, hard: bool = False) -> Experiment:
+    """From triplets of attributes."""
+    return full(name, method, Triplets(mining, refresh_every=5 if hard else None), 55)
+
+
+def few_labels(percent: int, steps_per_epoch: int, **changes: Any) -> Experiment:
+    """With the names of some styles."""
+    config = full(f"labels_{percent}", MultiSimilarity(encoder=ENCODER), Classes(least=2), steps_per_epoch, **changes)
+    return dataclasses.replace(config, data=FewLabels(FASHION, share=percent / 100))
+
+
+RAMP = Linear(0.0, 0.5, until=0.2)
+OF_CLASSES = {"encoder": ENCODER, "classes": STYLES}
+LOSSES = {
+    "contrastive": Contrastive(encoder=ENCODER),
+    "multi_similarity": MultiSimilarity(encoder=ENCODER),
+    "sup_con": SupCon(encoder=ENCODER, projector=Identity()),
+    "n_pairs": NPairs(encoder=ENCODER, normalise=True),
+    "lifted": Lifted(encoder=ENCODER),
+    "proxy_nca": ProxyNCA(**OF_CLASSES),
+    "proxy_anchor": ProxyAnchor(**OF_CLASSES),
+    "cosface": CosFace(**OF_CLASSES, margin=Linear(0.0, 0.35, until=0.2)),
+    "arcface": ArcFace(**OF_CLASSES, margin=RAMP),
+    "sub_center_arcface": SubCenterArcFace(**OF_CLASSES, margin=RAMP),
+}
+MINING = ("all", "easy", "semi_hard", "hard", "batch_hard")
+LEVELS = AttributeTriplets()
+TASKS = {
+    "ranking": (GivenTriplets(encoder=Identity()), 5.0),
+    "attributes": (Attributes(encoder=Identity(), values=(5, 126, 46), labelled_views=1), 1.0),
+    "vae": (VAE(encoder=Identity()), 0.01),
+}
+
+
+def tasks(*names: str) -> Experiment:
+    """Some of the tasks."""
+    methods, weights = zip(*(TASKS[name] for name in names), strict=True)
+    method = MultiTask(encoder=ENCODER, tasks=methods, task_weights=weights)
+    return by_attributes("tasks_" + "_".join(names), method, LEVELS)
+
+
+config = by_style("batch_hard", Triplet(encoder=ENCODER))
 sweep = [
-    full("moco", MOCO, Photos(), views=TwoCrops(**CROPS)),
-    config,
-    full("multi_similarity_memory", MultiSimilarity(encoder=ENCODER, memory_size=8192), BY_STYLE, epochs=240),
-    full("arcface", ArcFace(encoder=ENCODER, classes=STYLES, margin=Linear(0.0, 0.5, until=0.2)), Photos()),
-    full("triplets", GivenTriplets(encoder=ENCODER), BY_ATTRIBUTES),
-    full("tasks", MultiTask(encoder=ENCODER, tasks=TASKS, task_weights=(5.0, 1.0, 0.01)), BY_ATTRIBUTES),
+    # mining and losses
+    *(by_style(which, Triplet(encoder=ENCODER, mining=which)) for which in MINING),
+    *(by_style(name, method) for name, method in LOSSES.items()),
+    # with memory and without
+    by_style("contrastive_memory", Contrastive(encoder=ENCODER, memory_size=8192)),
+    small("contrastive_small", Contrastive(encoder=ENCODER)),
+    small("contrastive_small_memory", Contrastive(encoder=ENCODER, memory_size=8192)),
+    # shapes of the batch
+    *(by_style(f"{512 // k}x{k}", MultiSimilarity(encoder=ENCODER), k) for k in (2, 8, 16)),
+    by_style("128x4_within", MultiSimilarity(encoder=ENCODER), within="articleType"),
+    # attributes
+    by_attributes("levels", GivenTriplets(encoder=ENCODER), LEVELS),
+    by_attributes("levels_hard", GivenTriplets(encoder=ENCODER), LEVELS, hard=True),
+    *(
+        by_attributes(
+            f"{name}_hard",
+            GivenTriplets(encoder=ENCODER),
+            AttributeTriplets((name,), cuts=(1.0, 0.0), draws=(6,)),
+            hard=True,
+        )
+        for name in FASHION.attributes
+    ),
+    # tasks
+    *map(tasks, TASKS),
+    tasks(*TASKS),
+    # how many labels; those of all are multi_similarity
+    moco("moco_half", epochs=50),
+    moco("moco"),
+    few_labels(10, 2),
+    few_labels(1, 1, batch_size=64),  # 102 photos
 ]

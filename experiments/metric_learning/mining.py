@@ -15,7 +15,19 @@ from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes
-from ssljax.methods import ArcFace, Contrastive, Lifted, MultiSimilarity, NPairs, ProxyAnchor, SupCon, Triplet
+from ssljax.methods import (
+    ArcFace,
+    Contrastive,
+    CosFace,
+    Lifted,
+    MultiSimilarity,
+    NPairs,
+    ProxyAnchor,
+    ProxyNCA,
+    SubCenterArcFace,
+    SupCon,
+    Triplet,
+)
 from ssljax.models import Frozen, Identity, Pretrained, ResNet
 from ssljax.optim import AdamW
 from ssljax.retrieval import Retrieval
@@ -35,8 +47,8 @@ ENCODER = Frozen(
 MINING = ("all", "easy", "semi_hard", "hard", "batch_hard")
 
 
-def mining(name: str, method: Any) -> Experiment:
-    """What is learnt from styles, as a function of the method."""
+def mining(name: str, method: Any, *, head_lr: float | None = None) -> Experiment:
+    """What is learnt from styles, as a function of the method, and of the learning rate of the classes' vectors."""
     return Experiment(
         name=f"mining_{name}",
         data=FASHION,
@@ -45,7 +57,7 @@ def mining(name: str, method: Any) -> Experiment:
             size=32, evaluation_size=64, scale=(0.3, 1.0), contrast=0.3, saturation=0.2, hue=0.02, grey=0.0, blur=0.0
         ),
         method=method,
-        optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),
+        optimizer=AdamW(lr=1e-3, head_lr=head_lr, weight_decay=0.01, warmup=0.05),
         epochs=4,
         batch_size=128,
         photo_size=64,
@@ -66,6 +78,9 @@ sweep = [
     mining("sup_con", SupCon(encoder=ENCODER, projector=Identity())),
     mining("n_pairs", NPairs(encoder=ENCODER, normalise=True)),
     mining("lifted", Lifted(encoder=ENCODER)),
-    mining("proxy_anchor", ProxyAnchor(encoder=ENCODER, classes=STYLES)),
+    mining("proxy_nca", ProxyNCA(encoder=ENCODER, classes=STYLES), head_lr=0.1),
+    mining("proxy_anchor", ProxyAnchor(encoder=ENCODER, classes=STYLES), head_lr=0.1),
+    mining("cosface", CosFace(encoder=ENCODER, classes=STYLES, scale=30.0)),
     mining("arcface", ArcFace(encoder=ENCODER, classes=STYLES, scale=30.0, margin=0.3)),
+    mining("sub_center_arcface", SubCenterArcFace(encoder=ENCODER, classes=STYLES, scale=30.0, margin=0.3)),
 ]

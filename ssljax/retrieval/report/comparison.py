@@ -49,6 +49,15 @@ class Compared:
     """what a hit is, to end a sentence"""
 
     @property
+    def alone(self) -> dict[str, dict[str, int]]:
+        """Category → how many queries it has, and how many A alone and B alone find; the rare ones are pooled."""
+        a, b = (finds.hit for finds in self.finds)
+        return {
+            kind: {"queries": len(rows), "a": int((a & ~b)[rows].sum()), "b": int((b & ~a)[rows].sum())}
+            for kind, rows in by_kind(self.kinds, a != b)
+        }
+
+    @property
     def statement(self) -> str:
         """Who finds more, how surely, and on which queries, in a sentence or two."""
         found, (a, b) = self.differences["cmc@1"], self.names
