@@ -100,10 +100,10 @@ Run = Callable[[], Any]
 
 
 def jax_run(case: Case, loss: Callable[..., Any], gradients: int) -> Run:
-    """Value and gradients by the first arrays, compiled."""
+    """Value and gradients by the first arrays, compiled; `loss` takes the case's arrays and its labels."""
     import jax
 
-    arrays = jax.device_put(case.arrays())
+    arrays = jax.device_put((*case.arrays(), case.labels()))  # labels as constants would be folded into the program
     function = jax.jit(jax.value_and_grad(loss, tuple(range(gradients)))).lower(*arrays).compile()
     return lambda: jax.block_until_ready(function(*arrays))
 
@@ -112,14 +112,13 @@ def blockwise(case: Case, dtype: str = "float32") -> Run:
     """`ssljax.losses`."""
     import ssljax.losses as L
 
-    labels = case.labels()
     loss, gradients = {
-        "nt_xent": (lambda a, b: L.nt_xent(a, b, temperature=T, dtype=dtype), 2),
-        "info_nce": (lambda a, b, q: L.info_nce(a, b, q, temperature=T, dtype=dtype), 1),
-        "sup_con": (lambda z: L.sup_con(z, labels, temperature=T), 1),
-        "triplet": (lambda z: L.triplet(z, labels, margin=0.2, mining="batch_hard"), 1),
-        "multi_similarity": (lambda z: L.multi_similarity(z, labels, alpha=ALPHA, beta=BETA, base=BASE), 1),
-        "arcface": (lambda z, w: L.arcface(z, w, labels, scale=SCALE, margin=MARGIN), 2),
+        "nt_xent": (lambda a, b, _: L.nt_xent(a, b, temperature=T, dtype=dtype), 2),
+        "info_nce": (lambda a, b, q, _: L.info_nce(a, b, q, temperature=T, dtype=dtype), 1),
+        "sup_con": (lambda z, y: L.sup_con(z, y, temperature=T), 1),
+        "triplet": (lambda z, y: L.triplet(z, y, margin=0.2, mining="batch_hard"), 1),
+        "multi_similarity": (lambda z, y: L.multi_similarity(z, y, alpha=ALPHA, beta=BETA, base=BASE), 1),
+        "arcface": (lambda z, w, y: L.arcface(z, w, y, scale=SCALE, margin=MARGIN), 2),
     }[case.loss]
     return jax_run(case, loss, gradients)
 
@@ -132,20 +131,19 @@ def dense(case: Case) -> Run:
 
     from ssljax.losses import l2_normalise as unit
 
-    labels = jnp.asarray(case.labels())
     own = functools.partial(jnp.eye, dtype=bool)
 
-    def nt_xent(a, b):
+    def nt_xent(a, b, _):
         z = jnp.concatenate([unit(a), unit(b)])
         logits = jnp.where(own(2 * case.batch), -1e30, z @ z.T / T)
         return jnp.mean(logsumexp(logits, axis=1)) - jnp.mean(jnp.sum(unit(a) * unit(b), axis=1)) / T
 
-    def info_nce(a, b, q):
+    def info_nce(a, b, q, _):
         a, b, q = unit(a) / T, unit(b), unit(q)
         logits = jnp.concatenate([jnp.sum(a * b, axis=1, keepdims=True), a @ q.T], axis=1)
         return jnp.mean(logsumexp(logits, axis=1) - logits[:, 0])
 
-    def sup_con(z):
+    def sup_con(z, labels):
         z = unit(z)
         log_p = jax.nn.log_softmax(jnp.where(own(case.batch), -1e30, z @ z.T / T))
         positive = (labels[:, None] == labels[None]) & ~own(case.batch)
@@ -153,7 +151,7 @@ def dense(case: Case) -> Run:
         each = -jnp.sum(log_p, axis=1, where=positive) / jnp.maximum(number, 1)
         return jnp.sum(each) / jnp.sum(number > 0)
 
-    def triplet(z):
+    def triplet(z, labels):
         z = unit(z)
         distance = jnp.sqrt(jnp.maximum(2 - 2 * z @ z.T, 1e-12))
         same = labels[:, None] == labels[None]
@@ -161,7 +159,7 @@ def dense(case: Case) -> Run:
         active = jax.nn.relu(0.2 + positive - negative)
         return jnp.sum(active) / jnp.maximum(jnp.sum(active > 0), 1)
 
-    def multi_similarity(z):
+    def multi_similarity(z, labels):
         cosine = unit(z) @ unit(z).T
         same = labels[:, None] == labels[None]
         positive, one = same & ~own(case.batch), jnp.zeros((case.batch, 1))
@@ -169,7 +167,7 @@ def dense(case: Case) -> Run:
         repel = logsumexp(jnp.append(one, jnp.where(same, -1e30, BETA * (cosine - BASE)), axis=1), axis=1)
         return jnp.mean(attract / ALPHA + repel / BETA)
 
-    def arcface(z, w):
+    def arcface(z, w, labels):
         cosine = unit(z) @ unit(w).T
         own_cosine = jnp.clip(cosine[jnp.arange(case.batch), labels], -1 + 1e-6, 1 - 1e-6)
         with_margin = SCALE * jnp.cos(jnp.arccos(own_cosine) + MARGIN)

@@ -29,16 +29,16 @@ def compare_runs(
     what it shows.
 
     Args:
-      runs: A and B.
-      experiments: theirs.
-      load: a split of the data of A, for photos.
-      by: the column that groups cases; None for that of the report.
-      most: cases of each category.
-      path: the page.
-      command: what writes it again.
+        runs: A and B.
+        experiments: theirs.
+        load: a split of the data of A, for photos.
+        by: the column that groups cases; None for that of the report.
+        most: cases of each category.
+        path: the page.
+        command: what writes it again.
 
     Raises:
-      UserError: the runs have another Retrieval or other data, or one has no embeddings.
+        UserError: the runs have another Retrieval or other data, or one has no embeddings.
     """
     retrieval = _retrieval(runs, experiments)
     paired = Paired.of(retrieval, *(saved_embeddings(run) for run in runs))

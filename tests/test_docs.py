@@ -12,7 +12,7 @@ import pytest
 from methods import PARTS
 from tiny import CROPS, Training
 
-from ssljax.data import Triplets
+from ssljax.data import ToyCatalogue, Triplets
 from ssljax.data.items import text
 from ssljax.loop import Setting
 from ssljax.models import without_files
@@ -84,10 +84,15 @@ def test_the_experiments_of_the_guide_to_metric_learning_suit_their_data(code):
 
 def test_the_snippets_on_classes_and_triplets_run_in_their_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    train = ToyCatalogue(listings=200).load("train")
+    Path("runs/toy/embeddings").mkdir(parents=True)
+    vectors = np.random.default_rng(0).normal(size=(len(train), 16)).astype(np.float32)
+    Embeddings.of(train, vectors).save(Path("runs/toy/embeddings/train.npz"))
     names = {}
     for code in re.findall(r"```python\n(.*?)```", (DOCS / "triplets.md").read_text(), re.DOTALL):
         exec(code, names)
     items, mined = names["items"], names["mined"]
     assert mined.shape == (len(items), 7, 2) and (mined >= 0).mean() > 0.5
-    for sampler in (names["config"].sampler, names["sampler"], Triplets(names["single"]), Triplets(names["tags"])):
+    assert Setting.of(names["triplets"]).batch["image"].shape == (32, 3, 64, 64, 3)
+    for sampler in (names["config"].sampler, names["triplets"].sampler, Triplets(names["single"]), Triplets(names["tags"])):
         assert sampler.over(items, batch_size=32, seed=0).rows(0).size in (32, 96)

@@ -10,7 +10,6 @@ encoder is that of moco_fashion.py, whose last two blocks learn: train that firs
 Published: 4 % more than the best task alone, on private data ("Visually Similar Products Retrieval for Shopsy", 2022).
 """
 
-from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import AttributeTriplets, Catalogue, Triplets
@@ -37,17 +36,17 @@ TASKS = {  # and what brings their losses to the order of 1
 }
 
 
-def many_tasks(*names: str, **changes: Any) -> Experiment:
-    """What is learnt from tasks, as a function of which."""
+def many_tasks(*names: str, uncertainty: bool = False) -> Experiment:
+    """What is learnt from tasks, as a function of which, and of whether their weights are learnt."""
     tasks, weights = zip(*(TASKS[name] for name in names), strict=True)
     return Experiment(
-        name="many_tasks_" + "_".join([*names, *changes]),
+        name="many_tasks_" + "_".join(names) + ("_uncertainty" if uncertainty else ""),
         data=FASHION,
         sampler=Triplets(AttributeTriplets()),
         views=OneCropEach(
             size=32, evaluation_size=64, scale=(0.3, 1.0), contrast=0.3, saturation=0.2, hue=0.02, grey=0.0, blur=0.0
         ),
-        method=MultiTask(encoder=ENCODER, tasks=tasks, task_weights=weights, **changes),
+        method=MultiTask(encoder=ENCODER, tasks=tasks, task_weights=weights, uncertainty=uncertainty),
         optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),
         epochs=1,
         batch_size=64,

@@ -1,7 +1,7 @@
 """CosFace (Wang et al. 2018, arXiv 1801.09414): a classifier of cosines, with a margin on the cosine."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from ssljax.losses import cosface
 from ssljax.methods.supervised import WithMargin
@@ -11,6 +11,8 @@ from ssljax.types import Array
 @dataclasses.dataclass(frozen=True)
 class CosFace(WithMargin):
     """CosFace; the margin is a cosine. With a margin of 0 it is the normalised softmax."""
+
+    largest_margin: ClassVar[float] = 1.0
 
     margin: Any = 0.35
     """What is taken off the cosine with the item's own class: a number or a schedule."""

@@ -1,6 +1,7 @@
 """MultiTask: one encoder, trained by several methods at once: ranking, attributes, reconstruction, self-supervision."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -109,13 +110,8 @@ class MultiTask:
         total, tasks, figures = jnp.zeros(()), {}, {"embedding_std": embedding_std(encoded[0])}
         for i, (name, task) in enumerate(self.named.items()):
             at = params["tasks"][name], encoded
-
-            def loss_at(at: Any, task: Any = task, name: str = name, rng: Array = rngs[i]) -> Any:
-                return task.loss(at[0], aux.tasks[name], self._seen(batch, at[1]), rng, progress)
-
-            (value, (tasks[name], task_figures)), gradient = jax.value_and_grad(loss_at, has_aux=True)(
-                stop_gradient(at)
-            )
+            loss = functools.partial(self._loss_at, task, aux.tasks[name], batch, rngs[i], progress)
+            (value, (tasks[name], task_figures)), gradient = jax.value_and_grad(loss, has_aux=True)(stop_gradient(at))
             value = with_gradient(value, gradient, at)
             weight = value_at(self.task_weights[i], progress) if self.task_weights else jnp.ones(())
             if self.uncertainty:
@@ -142,6 +138,13 @@ class MultiTask:
         for name, task in self.named.items():
             modules[name] = task.weights(params["tasks"][name], aux.tasks[name])["student"]
         return {"student": modules}
+
+    def _loss_at(
+        self, task: Any, aux: Aux, batch: Batch, rng: Array, progress: Array, at: tuple[Params, tuple[Array, ...]]
+    ) -> tuple[Array, tuple[Aux, Metrics]]:
+        """A task's loss as a function of its parameters and the encoder's output."""
+        params, encoded = at
+        return task.loss(params, aux, self._seen(batch, encoded), rng, progress)
 
     def _seen(self, batch: Batch, encoded: tuple[Array, ...]) -> Batch:
         """What a task sees: the encoder's output f32[B, F] of each view; the views themselves are `images`."""

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -208,6 +208,8 @@ class AgainstClasses(Supervised):
 class WithMargin(AgainstClasses):
     """A softmax over scaled cosines with the classes' vectors, and a margin in the item's own class."""
 
+    largest_margin: ClassVar[float] = math.pi / 2
+
     scale: float = 64.0
     """Factor on the cosines; 30 or so for few classes."""
     margin: Any = 0.5
@@ -221,7 +223,7 @@ class WithMargin(AgainstClasses):
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
-        check_schedule("method.margin", self.margin, least=0, most=math.pi / 2)
+        check_schedule("method.margin", self.margin, least=0, most=self.largest_margin)
         if self.scale <= 0:
             raise UserError(f"method.scale={self.scale} must be above 0, such as 64")
         if self.class_sizes and len(self.class_sizes) != self.classes:

@@ -420,6 +420,7 @@ def test_an_experiment_asks_the_method_about_its_data():
         (NPairs(**PARTS, scale=0.0), "method.scale=0.0 above 0"),
         (ArcFace(**PARTS), "method.classes=0 must be the number of the data's classes"),
         (ArcFace(**PARTS, classes=4, margin=4.0), "method.margin=4.0 must be at least 0 and at most 1.5708"),
+        (CosFace(**PARTS, classes=4, margin=1.2), "method.margin=1.2 must be at least 0 and at most 1"),
         (ArcFace(**PARTS, classes=4, scale=-1.0), "method.scale=-1.0 must be above 0"),
         (ArcFace(**PARTS, classes=4, class_sizes=(1, 2)), "method.class_sizes has 2 numbers and there are 4 classes"),
         (ArcFace(**PARTS, classes=2, class_sizes=(1, 2), size_power=0.0), "method.size_power=0.0 above 0"),
