@@ -25,9 +25,13 @@ PAIRS = (
     *(
         (f"attribute_triplets_by_{one}{hard}", f"attribute_triplets_by_all_in_levels{hard}")
         for hard in ("", "_hard")
+        for one in ("gender", "articleType", "baseColour", "all_by_iou")
+    ),
+    *(
+        (f"attribute_triplets_by_{one}_hard", "attribute_triplets_by_all_by_iou_hard")
         for one in ("gender", "articleType", "baseColour")
     ),
-    ("attribute_triplets_by_all_in_levels", "attribute_triplets_by_all_in_levels_hard"),
+    *((f"attribute_triplets_by_{one}", f"attribute_triplets_by_{one}_hard") for one in ("all_in_levels", "all_by_iou")),
     *((f"many_tasks_{one}", "many_tasks_ranking_attributes_vae") for one in ("ranking", "attributes")),
     *(("few_labels_moco", f"few_labels_{of}") for of in ("100", "tuned_1", "tuned_10", "tuned_100")),
     *((f"few_labels_{share}", f"few_labels_tuned_{share}") for share in (1, 10, 100)),

@@ -94,5 +94,10 @@ def test_the_snippets_on_classes_and_triplets_run_in_their_order(tmp_path, monke
     items, mined = names["items"], names["mined"]
     assert mined.shape == (len(items), 7, 2) and (mined >= 0).mean() > 0.5
     assert Setting.of(names["triplets"]).batch["image"].shape == (32, 3, 64, 64, 3)
-    for sampler in (names["config"].sampler, names["triplets"].sampler, Triplets(names["single"]), Triplets(names["tags"])):
+    for sampler in (
+        names["config"].sampler,
+        names["triplets"].sampler,
+        Triplets(names["single"]),
+        Triplets(names["tags"]),
+    ):
         assert sampler.over(items, batch_size=32, seed=0).rows(0).size in (32, 96)

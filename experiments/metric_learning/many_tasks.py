@@ -1,15 +1,15 @@
 """Fashion, attributes: does one encoder find more if it ranks, names attributes and draws photos, all at once?
 
 Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashion.py, with gender, article type and
-colour. All tasks see the same triplets, mined in levels by these attributes; attributes are those of the anchor. The
-encoder is that of moco_fashion.py, whose last two blocks learn: train that first.
+colour. All tasks see the same triplets, by thresholds on the IoU of these attributes and with hard negatives, the best
+of attribute_triplets.py; attributes are those of the anchor. The encoder is that of moco_fashion.py, whose last two
+blocks learn: train that first.
 
     ssljax train experiments/moco_fashion.py
     ssljax sweep experiments/metric_learning/many_tasks.py
 
 Published: 4 % more than the best task alone, on private data ("Visually Similar Products Retrieval for Shopsy", 2022).
 """
-
 
 from ssljax.config import Experiment
 from ssljax.data import AttributeTriplets, Catalogue, Triplets
@@ -29,6 +29,7 @@ ENCODER = Frozen(
     Pretrained(ResNet(depth=10, stem="cifar", width=16, pool=2), "runs/moco_fashion/weights/student.safetensors"),
     but_last=2,
 )
+TRIPLETS = AttributeTriplets(likeness="iou", cuts=(0.6, 0.3, 0.0), draws=(0, 6, 0))
 TASKS = {  # and what brings their losses to the order of 1
     "ranking": (GivenTriplets(encoder=Identity()), 5.0),
     "attributes": (Attributes(encoder=Identity(), values=(5, 126, 46), labelled_views=1), 1.0),
@@ -42,7 +43,7 @@ def many_tasks(*names: str, uncertainty: bool = False) -> Experiment:
     return Experiment(
         name="many_tasks_" + "_".join(names) + ("_uncertainty" if uncertainty else ""),
         data=FASHION,
-        sampler=Triplets(AttributeTriplets()),
+        sampler=Triplets(TRIPLETS, refresh_every=1),
         views=OneCropEach(
             size=32, evaluation_size=64, scale=(0.3, 1.0), contrast=0.3, saturation=0.2, hue=0.02, grey=0.0, blur=0.0
         ),
