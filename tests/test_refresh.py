@@ -1,5 +1,9 @@
 """A sampler that looks at the embeddings during training: what it goes by, and that a stopped run goes on the same."""
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -105,3 +109,24 @@ def test_stopped_in_an_epoch_and_continued_is_the_same_run(setting, whole, tmp_p
     assert train(setting, run, command="") is not None
     for one, other in zip(*(jax.tree.leaves(last_state(setting, r)) for r in (whole, run)), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_two_processes_refresh_as_one(whole, tmp_path):
+    source = Path(__file__).read_text()
+    config = source[source.index("MINING =") : source.index("@pytest.fixture")].replace("EXPERIMENT", "config")
+    imports = [line for line in source.splitlines() if line.startswith("from ssljax.")]
+    (tmp_path / "small.py").write_text("\n".join([*imports, config]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    together["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
+    command = [sys.executable, "-m", "ssljax.cli", "train", "small.py", "--distributed"]
+    environments = [os.environ | together | {"JAX_PROCESS_ID": str(i)} for i in range(2)]
+    both = [subprocess.Popen(command, env=e, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for e in environments]
+    errors = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    theirs, ours = mined(Run(tmp_path / "runs" / "refreshed")), mined(whole)
+    assert sorted(theirs) == sorted(ours)
+    assert all(np.mean(theirs[step] == ours[step]) > 0.9 for step in ours)  # embeddings differ in their last digits

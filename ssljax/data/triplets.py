@@ -341,7 +341,7 @@ def _most_similar(embeddings: np.ndarray, anchors: np.ndarray, candidates: list[
     z, best, highest = unit(anchors), candidates[0], np.full(len(anchors), -np.inf)
     for rows in candidates:
         cosine = (z * unit(rows)).sum(axis=1)
-        best, highest = np.where(cosine > highest, rows, best), np.maximum(cosine, highest)
+        best, highest = np.where(cosine > highest, rows, best), np.fmax(cosine, highest)
     return best
 
 

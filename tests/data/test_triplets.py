@@ -149,6 +149,16 @@ def test_with_embeddings_negatives_are_the_nearest_of_those_drawn():
     assert (np.abs(cosines(most) - best) < 1e-6).mean() > 0.98
 
 
+def test_a_photo_that_cannot_be_read_is_a_hard_negative_only_if_there_is_no_other():
+    data = items([(0,)] * 6 + [(1,)] * 3)
+    z = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
+    z[6:8] = 0
+    mined = AttributeTriplets(cuts=(1.0, 0.0), draws=(1,)).mine(data, embeddings=z, among=50)
+    assert (mined[:6, 0, 1] == 8).all()
+    z[8] = 0
+    assert (AttributeTriplets(cuts=(1.0, 0.0), draws=(1,)).mine(data, embeddings=z, among=50)[:6] >= 0).all()
+
+
 def test_what_cannot_be_mined_is_told_with_counts():
     data = items([(0, 0, -1), (0, 1, -1), (1, -1, -1), (1, 1, 2), (-1, 0, 2)])
 
