@@ -128,7 +128,7 @@ class Optimizer:
                 raise UserError(f"optimizer.{name}={getattr(self, name)} must be in [0, 1), such as 0.9")
 
     def learning_rate(self, total_steps: int) -> Schedule:
-        """The learning rate."""
+        """Step i32[] → learning rate f32[]."""
         factor = _of_step(Warmup(self.warmup, self.schedule) if self.warmup else self.schedule, total_steps)
         return lambda step: self.lr * factor(step)
 
