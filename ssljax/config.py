@@ -29,8 +29,8 @@ class Experiment:
     name: str
     """Name of the run folder, runs/<name>."""
     data: Any = ToyCatalogue()
-    """Where photos come from: Catalogue, Folder, TFDS, Arrays, ToyCatalogue, Grocery, several of them Together, or one of
-    FewLabels."""
+    """Where photos come from: Catalogue, Folder, TFDS, Arrays, ToyCatalogue, Grocery, several of them Together, or
+    one with FewLabels."""
     sampler: Any = Photos()
     """What batches are made of: Photos, Listings with two photos of each, for views with `natural`, Classes with some
     photos of each, or Triplets of attributes."""
