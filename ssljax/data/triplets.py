@@ -12,6 +12,7 @@ all. The time is that of the photos, plus that of the distinct tuples x the pool
 import dataclasses
 import functools
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -439,9 +440,12 @@ class OneEach:
     anchors: np.ndarray
     """i64[m], the rows of photos that have a triplet"""
     mined: np.ndarray
-    """i32[n, T, 2], as `AttributeTriplets.mine` gives them"""
+    """i32[n, T, 2], as `AttributeTriplets.mine` gives them; a file goes to worker processes by its name alone"""
     seed: int
     """decides which"""
+
+    def __reduce__(self) -> tuple[Callable[..., "OneEach"], tuple[Any, ...]]:
+        return _one_each, (self.anchors, getattr(self.mined, "filename", self.mined), self.seed)
 
     def draw(self, items: np.ndarray, batch: int) -> np.ndarray:
         """i64[b, 3], anchor, positive and negative, for items i64[b], which are numbers of anchors."""
@@ -452,3 +456,9 @@ class OneEach:
         mined = self.mined[anchor]
         there = mined[mined[:, 0] >= 0]
         return np.array([anchor, *np.random.default_rng((self.seed, batch, item)).choice(there)])
+
+
+def _one_each(anchors: np.ndarray, mined: np.ndarray | str | Path, seed: int) -> OneEach:
+    if not isinstance(mined, np.ndarray):
+        mined = np.lib.format.open_memmap(mined, "r")
+    return OneEach(anchors, mined, seed)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -228,6 +229,10 @@ def test_triplets_of_a_file_are_those_mined_and_others_are_refused(tmp_path):
     AttributeTriplets().mine(data, path=path)
     from_file = Triplets(path=str(path)).over(data, batch_size=8, seed=0)
     assert np.array_equal(from_file.rows(5), batches(data).rows(5)) and from_file.identity == batches(data).identity
+    for sampled in (from_file, batches(data)):
+        sent = pickle.dumps(sampled.draw)
+        assert np.array_equal(pickle.loads(sent)(np.arange(9), 5), sampled.draw(np.arange(9), 5))
+        assert (len(sent) > path.stat().st_size) == (sampled is not from_file)
 
     def refused(message, data=data, mining=MINING):
         with pytest.raises(UserError, match=message):
