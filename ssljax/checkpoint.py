@@ -34,10 +34,10 @@ class Checkpoints:
         return self._manager.latest_step()
 
     @property
-    def oldest(self) -> int | None:
-        """The step of the oldest that is kept, or None; waits until everything is on disk."""
+    def steps(self) -> list[int]:
+        """The steps of those that are kept; waits until everything is on disk."""
         self.wait()
-        return min(self._manager.all_steps(), default=None)
+        return list(self._manager.all_steps())
 
     def save(self, step: int, state: PyTree, position: dict[str, Any]) -> None:
         """Begins to save `state`, and `position`, which must be JSON; returns once they are copied."""

@@ -62,10 +62,12 @@ class Setting:
         load = functools.cache(experiment.data.load)
         items = load("train")
         batches = _batches_of(experiment.sampler, experiment, items)
-        if hasattr(experiment.method, "check"):
-            experiment.method.check(items, batches)
         check_evaluation(experiment, load)
         batch = batch_shapes(items, batch_size=experiment.batch_size, size=experiment.photo_size, photos=batches.photos)
+        if hasattr(experiment.method, "check"):
+            with jax.set_mesh(mesh):
+                views = jax.eval_shape(experiment.views, jax.random.PRNGKey(0), batch)["views"]
+            experiment.method.check(items, batches, len(views))
         setting = cls(experiment, mesh, len(items), batches.batches_per_epoch, batch, batches, load)
         _ = setting.shapes  # the batch is checked against the data, and the method against the batch
         return setting
@@ -238,11 +240,11 @@ def encoder(setting: Setting, run: Run) -> Encoder:
 
 
 def _origin(setting: Setting, run: Run, state: TrainState) -> Origin:
-    weights = hashlib.sha256()
-    for leaf in jax.tree.leaves(state.params):  # one by one, as classes' vectors may be too many for a single device
-        if not leaf.is_fully_addressable:
+    whole, weights = jax.jit(lambda x: x, out_shardings=replicated(setting.mesh)), hashlib.sha256()
+    for leaf in jax.tree.leaves(state.params):
+        if not (leaf.is_fully_addressable or leaf.is_fully_replicated):  # else it is put together on the host
             with jax.set_mesh(setting.mesh):
-                leaf = jax.jit(lambda x: x, out_shardings=replicated(setting.mesh))(leaf)
+                leaf = whole(leaf)
         weights.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
     return Origin(str(run.path.absolute()), weights.hexdigest())
 
@@ -380,11 +382,12 @@ def _batches(setting: Setting, run: Run, state: TrainState, checkpoints: Checkpo
         embeddings = np.zeros((len(items), embedded.vectors.shape[1]), np.float32)
         read = set(embedded.ids)
         embeddings[[name in read for name in items.ids]] = embedded.vectors  # in the items' order
-        oldest = checkpoints.oldest or 0
+        needed = {run.refreshed(saved - saved % every) for saved in checkpoints.steps}
 
         def refresh() -> None:
-            for past in range(0, oldest - oldest % every, every):  # no checkpoint goes on by these
-                run.refreshed(past).unlink(missing_ok=True)
+            for file in run.refreshed(step).parent.glob("*"):
+                if file not in needed:
+                    file.unlink()
             sampler.refresh(items, embeddings, step // every, run.refreshed(step))
 
         run.by_first(refresh)

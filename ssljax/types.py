@@ -79,8 +79,11 @@ class TeacherMethod(Method, Protocol):
 class LabelledMethod(Method, Protocol):
     """A method that needs to know something of the train split: what defines `check` is one."""
 
-    def check(self, items: Any, batches: Any) -> None:
-        """Raises UserError if the train split does not suit, its `Items` or its `Batches`: without labels, say."""
+    def check(self, items: Any, batches: Any, views: int) -> None:
+        """Raises UserError if the train split does not suit: without labels, say.
+
+        items: its `Items`; batches: its `Batches`; views: how many there are of an item.
+        """
         ...
 
 

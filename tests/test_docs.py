@@ -85,19 +85,17 @@ def test_the_experiments_of_the_guide_to_metric_learning_suit_their_data(code):
 def test_the_snippets_on_classes_and_triplets_run_in_their_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train = ToyCatalogue(listings=200).load("train")
-    Path("runs/toy/embeddings").mkdir(parents=True)
+    Path("runs/shop/embeddings").mkdir(parents=True)
     vectors = np.random.default_rng(0).normal(size=(len(train), 16)).astype(np.float32)
-    Embeddings.of(train, vectors).save(Path("runs/toy/embeddings/train.npz"))
-    names = {}
+    Embeddings.of(train, vectors).save(Path("runs/shop/embeddings/train.npz"))
+    names, configs = {}, {}
     for code in re.findall(r"```python\n(.*?)```", (DOCS / "triplets.md").read_text(), re.DOTALL):
         exec(code, names)
+        configs |= {names["config"].name: names["config"]}
+    assert list(configs) == ["sup_con_toy", "triplets_toy", "triplets_hard"]
     items, mined = names["items"], names["mined"]
     assert mined.shape == (len(items), 7, 2) and (mined >= 0).mean() > 0.5
-    assert Setting.of(names["triplets"]).batch["image"].shape == (32, 3, 64, 64, 3)
-    for sampler in (
-        names["config"].sampler,
-        names["triplets"].sampler,
-        Triplets(names["single"]),
-        Triplets(names["tags"]),
-    ):
+    assert Setting.of(configs["triplets_hard"]).batch["image"].shape == (32, 3, 64, 64, 3)
+    samplers = [config.sampler for config in configs.values()]
+    for sampler in (*samplers, Triplets(names["single"]), Triplets(names["tags"])):
         assert sampler.over(items, batch_size=32, seed=0).rows(0).size in (32, 96)

@@ -54,15 +54,22 @@ def new_run(folder: Path, setting: Setting) -> Run:
 
 
 @pytest.fixture(scope="module")
-def whole(setting, tmp_path_factory) -> Run:
-    """A run that was never stopped."""
-    run = new_run(tmp_path_factory.mktemp("whole"), setting)
-    assert train(setting, run, command="") is not None
-    return run
+def whole(setting, tmp_path_factory) -> tuple[Run, dict[int, np.ndarray]]:
+    """A run that was never stopped, and all triplets that it was trained on, by the step from which on."""
+    run, found, refresh = new_run(tmp_path_factory.mktemp("whole"), setting), {}, Triplets.refresh
+
+    def noted(self, items, embeddings, again, path):
+        refresh(self, items, embeddings, again, path)
+        found[int(path.stem)] = np.load(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Triplets, "refresh", noted)
+        assert train(setting, run, command="") is not None
+    return run, found
 
 
 def mined(run: Run) -> dict[int, np.ndarray]:
-    """The triplets by the step from which on they were used."""
+    """The triplets that are kept, by the step from which on they are used."""
     return {int(path.stem): np.load(path) for path in (run.path / "refreshed").glob("*.npy")}
 
 
@@ -78,7 +85,7 @@ def embeddings(setting, state) -> np.ndarray:
 
 
 def test_negatives_are_the_nearest_by_the_encoder_as_it_is(setting, whole):
-    items, steps, found = setting.load("train"), setting.steps_per_epoch, mined(whole)
+    items, steps, (_, found) = setting.load("train"), setting.steps_per_epoch, whole
     assert sorted(found) == [0, steps, 2 * steps]
     z = embeddings(setting, setting.initial_state())
     assert np.array_equal(found[0], MINING.mine(items, embeddings=z, among=4))
@@ -91,14 +98,15 @@ def test_negatives_are_the_nearest_by_the_encoder_as_it_is(setting, whole):
 
 
 def test_stopped_in_an_epoch_and_continued_is_the_same_run(setting, whole, tmp_path, monkeypatch):
-    run, steps = new_run(tmp_path, setting), setting.steps_per_epoch
+    run, steps, (straight, found) = new_run(tmp_path, setting), setting.steps_per_epoch, whole
     for stop in (steps - 2, steps, steps + 1, 2 * steps + 1):  # in an epoch, at its end, past it, past two
         with monkeypatch.context() as patch:
             patch.setattr(loop.Interrupt, "agreed", lambda self, step, stop=stop: step == stop)
             assert train(setting, run, command="") is None
     kept = mined(run)
     assert sorted(kept) == [steps, 2 * steps]  # no checkpoint needs the first any more
-    assert all(np.array_equal(triplets, mined(whole)[step]) for step, triplets in kept.items())
+    assert sorted(path.name for path in (run.path / "refreshed").iterdir()) == [f"{2 * steps}.npy", f"{steps}.npy"]
+    assert all(np.array_equal(triplets, found[step]) for step, triplets in kept.items())
     path = run.refreshed(2 * steps)
     away = path.rename(tmp_path / "away")
     with pytest.raises(
@@ -107,7 +115,7 @@ def test_stopped_in_an_epoch_and_continued_is_the_same_run(setting, whole, tmp_p
         train(setting, run, command="")
     away.rename(path)
     assert train(setting, run, command="") is not None
-    for one, other in zip(*(jax.tree.leaves(last_state(setting, r)) for r in (whole, run)), strict=True):
+    for one, other in zip(*(jax.tree.leaves(last_state(setting, r)) for r in (straight, run)), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -127,6 +135,5 @@ def test_two_processes_refresh_as_one(whole, tmp_path):
     both = [subprocess.Popen(command, env=e, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for e in environments]
     errors = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
-    theirs, ours = mined(Run(tmp_path / "runs" / "refreshed")), mined(whole)
-    assert sorted(theirs) == sorted(ours)
-    assert all(np.mean(theirs[step] == ours[step]) > 0.9 for step in ours)  # embeddings differ in their last digits
+    ((step, theirs),) = mined(Run(tmp_path / "runs" / "refreshed")).items()
+    assert step == max(whole[1]) and np.mean(theirs == whole[1][step]) > 0.8  # embeddings differ in their last digits

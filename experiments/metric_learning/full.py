@@ -46,6 +46,7 @@ ENCODER = ResNet(depth=50, stem="cifar")
 CROPS = {"size": 64, "evaluation_size": 80, "scale": (0.3, 1.0)}
 CROPS |= {"contrast": 0.3, "saturation": 0.2, "hue": 0.02, "grey": 0.0, "blur": 0.0}
 STEPS = 5500
+SMALL = {"batch_size": 64, "optimizer": SGD(lr=0.0125, weight_decay=1e-4, warmup=0.05)}
 
 
 def full(name: str, method: Any, sampler: Any, steps_per_epoch: int, **changes: Any) -> Experiment:
@@ -82,15 +83,17 @@ def moco(name: str, **changes: Any) -> Experiment:
     return full(name, method, Photos(), 55, views=TwoCrops(**CROPS), **changes)
 
 
-def by_style(name: str, method: Any, per_class: int = 4, within: str | None = None) -> Experiment:
+def by_style(
+    name: str, method: Any, per_class: int = 4, within: str | None = None, head_lr: float | None = None
+) -> Experiment:
     """From the styles of two photos or more."""
-    return full(name, method, Classes(per_class=per_class, within=within, least=2), 23)
+    optimizer = SGD(lr=0.1, head_lr=head_lr, weight_decay=1e-4, warmup=0.05)
+    return full(name, method, Classes(per_class=per_class, within=within, least=2), 23, optimizer=optimizer)
 
 
 def small(name: str, method: Any) -> Experiment:
     """The same of batches of 64, with a learning rate to match."""
-    optimizer = SGD(lr=0.0125, weight_decay=1e-4, warmup=0.05)
-    return full(name, method, Classes(per_class=4, least=2), 187, batch_size=64, optimizer=optimizer)
+    return full(name, method, Classes(per_class=4, least=2), 187, **SMALL)
 
 
 def by_attributes(name: str, method: Any, mining: AttributeTriplets, *, hard: bool = False) -> Experiment:
@@ -112,8 +115,6 @@ LOSSES = {
     "sup_con": SupCon(encoder=ENCODER, projector=Identity()),
     "n_pairs": NPairs(encoder=ENCODER, normalise=True),
     "lifted": Lifted(encoder=ENCODER),
-    "proxy_nca": ProxyNCA(**OF_CLASSES),
-    "proxy_anchor": ProxyAnchor(**OF_CLASSES),
     "cosface": CosFace(**OF_CLASSES, margin=Linear(0.0, 0.35, until=0.2)),
     "arcface": ArcFace(**OF_CLASSES, margin=RAMP),
     "sub_center_arcface": SubCenterArcFace(**OF_CLASSES, margin=RAMP),
@@ -139,6 +140,8 @@ sweep = [
     # mining and losses
     *(by_style(which, Triplet(encoder=ENCODER, mining=which)) for which in MINING),
     *(by_style(name, method) for name, method in LOSSES.items()),
+    by_style("proxy_nca", ProxyNCA(**OF_CLASSES), head_lr=10.0),
+    by_style("proxy_anchor", ProxyAnchor(**OF_CLASSES), head_lr=10.0),
     # with memory and without
     by_style("contrastive_memory", Contrastive(encoder=ENCODER, memory_size=8192)),
     small("contrastive_small", Contrastive(encoder=ENCODER)),
@@ -165,5 +168,5 @@ sweep = [
     moco("moco_half", epochs=50),
     moco("moco"),
     few_labels(10, 2),
-    few_labels(1, 1, batch_size=64),  # 102 photos
+    few_labels(1, 1, **SMALL),  # 102 photos
 ]

@@ -414,7 +414,7 @@ class Triplets:
         """i32[n, T, 2]; raises UserError if the file is not there, or not of this mining of these items."""
         at = f"sampler.path={self.path!r}"
         try:
-            mined = np.lib.format.open_memmap(find(self.path), "r")
+            mined = np.lib.format.open_memmap(find(self.path, "sampler.path"), "r")
         except (ValueError, OSError) as error:
             raise UserError(f"{at} holds no triplets ({error}): write it with AttributeTriplets.mine") from None
         shape = (len(items), len(self.mining.pairs), 2)

@@ -30,7 +30,7 @@ class Attributes(OneNetwork):
         """Encoder, projector, and the classifiers side by side."""
         return Network(encoder=self.encoder, projector=self.projector, classifiers=MLP(hidden=(), out=sum(self.values)))
 
-    def check(self, items: Any, batches: Any) -> None:
+    def check(self, items: Any, batches: Any, views: int) -> None:
         """See `LabelledMethod.check`."""
         check_alike(self.labelled_views, batches)
         if items.attributes is None:

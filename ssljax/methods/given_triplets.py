@@ -22,7 +22,7 @@ class GivenTriplets(OneNetwork):
     margin: Any = 0.2
     """Distance of unit vectors by which the negative must be further away: a number or a schedule."""
 
-    def check(self, items: Any, batches: Any) -> None:
+    def check(self, items: Any, batches: Any, views: int) -> None:
         """See `LabelledMethod.check`."""
         if batches.alike:
             raise UserError(

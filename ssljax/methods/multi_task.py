@@ -58,11 +58,15 @@ class MultiTask:
         numbers = [names[:i].count(name) for i, name in enumerate(names)]
         return {f"{n}_{k + 1}" if k else n: task for n, k, task in zip(names, numbers, self.tasks, strict=True)}
 
-    def check(self, items: Any, batches: Any) -> None:
+    def check(self, items: Any, batches: Any, views: int) -> None:
         """See `LabelledMethod.check`: of every task that has it."""
-        for task in self.tasks:
-            if hasattr(task, "check"):
-                task.check(items, batches)
+        for i, task in enumerate(self.tasks):
+            if not hasattr(task, "check"):
+                continue
+            try:
+                task.check(items, batches, views)
+            except UserError as error:
+                raise UserError(str(error).replace("method.", f"method.tasks.{i}.")) from None
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""

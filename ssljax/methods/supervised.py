@@ -45,7 +45,7 @@ class Supervised(OneNetwork, abc.ABC):
     ) -> tuple[Array, SupervisedAux, Metrics]:
         """The loss f32[] of projections f32[N, D] with labels i32[N], the new state, and figures to log."""
 
-    def check(self, items: Any, batches: Any) -> None:
+    def check(self, items: Any, batches: Any, views: int) -> None:
         """See `LabelledMethod.check`."""
         check_alike(self.labelled_views, batches)
         labels = items.label
@@ -104,11 +104,11 @@ class WithMemory(Supervised):
     memory_weight: float = 1.0
     """Weight of the loss against the memory, beside the batch's own."""
 
-    def check(self, items: Any, batches: Any) -> None:
+    def check(self, items: Any, batches: Any, views: int) -> None:
         """See `LabelledMethod.check`."""
-        super().check(items, batches)
+        super().check(items, batches, views)
         sizes = np.unique(items.label[items.label >= 0], return_counts=True)[1]
-        if sizes.max() == 1:
+        if sizes.max() == 1 == (self.labelled_views or views):
             raise UserError(
                 f"{type(self).__name__} compares photos of one class, and each of the {len(sizes)} classes of the "
                 "train split has a single one: name another column in data.label"
@@ -177,9 +177,9 @@ class AgainstClasses(Supervised):
         """Of the classes' vectors."""
         return self.classes, features
 
-    def check(self, items: Any, batches: Any) -> None:
+    def check(self, items: Any, batches: Any, views: int) -> None:
         """See `LabelledMethod.check`."""
-        super().check(items, batches)
+        super().check(items, batches, views)
         largest = int(np.max(items.label))
         if largest >= self.classes:
             needed = max(largest + 1, len(items.label_names))
@@ -238,11 +238,13 @@ class WithMargin(AgainstClasses):
             )
         return super().init(rng, batch)
 
-    def check(self, items: Any, batches: Any) -> None:
+    def check(self, items: Any, batches: Any, views: int) -> None:
         """See `LabelledMethod.check`."""
-        super().check(items, batches)
+        super().check(items, batches, views)
+        if len(self.class_sizes) != self.classes:
+            return  # none, or refused by `init`
         sizes = np.bincount(items.label[items.label >= 0], minlength=self.classes)
-        wrong = np.flatnonzero((sizes > 0) & (np.asarray(self.class_sizes or sizes) == 0))
+        wrong = np.flatnonzero((sizes > 0) & (np.array(self.class_sizes) == 0))
         if len(wrong):
             raise UserError(
                 f"method.class_sizes is 0 for {len(wrong)} classes that have photos, such as {wrong[0]} with "

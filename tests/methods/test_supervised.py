@@ -383,8 +383,22 @@ class Batched:
 )
 def test_data_that_does_not_suit_is_refused_before_training(method, split, sentence):
     with pytest.raises(UserError) as caught:
-        method.check(split, Batched())
+        method.check(split, Batched(), views=1)
     assert sentence in str(caught.value)
+
+
+def test_photos_alone_in_their_class_are_well_with_two_views():
+    split = Split(np.array([0, 1, 2]))
+    SupCon().check(split, Batched(), views=2)
+    with pytest.raises(UserError, match="each of the 3 classes of the train split has a single one"):
+        SupCon(labelled_views=1).check(split, Batched(), views=2)
+
+
+def test_class_sizes_of_another_length_are_refused_before_training():
+    data, parts = ToyCatalogue(listings=40, size=16), {"batch_size": 16, "photo_size": 16}
+    method = ArcFace(encoder=ResNet(depth=10), classes=20, class_sizes=(1, 2))
+    with pytest.raises(UserError, match=r"method\.class_sizes has 2 numbers and there are 20 classes"):
+        Setting.of(Experiment(name="x", data=data, method=method, **parts))
 
 
 @pytest.mark.parametrize(
@@ -392,13 +406,17 @@ def test_data_that_does_not_suit_is_refused_before_training(method, split, sente
     [
         (Triplet(), False, "method.labelled_views=None takes the positive and the negative of the sampler's triplets"),
         (Attributes(), False, "set it to 1, or learn from the triplets by GivenTriplets"),
-        (MultiTask(tasks=(GivenTriplets(**TASK), SupCon(**TASK, labelled_views=2))), False, "labelled_views=2 takes"),
+        (
+            MultiTask(tasks=(GivenTriplets(**TASK), SupCon(**TASK, labelled_views=2))),
+            False,
+            "method.tasks.1.labelled_views=2",
+        ),
         (GivenTriplets(), True, "the sampler's are of photos that are alike: choose sampler=Triplets()"),
     ],
 )
 def test_triplets_are_not_taken_for_photos_of_one_class(method, alike, sentence):
     with pytest.raises(UserError) as caught:
-        method.check(Split(np.array([0, 0, 1])), Batched(alike))
+        method.check(Split(np.array([0, 0, 1])), Batched(alike), views=3)
     assert sentence in str(caught.value)
 
 
