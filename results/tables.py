@@ -33,6 +33,7 @@ PAIRS = (
     ),
     *((f"attribute_triplets_by_{one}", f"attribute_triplets_by_{one}_hard") for one in ("all_in_levels", "all_by_iou")),
     *((f"many_tasks_{one}", "many_tasks_ranking_attributes_vae") for one in ("ranking", "attributes")),
+    ("many_tasks_ranking_attributes_vae", "many_tasks_ranking_attributes_vae_uncertainty"),
     *(("few_labels_moco", f"few_labels_{of}") for of in ("10", "100", "tuned_1", "tuned_10", "tuned_100")),
     ("few_labels_moco_half", "few_labels_tuned_1"),
     *((f"few_labels_{share}", f"few_labels_tuned_{share}") for share in (1, 10, 100)),
