@@ -95,12 +95,8 @@ def sweep(files: tuple[str, ...], figures: tuple[str, ...], *, start: str | None
     for label, baseline in baselines.items():
         rows.append([label, *(_with_interval(baseline, figure) for figure in figures)])
     said = ", ".join(f"`experiments/{file}.py`" for file in files)
-    return (
-        f"By {said}"
-        + (f" ({circumstances} for the last)" if circumstances else "")
-        + ":\n\n"
-        + markdown(["", *figures], rows)
-    )
+    title = f"By {said}" + (f" ({circumstances} for the last)" if circumstances else "")
+    return f"{title}:\n\n" + markdown(["", *figures], rows)
 
 
 def _with_interval(figures: dict, figure: str) -> str:

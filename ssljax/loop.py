@@ -391,16 +391,15 @@ def _batches(setting: Setting, run: Run, state: TrainState, checkpoints: Checkpo
             sampler.refresh(items, embeddings, step // every, run.refreshed(step))
 
         run.by_first(refresh)
-    path, batches = run.refreshed(step - step % every), []
+    path = run.refreshed(step - step % every)
 
-    def read() -> None:
+    def read() -> Batches:
         try:
-            batches.append(_batches_of(sampler.reading(path), setting.experiment, items))
+            return _batches_of(sampler.reading(path), setting.experiment, items)
         except UserError as error:
             raise UserError(f"{path} does not serve ({error}): put it back, or --restart to train anew") from None
 
-    run.by_each(read)
-    return batches[0]
+    return run.by_each(read)
 
 
 def _train_batches(setting: Setting, run: Run, batches: Batches) -> TrainBatches:

@@ -23,7 +23,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -31,6 +31,8 @@ from ssljax.config import Experiment, differences, resolved, training
 from ssljax.files import claimed, read_json, write_json
 from ssljax.sharding import any_process, is_first_process
 from ssljax.types import UserError
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,24 +153,21 @@ class Run:
         """The first process acts, the others wait for it; all raise UserError if it refuses."""
         self.by_each(act if is_first_process() else lambda: None)
 
-    def by_each(self, act: Callable[[], object]) -> None:
-        """Every process acts; all raise UserError if one refuses."""
-        refused = self._refusal(act)
-        if any_process(refused is not None):
-            raise refused or UserError("distributed: another process refuses, and says why")
-
-    def _refusal(self, act: Callable[[], object]) -> UserError | None:
-        """What `act` refuses to do, or the disk, as a UserError; None if it is done."""
+    def by_each(self, act: Callable[[], T]) -> T:
+        """What `act` gives; every process acts, and all raise UserError if one refuses, or its disk does."""
+        given, refused = None, None
         try:
-            act()
+            given = act()
         except UserError as error:
-            return error
+            refused = error
         except OSError as error:
-            return UserError(
+            refused = UserError(
                 f"the run folder {self.path} cannot be written ({error.strerror or error}): "
                 "choose another --runs or --name"
             )
-        return None
+        if any_process(refused is not None):
+            raise refused or UserError("distributed: another process refuses, and says why")
+        return given
 
     def _prepare(
         self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool

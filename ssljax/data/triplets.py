@@ -96,7 +96,7 @@ class AttributeTriplets:
 
         Args:
             items: n photos with attributes.
-            path: the .npy file that the triplets go to, bit by bit; None keeps them in memory.
+            path: the .npy file that the triplets go to, chunk by chunk; None keeps them in memory.
             embeddings: f32[n, D], of the same photos; compared by their cosines.
             among: how many negatives are drawn for each with embeddings.
             again: another number draws others from the same candidates.
