@@ -1,11 +1,11 @@
 """What tests of losses of labelled embeddings share: inputs, and a loss's value, gradients and traffic on a mesh."""
 
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from traffic import sent
 
 from ssljax.sharding import batch_sharding, make_mesh, replicated
 
@@ -65,12 +65,7 @@ def on_mesh(loss, labels, *arrays, split=True):
 
         function = jax.jit(jax.value_and_grad(loss_of, tuple(range(1, 1 + len(arrays)))))
         compiled = function.lower(labels, *arrays).compile()
-        kinds = "all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute"
-        sent = re.findall(rf"= (.*?) (?:{kinds})(?:-start)?\(", compiled.as_text())
-        shapes = {
-            tuple(map(int, filter(None, s.split(",")))) for text in sent for s in re.findall(r"\w\[([\d,]*)\]", text)
-        }
-        return *function(labels, *arrays), shapes
+        return *function(labels, *arrays), {array.shape for array in sent(compiled)}
 
 
 def assert_close(got, expected, tolerance=1e-5):

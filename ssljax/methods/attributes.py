@@ -8,7 +8,7 @@ import numpy as np
 
 from ssljax.losses import embedding_std, masked_attributes
 from ssljax.methods.checks import check_alike, check_labelled_views
-from ssljax.methods.network import Network
+from ssljax.methods.network import Network, item_by_item
 from ssljax.methods.one_network import NetworkAux, OneNetwork
 from ssljax.models import MLP, Identity
 from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError
@@ -66,8 +66,8 @@ class Attributes(OneNetwork):
         """Mean over the attributes of the cross-entropy over the items that have it."""
         images = batch["views"][: self.labelled_views]
         views, stats = self.network.train_crops(params, aux.stats, images, rng)
-        scores = jnp.stack([view["classifiers"] for view in views], axis=1)
-        logits = jnp.split(scores.reshape(-1, scores.shape[2]), np.cumsum(self.values)[:-1], axis=1)
+        scores = item_by_item([view["classifiers"] for view in views])
+        logits = jnp.split(scores, np.cumsum(self.values)[:-1], axis=1)
         attributes = jnp.repeat(batch["attributes"], len(views), axis=0)
         right = jnp.stack([jnp.argmax(x, axis=1) for x in logits], axis=1) == attributes
         accuracy = jnp.sum(right) / jnp.maximum(jnp.sum(attributes >= 0), 1)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from ssljax.fields import short
 from ssljax.losses import embedding_std, ibot, koleo, update_center
 from ssljax.methods.dino import DINO, DINOAux
+from ssljax.methods.network import item_by_item
 from ssljax.models import DINOHead, ViT
 from ssljax.schedules import value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, PyTree, UserError, pytree
@@ -61,7 +62,7 @@ class IBOT(DINO):
         """Equations 2 and 3: the [CLS] tokens as in DINO, and the patches that were hidden from the student."""
         params = {**params, "projector": self.freeze_last_layer(params["projector"], progress)}
         shown, local = batch["views"][:2], batch["views"][2:]
-        masks = jnp.stack(batch["masks"], axis=1).reshape(-1, batch["masks"][0].shape[1])
+        masks = item_by_item(batch["masks"])
         global_rng, local_rng = jax.random.split(rng)
         embedding, cls, patches = self._tokens(params, aux.stats, shown, masks, global_rng)
         _, teacher_cls, teacher_patches = self._tokens(aux.teacher, aux.teacher_stats, shown, None, None)
@@ -90,10 +91,9 @@ class IBOT(DINO):
         self, params: Params, stats: PyTree, views: tuple[Array, ...], masks: Array | None, rng: Array | None
     ) -> tuple[Array, Array, Array]:
         """[CLS] tokens f32[B, V, F], their logits f32[V, B, K], and those of the patches f32[B V, N, K]."""
-        images = jnp.stack(views, axis=1).reshape(-1, *views[0].shape[1:])
         cls, patches = self.encoder.apply(
             {"params": params["encoder"], "batch_stats": stats["encoder"]},
-            images,
+            item_by_item(views),
             train=True,
             mask=masks,
             method="tokens",

@@ -4,6 +4,7 @@ A student's projection of one view finds, among a queue of past keys, the teache
 teacher is a moving average of the student. v1 has a linear projector, `MLP(hidden=())`, v2 an MLP.
 """
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -14,7 +15,7 @@ from ssljax.fields import short
 from ssljax.losses import embedding_std, info_nce, l2_normalise
 from ssljax.methods.checks import check_pair
 from ssljax.methods.with_teacher import TeacherAux, WithTeacher
-from ssljax.models import MLP, norm_groups
+from ssljax.models import MLP, in_places, norm_groups
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError, pytree
@@ -42,7 +43,8 @@ class MoCo(WithTeacher):
     symmetric: bool = False
     """Each view is anchor once, and the loss is the mean of the two; twice the cost of a step."""
     shuffle: bool = False
-    """Shuffle the teacher's batch, so that its BatchNorm groups (encoder.norm_groups > 1) differ from the student's."""
+    """Draw the teacher's BatchNorm groups (encoder.norm_groups > 1) at random at each step, so that they are not the
+    student's: the paper's shuffled batch, but no image moves."""
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
@@ -87,14 +89,10 @@ class MoCo(WithTeacher):
 
     def _key(self, teacher: Params, stats: Any, images: Array, rng: Array) -> tuple[Array, Any]:
         """The teacher's normalised projections, without gradient, and its new statistics."""
-        if not self.shuffle:
+        places = in_places(jax.random.permutation(rng, images.shape[0])) if self.shuffle else contextlib.nullcontext()
+        with places:
             outputs, stats = self.network.train(teacher, stats, images)
-            projection = outputs["projector"]
-        else:
-            order = jax.random.permutation(rng, images.shape[0])
-            outputs, stats = self.network.train(teacher, stats, images[order])
-            projection = outputs["projector"][jnp.argsort(order)]
-        return jax.lax.stop_gradient(l2_normalise(projection)), stats
+        return jax.lax.stop_gradient(l2_normalise(outputs["projector"])), stats
 
     def _contrast(self, anchor: Array, key: Array, queue: Queue, progress: Array) -> tuple[Array, Metrics]:
         """InfoNCE of anchors against their keys and the queue, and the mean cosine to either."""

@@ -65,9 +65,9 @@ class Network:
         outputs = []
         for i, (_, alike) in enumerate(itertools.groupby(views, key=lambda view: view.shape)):
             alike = list(alike)
-            # Item by item: split over devices as each view is, nothing moves.
-            images = jnp.stack(alike, axis=1).reshape(-1, *alike[0].shape[1:])
-            output, stats = self.train(params, stats, images, None if rng is None else jax.random.fold_in(rng, i))
+            output, stats = self.train(
+                params, stats, item_by_item(alike), None if rng is None else jax.random.fold_in(rng, i)
+            )
             apart = {name: x.reshape(-1, len(alike), *x.shape[1:]) for name, x in output.items()}
             outputs += [{name: x[:, j] for name, x in apart.items()} for j in range(len(alike))]
         return outputs, stats
@@ -89,6 +89,14 @@ class Network:
     def width(self, name: str, params: PyTree, stats: PyTree, images: Array) -> int:
         """How many numbers a module makes of an image."""
         return jax.eval_shape(self.evaluate, params, stats, images)[name].shape[1]
+
+
+def item_by_item(views: Sequence[Array]) -> Array:
+    """[B V, ...] of V views' [B, ...]: all of the first item, then all of the second.
+
+    Split over devices as each view is, nothing moves; one view after the other, most of it would.
+    """
+    return jnp.stack(views, axis=1).reshape(-1, *views[0].shape[1:])
 
 
 def variables_of(params: PyTree, stats: PyTree) -> PyTree:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ssljax.losses import References, cross_batch, embedding_std, l2_normalise, label_cosines
 from ssljax.methods.checks import check_alike, check_labelled_views, check_share
+from ssljax.methods.network import item_by_item
 from ssljax.methods.one_network import OneNetwork
 from ssljax.models import Identity
 from ssljax.queue import Queue, empty_memory, enqueue
@@ -80,9 +81,7 @@ class Supervised(OneNetwork, abc.ABC):
 
     def rows(self, projections: Sequence[Array], labels: Array) -> tuple[Array, Array]:
         """All views' projections, f32[B, D] each, as f32[N, D], and their labels i32[N], item by item."""
-        # In this order nothing moves between devices.
-        z = jnp.stack(projections, axis=1)
-        return z.reshape(-1, z.shape[2]), jnp.repeat(labels, len(projections))
+        return item_by_item(projections), jnp.repeat(labels, len(projections))
 
     def _unlabelled(self) -> UserError:
         name = type(self).__name__

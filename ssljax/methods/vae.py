@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.losses import embedding_std, vae
-from ssljax.methods.network import Network
+from ssljax.methods.network import Network, item_by_item
 from ssljax.methods.one_network import NetworkAux, OneNetwork
 from ssljax.models import MLP, Decoder
 from ssljax.schedules import check_schedule, value_at
@@ -50,13 +50,13 @@ class VAE(OneNetwork):
         """Equation 10, with one draw for each view, in nats an image."""
         network_rng, draw_rng = jax.random.split(rng)
         views, stats = self.network.train_crops(params, aux.stats, batch["views"], network_rng)
-        mean, log_variance = jnp.split(jnp.concatenate([view["projector"] for view in views]), 2, axis=1)
+        mean, log_variance = jnp.split(item_by_item([view["projector"] for view in views]), 2, axis=1)
         noise = jax.random.normal(draw_rng, mean.shape)
         drawn, decoder_stats = self.drawing.train(params, aux.stats, mean + jnp.exp(log_variance / 2) * noise)
         reconstruction = drawn["decoder"]
         shape = reconstruction.shape[1:]
         images = batch.get("images", batch["views"])
-        targets = jnp.concatenate([jax.image.resize(x, (len(x), *shape), "linear") for x in images])
+        targets = item_by_item([jax.image.resize(x, (len(x), *shape), "linear") for x in images])
         loss = vae(reconstruction, targets, mean, log_variance, beta=value_at(self.beta, progress))
         error = jnp.mean(jnp.square(reconstruction - targets))
         figures = {"embedding_std": embedding_std(views[0]["encoder"]), "squared_error": error}

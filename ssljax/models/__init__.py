@@ -4,7 +4,7 @@ from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.frozen import Frozen
 from ssljax.models.heads import MLP, Decoder, DINOHead, Identity, Prototypes
 from ssljax.models.layers import layers
-from ssljax.models.norm import BatchNorm, norm_groups
+from ssljax.models.norm import BatchNorm, in_places, norm_groups
 from ssljax.models.pretrained import Pretrained, weights_bytes, without_files
 from ssljax.models.resnet import ResNet
 from ssljax.models.swin import Swin
@@ -24,6 +24,7 @@ __all__ = [
     "Swin",
     "ViT",
     "cls_attention",
+    "in_places",
     "layers",
     "norm_groups",
     "weights_bytes",

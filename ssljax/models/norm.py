@@ -1,11 +1,15 @@
-"""Batch normalisation over the global batch, or over consecutive parts of it (split-BN)."""
+"""Batch normalisation over the global batch, or over parts of it (split-BN), which may be drawn at random."""
 
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ssljax.sharding import device_count
 from ssljax.types import Array, UserError
 
 
@@ -14,8 +18,7 @@ class BatchNorm(nn.Module):
 
     Under jit over a mesh the statistics are over the global batch, as the mean is. With `groups` > 1 each consecutive
     part of the batch has its own statistics, so that they tell a contrastive loss less about who is whose positive
-    (the effect of MoCo's shuffling batch normalisation on `groups` devices); the running statistics are the mean over
-    the groups.
+    (the effect of MoCo's batch normalisation on `groups` devices); the running statistics are the mean over the groups.
     """
 
     groups: int = 1  # parts of the batch with their own statistics; must divide the batch
@@ -25,8 +28,11 @@ class BatchNorm(nn.Module):
     scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Array, train: bool, places: Array | None = None) -> Array:
         """x: [B, ..., C] in float32 or bfloat16, and so is the result.
+
+        places: i32[B], a permutation: item b is in the part of the batch that its place is in, as if the batch had been
+        shuffled so, but no item moves. None: each is in its own place. See `in_places`.
 
         Raises UserError if training or initialising and `groups` does not divide B.
         """
@@ -45,19 +51,51 @@ class BatchNorm(nn.Module):
         if not train:
             return _affine(x, running_mean.value, running_var.value + self.eps, scale, bias)
 
-        def normalise(part: Array) -> tuple[Array, Array, Array]:
-            mean, var = _moments(part)
-            return _affine(part, mean, var + self.eps, scale, bias), mean, var
-
         if self.groups == 1:
-            y, mean, var = normalise(x)
+            mean, var = _moments(x)
+            y = _affine(x, mean, var + self.eps, scale, bias)
         else:
-            y, mean, var = jax.vmap(normalise)(x.reshape(self.groups, -1, *x.shape[1:]))
-            y, mean, var = y.reshape(x.shape), mean.mean(axis=0), var.mean(axis=0)
+            y, mean, var = self._in_groups(x, places, scale, bias)
+            mean, var = mean.mean(axis=0), var.mean(axis=0)
         if not self.is_initializing():
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
             running_var.value = self.momentum * running_var.value + (1 - self.momentum) * var
         return y
+
+    def _in_groups(self, x: Array, places: Array | None, scale: Array, bias: Array) -> tuple[Array, Array, Array]:
+        """x normalised, and the mean and variance f32[groups, C] of each part."""
+        batch, size = x.shape[0], x.shape[0] // self.groups
+        if places is None and not (self.groups % device_count() and device_count() % self.groups):
+            # Each part lies on one device, or on some that have no other.
+            parts = x.reshape(self.groups, size, *x.shape[1:])
+            mean, var = jax.vmap(_moments)(parts)
+            affine = functools.partial(_affine, scale=scale, bias=bias)
+            return jax.vmap(affine)(parts, mean, var + self.eps).reshape(x.shape), mean, var
+        group = (jnp.arange(batch) if places is None else places) // size
+        # Each item's moments where it is, their sums over the parts f32[groups, C]: this alone goes between devices.
+        own = x.astype(jnp.float32).reshape(batch, -1, x.shape[-1])
+        own = jnp.concatenate([own.mean(axis=1), (own * own).mean(axis=1)], axis=1)
+        member = jax.nn.one_hot(group, self.groups, axis=0)
+        mean, square = jnp.split(jnp.matmul(member, own, precision="highest") / size, 2, axis=1)
+        var = jnp.maximum(square - mean * mean, 0)
+        return jax.vmap(_affine, (0, 0, 0, None, None))(x, mean[group], var[group] + self.eps, scale, bias), mean, var
+
+
+@contextlib.contextmanager
+def in_places(places: Array) -> Iterator[None]:
+    """Within it, every BatchNorm that is applied takes the parts of its batch by `places` i32[B], a permutation.
+
+    What MoCo's shuffling (He et al. 2020, section 3.3) is for, without moving an image: the same as permuting the
+    batch, applying, and permuting the result back.
+    """
+
+    def call(method: Callable, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:
+        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+            kwargs = {**kwargs, "places": places}
+        return method(*args, **kwargs)
+
+    with nn.intercept_methods(call):
+        yield
 
 
 def norm_groups(encoder: Any) -> int | None:

@@ -52,9 +52,9 @@ LAYOUTS = (  # by their number of items; mirrored, they have the main item where
 class Collage(Disturbance):
     """The image becomes one of several items: in a grid, or large with small ones beside it, on white.
 
-    The others are the images that follow it in the batch; of local crops, those are crops of the same photo. Label and
-    partner of a view stay those of the main item. Each is shown whole, or with its ends cut off so as to fill its cell,
-    or in between.
+    The others are images that follow it in the batch, as `parts.Take` has it; of local crops, those are crops of the
+    same photo. Label and partner of a view stay those of the main item. Each is shown whole, or with its ends cut off
+    so as to fill its cell, or in between.
     """
 
     most: int = 6
@@ -90,8 +90,7 @@ class Collage(Disturbance):
                 item_top, item_height, item_left, item_width, item_scale = cell
                 rows = _line(item_top, item_height, item_scale, take(gap[:, 0]), height)
                 columns = _line(item_left, item_width, item_scale, take(gap[:, 0]), width)
-                # White is 0, so that what no item covers is white. The item k places after comes, if the batch is split
-                # over devices, from one to the next.
+                # White is 0, so that what no item covers is white.
                 item = 1 - take(images, ahead=k)
                 result -= jnp.einsum("bcyx,bhy,bwx->bchw", item, rows, columns, optimize=[(0, 1), (0, 1)])
             return jnp.clip(result, 0, 1)

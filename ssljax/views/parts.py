@@ -14,7 +14,11 @@ class Take(Protocol):
     """Gives the rows that belong to some images out of an array [B, ...] that has one for each image of the batch."""
 
     def __call__(self, array: Array, ahead: int = 0) -> Array:
-        """[N, ...]; with `ahead`, the rows of the images that follow as many places after, the first after the last."""
+        """[N, ...]; with `ahead`, the rows of the images that follow as many places after, the first after the last.
+
+        In a batch of a multiple of PART that is within the PART consecutive images that each is among: they lie on one
+        device, if a device has as many, and no image moves.
+        """
 
 
 def on_one_cpu() -> bool:
@@ -29,8 +33,14 @@ def change(images: Array, chosen: Array, changed: Callable[[Take], Array]) -> Ar
     that may be divided between devices, that is once, for all of them; on one CPU as often as needed for the chosen.
     """
     batch = len(images)
+    ring = PART if batch % PART == 0 else batch
     if not on_one_cpu():
-        result = changed(lambda array, ahead=0: jnp.roll(array, -ahead, axis=0) if ahead else array)
+
+        def take_all(array: Array, ahead: int = 0) -> Array:
+            rings = array.reshape(-1, ring, *array.shape[1:])
+            return jnp.roll(rings, -ahead, axis=1).reshape(array.shape) if ahead else array
+
+        result = changed(take_all)
         return jnp.where(chosen[:, None, None, None], result, images)
     size = min(PART, batch)
     chosen_first = jnp.argsort(~chosen)
@@ -40,7 +50,7 @@ def change(images: Array, chosen: Array, changed: Callable[[Take], Array]) -> Ar
         rows = jax.lax.dynamic_slice_in_dim(chosen_first, k * size, size)
 
         def take(array: Array, ahead: int = 0) -> Array:
-            return array.at[(rows + ahead) % batch].get(mode="promise_in_bounds")
+            return array.at[rows // ring * ring + (rows + ahead) % ring].get(mode="promise_in_bounds")
 
         part = jnp.where(take(chosen)[:, None, None, None], changed(take), take(images))
         return result.at[rows].set(part, mode="promise_in_bounds", unique_indices=True)

@@ -1,13 +1,13 @@
 """Methods that learn from labels and attributes, with a small MLP on vectors as the encoder, so that all are quick."""
 
 import dataclasses
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import BATCH, Training
+from traffic import sent, step_of
 
 from ssljax.checkpoint import Checkpoints
 from ssljax.config import Experiment
@@ -250,22 +250,17 @@ def test_no_gradient_reaches_the_memory(name):
 
 def test_neither_the_memory_nor_its_products_travel():
     run = training("triplet", devices=8)
-    with jax.set_mesh(run.mesh):
-        text = run.step.lower(run.state, run.batch(0)).compile().as_text()
-    kinds = "all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute"
-    sent = " ".join(re.findall(rf"= (.*?) (?:{kinds})(?:-start)?\(", text))
+    shapes = {array.shape for array in sent(step_of(run))}
     rows, size = 2 * BATCH, METHODS["triplet"].memory_size
-    assert f"f32[{rows},8]" in sent  # the anchors
-    for shape in (f"[{size},8]", f"[{rows},3,8]", f"[{rows},{size}]", f"[{rows},{size // 8}]"):
-        assert shape not in sent
+    assert (rows, 8) in shapes  # the anchors
+    assert not shapes & {(size, 8), (rows, 3, 8), (rows, size), (rows, size // 8)}
 
 
 def test_a_million_classes_are_an_eighth_on_each_device():
     classes = 10**6
     method = ArcFace(encoder=MLP(hidden=(), out=4), classes=classes)
     run = Training(method, views=Vectors(1), optimizer=OPTIMIZER, photos=batch_of, devices=8, shards=8)
-    with jax.set_mesh(run.mesh):
-        text = run.step.lower(run.state, run.batch(0)).compile().as_text()
+    text = step_of(run).as_text()
     before = np.asarray(run.state.params["class_vectors"][:CLASSES])
     assert np.isfinite(run.run(1)["loss"])
     vectors, moments = run.state.params["class_vectors"], jax.tree.leaves(run.state.opt_state)

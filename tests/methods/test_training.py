@@ -1,7 +1,6 @@
 """What every method must keep, on one device and on eight: run on MoCo, and the first of it on all."""
 
 import dataclasses
-import re
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from methods import METHODS, NAMES, crops_of
 from tiny import BATCH, CROPS, ENCODER, MOCO, SIMCLR, STEPS, VIEWS, Training, seen
+from traffic import bytes_by_kind, sent, step_of
 
 from ssljax.checkpoint import Checkpoints
 from ssljax.methods import MultiTask, Triplet
@@ -21,6 +21,7 @@ from ssljax.schedules import Cosine, Linear
 from ssljax.sharding import batch_sharding, make_mesh, state_sharding
 from ssljax.types import UserError
 
+SHUFFLED = dataclasses.replace(MOCO, shuffle=True, encoder=dataclasses.replace(ENCODER, norm_groups=8))
 SYMMETRIC = dataclasses.replace(MOCO, symmetric=True, shuffle=True, encoder=dataclasses.replace(ENCODER, norm_groups=2))
 
 
@@ -132,24 +133,43 @@ def test_queue_is_split_over_the_devices():
     assert {shard.data.shape for shard in keys.addressable_shards} == {(BATCH // 8, 3, 8)}
 
 
-def collectives(training):
-    """(operation, shape) of every array that the compiled step sends between devices."""
-    with jax.set_mesh(training.mesh):
-        text = training.step.lower(training.state, training.batch(0)).compile().as_text()
-    kinds = "all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute"
-    found = re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", text)
-    return [(kind, shape) for shapes, kind in found for shape in re.findall(r"\w+\[[\d,]*\]", shapes)]
-
-
 def test_collectives_carry_embeddings_and_never_the_queue_or_the_logits():
-    training = Training(MOCO, devices=8)
-    sent = collectives(training)
+    arrays = sent(step_of(Training(SHUFFLED, views=CROPS, devices=8)))
     size = MOCO.queue_size
-    queue_shapes = [rf"\[{size},8\]", rf"\[{BATCH},3,8\]", rf"\[{BATCH},{size}\]", rf"\[{BATCH},{size // 8}\]"]
-    assert not [s for s in sent if any(re.search(q, s[1]) for q in queue_shapes)], sent
-    gathers = [shape for kind, shape in sent if kind != "all-reduce"]
-    assert gathers and set(gathers) <= {f"f32[{BATCH},8]", f"f32[{BATCH}]"}, sent
-    assert len(gathers) <= 6, sent
+    assert not {array.shape for array in arrays} & {(size, 8), (BATCH, 3, 8), (BATCH, size), (BATCH, size // 8)}
+    gathers = [array.shape for array in arrays if array.kind != "all-reduce"]
+    assert gathers and set(gathers) <= {(BATCH, 8), (BATCH,)}, arrays
+    assert len(gathers) <= 6, arrays
+
+
+def larger(views):
+    """Views whose crops have twice the side."""
+    sides = {f.name: 2 * getattr(views, f.name) for f in dataclasses.fields(views) if f.name in ("size", "local_size")}
+    return dataclasses.replace(views, **sides, **({"crops": larger(views.crops)} if hasattr(views, "crops") else {}))
+
+
+@pytest.mark.parametrize("name", [*NAMES, "shuffled", "symmetric"])
+def test_nothing_that_the_devices_send_grows_with_the_images(name):
+    method = {**METHODS, "shuffled": SHUFFLED, "symmetric": SYMMETRIC}[name]
+    small, large = (Training(method, views=v, devices=8) for v in (crops_of(name), larger(crops_of(name))))
+    before, after = (bytes_by_kind(sent(step_of(training))) for training in (small, large))
+    # A ViT's positions are a parameter that grows, whose gradients are summed: of crops of each of two sizes.
+    grown = 2 * (weights(large) - weights(small))
+    assert before.keys() == after.keys() and before["all-reduce"] <= after["all-reduce"] <= before["all-reduce"] + grown
+    assert all(before[kind] == after[kind] for kind in before if kind != "all-reduce")
+
+
+def weights(training):
+    """Bytes of a method's parameters."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(training.state.params))
+
+
+def test_shuffling_costs_next_to_nothing():
+    flops = [
+        step_of(Training(dataclasses.replace(SHUFFLED, shuffle=shuffle), views=CROPS, devices=8)).cost_analysis()
+        for shuffle in (False, True)
+    ]
+    assert flops[1]["flops"] < 1.05 * flops[0]["flops"]
 
 
 def test_no_gradient_reaches_the_teacher_or_the_queue():
