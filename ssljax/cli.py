@@ -3,6 +3,7 @@
 import sys
 
 from ssljax.allocator import restart_with_huge_pages
+from ssljax.signals import end_at_signals
 
 HELP = """\
 ssljax: embeddings that find the same item again.
@@ -30,8 +31,13 @@ An experiment file is Python and is executed: run only files that you trust.
 
 
 def main() -> None:
-    """Runs the command; exits 0, or 2 after a user's mistake, or 1 if a training could not go on."""
+    """Runs the command; exits 0, or 2 after a user's mistake, or 1 if a training could not go on.
+
+    Ctrl-C exits with 130, SIGTERM with 143; a training that has begun saves and exits 0.
+    """
     restart_with_huge_pages()
+    again = sys.argv[1:2] in (["train"], ["sweep"])
+    end_at_signals("Interrupted." + " The same command goes on from the last checkpoint, if there is one." * again)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -54,10 +60,6 @@ def run(arguments: list[str]) -> int:
     except RunStopped as error:
         print(f"ssljax {arguments[0]}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        again = arguments[0] in ("train", "sweep")
-        print("Interrupted." + " The same command goes on from the last checkpoint." * again, file=sys.stderr)
-        return 0 if again else 130
     return 0
 
 

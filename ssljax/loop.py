@@ -1,11 +1,10 @@
 """The one impure place: data in, metrics out, checkpoints, evaluations, and the report at the end."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,6 +30,7 @@ from ssljax.retrieval.robustness import Curve
 from ssljax.robustness import robustness
 from ssljax.run import Run
 from ssljax.sharding import any_process, check_batch_size, make_mesh, one_device, replicated, state_sharding
+from ssljax.signals import StopRequest
 from ssljax.train import init_state, train_step
 from ssljax.types import PyTree, RunStopped, TrainState, UserError
 
@@ -179,9 +179,9 @@ def train(setting: Setting, run: Run, *, command: str) -> dict[str, Any] | None:
             state = checkpoints.restore(setting.shapes, setting.shardings)
         embedder = _embedder(setting, run)
         size, device = setting.experiment.batch_size, f"{setting.mesh.size} x {jax.devices()[0].device_kind}"
-        console.print(f"{setting.photos:,} photos, {setting.total_steps:,} steps of {size} on {device}; compiling")
-        state, seconds = _fit(setting, run, state, checkpoints, embedder)
-        if int(state.step) < setting.total_steps:
+        console.print(f"{setting.photos:,} photos, {setting.total_steps:,} steps of {size} on {device}")
+        state, seconds, stopped = _fit(setting, run, state, checkpoints, embedder)
+        if stopped:
             console.print(f"Stopped at step {int(state.step)} of {setting.total_steps}. Continue with:\n  {command}")
             return None
         return _finish(setting, run, state, embedder, seconds)
@@ -300,31 +300,38 @@ def _weights(setting: Setting, state: TrainState) -> dict[str, PyTree]:
 
 def _fit(
     setting: Setting, run: Run, state: TrainState, checkpoints: Checkpoints, embedder: Embedder
-) -> tuple[TrainState, float]:
-    """The steps that are left, as far as the user lets them run; and the seconds of all steps so far."""
+) -> tuple[TrainState, float, bool]:
+    """The steps that are left, as far as the user lets them run; the seconds of all steps so far; whether to stop."""
     e, start, began = setting.experiment, int(state.step), time.monotonic()
     position = checkpoints.position if start else {"seconds": 0.0}
     if start == setting.total_steps:
-        return state, position["seconds"]
+        return state, position["seconds"], False
     step_function, previous = setting.step(), None
+    stop = StopRequest(lambda: console.print("Stopping after this step; saving."))
     rates = np.asarray(jax.vmap(e.optimizer.learning_rate(setting.total_steps))(np.arange(setting.total_steps)))
     with (
         _train_batches(setting, run, _batches(setting, run, state, checkpoints, embedder)) as batches,
         MetricsWriter(run.metrics, run.tensorboard, resumed_at=start) as writer,
         ProgressBar(setting.total_steps, start, e.batch_size) as bar,
-        Interrupt(e.log_every) as interrupt,
         jax.set_mesh(setting.mesh),
+        contextlib.ExitStack() as after_first_step,
     ):
         if start:
             batches.seek(position["data"])
         for step in range(start + 1, setting.total_steps + 1):
             batch = next(batches)
+            if step == start + 1:
+                compiling = time.monotonic()
+                console.print("Compiling" + ", which can take minutes on a CPU" * (jax.default_backend() == "cpu"))
             with jax.transfer_guard("disallow"):
                 state, metrics = step_function(state, batch)
+            if step == start + 1:
+                console.print(f"Compiled in {time.monotonic() - compiling:.0f} s.")
+                after_first_step.enter_context(stop)  # before it there is nothing to save
             if previous is not None:  # read one step late, so that the device always has the next one to do
                 _log(setting, *previous, writer, bar, rates)
             previous = step, metrics
-            last = step == setting.total_steps or interrupt.agreed(step)
+            last = step == setting.total_steps or _agreed(stop, step, e.log_every)
             save, monitor = last or step % e.checkpoint_every == 0, step % setting.monitor_steps == 0
             refresh = not last and setting.refresh_steps is not None and step % setting.refresh_steps == 0
             if save or monitor or refresh:  # what follows must not see a state that is not finite
@@ -348,7 +355,14 @@ def _fit(
             if refresh:
                 batches.go_on_with(_batches(setting, run, state, checkpoints, embedder))
         checkpoints.wait()
-    return state, seconds
+    return state, seconds, any_process(stop.asked)
+
+
+def _agreed(stop: StopRequest, step: int, every: int) -> bool:
+    """Whether all processes stop after this step; of several, which ask each other every `every` steps."""
+    if jax.process_count() == 1:
+        return stop.asked
+    return step % every == 0 and any_process(stop.asked)
 
 
 def _log(
@@ -417,36 +431,3 @@ def _train_batches(setting: Setting, run: Run, batches: Batches) -> TrainBatches
             mesh=setting.mesh,
             progress=progress,
         )
-
-
-class Interrupt:
-    """Ctrl-C and SIGTERM ask for a stop after the step under way; a second Ctrl-C stops at once.
-
-    Several processes must stop after the same step: they ask each other every `every` steps.
-    """
-
-    def __init__(self, every: int) -> None:
-        self.asked, self._every = False, every
-
-    def agreed(self, step: int) -> bool:
-        """Whether all processes stop after this step."""
-        if jax.process_count() == 1:
-            return self.asked
-        return step % self._every == 0 and any_process(self.asked)
-
-    def __enter__(self) -> "Interrupt":
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        else:
-            self._before = {}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: object) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
-        console.print("Stopping after this step; saving.")

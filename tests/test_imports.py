@@ -23,6 +23,7 @@ ALLOWED = {
     "data": {"fields", "files", "paths", "sharding", "types"},
     "methods": {"fields", "losses", "models", "queue", "schedules", "sharding", "types"},
     "retrieval": {"data", "fields", "files", "types"},
+    "signals": set(),
     "train": {"types"},
     "checkpoint": {"logging", "sharding", "types"},
     "logging": {"files"},
@@ -35,11 +36,12 @@ ALLOWED = {
     "robustness": {"config", "data", "embed", "files", "logging", "retrieval", "run", "types", "views"},
     "unmark": {"data", "logging", "paths", "retrieval", "types"},
     "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging", "models"}
-    | {"retrieval", "robustness", "run", "sharding", "train", "types"},
+    | {"retrieval", "robustness", "run", "sharding", "signals", "train", "types"},
     "serve": {"data", "embed", "retrieval", "types"},
     "commands": {"comparison", "config", "contact_sheet", "data", "embed", "files", "finish", "logging", "loop"}
     | {"retrieval", "run", "serve", "sharding", "types", "unmark"},
-    "cli": {"allocator", "commands", "types"},
+    "__main__": {"cli"},
+    "cli": {"allocator", "commands", "signals", "types"},
 }
 ONLY_IN = {
     "flax": "models/",

@@ -1,7 +1,6 @@
 """Runs the service on uvicorn."""
 
 import asyncio
-import contextlib
 import signal
 import socket
 from typing import Any
@@ -20,8 +19,9 @@ def run(service: Service, *, host: str, port: int) -> None:
     except OSError as error:
         raise UserError(f"host={host} port={port} cannot be listened at ({error.strerror}): choose another") from None
     # Once it has shut down, uvicorn sends itself the signal again, which is to end nothing any more.
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
-    with listening, contextlib.suppress(KeyboardInterrupt):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: None)
+    with listening:
         uvicorn.Server(config(service)).run(sockets=[listening])
 
 

@@ -1,0 +1,77 @@
+"""Ctrl-C (SIGINT) and SIGTERM: a command ends at once, unless it has asked to be told, so that it can save first.
+
+Python runs a signal's handler in the main thread, but only once that thread is back from C++: a compilation holds it
+for minutes, and an exception raised inside one is lost or ends in a crash. So a thread of its own is woken, and ends
+the process without the interpreter's clean-up. Nothing is lost by that: files are whole or not there, and locks go
+with the process.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+def end_at_signals(goodbye: str) -> None:
+    """From now on either signal prints `goodbye` and ends the process with 128 + its number, as shells count.
+
+    Where another handler is in force, that one acts instead. Call it once, in the main thread.
+    """
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    for number in NUMBERS:
+        signal.signal(number, _wake)
+    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(receiver, goodbye), daemon=True).start()
+
+
+class StopRequest:
+    """Within it the signals only ask for a stop, and `say` is called; a second Ctrl-C stops at once."""
+
+    def __init__(self, say: Callable[[], None]) -> None:
+        self.asked, self._say, self._before = False, say, {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in NUMBERS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+        self._say()
+
+
+def _wake(number: int, frame: object) -> None:
+    """The handler in force: that it is one is enough for the thread to be told."""
+
+
+def _watch(receiver: socket.socket, goodbye: str) -> None:
+    handler = None
+    while told := receiver.recv(1):
+        number, before = told[0], handler
+        handler = signal.getsignal(number)
+        stopping = isinstance(getattr(handler, "__self__", None), StopRequest) and handler == before
+        if handler is _wake or (stopping and number == signal.SIGINT):
+            _end(number, goodbye)
+
+
+def _end(number: int, goodbye: str) -> None:
+    # Written past Python's own buffers and locks, which the main thread may hold.
+    with contextlib.suppress(OSError):
+        leave_bar = "\x1b[?25h\n" if os.isatty(2) else ""  # a progress bar hides the cursor
+        os.write(2, f"{leave_bar}{goodbye}\n".encode())
+    if "multiprocessing" in sys.modules:
+        for worker in sys.modules["multiprocessing"].active_children():
+            worker.kill()
+    os._exit(128 + number)
