@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def sweep(arguments: list[str]) -> None:
 def _join_processes(distributed: bool) -> None:
     if distributed:
         join_processes()
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # JAX has taken it for itself
         console.quiet = not is_first_process()
 
 
