@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -105,10 +106,9 @@ def save_folder(
         data.mkdir()
         try:
             write(data)
-            paths = sorted(data.iterdir())
-            files = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths}
-            for path in paths:
-                _flush(path)
+            files = checksums(data)
+            for name in files:
+                _flush(data / name)
             content = {"data": data.name, "files": files, "facts": facts}
             manifest = {"schema": SCHEMA, "sha256": _sha256_of_json(content), "content": content}
             replace_file(folder / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=1).encode()))
@@ -182,16 +182,36 @@ def open_folder(folder: Path) -> tuple[dict[str, Any], Path]:
         raise UserError(
             f"{data} is damaged: {sorted(there ^ set(files))[0]} is missing or foreign; build the index anew"
         )
-    for name, expected in files.items():
-        path = data / name
-        if not path.is_file() or path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
-            raise UserError(f"{path} is damaged: its checksum differs; build the index anew")
+    damaged = first_damaged(data, files)
+    if damaged is not None:
+        raise UserError(f"{damaged} is damaged: its checksum differs; build the index anew")
     return content["facts"], data
 
 
-def _sha256(path: Path) -> str:
+def checksums(folder: Path) -> dict[str, dict[str, Any]]:
+    """The path of each file in `folder` and in the folders in it, from there → its size in bytes and its SHA-256."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _checksum(path) for path in paths}
+
+
+def first_damaged(folder: Path, files: dict[str, dict[str, Any]]) -> Path | None:
+    """The first file that is missing or is not as `checksums` found it; None if all are.
+
+    Raises OSError if a file that is there cannot be read, which is no damage.
+    """
+    for name, expected in files.items():
+        path = folder / name
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode) or _checksum(path) != expected:
+                return path
+        except (FileNotFoundError, NotADirectoryError):
+            return path
+    return None
+
+
+def _checksum(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _sha256_of_json(value: Any) -> str:

@@ -73,6 +73,13 @@ def any_process(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
 
 
+def first_says(numbers: list[int]) -> list[int]:
+    """What the first process calls with, in all; all must ask, and wait for each other."""
+    if jax.process_count() == 1:
+        return numbers
+    return np.asarray(multihost_utils.broadcast_one_to_all(np.array(numbers))).tolist()
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -25,7 +25,7 @@ ALLOWED = {
     "retrieval": {"data", "fields", "files", "types"},
     "signals": set(),
     "train": {"types"},
-    "checkpoint": {"logging", "sharding", "types"},
+    "checkpoint": {"files", "logging", "sharding", "types"},
     "logging": {"files"},
     "config": {"data", "fields", "methods", "models", "optim", "retrieval", "types", "views"},
     "contact_sheet": {"config", "data", "fields", "types", "views"},
