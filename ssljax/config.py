@@ -1,18 +1,21 @@
 """An experiment: one frozen value that holds everything a training run needs, read from a Python file.
 
-The file is executed: run only files that you trust. It defines `config`, an `Experiment`, and may define `sweep`, a
-list of them. Every field, also of the values inside, is an option of `ssljax train FILE`.
+The file is executed, and so is what it imports from beside it: run only files that you trust. It defines `config`, an
+`Experiment`, and may define `sweep`, a list of them. Every field, also of the values inside, is an option of `ssljax
+train FILE`.
 """
 
 import dataclasses
-import importlib.util
 import os
+import pkgutil
+import re
 import sys
-import traceback
 from pathlib import Path
 from typing import Any, Literal
 
 from ssljax.data import Photos, ToyCatalogue
+from ssljax.data.items import did_you_mean, nearest
+from ssljax.experiment_file import place, plain_names, run_file
 from ssljax.fields import check_fields, settings, short
 from ssljax.methods import MoCo
 from ssljax.models import ResNet
@@ -134,17 +137,16 @@ def load_experiments(path: Path) -> tuple[Experiment, list[Experiment]]:
         raise UserError(f"there is no experiment file {path}")
     if path.suffix != ".py":
         raise UserError(f"{path} is not an experiment: it must be a Python file, such as {path.stem}.py")
-    spec = importlib.util.spec_from_file_location("ssljax_experiment", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # a class defined in the file must be found by its module's name
     try:
-        spec.loader.exec_module(module)
+        module = run_file(path)
     except UserError as error:
-        raise UserError(f"{path}{_line(error, spec.origin, ', line {}')}: {error}") from None
+        raise UserError(f"{path}{_line(error, path, ', line {}')}: {error}") from None
     except (Exception, SystemExit) as error:  # whatever the file does wrong
-        message = error.msg if isinstance(error, SyntaxError) else error
-        line = _line(error, spec.origin, " (line {})")
-        raise UserError(f"{path} cannot be run: {type(error).__name__}: {message}{line}") from error
+        if said := _wrong_field(error):
+            raise UserError(f"{path}{_line(error, path, ', line {}')}: {said}") from error
+        message = error.msg if isinstance(error, SyntaxError) else plain_names(str(error))
+        line = _line(error, path, " (line {})")
+        raise UserError(f"{path} cannot be run: {type(error).__name__}: {message}{_meant(error)}{line}") from error
     names = vars(module)
     sweep = names.get("sweep", [])
     if not isinstance(sweep, list | tuple):
@@ -157,12 +159,41 @@ def load_experiments(path: Path) -> tuple[Experiment, list[Experiment]]:
     return config, list(sweep)
 
 
-def _line(error: BaseException, file: str, form: str) -> str:
-    """The last line of `file` that was reached, in `form`; nothing if none was."""
-    if isinstance(error, SyntaxError):
-        return form.format(error.lineno) if error.filename == file and error.lineno else ""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return form.format(lines[-1]) if lines else ""
+def _line(error: BaseException, path: Path, form: str) -> str:
+    """The last line that was reached of the file, or of a file that it imports, in `form`; nothing if none was."""
+    if (there := place(error)) is None:
+        return ""
+    file, line = there
+    return form.format(line if file == str(path.absolute()) else f"{line} of {file}")
+
+
+def _wrong_field(error: BaseException) -> str | None:
+    """What to say of a field that a class of ours, or of the user's, does not have; None for any other error."""
+    found = re.match(r"([\w.]+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if not isinstance(error, TypeError) or not found:
+        return None
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("ssljax")]
+    for kind in (getattr(module, found[1], None) for module in modules):
+        if dataclasses.is_dataclass(kind):
+            return f"{found[1]} has no field {found[2]!r}{did_you_mean(found[2], [f.name for f in settings(kind)])}"
+    return None
+
+
+def _meant(error: BaseException) -> str:
+    """The end of a sentence about a name that a module of ours does not have: the one that was meant, perhaps."""
+    found = re.match(
+        r"cannot import name '(\w+)' from '([\w.]+)'|module '([\w.]+)' has no attribute '(\w+)'", str(error)
+    )
+    if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("ssljax."):
+        module, name = "ssljax", error.name.split(".")[1]
+        names = [m.name for m in pkgutil.iter_modules(sys.modules[module].__path__)]
+    elif isinstance(error, ImportError | AttributeError) and found:
+        module, name = found[2] or found[3], found[1] or found[4]
+        names = getattr(sys.modules.get(module), "__all__", [])
+    else:
+        return ""
+    meant = nearest(name, names)
+    return f": did you mean {meant!r}?" if meant else ""
 
 
 def resolved(value: Any) -> Any:

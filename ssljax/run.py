@@ -2,14 +2,14 @@
 
 config.json       the experiment, every field      checkpoints/    the last training states
 experiment.py     the file it came from            embeddings/     one file a split
-options.json      the options given beside it      index/          what `ssljax search` asks
-environment.json  versions, commit, devices        samples/        some photos of the gallery, to search with
-data.json         shapes of a training batch       results.json    the final figures
-metrics.jsonl     one line a logged step           report.html     the page to look at
-tensorboard/      the same for TensorBoard         weights/        the final parameters, for others to start from
-bad_inputs.csv    photos that could not be read      robustness.*    what `ssljax robustness` found: figures and a page
-lock              held by who trains here              evaluation-*.json  what `ssljax evaluate RUN DATA` found
-refreshed/        what the sampler goes by
+imported/         modules beside that file         index/          what `ssljax search` asks
+options.json      the options given beside it      samples/        some photos of the gallery, to search with
+environment.json  versions, commit, devices        results.json    the final figures
+data.json         shapes of a training batch       report.html     the page to look at
+metrics.jsonl     one line a logged step           weights/        the final parameters, for others to start from
+tensorboard/      the same for TensorBoard         robustness.*    what `ssljax robustness` found: figures and a page
+bad_inputs.csv    photos that could not be read      evaluation-*.json  what `ssljax evaluate RUN DATA` found
+lock              held by who trains here              refreshed/        what the sampler goes by
 
 Of several processes the first writes all this; the others write their own metrics and bad inputs in process1/ and on.
 """
@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import jax
 
 from ssljax.config import Experiment, differences, resolved, training
+from ssljax.experiment_file import copy_file
 from ssljax.files import claimed, read_json, write_json
 from ssljax.sharding import any_process, is_first_process
 from ssljax.types import UserError
@@ -190,8 +191,7 @@ class Run:
         elif self.checkpoints.exists() or self.results.exists():
             raise UserError(f"{self.config} is missing, so the run cannot go on: put it back, or choose another --name")
         self.path.mkdir(parents=True, exist_ok=True)
-        if not (self.source.exists() and self.source.samefile(source)):
-            shutil.copyfile(source, self.source)
+        copy_file(source, self.source)
         write_json(self.options, options)
         write_json(self.environment, environment())
         write_json(self.data, data)

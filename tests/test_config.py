@@ -78,7 +78,29 @@ FILES = {
     "syntax": ("x = 1\nx = = 2", "e.py cannot be run: SyntaxError: invalid syntax (line 2)"),
     "import": ("import nowhere_to_be_found", "ModuleNotFoundError: No module named 'nowhere_to_be_found' (line 1)"),
     "our own": (IMPORT + "config = Experiment(name='x', epochs=0)", "e.py, line 2: epochs=0 is too small"),
-    "unknown field": (IMPORT + "config = Experiment(name='x', epoch=1)", "TypeError: "),
+    "unknown field": (
+        IMPORT + "config = Experiment(name='x', epoch=1)",
+        "e.py, line 2: Experiment has no field 'epoch': did you mean 'epochs'? There are name, data,",
+    ),
+    "replaced": (
+        "import dataclasses\n" + IMPORT + "config = dataclasses.replace(Experiment(name='x'), epoch=1)",
+        "e.py, line 3: Experiment has no field 'epoch'",
+    ),
+    "module's field": (
+        "from ssljax.views import MultiCrop\nMultiCrop(locals_count=3)",
+        "e.py, line 2: MultiCrop has no field 'locals_count': did you mean 'local_count'?",
+    ),
+    "network's field": ("from ssljax.models import ResNet\nResNet(parents=3)", "no field 'parents': there are depth, "),
+    "own class": (
+        "import dataclasses\n@dataclasses.dataclass\nclass A:\n    length: int = 1\nA(lenght=2)",
+        "e.py, line 5: A has no field 'lenght': did you mean 'length'?",
+    ),
+    "meant name": ("from ssljax.methods import Moco", "methods/__init__.py): did you mean 'MoCo'? (line 1)"),
+    "unknown module": ("import ssljax.method", "No module named 'ssljax.method': did you mean 'methods'? (line 1)"),
+    "unknown evaluator": (
+        "import ssljax.retrieval as r\nr.Retrival()",
+        "module 'ssljax.retrieval' has no attribute 'Retrival': did you mean 'Retrieval'? (line 2)",
+    ),
     "sweep": (IMPORT + "config = Experiment(name='x')\nsweep = 5", "sweep=5 must be a list of experiments"),
     "sweep of others": (IMPORT + "config = Experiment(name='x')\nsweep = [3]", "a list of them: sweep[0]=3 is none"),
     "config": ("config = {}", "must define `config`, an Experiment, or `sweep`, a list of them: config={} is none"),

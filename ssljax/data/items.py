@@ -192,6 +192,12 @@ def split_rows(splits: np.ndarray, split: str) -> np.ndarray:
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:
     """`: did you mean 'articleType'? There are id, articleType, ...`: the end of a sentence about a wrong name."""
+    meant = nearest(name, names)
+    return (f": did you mean {meant!r}? There" if meant else ": there") + f" are {', '.join(map(str, names))}"
+
+
+def nearest(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that was meant by `name`, to all appearances; None if none was."""
     lower = {n.lower(): n for n in names}
     close = difflib.get_close_matches(name.lower(), list(lower), n=1)
-    return (f": did you mean {lower[close[0]]!r}? There" if close else ": there") + f" are {', '.join(map(str, names))}"
+    return lower[close[0]] if close else None
