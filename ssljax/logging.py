@@ -1,25 +1,48 @@
 """What a run writes as it goes: metrics.jsonl, TensorBoard events, and one line on the terminal."""
 
 import contextlib
+import functools
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from tensorboardX import SummaryWriter
 
 from ssljax.files import write_text
+from ssljax.text import shown
 
-console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+class _Console(Console):
+    """Shows text as it is: neither markup nor what would steer the terminal has an effect, in cells of tables too."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(shown(text), **options | {"markup": False, "emoji": False, "highlight": False})
+
+
+console = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_table(table: Table) -> None:
-    """Prints a result to standard output."""
-    Console().print(table)
+    """Prints a result to standard output; cells are text, not markup."""
+    _Console().print(table)
+
+
+def print_result(result: object) -> None:
+    """Prints a line of a result, such as the path of what was written, to standard output."""
+    print(shown(str(result)))
+
+
+@functools.cache
+def note(sentence: str) -> None:
+    """Says a sentence about the data once in a process, however often the data is read."""
+    console.print(sentence)
 
 
 class MetricsWriter:

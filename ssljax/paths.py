@@ -1,6 +1,8 @@
 """Where a user's files are looked up: from the working directory, or else under the folder of data sets."""
 
 import os
+import re
+import unicodedata
 from pathlib import Path
 
 from ssljax.types import UserError
@@ -13,9 +15,38 @@ def data_root() -> Path:
 
 def find(path: str, field: str = "data.path") -> Path:
     """An existing path, from the working directory or else under the data root; raises UserError with both."""
+    check_no_address(path, field)
     here, there = Path(path).expanduser(), data_root() / path
     for candidate in (here, there):
         if os.path.exists(candidate):  # Path.exists raises on a name that is too long
             return candidate
     looked = f"{here.absolute()}" if here.is_absolute() else f"{here.absolute()} and {there}"
     raise UserError(f"{field}={path!r} is not there: looked for {looked} (SSLJAX_DATA sets the folder of data sets)")
+
+
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)  # pathlib makes one / of two
+
+
+def check_no_address(path: str, field: str) -> None:
+    """Raises UserError if `path` is an address, https://... or s3://..., which nothing here can read."""
+    if ADDRESS.match(path):
+        raise UserError(
+            f"{field}={path!r} is an address: download it first, and name the file or folder on this machine"
+        )
+
+
+def existing(folder: Path, name: str) -> Path:
+    """The path of a name under a folder, in the form that the file system has it in.
+
+    Names with accents have two forms, composed (NFC) and decomposed (NFD), of which catalogues and copies of photos
+    often have different ones. If none is there it is the path as given.
+    """
+    path = folder / name
+    if name.isascii() or os.path.lexists(path):
+        return path
+    for part in Path(name).parts:
+        forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        folder = next((folder / form for form in forms if os.path.lexists(folder / form)), None)
+        if folder is None:
+            return path
+    return folder

@@ -22,8 +22,8 @@ from ssljax.types import UserError
 @dataclasses.dataclass(frozen=True)
 class Arrays:
     """A file of numpy.savez: `image` u8[n, h, w, 3] or grey u8[n, h, w]; and where there are, of n values each (numbers
-    or text), `label` (-1 or blank = missing), `listing`, `split` (without it: split by a hash of the listing, or else
-    of the id), `id` (default: the row's number), `title`."""
+    or text), `label` and `listing` (-1 or blank = missing), `split` (without it: split by a hash of the listing, or
+    else of the id), `id` (default: the row's number), `title`."""
 
     path: str
     """the .npz file; a relative path is looked up from here, then under SSLJAX_DATA"""
@@ -68,14 +68,23 @@ class Arrays:
         return photos if photos.ndim == 4 else np.broadcast_to(photos[..., None], (*photos.shape, 3))
 
     def _text(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Values as text; -1 and NaN are blank. Raises UserError if what should tell photos apart is a fraction."""
-        values = values.astype(str) if values.dtype.kind == "S" else values
+        """Values as text; NaN is blank, and so is -1 in labels and listings. Raises UserError if what should tell
+        photos apart is a fraction."""
         if values.dtype.kind == "f":
-            missing = np.isnan(values)
-            fractions = ~missing & ~(np.isfinite(values) & (values == np.round(values)))
+            fractions = ~np.isnan(values) & ~(np.isfinite(values) & (values == np.round(values)))
             if name in ("id", "label", "listing") and fractions.any():
                 value = values[fractions][0]
                 raise UserError(f"{self.path}: {name} holds {value}; it must be whole numbers or text")
-            if not fractions.any():
-                values = np.where(missing, -1, values).astype(np.int64)
-        return text("" if value == -1 or value != value else str(value) for value in values.tolist())
+            whole = not fractions.any()
+            return text(
+                "" if v != v or self._is_missing(name, v) else str(int(v) if whole else v) for v in values.tolist()
+            )
+        if values.dtype.kind == "S":
+            return text(value.decode(errors="replace") for value in values.tolist())
+        if values.dtype.kind in "mM":
+            return text(map(str, values))
+        return text("" if self._is_missing(name, value) else str(value) for value in values.tolist())
+
+    @staticmethod
+    def _is_missing(name: str, value: object) -> bool:
+        return name in ("label", "listing") and value == -1

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import io
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,12 @@ SCANS = 16  # of a JPEG of MAX_PIXELS, and more of a smaller one: each goes over
 # Pillow warns from half that size on, and of oddities in metadata that do not touch the pixels.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """How names of files in one of FORMATS end, such as ".jpg", in small letters."""
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS)
 
 
 class BadImage(Exception):

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ssljax.paths import existing
+from ssljax.text import readable, stripped, valid
 from ssljax.types import UserError
 
 Shares = tuple[float, float, float]
@@ -99,7 +101,10 @@ class PhotosAt(Sequence):
 
 
 class Paths(Sequence):
-    """Paths under a folder, kept as text: a million Path objects would take a gigabyte."""
+    """Paths under a folder, kept as text: a million Path objects would take a gigabyte.
+
+    Names are as the system gives them (bytes that are no text are lone surrogates), or as a catalogue writes them.
+    """
 
     def __init__(self, folder: Path, names: np.ndarray):
         self.folder, self.names = folder, names
@@ -108,11 +113,17 @@ class Paths(Sequence):
         return len(self.names)
 
     def __getitem__(self, row: int) -> Path:
-        return self.folder / self.names[row]
+        return existing(self.folder, self.names[row])
 
 
 def text(values: Iterable[str]) -> np.ndarray:
-    """object[n] of str: numpy's fixed-width text would take four bytes for each character of the longest value."""
+    """object[n] of str that can be written in UTF-8: what cannot be is replaced, here, for all that follows."""
+    return raw_text(map(valid, values))
+
+
+def raw_text(values: Iterable[str]) -> np.ndarray:
+    """object[n] of str, for names of files, which may be any bytes: numpy's fixed-width text would take four bytes for
+    each character of the longest value."""
     values = list(values)
     column = np.empty(len(values), dtype=object)
     column[:] = values
@@ -132,8 +143,9 @@ def check_unique(ids: np.ndarray) -> None:
 
 def encode(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Numbers i32[n] of text values and their sorted vocabulary (in numeric order if all are whole numbers, so that
-    labels 0 to 99 keep their numbers); a blank value is -1."""
-    values = [value.strip() for value in values]
+    labels 0 to 99 keep their numbers); a blank value is -1. Blanks around a value do not count, nor does the form of
+    its accents."""
+    values = [stripped(readable(value)) for value in values]
     names = sorted(set(values) - {""})
     if all(name.isdecimal() for name in names):
         names.sort(key=int)
@@ -157,7 +169,7 @@ def encode_label(values: np.ndarray, field: str) -> tuple[np.ndarray, tuple[str,
 def listing_keys(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """What photos of one listing share: the text without case and outer blanks; a blank listing is the photo's id."""
     # the NUL keeps an id from being taken for another item's listing
-    return text(v.strip().casefold() or f"\0{i}" for v, i in zip(values, ids, strict=True))
+    return text(stripped(readable(v)).casefold() or f"\0{i}" for v, i in zip(values, ids, strict=True))
 
 
 def check_shares(shares: Shares) -> Shares:
@@ -175,8 +187,8 @@ def hashed_splits(keys: np.ndarray, shares: Shares) -> np.ndarray:
 
 
 def hashed_fraction(key: str) -> float:
-    """In [0, 1), by the key alone."""
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest()) / 2**48
+    """In [0, 1), by the key alone, in whatever form its accents are."""
+    return int.from_bytes(hashlib.blake2b(readable(key).encode(), digest_size=6).digest()) / 2**48
 
 
 def split_rows(splits: np.ndarray, split: str) -> np.ndarray:

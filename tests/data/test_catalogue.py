@@ -5,7 +5,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from ssljax.data.catalogue import Catalogue, read_table
+from ssljax.data.catalogue import Catalogue
+from ssljax.data.tables import read_table
 from ssljax.types import UserError
 
 ROWS = [
@@ -132,12 +133,12 @@ def test_a_wrong_field_is_one_sentence(tmp_path, field, value, message):
         ("c.csv", b"", "is empty"),
         ("c.csv", b"id,a,a\n1,2,3\n", "two columns are named 'a'"),
         ("c.csv", b"id,a\n", "columns but not one row"),
-        ("c.csv", "id,a\n1,é\n".encode("latin-1"), "not UTF-8"),
+        ("c.csv", "id,a\n1,Привет\n".encode("cp1251"), "not UTF-8"),
         ("c.jsonl", b'{"id": 1}\n\n{"id": 2\n', "line 3: not JSON"),
         ("c.jsonl", b"[1]\n", "line 1: must be an object"),
         ("c.jsonl", b"\n", "has no row"),
         ("c.parquet", b"PAR1 no", "not a Parquet file"),
-        ("c.xlsx", b"", "must be a .csv, .parquet or .jsonl file"),
+        ("c.xls", b"", "must be a .csv, .tsv, .txt, .json, .jsonl, .ndjson, .parquet or .xlsx file"),
     ],
 )
 def test_a_messy_file_is_one_sentence_with_the_line(tmp_path, name, content, message):
@@ -166,3 +167,117 @@ def test_the_fashion_catalogue_has_the_protocol_s_queries(data_root):
 def test_all_photos_are_those_of_every_split_and_of_none(tmp_path):
     items = Catalogue(write(tmp_path / "c.csv", ROWS)).load_all()
     assert items.ids.tolist() == [row["id"] for row in ROWS]
+
+
+CELLS = {
+    "a.jpg|b.PNG": ["a.jpg", "b.PNG"],
+    " a.jpg ; b.jpg;": ["a.jpg", "b.jpg"],
+    "a.jpg, b.jpg": ["a.jpg", "b.jpg"],
+    "a.jpg\nb.jpg": ["a.jpg", "b.jpg"],
+    '["a.jpg", "b c.jpg", null, ""]': ["a.jpg", "b c.jpg"],
+    "['a.jpg', 'b,c.jpg']": ["a.jpg", "b,c.jpg"],  # as pandas writes lists into CSV
+    '["a.jpg"]': ["a.jpg"],
+    "mug, red.jpg": ["mug, red.jpg"],
+    "[1].jpg": ["[1].jpg"],
+    "size[1]|2": ["size[1]|2"],
+    r"a\b c.jpg": ["a/b c.jpg"],
+    "\ufeff\u200b a.jpg\xa0": ["a.jpg"],
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_cell_may_name_several_photos(tmp_path, cell):
+    rows = [{"id": "7", "file": cell, "kind": "x"}, {"id": "8", "file": "c.jpg", "kind": "x"}]
+    items = Catalogue(write(tmp_path / "c.csv", rows), images="file", label="kind").load_all()
+    paths = CELLS[cell]
+    assert [p.relative_to(tmp_path).as_posix() for p in items.photos] == [*paths, "c.jpg"]
+    if len(paths) == 1:
+        assert list(items.ids) == ["7", "8"] and items.listing is None
+    else:
+        assert list(items.ids) == ["7#0", "7#1", "8"] and list(items.columns["id"]) == ["7", "7", "8"]
+        assert items.listing[0] == items.listing[1] != items.listing[2]
+    np.testing.assert_array_equal(items.label, [0] * len(items))
+
+
+def test_lists_of_photos_in_parquet_and_json_and_in_templates_and_several_columns(tmp_path):
+    rows = [{"id": "1", "pics": ["a.jpg", "b.jpg"], "more": "c.jpg"}, {"id": "2", "pics": [], "more": "d.jpg|e.jpg"}]
+    for name in ("c.parquet", "c.jsonl"):
+        path = write(tmp_path / name, rows)
+        items = Catalogue(path, images=("pics/{pics}", "more")).load_all()
+        assert [p.relative_to(tmp_path).as_posix() for p in items.photos] == [
+            "pics/a.jpg", "pics/b.jpg", "c.jpg", "d.jpg", "e.jpg",
+        ]  # fmt: skip
+        assert list(items.ids) == ["1#0", "1#1", "1#2", "2#1", "2#2"]
+        one = Catalogue(path, images="pics").load_all()  # what has no photo has one that is missing
+        assert list(one.ids) == ["1#0", "1#1", "2"]
+
+
+def test_photos_of_one_cell_fall_into_one_split(tmp_path):
+    rows = [{"id": str(k), "file": f"{k}a.jpg|{k}b.jpg"} for k in range(60)]
+    source = Catalogue(write(tmp_path / "c.csv", rows), images="file", shares=(0.4, 0.3, 0.3))
+    where = {i: split for split in ("train", "val", "test") for i in source.load(split).ids}
+    assert len(where) == 120 and all(where[f"{k}#0"] == where[f"{k}#1"] for k in range(60))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://shop.example/1.jpg", "S3://bucket/1.jpg", "gs://b/1.jpg", "data:image/png;base64,iVBO", "file:///1.jpg"],
+)
+def test_addresses_are_refused_at_once_with_what_to_do(tmp_path, address):
+    rows = [{"id": "1", "file": "a.jpg"}, {"id": "2", "file": address}]
+    with pytest.raises(UserError) as caught:
+        Catalogue(write(tmp_path / "c.csv", rows), images="file").load("train")
+    assert "data.images: 1 of 2 photos are addresses" in str(caught.value)
+    assert address in str(caught.value) and "download them" in str(caught.value)
+
+
+def test_an_address_of_a_catalogue_and_a_template_of_addresses(tmp_path):
+    for path in ("https://shop.example/items.csv", "s3://bucket/items.csv"):
+        with pytest.raises(UserError, match=f"data.path='{path}' is an address: download it first"):
+            Catalogue(path).load("train")
+    with pytest.raises(UserError, match="6 of 6 photos are addresses, such as 'https://x"):
+        Catalogue(write(tmp_path / "c.csv", ROWS), images="https://x.example/{id}.jpg").load("train")
+
+
+def test_blanks_and_forms_of_accents_make_no_difference(tmp_path):
+    composed, decomposed = "Caf\u00e9", "Cafe\u0301"
+    rows = [
+        {" id ": "1001 ", "kind": composed, "name": "Mug", "file": f" {composed}/1.jpg", "split": "train "},
+        {
+            " id ": "\u200b1002\xa0",
+            "kind": f"{decomposed} ",
+            "name": " mug\ufeff",
+            "file": f"{decomposed}/2.jpg",
+            "split": "train",
+        },
+        {" id ": "1003", "kind": "", "name": decomposed, "file": "3.jpg", "split": "\xa0train"},
+    ]
+    path = write(tmp_path / "c.jsonl", rows)
+    (tmp_path / decomposed).mkdir()
+    (tmp_path / composed).mkdir()
+    (tmp_path / decomposed / "1.jpg").touch()  # as a Mac names folders; and the other way round
+    (tmp_path / composed / "2.jpg").touch()
+    items = Catalogue(path, images="file", label="kind", listing="name", title="name").load("train")
+    assert list(items.ids) == ["1001", "1002", "1003"]
+    assert items.label_names == (composed,) and list(items.label) == [0, 0, -1]
+    assert items.listing[0] == items.listing[1] != items.listing[2]
+    assert items.columns["title"][2] == composed
+    (tmp_path / composed / "2.jpg").rename(tmp_path / decomposed / "2.jpg")
+    (tmp_path / composed).rmdir()
+    assert items.photos[0].exists() and items.photos[1].exists() and not items.photos[2].exists()
+    template = Catalogue(path, images="images/{id}.jpg").load("train")
+    assert template.photos[0] == tmp_path / "images/1001.jpg"
+
+
+def test_two_forms_of_one_id_are_one_id_twice(tmp_path):
+    with pytest.raises(UserError, match="1 ids come more than once"):
+        Catalogue(write(tmp_path / "c.jsonl", [{"id": "Caf\u00e9"}, {"id": "Cafe\u0301"}])).load_all()
+
+
+def test_halves_of_characters_are_replaced_in_text_and_kept_in_paths(tmp_path):
+    half = "\ud83d mug"
+    rows = [{"id": f"{k}{half}", "kind": half, "title": half, half: half, "file": "caf\udce9.jpg"} for k in range(2)]
+    items = Catalogue(write(tmp_path / "c.jsonl", rows), images="file", label="kind", listing="title").load_all()
+    seen = [*items.ids, *items.label_names, *items.columns, *(v for values in items.columns.values() for v in values)]
+    assert "".join(seen).encode() and "0\ufffd mug" in seen
+    assert items.photos[0] == tmp_path / "caf\udce9.jpg"

@@ -1,6 +1,11 @@
+import dataclasses
+import os
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from ssljax.data.decode import FORMATS, decode, suffixes
 from ssljax.data.folder import Folder
 from ssljax.types import UserError
 
@@ -61,6 +66,78 @@ def test_wrong_folders_are_one_sentence(tmp_path):
         Folder(touch(tmp_path / "x", "a.txt")).load("train")
     with pytest.raises(UserError, match="never repeats"):
         Folder(touch(tmp_path / "y", "train/a/1.jpg", "train/b/1.jpg")).load("train")
+
+
+def test_what_is_hidden_is_neither_a_class_nor_a_photo(tmp_path, capsys):
+    hidden = (".ipynb_checkpoints/1.jpg", ".thumbnails/2.jpg", "__MACOSX/cat/._0.jpg", "cat/@eaDir/0.jpg",
+              "cat/._0.jpg", "cat/.DS_Store", "cat/Thumbs.db", "desktop.ini", "cat/.hidden/0.jpg")  # fmt: skip
+    items = Folder(touch(tmp_path, "cat/0.jpg", "cat/1.jpg", "dog/0.jpg", *hidden), shares=(1, 0, 0)).load("train")
+    assert list(items.ids) == ["cat/0.jpg", "cat/1.jpg", "dog/0.jpg"] and items.label_names == ("cat", "dog")
+    assert "left out" not in capsys.readouterr().err
+
+
+def test_a_hidden_folder_itself_may_be_named(tmp_path):
+    assert len(Folder(touch(tmp_path / ".cache/x", "a/0.jpg", "a/1.jpg"), shares=(1, 0, 0)).load("train")) == 2
+
+
+def test_what_is_no_photo_that_can_be_read_is_said(tmp_path, capsys):
+    others = ("a/0.heic", "a/1.HEIC", "a/2.jxl", "a/3.h5", "a/4.eps", "a/5.mpg", "a/6", "a/notes.txt")
+    source = Folder(touch(tmp_path, "a/0.jpg", "a/1.jp2", *others), shares=(1, 0, 0))
+    assert list(source.load("train").ids) == ["a/0.jpg", "a/1.jp2"]
+    source.load("train")
+    said = capsys.readouterr().err
+    assert said.count("left out") == 1 and "not in a format of photos that can be read: 2 .heic" in said
+    assert all(f"1 {kind}" in said for kind in (".jxl", ".h5", ".eps", ".mpg", "without a suffix", ".txt"))
+    with pytest.raises(UserError, match=r"holds no image that can be read, only files ending in \.heic"):
+        Folder(touch(tmp_path / "b", "a/0.heic")).load("train")
+
+
+def test_photos_by_their_suffix_are_those_that_the_decoder_reads():
+    assert suffixes() >= {".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2"}
+    assert not suffixes() & {".heic", ".jxl", ".h5", ".hdf", ".eps", ".ps", ".mpg", ".pdf", ".psd", ".svg", ".ico"}
+    for suffix in suffixes():
+        assert Image.registered_extensions()[suffix] in FORMATS
+
+
+def test_a_class_called_train_is_a_class_where_others_are_beside_it(tmp_path, capsys):
+    vehicles = [f"{kind}/{k}.jpg" for kind in ("bus", "car", "train") for k in range(9)]
+    source = Folder(touch(tmp_path, *vehicles))
+    assert sorted(i for split in ("train", "val", "test") for i in source.load(split).ids) == sorted(vehicles)
+    assert source.load("train").label_names == ("bus", "car", "train") and source.split_names() == ()
+    assert "train is taken for a class" in capsys.readouterr().err
+    items = dataclasses.replace(source, splits=True).load("train")
+    assert len(items) == 9 and items.label is None
+    splits = Folder(touch(tmp_path / "s", "train/a/0.jpg", "train/a/1.jpg", "test/a/0.jpg", "extra/0.jpg"))
+    assert splits.load("train").label_names == ("a",) and splits.split_names() == ("train", "test")
+    assert "extra are none of train, val and test" in capsys.readouterr().err
+    assert dataclasses.replace(splits, splits=False, shares=(1, 0, 0)).load("train").label_names[0] == "extra"
+    with pytest.raises(UserError, match=r"data\.splits=True, but no folder"):
+        Folder(touch(tmp_path / "n", "a/0.jpg", "a/1.jpg"), splits=True).load("train")
+
+
+def test_names_that_are_no_text_are_shown_and_opened(tmp_path):
+    folder = os.fsencode(touch(tmp_path, "a/0.jpg"))
+    for name in (b"a/caf\xe9.jpg", b"a/caf\xe8.jpg", b"\xff/0.jpg", b"\xff/1.jpg"):
+        os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+        Image.new("RGB", (4, 4)).save(os.fsdecode(os.path.join(folder, name)))
+    items = Folder(str(tmp_path), shares=(1, 0, 0)).load("train")
+    assert list(items.ids) == ["a/0.jpg", "a/caf\\xe8.jpg", "a/caf\\xe9.jpg", "\\xff/0.jpg", "\\xff/1.jpg"]
+    assert items.label_names == ("\\xff", "a")
+    for row in range(1, 5):
+        decode(items.photos[row], 4)
+    assert os.fsencode(items.photos[2]).endswith(b"caf\xe9.jpg")
+
+
+def test_two_forms_of_a_name_are_one_class_and_two_photos(tmp_path):
+    names = [
+        f"{split}/{form}/{k}.jpg" for split, form in (("train", "Caf\u00e9"), ("test", "Cafe\u0301")) for k in range(2)
+    ]
+    touch(tmp_path, *names)
+    for split in ("train", "test"):
+        assert Folder(str(tmp_path)).load(split).label_names == ("Caf\u00e9",)
+    both = Folder(touch(tmp_path / "b", "Caf\u00e9/0.jpg", "Cafe\u0301/0.jpg"), shares=(1, 0, 0)).load("train")
+    assert len(set(both.ids)) == 2 and list(both.label) == [0, 0]
+    assert all(photo.exists() for photo in both.photos)
 
 
 @pytest.mark.real_data
