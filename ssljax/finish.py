@@ -40,7 +40,9 @@ def finish(
     origin: Origin,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
-    """Evaluates, and writes weights, embeddings, index, samples, results.json and report.html; gives the results.
+    """Evaluates, and writes weights, embeddings, index, samples, report.html and results.json; gives the results.
+
+    results.json is the last, and says that all the others are there.
 
     `rows` are the ways to embed that the table compares, at least "trained"; `weights` are what `WeightsMethod.weights`
     gives, or nothing; `origin` is what made the embeddings of "trained"; `facts` join the results.
@@ -65,9 +67,17 @@ def finish(
             part.save(run.embeddings(split))
         build_index(run, experiment, embeddings.__getitem__)
         write_samples(run, load(experiment.gallery[0]))
+        report(run, experiment, load, embeddings.__getitem__, results=results)
         write_json(run.results, results)
-        report(run, experiment, load, embeddings.__getitem__)
     return results
+
+
+def missing(run: Run, experiment: Experiment) -> list[Path]:
+    """What `finish` writes and is not there."""
+    weights = [run.weights("student")] if hasattr(experiment.method, "weights") else []
+    embeddings = map(run.embeddings, sorted(saved_splits(experiment)))
+    paths = [run.results, run.report, run.index, run.samples, *embeddings, *weights]
+    return [path for path in paths if not path.exists()]
 
 
 def evaluate(experiment: Experiment, rows: dict[str, Embed]) -> dict[str, dict[str, float]]:
@@ -98,9 +108,10 @@ def write_samples(run: Run, items: Items) -> None:
     for row in np.linspace(0, len(items) - 1, min(SAMPLES, len(items))).astype(int):
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(items.ids[row]))
         try:
-            Image.fromarray(thumbnail(items.photos[row], SAMPLE_SIDE)).save(run.samples / f"{name}.png")
+            photo = Image.fromarray(thumbnail(items.photos[row], SAMPLE_SIDE))
         except BadImage:
             continue
+        replace_file(run.samples / f"{name}.png", lambda file, photo=photo: photo.save(file, "PNG"))
 
 
 class Shown:
@@ -120,11 +131,19 @@ class Shown:
 
 
 def report(
-    run: Run, experiment: Experiment, load: Load, embed: Embed, *, by: str | None = None, most: int = MOST
+    run: Run,
+    experiment: Experiment,
+    load: Load,
+    embed: Embed,
+    *,
+    by: str | None = None,
+    most: int = MOST,
+    results: dict[str, Any] | None = None,
 ) -> Path:
     """Writes report.html; a hit is what the experiment's first Retrieval says, or else an item of the same label.
 
-    `by` is the column that colours the map and groups failures, by default what `kinds` says; `most` failures of each.
+    `by` is the column that colours the map and groups failures, by default what `kinds` says; `most` failures of each;
+    `results` the figures, by default those of results.json.
     """
     split, retrieval = report_split(experiment), experiment.retrieval
     items, embeddings, searched = load(split), embed(split), None
@@ -151,6 +170,7 @@ def report(
         searched=searched,
         attention=_attention(run, experiment, items),
         most=most,
+        results=results,
     )
 
 

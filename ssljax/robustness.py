@@ -233,7 +233,7 @@ def robustness(
     data: str,
     command: str,
 ) -> tuple[dict[str, Any], list[Curve]]:
-    """Measures, and writes robustness.json and robustness.html into the run folder; gives what they hold.
+    """Measures, and writes robustness.html and then robustness.json into the run folder; gives what they hold.
 
     `data` names other data than the run's own, and becomes a part of the files' names; blank for its own. `command` is
     what measures it again.
@@ -257,8 +257,8 @@ def robustness(
         "environment": environment(),
     }
     path = run.robustness(data)
-    write_json(path, results)
     write_robustness(path.with_suffix(".html"), results, curves, examples)
+    write_json(path, results)
     return results, curves
 
 

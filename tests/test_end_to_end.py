@@ -16,6 +16,7 @@ import pytest
 from disturbances import Neighbour, Noise
 from PIL import Image
 
+from ssljax import finish
 from ssljax import robustness as ssljax_robustness
 from ssljax.checkpoint import Checkpoints
 from ssljax.cli import run as ssljax
@@ -391,6 +392,32 @@ def test_a_damaged_run_folder_is_one_sentence(command, file, damage, sentence, c
     code = train(copy.path.parent) if command == "train" else ssljax([command, str(copy.path), *sample])
     assert code == 2
     assert sentence.format(run=copy.path) in capsys.readouterr().err
+
+
+def test_complete_is_said_last_and_what_is_missing_is_made(copy, capsys, monkeypatch):
+    before = json.loads(copy.results.read_text())["table"]
+    copy.results.unlink()
+    copy.report.unlink()
+    with monkeypatch.context() as patch:  # killed while the report was written
+        patch.setattr(finish, "report", lambda *arguments, **options: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            train(copy.path.parent)
+    assert not copy.results.exists()
+    assert train(copy.path.parent) == 0
+    assert copy.report.exists() and json.loads(copy.results.read_text())["table"] == before
+    assert "<th scope=col>raw pixels" in copy.report.read_text()  # the table of results
+    for path in (copy.report, copy.embeddings("test"), copy.weights("student")):
+        path.unlink()
+    shutil.rmtree(copy.index)
+    shutil.rmtree(copy.samples)
+    capsys.readouterr()
+    assert train(copy.path.parent) == 0
+    assert f"{copy.report} is missing: what follows training is made anew" in capsys.readouterr().err
+    assert not finish.missing(copy, experiment_of(copy))
+    copy.report.unlink()
+    shutil.rmtree(copy.checkpoints)
+    assert train(copy.path.parent) == 0
+    assert f"{copy.report} is missing, and there is no checkpoint to make it by" in capsys.readouterr().err
 
 
 def test_results_that_were_deleted_are_written_anew_from_a_checkpoint_before_a_damaged_one(copy, capsys):

@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 from rich.table import Table
 
-from ssljax import loop
+from ssljax import finish, loop
 from ssljax.commands.shared import TrainOptions, figure, file_first, print_figures, results_of, writing
 from ssljax.config import Experiment, load_experiments
 from ssljax.files import write_json
@@ -106,10 +106,17 @@ def _train(
     run = Run(runs / experiment.name)
     setting = loop.Setting.of(experiment)
     run.prepare(experiment, source, recorded, setting.data, restart=restart)
-    if run.results.exists():
-        console.print(f"{run.path} is complete; --restart trains it anew.")
-        return results_of(run, "delete it, and the same command writes it anew")
-    return loop.train(setting, run, command=again)
+    missing = finish.missing(run, experiment)
+    if run.results in missing:
+        return loop.train(setting, run, command=again)
+    results = results_of(run, "delete it, and the same command writes it anew")
+    if missing and any(run.checkpoints.glob("[0-9]*")):
+        console.print(f"{missing[0]} is missing: what follows training is made anew.")
+        return loop.train(setting, run, command=again)
+    if missing:
+        console.print(f"{missing[0]} is missing, and there is no checkpoint to make it by.")
+    console.print(f"{run.path} is complete; --restart trains it anew.")
+    return results
 
 
 def _print_runs(table: dict[str, dict[str, float]]) -> None:

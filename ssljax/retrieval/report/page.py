@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,11 +66,12 @@ def write_report(
     searched: tuple[Embeddings, np.ndarray] | None = None,
     attention: Attention | None = None,
     most: int = MOST,
+    results: dict[str, Any] | None = None,
 ) -> Path:
     """Writes `run/report.html` and returns its path.
 
     Args:
-      run: the run folder; of it `results.json`, `metrics.jsonl` and `environment.json` are read where they exist.
+      run: the run folder; of it `metrics.jsonl` and `environment.json` are read where they exist.
       embeddings: n items, of the test split as a rule; compared by cosine.
       groups: i32[n]; items of one group are relevant to each other, -1 is relevant to none.
       photo: row -> u8[h, w, 3], with the original's aspect ratio if the page is to show it.
@@ -80,12 +82,14 @@ def write_report(
         captions are those of rows n to n + m - 1.
       attention: what a vision transformer looks at, if the encoder is one.
       most: failures shown of each category.
+      results: the figures; by default those of the run folder's `results.json`, if it exists.
     """
     run, groups = Path(run), np.asarray(groups)
     within = Ranking(embeddings.vectors, groups, embeddings.vectors, groups, np.arange(len(embeddings)))
     vectors, _ = within.units
     captions = [str(c) for c in (embeddings.ids if captions is None else captions)]
-    results, environment = _read_json(run / "results.json"), _read_json(run / "environment.json")
+    results = _read_json(run / "results.json") if results is None else results
+    environment = _read_json(run / "environment.json")
     ranking = within if searched is None else Ranking(embeddings.vectors, groups, searched[0].vectors, searched[1])
     rows = results.get("table") or {}
     name = str(results.get("name") or run.resolve().name)
