@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from ssljax.checkpoint import Checkpoints
@@ -105,6 +106,12 @@ class Setting:
         every = getattr(self.experiment.sampler, "refresh_every", None)
         return every and every * self.steps_per_epoch
 
+    @property
+    def tx(self) -> optax.GradientTransformation:
+        """The optimizer, for this training and what its method freezes."""
+        method = self.experiment.method
+        return self.experiment.optimizer.build(self.total_steps, getattr(method, "frozen_until", None))
+
     @functools.cached_property
     def shapes(self) -> TrainState:
         """Shapes and types of the state."""
@@ -127,7 +134,7 @@ class Setting:
             train_step,
             augment=self.experiment.views,
             method=self.experiment.method,
-            tx=self.experiment.optimizer.build(self.total_steps),
+            tx=self.tx,
             total_steps=self.total_steps,
         )
         return jax.jit(step, donate_argnums=0, out_shardings=(self.shardings, replicated(self.mesh)))
@@ -135,7 +142,7 @@ class Setting:
     def _init(self, batch: Any) -> TrainState:
         e = self.experiment
         rng = jax.random.PRNGKey(e.seed)
-        return init_state(rng, batch, augment=e.views, method=e.method, tx=e.optimizer.build(self.total_steps))
+        return init_state(rng, batch, augment=e.views, method=e.method, tx=self.tx)
 
     @functools.cached_property
     def _compiled_init(self) -> Callable[[], TrainState]:

@@ -2,11 +2,13 @@
 
 `optimizer.build(total_steps)` is an optax `GradientTransformation`. Weight decay leaves biases and norms out: in Flax
 those are exactly the parameters of one axis or none. `lr` is the value that the optimizer uses, not one to be scaled
-by the batch size.
+by the batch size. What a method freezes at first, the optimizer leaves alone until then: neither its moments nor its
+decay begin.
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,21 +18,17 @@ import optax
 from ssljax.fields import check_fields
 from ssljax.models import layers
 from ssljax.schedules import Cosine, Warmup, check_schedule, value_at
-from ssljax.types import Array, PyTree, UserError
+from ssljax.types import Array, Progress, PyTree, UserError, whole_steps
 
-Schedule = Callable[[Array], Array]  # of the step, i32[]
-
-
-def decay(weight_decay: Schedule) -> optax.GradientTransformation:
-    """Adds `weight_decay`, a function of the step, x the weights to their updates, but not for what does not move.
-
-    An update that is 0 throughout is that of a frozen parameter (DINO's and SwAV's prototypes at first), which decay,
-    and LARS after it, would shrink to nothing.
-    """
-    return _on_weights(lambda u, p, step: u + weight_decay(step) * p * jnp.any(u != 0))
+OfStep = Callable[[Array], Array]  # i32[], steps that are done → f32[]
 
 
-def adapt(trust_coefficient: float, limit: Schedule | None) -> optax.GradientTransformation:
+def decay(weight_decay: OfStep) -> optax.GradientTransformation:
+    """Adds `weight_decay`, a function of the step, x the weights to their updates."""
+    return _on_weights(lambda u, p, step: u + weight_decay(step) * p)
+
+
+def adapt(trust_coefficient: float, limit: OfStep | None) -> optax.GradientTransformation:
     """Scales the updates u of weights p to `trust_coefficient` |p| / |u| x u.
 
     With `limit`, the learning rate as a function of the step, that ratio is at most the learning rate, and divided by
@@ -78,8 +76,47 @@ def by_part(layer_decay: float, head: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def _of_step(schedule: Any, total_steps: int) -> Schedule:
-    return lambda step: value_at(schedule, jnp.asarray(step, jnp.float32) / total_steps)
+def later(
+    first: int, rule: Callable[..., optax.GradientTransformation], schedules: Sequence[OfStep]
+) -> optax.GradientTransformation:
+    """`rule(*schedules)` from step `first` on; until then the updates are 0 and its state stays.
+
+    The rule itself begins at `first`, as Adam's correction of its moments has to, but its schedules know all steps.
+    """
+
+    def init(params: PyTree) -> optax.ConditionallyMaskState:
+        return optax.ConditionallyMaskState(jnp.zeros((), jnp.int32), rule(*schedules).init(params))
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
+        now = rule(*(functools.partial(lambda f, _: f(state.step), f) for f in schedules))
+        updates, inner = jax.lax.cond(
+            state.step >= first,
+            lambda: now.update(updates, state.inner_state, params),
+            lambda: (optax.tree.zeros_like(updates), state.inner_state),
+        )
+        return updates, optax.ConditionallyMaskState(state.step + 1, inner)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _of_step(schedule: Any, total_steps: int) -> OfStep:
+    return lambda step: value_at(schedule, Progress(step, total_steps))
+
+
+def _labels(frozen_until: Mapping[str, float], params: PyTree) -> PyTree:
+    """The share of training until which each parameter is frozen, or "" for those that never are."""
+    found = set()
+
+    def label(keys: tuple[Any, ...], _: Array) -> str:
+        path = jax.tree_util.keystr(keys, simple=True, separator="/") + "/"
+        above = [prefix for prefix in frozen_until if path.startswith(f"{prefix}/")]
+        found.update(above)
+        return str(frozen_until[above[0]]) if above else ""
+
+    labels = jax.tree_util.tree_map_with_path(label, params)
+    if missing := set(frozen_until) - found:
+        raise ValueError(f"frozen_until names {', '.join(sorted(missing))}, where there are no parameters")
+    return labels
 
 
 def _on_weights(change: Callable[[Array, Array, Array], Array]) -> optax.GradientTransformation:
@@ -127,20 +164,30 @@ class Optimizer:
             if not 0 <= getattr(self, name, 0) < 1:
                 raise UserError(f"optimizer.{name}={getattr(self, name)} must be in [0, 1), such as 0.9")
 
-    def learning_rate(self, total_steps: int) -> Schedule:
+    def learning_rate(self, total_steps: int) -> OfStep:
         """Step i32[] → learning rate f32[]."""
         factor = _of_step(Warmup(self.warmup, self.schedule) if self.warmup else self.schedule, total_steps)
         return lambda step: self.lr * factor(step)
 
-    def rule(self, learning_rate: Schedule, weight_decay: Schedule) -> optax.GradientTransformation:
+    def rule(self, learning_rate: OfStep, weight_decay: OfStep) -> optax.GradientTransformation:
         """The update rule alone, with what it takes as functions of the step."""
         raise TypeError("Optimizer is the common part: use SGD, LARS, Adam or AdamW")
 
-    def build(self, total_steps: int) -> optax.GradientTransformation:
-        """The optax transformation for a training of `total_steps` steps."""
+    def build(self, total_steps: int, frozen_until: Mapping[str, float] | None = None) -> optax.GradientTransformation:
+        """The optax transformation for a training of `total_steps` steps.
+
+        frozen_until: see `FreezingMethod`. Such a parameter stays as it is until its share of training is reached, and
+        the optimizer begins with it then, as PyTorch's do with a parameter that had no gradient before; the learning
+        rate is that of the whole training.
+        """
         check_schedule("optimizer.schedule", self.schedule, least=0)
         check_schedule("optimizer.weight_decay", self.weight_decay, least=0)
-        rule = self.rule(self.learning_rate(total_steps), _of_step(self.weight_decay, total_steps))
+        rates = self.learning_rate(total_steps), _of_step(self.weight_decay, total_steps)
+        rule = self.rule(*rates)
+        if frozen_until:
+            first = {str(share): whole_steps(share, total_steps) for share in frozen_until.values()}
+            rules = {share: later(step, self.rule, rates) for share, step in first.items()}
+            rule = optax.partition({"": rule, **rules}, functools.partial(_labels, frozen_until))
         if self.layer_decay < 1 or self.head_lr is not None:
             head = 1.0 if self.head_lr is None else self.head_lr / self.lr
             rule = optax.chain(rule, by_part(self.layer_decay, head))
@@ -156,7 +203,7 @@ class SGD(Optimizer):
     nesterov: bool = False
     """Nesterov's momentum instead of the heavy ball."""
 
-    def rule(self, learning_rate: Schedule, weight_decay: Schedule) -> optax.GradientTransformation:
+    def rule(self, learning_rate: OfStep, weight_decay: OfStep) -> optax.GradientTransformation:
         """Decay, then momentum, then the learning rate."""
         return optax.chain(
             decay(weight_decay),
@@ -180,7 +227,7 @@ class LARS(Optimizer):
         if self.trust_coefficient <= 0:
             raise UserError(f"optimizer.trust_coefficient={self.trust_coefficient} must be above 0, such as 0.001")
 
-    def rule(self, learning_rate: Schedule, weight_decay: Schedule) -> optax.GradientTransformation:
+    def rule(self, learning_rate: OfStep, weight_decay: OfStep) -> optax.GradientTransformation:
         """Decay and adaptation on the weights alone, then the learning rate, then momentum."""
         return optax.chain(
             decay(weight_decay),
@@ -199,7 +246,7 @@ class Adam(Optimizer):
     b2: float = 0.999
     """Decay of the second moment."""
 
-    def rule(self, learning_rate: Schedule, weight_decay: Schedule) -> optax.GradientTransformation:
+    def rule(self, learning_rate: OfStep, weight_decay: OfStep) -> optax.GradientTransformation:
         """Decay, then Adam."""
         return optax.chain(
             decay(weight_decay),
@@ -211,7 +258,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019); the decay is multiplied by the learning rate."""
 
-    def rule(self, learning_rate: Schedule, weight_decay: Schedule) -> optax.GradientTransformation:
+    def rule(self, learning_rate: OfStep, weight_decay: OfStep) -> optax.GradientTransformation:
         """Adam, then decay, then the learning rate."""
         return optax.chain(
             optax.scale_by_adam(b1=self.b1, b2=self.b2),

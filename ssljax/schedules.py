@@ -1,7 +1,8 @@
-"""Schedules: functions of `progress`, which is step / total steps in [0, 1].
+"""Schedules: functions of how far a training has come.
 
-A field that may be scheduled takes a number (constant) or one of these; `value_at` reads either. They compute with
-`jax.numpy`, so they work on traced values inside the step as well as on plain numbers.
+A field that may be scheduled takes a number (constant), one of these, or a function of one's own, of the share of the
+steps that are done, f32[] in [0, 1]; `value_at` reads any of them. The schedules here take a `Progress`, so that what
+changes at once does so at a whole step; of a plain share, traced or not, they work as well.
 """
 
 import dataclasses
@@ -12,11 +13,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ssljax.types import Array, UserError
+from ssljax.types import Array, Progress, UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear:
+class Schedule:
+    """What the schedules here have in common: being called with a `Progress`, where a function gets the share."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(Schedule):
     """From `start` to `end` in a straight line over the first `until` of training, then constant."""
 
     start: float
@@ -27,54 +33,79 @@ class Linear:
         if not 0 < self.until <= 1:
             raise UserError(f"Linear.until={self.until} must be a share of training, in (0, 1]")
 
-    def __call__(self, progress: Array) -> Array:
+    def __call__(self, progress: Progress | Array) -> Array:
         """f32[], the value at `progress`."""
-        return self.start + (self.end - self.start) * jnp.clip(progress / self.until, 0.0, 1.0)
+        return self.start + (self.end - self.start) * jnp.clip(share_of(progress) / self.until, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cosine:
+class Cosine(Schedule):
     """From `start` to `end` along half a cosine (Loshchilov and Hutter 2017, eq. 5, without restarts)."""
 
     start: float
     end: float
 
-    def __call__(self, progress: Array) -> Array:
+    def __call__(self, progress: Progress | Array) -> Array:
         """f32[], the value at `progress`."""
-        return self.end + (self.start - self.end) * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(progress, 0.0, 1.0)))
+        share = jnp.clip(share_of(progress), 0.0, 1.0)
+        return self.end + (self.start - self.end) * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
 
 
 @dataclasses.dataclass(frozen=True)
-class Steps:
-    """`start`, multiplied by `factor` each time one of `at` (shares of training) is passed."""
+class Steps(Schedule):
+    """`start`, multiplied by `factor` each time one of `at` (shares of training) is reached."""
 
     start: float
     at: tuple[float, ...] = (0.6, 0.8)
     factor: float = 0.1
 
-    def __call__(self, progress: Array) -> Array:
+    def __post_init__(self):
+        for share in self.at:
+            if not 0 <= share <= 1:
+                raise UserError(f"Steps.at={self.at} must be shares of training, in [0, 1], such as (0.6, 0.8)")
+
+    def __call__(self, progress: Progress | Array) -> Array:
         """f32[], the value at `progress`."""
-        passed = sum(jnp.asarray(progress >= share, jnp.float32) for share in self.at)
+        passed = sum(jnp.asarray(reached(progress, share), jnp.float32) for share in self.at)
         return self.start * self.factor**passed
 
 
 @dataclasses.dataclass(frozen=True)
-class Warmup:
+class Warmup(Schedule):
     """A straight line from 0 over the first `share` of training, then `then` over what is left of it."""
 
     share: float
     then: Any
 
-    def __call__(self, progress: Array) -> Array:
+    def __post_init__(self):
+        if not 0 <= self.share < 1:
+            raise UserError(f"Warmup.share={self.share} must be a share of training, in [0, 1), such as 0.05")
+
+    def __call__(self, progress: Progress | Array) -> Array:
         """f32[], the value at `progress`."""
-        rest = value_at(self.then, (progress - self.share) / max(1.0 - self.share, 1e-9))
-        rising = value_at(self.then, jnp.zeros(())) * progress / max(self.share, 1e-9)
-        return jnp.where(progress < self.share, rising, rest)
+        if isinstance(progress, Progress):
+            rest, start = progress.after(self.share), Progress(jnp.zeros((), jnp.int32), 1)
+        else:
+            rest, start = (progress - self.share) / max(1.0 - self.share, 1e-9), jnp.zeros(())
+        rising = value_at(self.then, start) * share_of(progress) / max(self.share, 1e-9)
+        return jnp.where(share_of(progress) < self.share, rising, value_at(self.then, rest))
 
 
-def value_at(schedule: Any, progress: Array) -> Array:
-    """f32[], `schedule` at `progress`: a schedule of this module (or any function of progress), or a number."""
-    return jnp.asarray(schedule(progress) if callable(schedule) else schedule, jnp.float32)
+def value_at(schedule: Any, progress: Progress | Array) -> Array:
+    """f32[], `schedule` at `progress`: a schedule of this module, a function of the share, or a number."""
+    if callable(schedule):
+        schedule = schedule(progress if isinstance(schedule, Schedule) else share_of(progress))
+    return jnp.asarray(schedule, jnp.float32)
+
+
+def reached(progress: Progress | Array, share: float) -> Array:
+    """bool[], whether `share` of the training is done: at a whole step, if `progress` knows of steps."""
+    return progress.reached(share) if isinstance(progress, Progress) else progress >= share
+
+
+def share_of(progress: Progress | Array) -> Array:
+    """f32[], the share of the training that is done."""
+    return progress.share if isinstance(progress, Progress) else progress
 
 
 def check_schedule(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssljax.types import Array, Batch, Method, Metrics, TrainState, Views
+from ssljax.types import Array, Batch, Method, Metrics, Progress, TrainState, Views
 
 
 def init_state(rng: Array, batch: Batch, *, augment: Views, method: Method, tx: optax.GradientTransformation) -> Any:
@@ -27,7 +27,7 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One update of `state` by a batch of photos, and the figures to log (f32[] each)."""
     views_rng, method_rng = jax.random.split(jax.random.fold_in(state.rng, state.step))
-    progress = state.step / total_steps
+    progress = Progress(state.step, total_steps)
     batch = augment(views_rng, batch)
 
     gradient = jax.value_and_grad(method.loss, has_aux=True)

@@ -1,9 +1,11 @@
 """The core types: what a training step reads and writes, and what a method is."""
 
 import dataclasses
+import math
 from typing import Any, Protocol, TypeVar, dataclass_transform
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 PyTree = Any
@@ -40,13 +42,48 @@ class TrainState:
     rng: Array  # u32[2], folded with step, never carried split: a resumed run is the same run
 
 
+def whole_steps(share: float, total: int) -> int:
+    """How many steps a share of `total` steps is: to the nearest, a half up."""
+    return math.floor(round(share * total, 6) + 0.5)  # .7 x 15 is 10.5, but a little less in binary
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a training has come, for what changes in its course.
+
+    What changes at once asks `reached`, which compares whole steps: at the same one on every machine. What changes
+    smoothly reads `share`.
+    """
+
+    step: Array
+    """i32[], steps that are done"""
+    total: int = dataclasses.field(metadata={"static": True})
+    """steps of the whole training"""
+    begin: float = dataclasses.field(default=0.0, metadata={"static": True})
+    """the share of the training at which `share` is 0"""
+
+    @property
+    def share(self) -> Array:
+        """f32[], from 0 to 1."""
+        steps = max((1 - self.begin) * self.total, 1e-9)
+        return (jnp.asarray(self.step, jnp.float32) - self.begin * self.total) / steps
+
+    def reached(self, share: float) -> Array:
+        """bool[], whether that share of the steps is done, in `whole_steps`."""
+        return self.step >= whole_steps(self.begin + (1 - self.begin) * share, self.total)
+
+    def after(self, share: float) -> "Progress":
+        """The progress of what is left once `share` is reached; its own share is below 0 until then."""
+        return Progress(self.step, self.total, self.begin + (1 - self.begin) * share)
+
+
 class Method(Protocol):
     """A training method: four pure functions over explicit state, and no state of its own.
 
     `batch["views"]` is a tuple of f32[B, h, w, 3], one array a view, made and normalised by the views of the
     experiment; two global crops come first, local ones after them. `batch["masks"]`, where the views are `Masked`, is
-    bool[B, N] for each global crop, True for a patch that is hidden from the student. `progress` is f32[], step / total
-    steps in [0, 1].
+    bool[B, N] for each global crop, True for a patch that is hidden from the student.
     """
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
@@ -54,12 +91,12 @@ class Method(Protocol):
         ...
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """The scalar loss f32[], the state after the forward pass, and the figures to log (f32[] each)."""
         ...
 
-    def after_update(self, params: Params, aux: Aux, progress: Array) -> Aux:
+    def after_update(self, params: Params, aux: Aux, progress: Progress) -> Aux:
         """The state after the optimizer's step: the teacher's moving average and the like."""
         ...
 
@@ -84,6 +121,15 @@ class LabelledMethod(Method, Protocol):
 
         items: its `Items`; batches: its `Batches`; views: how many there are of an item.
         """
+        ...
+
+
+class FreezingMethod(Method, Protocol):
+    """A method that leaves some of its parameters as they are at first: what defines `frozen_until` is one."""
+
+    @property
+    def frozen_until(self) -> dict[str, float]:
+        """Path in the parameters, such as projector/prototypes → the share of training from which they learn."""
         ...
 
 

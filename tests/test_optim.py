@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ssljax.optim import LARS, SGD, Adam, AdamW
-from ssljax.schedules import Linear
-from ssljax.types import UserError
+from ssljax.schedules import Linear, value_at
+from ssljax.types import Progress, UserError
 
 PARAMS = {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "bias": jnp.array([1.0, -1.0])}
 GRADS = {"kernel": jnp.array([[0.1, 0.2], [-0.3, 0.4]]), "bias": jnp.array([0.5, -0.5])}
@@ -83,15 +83,67 @@ def test_adamw_decays_weights_apart_from_the_moments():
     np.testing.assert_allclose(got["bias"], PARAMS["bias"] - 0.1 * np.sign(GRADS["bias"]), rtol=1e-4)
 
 
-@pytest.mark.parametrize("optimizer", [SGD, LARS, AdamW])
-def test_a_parameter_without_gradient_stays_as_it_is(optimizer):
-    tx = optimizer(lr=1.0, weight_decay=0.5, schedule=1.0).build(10)
-    params, state = PARAMS, tx.init(PARAMS)
-    for _ in range(3):
-        updates, state = tx.update(GRADS | {"kernel": jnp.zeros((2, 2))}, state, params)
+@pytest.mark.parametrize("optimizer", [SGD, Adam, AdamW, LARS])
+def test_weights_decay_also_where_the_gradient_is_zero(optimizer):
+    """PyTorch's rule: a gradient of zero is a gradient. Biases do not decay."""
+    tx = optimizer(lr=0.1, weight_decay=0.5, schedule=1.0).build(10)
+    grads, kernel = jax.tree.map(jnp.zeros_like, PARAMS), np.asarray(PARAMS["kernel"], np.float64)
+    updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
+    expected = {
+        SGD: -0.1 * 0.5 * kernel,
+        Adam: -0.1 * np.sign(kernel),
+        AdamW: -0.1 * 0.5 * kernel,
+        LARS: -0.1 * 0.001 * kernel,  # the ratio of the norms of weights and decay is 1 / .5
+    }[optimizer]
+    np.testing.assert_allclose(updates["kernel"], expected, rtol=1e-4)
+    np.testing.assert_array_equal(updates["bias"], np.zeros(2))
+
+
+FREEZABLE = {"head": {"last": jnp.array([[1.0, 2.0]]), "last_but_one": jnp.array([[1.0, 2.0]])}}
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        SGD(lr=0.1, weight_decay=0.5, nesterov=True, warmup=0.5),
+        Adam(lr=0.1, weight_decay=0.5),
+        AdamW(lr=0.1, weight_decay=Linear(0.1, 0.5)),
+        LARS(lr=0.1, weight_decay=0.5),
+    ],
+    ids=lambda optimizer: type(optimizer).__name__,
+)
+def test_what_is_frozen_begins_where_it_thaws_at_the_rate_of_that_step(optimizer):
+    total, first = 105, 11  # .1 of 105 steps is 10.5, which is 11
+    tx = optimizer.build(total, {"head/last": 0.1})
+    update = jax.jit(tx.update)
+    params, state = FREEZABLE, tx.init(FREEZABLE)
+    for step in range(first):
+        updates, state = update(jax.tree.map(jnp.cos, params), state, params)
+        np.testing.assert_array_equal(updates["head"]["last"], np.zeros((1, 2)), err_msg=f"step {step}")
         params = jax.tree.map(lambda p, u: p + u, params, updates)
-    np.testing.assert_array_equal(params["kernel"], PARAMS["kernel"])
-    assert np.any(params["bias"] != PARAMS["bias"])
+    assert np.any(params["head"]["last_but_one"] != FREEZABLE["head"]["last_but_one"])
+    # From here on it is as a rule that was never called before, whose schedules are at this step.
+    late = optimizer.rule(
+        lambda step: optimizer.learning_rate(total)(step + first),
+        lambda step: value_at(optimizer.weight_decay, Progress(step + first, total)),
+    )
+    alone, late_state = params["head"]["last"], late.init(params["head"]["last"])
+    for _ in range(3):
+        updates, state = update(jax.tree.map(jnp.cos, params), state, params)
+        params = jax.tree.map(lambda p, u: p + u, params, updates)
+        moved, late_state = late.update(jnp.cos(alone), late_state, alone)
+        alone = alone + moved
+        np.testing.assert_allclose(params["head"]["last"], alone, rtol=1e-6)
+
+
+def test_a_path_without_parameters_is_refused():
+    with pytest.raises(ValueError, match=r"^frozen_until names head/lost, where there are no parameters$"):
+        SGD(lr=0.1).build(10, {"head/lost": 0.1, "head/last": 0.1}).init(FREEZABLE)
+
+
+def test_the_state_of_an_optimizer_that_freezes_does_not_depend_on_the_number_of_steps():
+    shapes = [jax.tree.structure(SGD(lr=0.1).build(n, {"head/last": 0.1}).init(FREEZABLE)) for n in (10, 1000)]
+    assert shapes[0] == shapes[1]
 
 
 def test_clipping_bounds_the_update():

@@ -4,13 +4,13 @@ import dataclasses
 
 from ssljax.losses import arcface
 from ssljax.methods.supervised import WithMargin
-from ssljax.types import Array
+from ssljax.types import Array, Progress
 
 
 @dataclasses.dataclass(frozen=True)
 class ArcFace(WithMargin):
     """ArcFace; the margin is in radians."""
 
-    def against(self, vectors: Array, z: Array, labels: Array, progress: Array) -> Array:
+    def against(self, vectors: Array, z: Array, labels: Array, progress: Progress) -> Array:
         """Equation 3."""
         return arcface(z, vectors, labels, scale=self.scale, margin=self.margins(progress))

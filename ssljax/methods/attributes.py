@@ -11,7 +11,7 @@ from ssljax.methods.checks import check_alike, check_labelled_views
 from ssljax.methods.network import Network, item_by_item
 from ssljax.methods.one_network import NetworkAux, OneNetwork
 from ssljax.models import MLP, Identity
-from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Attributes(OneNetwork):
         return params, NetworkAux(stats)
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Mean over the attributes of the cross-entropy over the items that have it."""
         images = batch["views"][: self.labelled_views]

@@ -8,7 +8,7 @@ from ssljax.methods.checks import check_pair
 from ssljax.methods.one_network import pair_figures
 from ssljax.methods.with_teacher import WithPredictor
 from ssljax.models import MLP
-from ssljax.types import Array, Aux, Batch, Metrics, Params
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class BYOL(WithPredictor):
         return self.start(rng, batch)
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Equation 2, both directions."""
         (student1, student2), (z1, z2), aux = self.train_both(params, aux, batch, rng)

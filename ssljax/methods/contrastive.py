@@ -4,7 +4,7 @@ import dataclasses
 
 from ssljax.losses import References, contrastive_pairs
 from ssljax.methods.supervised import WithMemory
-from ssljax.types import Array, Aux, Batch, Params, UserError
+from ssljax.types import Array, Aux, Batch, Params, Progress, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Contrastive(WithMemory):
             )
         return super().init(rng, batch)
 
-    def pairs(self, z: Array, labels: Array, *, progress: Array, references: References | None = None) -> Array:
+    def pairs(self, z: Array, labels: Array, *, progress: Progress, references: References | None = None) -> Array:
         """Equation 4."""
         return contrastive_pairs(
             z,

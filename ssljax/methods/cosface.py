@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from ssljax.losses import cosface
 from ssljax.methods.supervised import WithMargin
-from ssljax.types import Array
+from ssljax.types import Array, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +17,6 @@ class CosFace(WithMargin):
     margin: Any = 0.35
     """What is taken off the cosine with the item's own class: a number or a schedule."""
 
-    def against(self, vectors: Array, z: Array, labels: Array, progress: Array) -> Array:
+    def against(self, vectors: Array, z: Array, labels: Array, progress: Progress) -> Array:
         """Equation 4."""
         return cosface(z, vectors, labels, scale=self.scale, margin=self.margins(progress))

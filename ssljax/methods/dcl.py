@@ -7,7 +7,7 @@ from ssljax.losses import decoupled
 from ssljax.methods.one_network import Pairwise
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Params, UserError
+from ssljax.types import Array, Aux, Batch, Params, Progress, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,6 @@ class DCL(Pairwise):
             raise UserError(f"method.sigma={self.sigma} must be above 0, such as 0.5, or None")
         return super().init(rng, batch)
 
-    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Array) -> Array:
+    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Progress) -> Array:
         """Equations 6 and 7."""
         return decoupled(z1, z2, temperature=value_at(self.temperature, progress), sigma=self.sigma)

@@ -9,18 +9,17 @@ from jax.lax import stop_gradient
 from ssljax.fields import short
 from ssljax.losses import dino, embedding_std, entropy, kl_to_uniform, sinkhorn, update_center
 from ssljax.methods.checks import check_crops, check_share
-from ssljax.methods.network import freeze
 from ssljax.methods.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import DINOHead
 from ssljax.schedules import Cosine, Linear, check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError, pytree
 
 
 @pytree
 class DINOAux(TeacherAux):
-    """And the centre of the teacher's logits, f32[K]."""
+    """And the centre of the teacher's logits, f32[K]; None with Sinkhorn-Knopp, which needs none."""
 
-    center: Array
+    center: Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,41 +54,46 @@ class DINO(WithTeacher):
         if "prototypes" not in params["projector"]:
             raise UserError(f"method.projector={short(self.projector)} must be a DINOHead")
         width = self.network.width("projector", params, aux.stats, batch["views"][0])
-        return params, DINOAux(**vars(aux), center=jnp.zeros(width))
+        return params, DINOAux(**vars(aux), center=jnp.zeros(width) if self.centring == "centre" else None)
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Algorithm 1, with multi-crop: the old centre for this batch, whose logits then move it."""
-        params = {**params, "projector": self.freeze_last_layer(params["projector"], progress)}
         crops, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
         shown, teacher_stats = self.network.train_crops(aux.teacher, aux.teacher_stats, batch["views"][:2])
         student, teacher = (jnp.stack([view["projector"] for view in views]) for views in (crops, shown))
         loss, figures = self.view_loss(student, teacher, aux.center, progress)
-        center = update_center(aux.center, teacher, momentum=self.center_momentum)
-        aux = dataclasses.replace(aux, stats=stats, teacher_stats=teacher_stats, center=center)
+        aux = dataclasses.replace(aux, stats=stats, teacher_stats=teacher_stats, center=self.moved(aux.center, teacher))
         return loss, (aux, {"embedding_std": embedding_std(crops[0]["encoder"]), **figures})
 
-    def view_loss(self, student: Array, teacher: Array, center: Array, progress: Array) -> tuple[Array, Metrics]:
+    @property
+    def frozen_until(self) -> dict[str, float]:
+        """See `FreezingMethod.frozen_until`: the head's last layer."""
+        return {"projector/prototypes": self.freeze_last}
+
+    def view_loss(
+        self, student: Array, teacher: Array, center: Array | None, progress: Progress
+    ) -> tuple[Array, Metrics]:
         """Equation 3 on logits f32[V, B, K] and f32[2, B, K], and how the teacher spreads over the prototypes."""
         targets = self.targets(teacher, center, progress)
         loss = dino(
             student,
             targets,
-            jnp.zeros_like(center),
+            jnp.zeros(targets.shape[-1]),
             student_temperature=value_at(self.student_temperature, progress),
             teacher_temperature=1.0,
         )
         return loss, {"teacher_entropy": entropy(targets), "teacher_kl_to_uniform": kl_to_uniform(targets)}
 
-    def targets(self, logits: Array, center: Array, progress: Array) -> Array:
+    def targets(self, logits: Array, center: Array | None, progress: Progress) -> Array:
         """f32[..., K], the teacher's logits centred and sharpened: their softmax is what the student learns."""
         temperature = value_at(self.teacher_temperature, progress)
-        if self.centring == "centre":
+        if center is not None:
             return stop_gradient((logits - jnp.expand_dims(center, range(logits.ndim - 1))) / temperature)
         flat = logits.reshape(-1, logits.shape[-1])
         return jnp.log(sinkhorn(flat, epsilon=temperature, iterations=3) + 1e-30).reshape(logits.shape)
 
-    def freeze_last_layer(self, head: Params, progress: Array) -> Params:
-        """The head, its prototypes frozen at first."""
-        return {**head, "prototypes": freeze(head["prototypes"], progress < self.freeze_last)}
+    def moved(self, center: Array | None, logits: Array) -> Array | None:
+        """The centre after the teacher's logits f32[..., K]."""
+        return None if center is None else update_center(center, logits, momentum=self.center_momentum)

@@ -10,7 +10,7 @@ from ssljax.losses.pairs import mean_of_counted
 from ssljax.methods.one_network import NetworkAux, OneNetwork
 from ssljax.models import Identity
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class GivenTriplets(OneNetwork):
         return params, NetworkAux(stats)
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """The mean over the triplets that violate the margin; all photos are normalised as one batch."""
         views, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)

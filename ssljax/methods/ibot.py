@@ -5,25 +5,26 @@ With Sinkhorn-Knopp all patches are spread over the prototypes, not the hidden o
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ssljax.fields import short
-from ssljax.losses import embedding_std, ibot, koleo, update_center
+from ssljax.losses import embedding_std, ibot, koleo
 from ssljax.methods.dino import DINO, DINOAux
 from ssljax.methods.network import item_by_item
 from ssljax.models import DINOHead, ViT
 from ssljax.schedules import value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, PyTree, UserError, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, pytree
 
 
 @pytree
 class IBOTAux(DINOAux):
-    """And the centre of the teacher's logits of patches, f32[K]."""
+    """And the centre of the teacher's logits of patches, f32[K], or None."""
 
-    patch_center: Array
+    patch_center: Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,26 +55,25 @@ class IBOT(DINO):
                 f"{tokens.shape[1]} of a view: set both to the same"
             )
         params, aux = super().init(rng, batch)
-        return params, IBOTAux(**vars(aux), patch_center=jnp.zeros_like(aux.center))
+        return params, IBOTAux(**vars(aux), patch_center=aux.center)
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Equations 2 and 3: the [CLS] tokens as in DINO, and the patches that were hidden from the student."""
-        params = {**params, "projector": self.freeze_last_layer(params["projector"], progress)}
         shown, local = batch["views"][:2], batch["views"][2:]
         masks = item_by_item(batch["masks"])
         global_rng, local_rng = jax.random.split(rng)
-        embedding, cls, patches = self._tokens(params, aux.stats, shown, masks, global_rng)
-        _, teacher_cls, teacher_patches = self._tokens(aux.teacher, aux.teacher_stats, shown, None, None)
-        crops, _ = self.network.train_crops(params, aux.stats, local, local_rng)
+        (embedding, cls, patches), stats = self._tokens(params, aux.stats, shown, masks, global_rng)
+        (_, teacher_cls, teacher_patches), teacher_stats = self._tokens(aux.teacher, aux.teacher_stats, shown)
+        crops, local_stats = self.network.train_crops(params, stats, local, local_rng)
         student = jnp.concatenate([cls, *(crop["projector"][None] for crop in crops)])
         view_loss, figures = self.view_loss(student, teacher_cls, aux.center, progress)
         patch_loss = ibot(
             patches,
             self.targets(teacher_patches, aux.patch_center, progress),
             masks,
-            jnp.zeros_like(aux.patch_center),
+            jnp.zeros(patches.shape[-1]),
             student_temperature=value_at(self.student_temperature, progress),
             teacher_temperature=1.0,
         )
@@ -82,26 +82,29 @@ class IBOT(DINO):
             loss += self.koleo * sum(koleo(embedding[:, i]) for i in range(len(shown)))
         aux = dataclasses.replace(
             aux,
-            center=update_center(aux.center, teacher_cls, momentum=self.center_momentum),
-            patch_center=update_center(aux.patch_center, teacher_patches, momentum=self.center_momentum),
+            stats=stats | local_stats,
+            teacher_stats=teacher_stats,
+            center=self.moved(aux.center, teacher_cls),
+            patch_center=self.moved(aux.patch_center, teacher_patches),
         )
         return loss, (aux, {"embedding_std": embedding_std(embedding[:, 0]), "patch_loss": patch_loss, **figures})
 
     def _tokens(
-        self, params: Params, stats: PyTree, views: tuple[Array, ...], masks: Array | None, rng: Array | None
-    ) -> tuple[Array, Array, Array]:
-        """[CLS] tokens f32[B, V, F], their logits f32[V, B, K], and those of the patches f32[B V, N, K]."""
-        cls, patches = self.encoder.apply(
-            {"params": params["encoder"], "batch_stats": stats["encoder"]},
-            item_by_item(views),
-            train=True,
-            mask=masks,
-            method="tokens",
-            rngs=None if rng is None else {"drop_path": rng},
+        self,
+        params: Params,
+        stats: PyTree,
+        views: tuple[Array, ...],
+        masks: Array | None = None,
+        rng: Array | None = None,
+    ) -> tuple[tuple[Array, Array, Array], PyTree]:
+        """[CLS] tokens f32[B, V, F], their logits f32[V, B, K], those of the patches f32[B V, N, K]; new statistics."""
+        train = functools.partial(self.network.train_module, params=params)
+        (cls, patches), encoder = train(
+            "encoder", stats=stats, x=item_by_item(views), rng=rng, mask=masks, method="tokens"
         )
-        head = {"params": params["projector"]}
-        logits = self.projector.apply(head, cls, train=True)
-        patch_logits = self.projector.apply(head, patches.reshape(-1, patches.shape[-1]), train=True)
+        logits, head = train("projector", stats=stats, x=cls)
+        patch_logits, head = train("projector", stats={"projector": head}, x=patches.reshape(-1, patches.shape[-1]))
         embedding = cls.reshape(-1, len(views), cls.shape[-1])
         logits = logits.reshape(-1, len(views), logits.shape[-1]).swapaxes(0, 1)
-        return embedding, logits, patch_logits.reshape(*patches.shape[:2], -1)
+        tokens = embedding, logits, patch_logits.reshape(*patches.shape[:2], -1)
+        return tokens, {"encoder": encoder, "projector": head}

@@ -7,7 +7,7 @@ from ssljax.losses import embedding_std, entropy, knowledge_distillation
 from ssljax.methods.with_frozen_teacher import WithFrozenTeacher
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class KnowledgeDistillation(WithFrozenTeacher):
         return self.start(rng, batch)
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Section 2's soft targets, mean over the views."""
         students, teachers, aux = self.train_both(params, aux, batch, rng)

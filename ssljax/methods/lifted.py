@@ -6,7 +6,7 @@ from typing import Any
 from ssljax.losses import References, lifted_structure
 from ssljax.methods.supervised import WithMemory
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Params
+from ssljax.types import Array, Aux, Batch, Params, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,6 @@ class Lifted(WithMemory):
         check_schedule("method.margin", self.margin, least=0, most=2)
         return super().init(rng, batch)
 
-    def pairs(self, z: Array, labels: Array, *, progress: Array, references: References | None = None) -> Array:
+    def pairs(self, z: Array, labels: Array, *, progress: Progress, references: References | None = None) -> Array:
         """Equation 4."""
         return lifted_structure(z, labels, margin=value_at(self.margin, progress), references=references)

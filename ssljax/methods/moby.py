@@ -13,7 +13,7 @@ from ssljax.methods.with_teacher import TeacherAux, WithPredictor
 from ssljax.models import MLP
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, pytree
 
 
 @pytree
@@ -48,7 +48,7 @@ class MoBY(WithPredictor):
         return params, MoBYAux(**vars(aux), queue1=queue, queue2=queue)
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Algorithm 1: each view's prediction against the other's key and past keys; the directions are summed."""
         (student1, student2), keys, aux = self.train_both(params, aux, batch, rng)

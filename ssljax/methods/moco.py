@@ -18,7 +18,7 @@ from ssljax.methods.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import MLP, in_places, norm_groups
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError, pytree
 
 
 @pytree
@@ -68,7 +68,7 @@ class MoCo(WithTeacher):
         return params, MoCoAux(**vars(aux), queue=empty_queue(self.queue_size, images.shape[0], width))
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Algorithm 1: the queue is read before this step's keys go in."""
         view1, view2 = batch["views"]
@@ -94,7 +94,7 @@ class MoCo(WithTeacher):
             outputs, stats = self.network.train(teacher, stats, images)
         return jax.lax.stop_gradient(l2_normalise(outputs["projector"])), stats
 
-    def _contrast(self, anchor: Array, key: Array, queue: Queue, progress: Array) -> tuple[Array, Metrics]:
+    def _contrast(self, anchor: Array, key: Array, queue: Queue, progress: Progress) -> tuple[Array, Metrics]:
         """InfoNCE of anchors against their keys and the queue, and the mean cosine to either."""
         temperature = value_at(self.temperature, progress)
         loss = info_nce(anchor, key, queue.flat, temperature=temperature, valid=queue.valid)

@@ -9,7 +9,7 @@ from ssljax.methods.one_network import pair_figures
 from ssljax.methods.with_teacher import WithPredictor
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MoCoV3(WithPredictor):
         return self.start(rng, batch)
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Algorithm 1: 2 x temperature x cross-entropy, the two directions summed."""
         (student1, student2), (k1, k2), aux = self.train_both(params, aux, batch, rng)

@@ -4,7 +4,7 @@ import dataclasses
 
 from ssljax.losses import References, multi_similarity
 from ssljax.methods.supervised import WithMemory
-from ssljax.types import Array, Aux, Batch, Params, UserError
+from ssljax.types import Array, Aux, Batch, Params, Progress, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,6 @@ class MultiSimilarity(WithMemory):
             )
         return super().init(rng, batch)
 
-    def pairs(self, z: Array, labels: Array, *, progress: Array, references: References | None = None) -> Array:
+    def pairs(self, z: Array, labels: Array, *, progress: Progress, references: References | None = None) -> Array:
         """Equation 15."""
         return multi_similarity(z, labels, alpha=self.alpha, beta=self.beta, base=self.base, references=references)

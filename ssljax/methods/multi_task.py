@@ -16,7 +16,7 @@ from ssljax.methods.one_network import OneNetwork
 from ssljax.methods.triplet import Triplet
 from ssljax.models import MLP, Identity, ResNet
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, PyTree, UserError, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, pytree
 
 
 @pytree
@@ -68,6 +68,12 @@ class MultiTask:
             except UserError as error:
                 raise UserError(str(error).replace("method.", f"method.tasks.{i}.")) from None
 
+    @property
+    def frozen_until(self) -> dict[str, float]:
+        """See `FreezingMethod.frozen_until`: what each task freezes."""
+        frozen = {name: getattr(task, "frozen_until", {}) for name, task in self.named.items()}
+        return {f"tasks/{name}/{path}": share for name, paths in frozen.items() for path, share in paths.items()}
+
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
         if not self.tasks:
@@ -101,7 +107,7 @@ class MultiTask:
         return params, MultiTaskAux(stats, {name: task_aux for name, (_, task_aux) in tasks.items()})
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """The weighted sum. Of each task is logged its loss, and the norm of its gradient by the encoder's output.
 
@@ -127,7 +133,7 @@ class MultiTask:
             figures |= {f"{name}/weight": weight}
         return total, (MultiTaskAux(stats, tasks), jax.tree.map(stop_gradient, figures))
 
-    def after_update(self, params: Params, aux: Aux, progress: Array) -> Aux:
+    def after_update(self, params: Params, aux: Aux, progress: Progress) -> Aux:
         """What follows the update in each task."""
         tasks = {n: t.after_update(params["tasks"][n], aux.tasks[n], progress) for n, t in self.named.items()}
         return MultiTaskAux(aux.stats, tasks)
@@ -144,7 +150,7 @@ class MultiTask:
         return {"student": modules}
 
     def _loss_at(
-        self, task: Any, aux: Aux, batch: Batch, rng: Array, progress: Array, at: tuple[Params, tuple[Array, ...]]
+        self, task: Any, aux: Aux, batch: Batch, rng: Array, progress: Progress, at: tuple[Params, tuple[Array, ...]]
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """A task's loss as a function of its parameters and the encoder's output."""
         params, encoded = at

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ssljax.losses import l2_normalise, n_pairs
 from ssljax.methods.supervised import Supervised, SupervisedAux
-from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class NPairs(Supervised):
         return jnp.concatenate(projections), jnp.tile(labels, len(projections))
 
     def compare(
-        self, params: Params, aux: SupervisedAux, z: Array, labels: Array, progress: Array
+        self, params: Params, aux: SupervisedAux, z: Array, labels: Array, progress: Progress
     ) -> tuple[Array, SupervisedAux, Metrics]:
         """Section 3.2.2, with its penalty."""
         if self.normalise:

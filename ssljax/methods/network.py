@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.fields import short
+from ssljax.models import whole
 from ssljax.types import Array, PyTree, UserError
 
 
@@ -41,12 +42,22 @@ class Network:
     ) -> tuple[dict[str, Array], PyTree]:
         """What each module makes of a batch of images, in training mode, and the new statistics."""
         outputs, new_stats, x = {}, {}, images
-        for i, (name, module) in enumerate((n, m) for n, m in self._modules.items() if n in params):
-            variables = {"params": params[name], "batch_stats": stats[name]}
-            rngs = None if rng is None else {"drop_path": jax.random.fold_in(rng, i)}
-            x, updated = module.apply(variables, x, train=True, mutable=["batch_stats"], rngs=rngs)
-            outputs[name], new_stats[name] = x, updated.get("batch_stats", {})
+        for i, name in enumerate(name for name in self._modules if name in params):
+            module_rng = None if rng is None else jax.random.fold_in(rng, i)
+            x, new_stats[name] = self.train_module(name, params, stats, x, module_rng)
+            outputs[name] = x
         return outputs, new_stats
+
+    def train_module(
+        self, name: str, params: PyTree, stats: PyTree, x: Array, rng: Array | None = None, **options: Any
+    ) -> tuple[Any, PyTree]:
+        """What one module makes of `x` in training mode, and its new statistics."""
+        variables = {"params": params[name], "batch_stats": stats[name]}
+        rngs = None if rng is None else {"drop_path": rng}
+        output, updated = self._modules[name].apply(
+            variables, x, train=True, mutable=["batch_stats"], rngs=rngs, **options
+        )
+        return output, updated.get("batch_stats", {})
 
     def train_views(
         self, params: PyTree, stats: PyTree, views: Sequence[Array], rng: Array | None = None
@@ -101,12 +112,7 @@ def item_by_item(views: Sequence[Array]) -> Array:
 
 def variables_of(params: PyTree, stats: PyTree) -> PyTree:
     """Module → its linen variables."""
-    return {name: {"params": params[name], "batch_stats": stats[name]} for name in params}
-
-
-def freeze(params: PyTree, when: Array) -> PyTree:
-    """`params`, without a gradient while `when` bool[] is true; the optimizers leave what has none as it is."""
-    return jax.tree.map(lambda p: jnp.where(when, jax.lax.stop_gradient(p), p), params)
+    return {name: whole({"params": params[name], "batch_stats": stats[name]}) for name in params}
 
 
 def _variables(name: str, module: Any, rng: Array, x: Array) -> PyTree:

@@ -15,7 +15,7 @@ from ssljax.models import MLP
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
 from ssljax.sharding import on_own_columns
-from ssljax.types import Array, Aux, Batch, Metrics, Params, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, pytree
 
 
 @pytree
@@ -55,7 +55,7 @@ class NNCLR(OneNetwork):
         return params, NNCLRAux(stats, empty_queue(self.queue_size, images.shape[0], width))
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Equation 3 with the predictions as keys, mean of the two directions."""
         (view1, view2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)

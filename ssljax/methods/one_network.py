@@ -8,7 +8,7 @@ from ssljax.losses import embedding_std, view_cosines
 from ssljax.methods.checks import check_pair
 from ssljax.methods.network import Network, variables_of
 from ssljax.models import MLP, ResNet
-from ssljax.types import Array, Aux, Batch, Metrics, Params, PyTree, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, pytree
 
 
 @pytree
@@ -38,7 +38,7 @@ class OneNetwork:
         params, stats = self.network.init(rng, batch["views"][0])
         return params, NetworkAux(stats)
 
-    def after_update(self, params: Params, aux: Aux, progress: Array) -> Aux:
+    def after_update(self, params: Params, aux: Aux, progress: Progress) -> Aux:
         """Nothing follows the update."""
         return aux
 
@@ -56,11 +56,11 @@ class Pairwise(OneNetwork, abc.ABC):
     """One network, trained by `compare` on the projections of two views; a method gives that function."""
 
     @abc.abstractmethod
-    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Array) -> Array:
+    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Progress) -> Array:
         """The loss f32[] between two views' projections f32[B, D]."""
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """`compare` on both views, each with its own batch statistics."""
         (view1, view2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)

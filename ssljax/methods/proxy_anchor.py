@@ -4,7 +4,7 @@ import dataclasses
 
 from ssljax.losses import proxy_anchor
 from ssljax.methods.supervised import AgainstClasses
-from ssljax.types import Array, Aux, Batch, Params, UserError
+from ssljax.types import Array, Aux, Batch, Params, Progress, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,6 @@ class ProxyAnchor(AgainstClasses):
             )
         return super().init(rng, batch)
 
-    def against(self, vectors: Array, z: Array, labels: Array, progress: Array) -> Array:
+    def against(self, vectors: Array, z: Array, labels: Array, progress: Progress) -> Array:
         """Equation 4."""
         return proxy_anchor(z, vectors, labels, scale=self.scale, margin=self.margin)

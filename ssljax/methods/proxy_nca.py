@@ -4,13 +4,13 @@ import dataclasses
 
 from ssljax.losses import proxy_nca
 from ssljax.methods.supervised import AgainstClasses
-from ssljax.types import Array
+from ssljax.types import Array, Progress
 
 
 @dataclasses.dataclass(frozen=True)
 class ProxyNCA(AgainstClasses):
     """Proxy-NCA, over all proxies, the own one among them. The paper's proxies learn 100 times as fast."""
 
-    def against(self, vectors: Array, z: Array, labels: Array, progress: Array) -> Array:
+    def against(self, vectors: Array, z: Array, labels: Array, progress: Progress) -> Array:
         """Algorithm 1."""
         return proxy_nca(z, vectors, labels)

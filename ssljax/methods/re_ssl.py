@@ -12,7 +12,7 @@ from ssljax.methods.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import MLP
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, pytree
 
 
 @pytree
@@ -47,7 +47,7 @@ class ReSSL(WithTeacher):
         return params, ReSSLAux(**vars(aux), queue=queue)
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Algorithm 1; the queue is read before this step's keys go in."""
         strong, weak = batch["views"]

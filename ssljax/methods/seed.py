@@ -9,7 +9,7 @@ from ssljax.methods.with_frozen_teacher import WithFrozenTeacher
 from ssljax.methods.with_teacher import TeacherAux
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, pytree
 
 
 @pytree
@@ -40,7 +40,7 @@ class SEED(WithFrozenTeacher):
         return params, SEEDAux(**vars(aux), queue=empty_queue(self.queue_size, images.shape[0], width))
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Equation 5, mean over the views: the teacher's keys go into the queue first, so each item finds its own."""
         students, teachers, aux = self.train_both(params, aux, batch, rng)

@@ -10,7 +10,7 @@ from ssljax.methods.checks import check_predictor
 from ssljax.methods.network import Network
 from ssljax.methods.one_network import NetworkAux, OneNetwork, pair_figures
 from ssljax.models import MLP
-from ssljax.types import Array, Aux, Batch, Metrics, Params
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SimSiam(OneNetwork):
         return params, aux
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Algorithm 1."""
         (view1, view2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)

@@ -7,7 +7,7 @@ from ssljax.losses import nt_xent
 from ssljax.methods.one_network import Pairwise
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Params
+from ssljax.types import Array, Aux, Batch, Params, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,6 @@ class SimCLR(Pairwise):
         check_schedule("method.temperature", self.temperature, above=0)
         return super().init(rng, batch)
 
-    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Array) -> Array:
+    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Progress) -> Array:
         """Algorithm 1."""
         return nt_xent(z1, z2, temperature=value_at(self.temperature, progress))

@@ -4,7 +4,7 @@ import dataclasses
 
 from ssljax.losses import sub_center_arcface
 from ssljax.methods.supervised import WithMargin
-from ssljax.types import Array, Aux, Batch, Params, UserError
+from ssljax.types import Array, Aux, Batch, Params, Progress, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,6 @@ class SubCenterArcFace(WithMargin):
             raise UserError(f"method.centers={self.centers} is too small: it must be at least 1")
         return super().init(rng, batch)
 
-    def against(self, vectors: Array, z: Array, labels: Array, progress: Array) -> Array:
+    def against(self, vectors: Array, z: Array, labels: Array, progress: Progress) -> Array:
         """Section 3."""
         return sub_center_arcface(z, vectors, labels, scale=self.scale, margin=self.margins(progress))

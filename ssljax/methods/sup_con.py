@@ -7,7 +7,7 @@ from ssljax.losses import References, sup_con
 from ssljax.methods.supervised import WithMemory
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Params
+from ssljax.types import Array, Aux, Batch, Params, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,6 @@ class SupCon(WithMemory):
         check_schedule("method.temperature", self.temperature, above=0)
         return super().init(rng, batch)
 
-    def pairs(self, z: Array, labels: Array, *, progress: Array, references: References | None = None) -> Array:
+    def pairs(self, z: Array, labels: Array, *, progress: Progress, references: References | None = None) -> Array:
         """Equation 2."""
         return sup_con(z, labels, temperature=value_at(self.temperature, progress), references=references)

@@ -16,8 +16,8 @@ from ssljax.methods.network import item_by_item
 from ssljax.methods.one_network import OneNetwork
 from ssljax.models import Identity
 from ssljax.queue import Queue, empty_memory, enqueue
-from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError, pytree
+from ssljax.schedules import check_schedule, reached, value_at
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError, pytree
 
 
 @pytree
@@ -42,7 +42,7 @@ class Supervised(OneNetwork, abc.ABC):
 
     @abc.abstractmethod
     def compare(
-        self, params: Params, aux: SupervisedAux, z: Array, labels: Array, progress: Array
+        self, params: Params, aux: SupervisedAux, z: Array, labels: Array, progress: Progress
     ) -> tuple[Array, SupervisedAux, Metrics]:
         """The loss f32[] of projections f32[N, D] with labels i32[N], the new state, and figures to log."""
 
@@ -68,7 +68,7 @@ class Supervised(OneNetwork, abc.ABC):
         return params, SupervisedAux(stats, None)
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """`compare` on the labelled views, which are normalised as one batch."""
         images = batch["views"][: self.labelled_views]
@@ -114,7 +114,7 @@ class WithMemory(Supervised):
             )
 
     @abc.abstractmethod
-    def pairs(self, z: Array, labels: Array, *, progress: Array, references: References | None = None) -> Array:
+    def pairs(self, z: Array, labels: Array, *, progress: Progress, references: References | None = None) -> Array:
         """The loss f32[] of embeddings f32[N, D] with labels i32[N] against each other, or against references."""
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
@@ -131,7 +131,7 @@ class WithMemory(Supervised):
         return params, dataclasses.replace(aux, memory=memory)
 
     def compare(
-        self, params: Params, aux: SupervisedAux, z: Array, labels: Array, progress: Array
+        self, params: Params, aux: SupervisedAux, z: Array, labels: Array, progress: Progress
     ) -> tuple[Array, SupervisedAux, Metrics]:
         """Algorithm 1 of XBM: the batch is remembered first, and no embedding is paired with itself."""
         loss = self.pairs(z, labels, progress=progress)
@@ -148,11 +148,11 @@ class WithMemory(Supervised):
             memory.newest,
             progress=progress,
         )
-        loss += jnp.where(progress >= self.memory_from, self.memory_weight * across, 0)
+        loss += jnp.where(reached(progress, self.memory_from), self.memory_weight * across, 0)
         figures = {"memory_loss": across, "memory_fill": memory.fill, **self.figures(z, labels, progress)}
         return loss, dataclasses.replace(aux, memory=memory), figures
 
-    def figures(self, z: Array, labels: Array, progress: Array) -> Metrics:
+    def figures(self, z: Array, labels: Array, progress: Progress) -> Metrics:
         """What else is logged of the batch."""
         return {}
 
@@ -169,7 +169,7 @@ class AgainstClasses(Supervised):
     """How many classes the labels have: the data's labels must be below it."""
 
     @abc.abstractmethod
-    def against(self, vectors: Array, z: Array, labels: Array, progress: Array) -> Array:
+    def against(self, vectors: Array, z: Array, labels: Array, progress: Progress) -> Array:
         """The loss f32[] of embeddings f32[N, D] with labels i32[N] and the classes' vectors."""
 
     def shape(self, features: int) -> tuple[int, ...]:
@@ -197,7 +197,7 @@ class AgainstClasses(Supervised):
         return {**params, "class_vectors": vectors}, aux
 
     def compare(
-        self, params: Params, aux: SupervisedAux, z: Array, labels: Array, progress: Array
+        self, params: Params, aux: SupervisedAux, z: Array, labels: Array, progress: Progress
     ) -> tuple[Array, SupervisedAux, Metrics]:
         """`against`, in which no two items are compared."""
         return self.against(params["class_vectors"], z, labels, progress), aux, {}
@@ -250,7 +250,7 @@ class WithMargin(AgainstClasses):
                 f"{sizes[wrong[0]]}: give the photos of each class"
             )
 
-    def margins(self, progress: Array) -> Array:
+    def margins(self, progress: Progress) -> Array:
         """f32[], or f32[C] by the sizes of the classes."""
         margin = value_at(self.margin, progress)
         if len(set(self.class_sizes)) < 2:

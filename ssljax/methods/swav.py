@@ -1,19 +1,21 @@
 """SwAV (Caron et al. 2020, arXiv 2006.09882): each view predicts how another is assigned to prototypes."""
 
 import dataclasses
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from ssljax.losses import embedding_std, entropy, l2_normalise, sinkhorn, swav
 from ssljax.methods.checks import check_crops, check_share
-from ssljax.methods.network import Network, freeze
+from ssljax.methods.network import Network
 from ssljax.methods.one_network import OneNetwork
 from ssljax.models import MLP, Prototypes
 from ssljax.queue import Queue, empty_queue, enqueue
-from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError, pytree
+from ssljax.schedules import check_schedule, reached, value_at
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, pytree
 
 
 @pytree
@@ -50,6 +52,11 @@ class SwAV(OneNetwork):
         """Encoder, projector and prototypes."""
         return Network(encoder=self.encoder, projector=self.projector, prototypes=self.prototypes)
 
+    @property
+    def frozen_until(self) -> dict[str, float]:
+        """See `FreezingMethod.frozen_until`: the prototypes."""
+        return {"prototypes": self.freeze_prototypes}
+
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
         check_crops(batch)
@@ -69,17 +76,14 @@ class SwAV(OneNetwork):
         return params, SwAVAux(stats, (queue, queue))
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Algorithm 1: mean over the two assignments and over the views that predict each."""
-        params = {**params, "prototypes": freeze(params["prototypes"], progress < self.freeze_prototypes)}
         views, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
         temperature = value_at(self.temperature, progress)
         losses = []
         for i in range(2):
-            assignments = self._assign(
-                params["prototypes"], views[i]["prototypes"], aux.queues and aux.queues[i], progress
-            )
+            assignments = self._assign(params, stats, views[i]["prototypes"], aux.queues and aux.queues[i], progress)
             others = [view["prototypes"] for j, view in enumerate(views) if j != i]
             losses += [swav(scores, assignments, temperature=temperature) for scores in others]
         keys = [stop_gradient(l2_normalise(view["projector"])) for view in views[:2]]
@@ -90,12 +94,16 @@ class SwAV(OneNetwork):
         }
         return sum(losses) / len(losses), (SwAVAux(stats, queues), figures)
 
-    def _assign(self, prototypes: Params, scores: Array, queue: Queue | None, progress: Array) -> Array:
+    def _assign(self, params: Params, stats: PyTree, scores: Array, queue: Queue | None, progress: Progress) -> Array:
         """f32[B, K], the batch's assignments, equally spread over the batch, or over it and the queue."""
-        alone = sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations)
+        spread = functools.partial(sinkhorn, epsilon=self.epsilon, iterations=self.iterations)
+        scores, prototypes = stop_gradient((scores, {"prototypes": params["prototypes"]}))
         if queue is None:
-            return alone
-        past = self.prototypes.apply({"params": prototypes}, queue.flat, train=False)
-        both = sinkhorn(jnp.concatenate([scores, past]), epsilon=self.epsilon, iterations=self.iterations)
-        ready = (progress >= self.queue_from) & (queue.fill == 1)
-        return jnp.where(ready, both[: scores.shape[0]], alone)
+            return spread(scores)
+
+        def with_queue() -> Array:
+            past = self.network.evaluate(prototypes, stats, queue.flat)["prototypes"]
+            return spread(jnp.concatenate([scores, past]))[: scores.shape[0]]
+
+        ready = reached(progress, self.queue_from) & (queue.fill == 1)
+        return jax.lax.cond(ready, with_queue, lambda: spread(scores))

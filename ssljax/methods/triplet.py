@@ -7,7 +7,7 @@ from ssljax.losses import References, active_triplets, triplet
 from ssljax.losses.metric import Mining
 from ssljax.methods.supervised import WithMemory
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Triplet(WithMemory):
         check_schedule("method.margin", self.margin, least=0, most=2)
         return super().init(rng, batch)
 
-    def pairs(self, z: Array, labels: Array, *, progress: Array, references: References | None = None) -> Array:
+    def pairs(self, z: Array, labels: Array, *, progress: Progress, references: References | None = None) -> Array:
         """Section 3.1, with distances that are not squared."""
         margin = value_at(self.margin, progress)
         return triplet(z, labels, margin=margin, mining=self.mining, soft=self.soft, references=references)
 
-    def figures(self, z: Array, labels: Array, progress: Array) -> Metrics:
+    def figures(self, z: Array, labels: Array, progress: Progress) -> Metrics:
         """The share of triplets that violate the margin."""
         return {"active_triplets": active_triplets(z, labels, margin=value_at(self.margin, progress))}

@@ -11,7 +11,7 @@ from ssljax.methods.network import Network, item_by_item
 from ssljax.methods.one_network import NetworkAux, OneNetwork
 from ssljax.models import MLP, Decoder
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, UserError
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class VAE(OneNetwork):
         return params | decoder, NetworkAux(stats | decoder_stats)
 
     def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Array
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Equation 10, with one draw for each view, in nats an image."""
         network_rng, draw_rng = jax.random.split(rng)

@@ -9,7 +9,7 @@ from ssljax.fields import short
 from ssljax.methods.network import Network, variables_of
 from ssljax.methods.with_teacher import TeacherAux
 from ssljax.models import MLP, Pretrained, ResNet
-from ssljax.types import Array, Aux, Batch, Params, PyTree, UserError
+from ssljax.types import Array, Aux, Batch, Params, Progress, PyTree, UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class WithFrozenTeacher:
         keys = [stop_gradient(teacher["teacher_projector"]) for teacher in teachers]
         return students, keys, dataclasses.replace(aux, stats=stats)
 
-    def after_update(self, params: Params, aux: Aux, progress: Array) -> Aux:
+    def after_update(self, params: Params, aux: Aux, progress: Progress) -> Aux:
         """The teacher stays as it is."""
         return aux
 

@@ -11,7 +11,7 @@ from ssljax.methods.ema import ema
 from ssljax.methods.network import Network, variables_of
 from ssljax.models import MLP, ResNet
 from ssljax.schedules import Cosine, check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Params, PyTree, pytree
+from ssljax.types import Array, Aux, Batch, Params, Progress, PyTree, pytree
 
 
 @pytree
@@ -46,7 +46,7 @@ class WithTeacher:
         teacher, teacher_stats = jax.tree.map(jnp.copy, (self.followed(params), self.followed(stats)))
         return params, TeacherAux(stats=stats, teacher=teacher, teacher_stats=teacher_stats)
 
-    def after_update(self, params: Params, aux: Aux, progress: Array) -> Aux:
+    def after_update(self, params: Params, aux: Aux, progress: Progress) -> Aux:
         """The teacher follows the student."""
         momentum = value_at(self.momentum, progress)
         return dataclasses.replace(aux, teacher=ema(aux.teacher, self.followed(params), momentum))

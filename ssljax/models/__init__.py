@@ -1,7 +1,7 @@
 """Encoders and heads: linen modules that are their own configuration. Only this package imports flax."""
 
 from ssljax.models.efficientnet import EfficientNet
-from ssljax.models.frozen import Frozen
+from ssljax.models.frozen import Frozen, whole
 from ssljax.models.heads import MLP, Decoder, DINOHead, Identity, Prototypes
 from ssljax.models.layers import layers
 from ssljax.models.norm import BatchNorm, in_places, norm_groups
@@ -28,5 +28,6 @@ __all__ = [
     "layers",
     "norm_groups",
     "weights_bytes",
+    "whole",
     "without_files",
 ]

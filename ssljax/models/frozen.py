@@ -10,6 +10,16 @@ import jax
 from ssljax.models.layers import layers
 from ssljax.types import Array, PyTree, UserError
 
+FROZEN = "frozen"  # where the frozen parts are, among the batch statistics
+
+
+def whole(variables: PyTree) -> PyTree:
+    """The variables of a module that may be `Frozen`, as those of the module inside it."""
+    if FROZEN not in variables["batch_stats"]:
+        return variables
+    stats = dict(variables["batch_stats"])
+    return {**variables, "params": {**stats.pop(FROZEN), **variables["params"]}, "batch_stats": stats}
+
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
@@ -17,8 +27,9 @@ class Frozen:
 
     `Frozen(Pretrained(ResNet(depth=18), "runs/shop/weights/student.safetensors"), but_last=2)`
 
-    What is frozen gets no gradient, so that optimizers leave it as it is, and works as in evaluation: BatchNorm by its
-    running statistics, which stay, and without drop path. The backward pass ends where it begins.
+    What is frozen is not among the parameters but beside the batch statistics, so that no optimizer sees it, and works
+    as in evaluation: BatchNorm by its running statistics, which stay, and without drop path. The backward pass ends
+    where it begins.
     """
 
     module: Any
@@ -29,15 +40,20 @@ class Frozen:
     def init(self, rng: Array, x: Array, train: bool) -> PyTree:
         """As the module's; raises UserError if it has fewer blocks than are to learn."""
         variables = self.module.init(rng, x, train=train)
-        _, blocks = layers(variables["params"])
+        params = variables["params"]
+        layer, blocks = layers(params)
         if not 0 <= self.but_last <= blocks:
             raise UserError(f"but_last={self.but_last} must be from 0 to {blocks}, the number of the encoder's blocks")
-        return variables
+        learns = {name for name in layer if self.but_last and layer[name] > blocks - self.but_last}
+        return {
+            "params": {name: part for name, part in params.items() if name in learns},
+            "batch_stats": variables.get("batch_stats", {})
+            | {FROZEN: {name: part for name, part in params.items() if name not in learns}},
+        }
 
     def apply(self, variables: PyTree, *args: Any, **kwargs: Any) -> Any:
         """As the module's."""
-        frozen = self._frozen(variables["params"])
-        params = {n: jax.lax.stop_gradient(p) if n in frozen else p for n, p in variables["params"].items()}
+        frozen = jax.lax.stop_gradient(variables["batch_stats"][FROZEN])
 
         def in_evaluation(call: Callable, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:
             """What has a place for `train`, called with False."""
@@ -47,12 +63,11 @@ class Frozen:
             return call(*args, **kwargs)
 
         with nn.intercept_methods(in_evaluation):
-            return self.module.apply({**variables, "params": params}, *args, **kwargs)
-
-    def _frozen(self, params: PyTree) -> set[str]:
-        """Names of the parts that do not learn."""
-        layer, blocks = layers(params)
-        return {name for name in layer if not self.but_last or layer[name] <= blocks - self.but_last}
+            output = self.module.apply(whole(variables), *args, **kwargs)
+        if not kwargs.get("mutable"):
+            return output
+        output, updated = output
+        return output, {**updated, "batch_stats": updated.get("batch_stats", {}) | {FROZEN: frozen}}
 
     def __getattr__(self, name: str) -> Any:
         """The module's settings."""

@@ -1,11 +1,14 @@
 """What every method must keep, on one device and on eight: run on MoCo, and the first of it on all."""
 
 import dataclasses
+import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 from methods import METHODS, NAMES, crops_of
 from tiny import BATCH, CROPS, ENCODER, MOCO, SIMCLR, STEPS, VIEWS, Training, seen
 from traffic import bytes_by_kind, sent, step_of
@@ -15,11 +18,11 @@ from ssljax.methods import MultiTask, Triplet
 from ssljax.methods.supervised import Supervised
 from ssljax.methods.with_frozen_teacher import WithFrozenTeacher
 from ssljax.methods.with_teacher import WithTeacher
-from ssljax.models import MLP, Frozen, Identity, Pretrained, ViT, weights_bytes
+from ssljax.models import MLP, BatchNorm, Frozen, Identity, Pretrained, Prototypes, ViT, weights_bytes, whole
 from ssljax.optim import SGD
 from ssljax.schedules import Cosine, Linear
 from ssljax.sharding import batch_sharding, make_mesh, state_sharding
-from ssljax.types import UserError
+from ssljax.types import Progress, UserError
 
 SHUFFLED = dataclasses.replace(MOCO, shuffle=True, encoder=dataclasses.replace(ENCODER, norm_groups=8))
 SYMMETRIC = dataclasses.replace(MOCO, symmetric=True, shuffle=True, encoder=dataclasses.replace(ENCODER, norm_groups=2))
@@ -317,12 +320,86 @@ def test_shares_of_training_are_held_to_their_range():
 
 
 def test_frozen_prototypes_do_not_move():
-    training = Training(METHODS["dino"], views=crops_of("dino"))  # its first step is within the frozen share
-    before = training.state.params["projector"]["prototypes"]
+    """One of 20 steps each, and all the while the rest learns; of two tasks one is frozen by its own method."""
+    for name, path in (("dino", ("projector", "prototypes")), ("swav", ("prototypes",))):
+        field = {"dino": "freeze_last", "swav": "freeze_prototypes"}[name]
+        method = dataclasses.replace(METHODS[name], **{field: 0.05})
+        training = Training(method, views=crops_of(name), optimizer=SGD(lr=0.1, weight_decay=0.1))
+        states = [training.state.params]
+        for _ in range(2):
+            training.run(1)
+            states.append(training.state.params)
+        first, second, third = (functools.reduce(lambda tree, key: tree[key], path, state) for state in states)
+        assert largest_difference(first, second) == 0 < largest_difference(second, third)
+        assert largest_difference(states[0]["encoder"], states[1]["encoder"]) > 0
+    tasks = MultiTask(tasks=(METHODS["swav"], METHODS["triplet"], METHODS["swav"]))
+    assert tasks.frozen_until == {
+        "tasks/SwAV/prototypes": METHODS["swav"].freeze_prototypes,
+        "tasks/SwAV_2/prototypes": METHODS["swav"].freeze_prototypes,
+    }
+
+
+@pytest.mark.parametrize("name", ["dino", "ibot"])
+def test_with_sinkhorn_there_is_no_centre_to_move(name):
+    training = Training(dataclasses.replace(METHODS[name], centring="sinkhorn"), views=crops_of(name))
+    assert training.state.aux.center is None and getattr(training.state.aux, "patch_center", None) is None
+    assert np.isfinite(training.run(2)["loss"])
+
+
+def statistics_move(method, views):
+    """Asserts that one step moves every batch statistic, of the student and of a teacher that is trained."""
+    training = Training(method, views=views)
+    before = training.state.aux
     training.run(1)
-    assert largest_difference(before, training.state.params["projector"]["prototypes"]) == 0
-    training.run(1)
-    assert largest_difference(before, training.state.params["projector"]["prototypes"]) > 0
+    for field in ("stats",) if isinstance(method, WithFrozenTeacher) else ("stats", "teacher_stats"):
+        old, new = (jax.tree_util.tree_leaves_with_path(getattr(a, field, {})) for a in (before, training.state.aux))
+        for (path, x), (_, y) in zip(old, new, strict=True):
+            assert np.any(x != y), jax.tree_util.keystr(path)
+    return training.state.aux
+
+
+def test_batch_statistics_are_kept(name):
+    statistics_move(METHODS[name], crops_of(name))
+
+
+class NormedHead(nn.Module):
+    """A head of prototypes behind a BatchNorm."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        return Prototypes(24, name="prototypes")(BatchNorm(name="norm")(x, train), train)
+
+
+def test_ibot_keeps_the_batch_statistics_of_a_head_that_has_some():
+    aux = statistics_move(dataclasses.replace(METHODS["ibot"], projector=NormedHead()), crops_of("ibot"))
+    assert aux.stats["projector"] and aux.teacher_stats["projector"]
+
+
+def equations(jaxpr, inside=False):
+    """Of every operation of a jaxpr, whether it is inside a branch, and its results' shapes."""
+    for equation in jaxpr.eqns:
+        yield inside, [getattr(v.aval, "shape", ()) for v in equation.outvars]
+        for inner in jaxprs_in_params(equation.params):
+            yield from equations(inner, inside or equation.primitive.name == "cond")
+
+
+def test_swav_spreads_the_batch_alone_or_with_the_queue_and_not_both():
+    method, batch = METHODS["swav"], seen(crops_of("swav"))
+    state = Training(method, views=crops_of("swav")).state
+    queues = tuple(dataclasses.replace(q, count=jnp.int32(3)) for q in state.aux.queues)
+    aux = dataclasses.replace(state.aux, queues=queues)
+
+    def loss(progress):
+        return method.loss(state.params, aux, batch, state.rng, progress)[0]
+
+    rows = BATCH + method.queue_size
+    places = [inside for inside, shapes in equations(jax.make_jaxpr(loss)(0.5).jaxpr) if (rows, 12) in shapes]
+    assert places and all(places), "scores of batch and queue are computed where no branch asks for them"
+    first, early, late = (float(jax.jit(loss)(Progress(step, STEPS))) for step in (0, 1, 2))
+    alone = dataclasses.replace(method, queue_size=None)
+    aux = dataclasses.replace(aux, queues=None)
+    expected = float(alone.loss(state.params, aux, batch, state.rng, 0.0)[0])
+    assert first == early == pytest.approx(expected, abs=1e-5) != late
 
 
 def test_mesh_refuses_what_does_not_divide():
@@ -341,7 +418,9 @@ def test_fine_tuning_from_a_run_moves_the_last_block_and_the_head_alone(tmp_path
         method, optimizer=SGD(lr=0.1, weight_decay=0.1, layer_decay=0.5, head_lr=1.0), views=CROPS, devices=8
     )
     tuned.run(2)
-    for name, part in tuned.state.params["encoder"].items():
+    assert set(tuned.state.params["encoder"]) == {"stage4_block0"}
+    encoder = whole({"params": tuned.state.params["encoder"], "batch_stats": tuned.state.aux.stats["encoder"]})
+    for name, part in encoder["params"].items():
         moved = largest_difference(part, start.state.params["encoder"][name]) > 0
         assert moved == (name == "stage4_block0"), name
         if name in tuned.state.aux.stats["encoder"]:
