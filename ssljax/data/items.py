@@ -24,7 +24,8 @@ class Items:
 
     Numbers of labels, listings and attribute values are given over the whole data set, so that splits agree.
 
-    Raises UserError if there is no row, an id is blank or repeated, or the lengths differ.
+    Raises UserError if there is no row, an id is blank or repeated, the lengths differ, or a label, a listing or an
+    attribute is no number of 32 bits.
     """
 
     ids: np.ndarray
@@ -50,6 +51,9 @@ class Items:
         n = len(self.ids)
         if n == 0:
             raise UserError("data: there is not one photo; a data set needs at least one")
+        for name, axes in (("label", 1), ("listing", 1), ("attributes", 2)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_numbers(f"data: {name}", getattr(self, name), axes))
         arrays = {"photos": self.photos, "label": self.label, "listing": self.listing, "attributes": self.attributes}
         for name, values in (arrays | self.columns).items():
             if values is not None and len(values) != n:
@@ -139,6 +143,24 @@ def check_unique(ids: np.ndarray) -> None:
         twice = [value for value, count in counts.items() if count > 1]
         some = ", ".join(repr(str(v)) for v in twice[:3]) + (", ..." if len(twice) > 3 else "")
         raise UserError(f"data.id: {len(twice)} ids come more than once ({some}); every photo needs an id of its own")
+
+
+def check_numbers(name: str, numbers: Any, axes: int) -> np.ndarray:
+    """Numbers of labels and the like, i32 with so many axes; raises UserError unless they are whole, -1 or more, and
+    fit 32 bits."""
+    numbers = np.asarray(numbers)
+    if numbers.ndim != axes or not np.issubdtype(numbers.dtype, np.integer):
+        raise UserError(
+            f"{name} of shape {numbers.shape} and type {numbers.dtype} must be whole numbers from 0, of shape "
+            f"{('[n]', '[n, A]')[axes - 1]}, with -1 where there is none"
+        )
+    wrong = np.argwhere((numbers < -1) | (numbers > np.iinfo(np.int32).max))
+    if len(wrong):
+        raise UserError(
+            f"{name} has the number {numbers[tuple(wrong[0])]} in row {wrong[0][0]}: number them from 0 to at most "
+            f"{np.iinfo(np.int32).max}, with -1 where there is none, as numpy.unique(..., return_inverse=True) does"
+        )
+    return numbers.astype(np.int32, copy=False)
 
 
 def encode(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax.nn import log_softmax
 
+from ssljax.losses.checks import array_of, check_array, check_labels
 from ssljax.types import Array
 
 
@@ -12,9 +13,10 @@ def masked_attributes(logits: Sequence[Array], attributes: Array) -> Array:
     """Cross-entropy of each attribute, mean over the items that have it, then over the A attributes, f32[].
 
     logits: A arrays f32[B, V_a], one an attribute, as the attributes differ in their number of values; attributes:
-    i32[B, A], -1 where it is missing. An attribute that the batch lacks counts, with a loss of 0. A value of V_a or
-    more gives NaN.
+    i32[B, A], -1 where it is missing. An attribute that the batch lacks counts, with a loss of 0. Values that are none
+    are refused, or give NaN, as `ssljax.losses.checks` has it.
     """
+    logits, attributes = [check_array("logits", x) for x in logits], array_of("attributes", attributes)
     shapes = [x.shape for x in logits]
     if attributes.ndim != 2 or [len(shape) for shape in shapes] != [2] * attributes.shape[1] or not shapes:
         raise ValueError(
@@ -22,10 +24,11 @@ def masked_attributes(logits: Sequence[Array], attributes: Array) -> Array:
         )
     if any(shape[0] != attributes.shape[0] for shape in shapes):
         raise ValueError(f"logits of shapes {shapes} have another batch than attributes of shape {attributes.shape}")
+    attributes, sound = check_labels("attributes", attributes, [x.shape[1] for x in logits])
     losses = []
     for scores, values in zip(logits, attributes.T, strict=True):
         known = values >= 0
-        log_p = log_softmax(jnp.asarray(scores, jnp.float32))
+        log_p = log_softmax(sound * jnp.asarray(scores, jnp.float32))
         chosen = jnp.take_along_axis(log_p, jnp.where(known, values, 0)[:, None], axis=1)[:, 0]
         losses.append(-jnp.sum(jnp.where(known, chosen, 0)) / jnp.maximum(jnp.sum(known), 1))
-    return sum(losses) / len(losses)
+    return sound * sum(losses) / len(losses)

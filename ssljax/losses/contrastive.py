@@ -19,7 +19,7 @@ from ssljax.losses.blockwise import (
     logsumexp_within,
     sum_of_softplus,
 )
-from ssljax.losses.checks import check_features, check_labelled, check_same
+from ssljax.losses.checks import check_array, check_features, check_labelled, check_same
 from ssljax.losses.normalise import l2_normalise
 from ssljax.losses.pairs import Pairs, References, mean_of_counted, of_anchors
 from ssljax.types import Array
@@ -32,7 +32,7 @@ def nt_xent(z1: Array, z2: Array, *, temperature: Array, dtype: Any = jnp.float3
     a label, equal this; google-research/simclr sums the two views' means: twice this. Raises ValueError for shapes that
     differ.
     """
-    check_same("z1", z1, "z2", z2)
+    z1, z2 = check_same("z1", z1, "z2", z2)
     z1, z2 = l2_normalise(z1), l2_normalise(z2)
     items = jnp.repeat(jnp.arange(z1.shape[0]), 2)
     negatives = logsumexp_within((_views(z1, z2) * rsqrt(jnp.float32(temperature))).astype(dtype), ids=items)
@@ -50,7 +50,7 @@ def decoupled(
     positive's term is weighted by 2 - exp(cosine / sigma) / the batch's mean of it, a constant to the gradient, as in
     lightly. A batch of one has no negative and gives 0. Raises ValueError for shapes that differ.
     """
-    check_same("z1", z1, "z2", z2)
+    z1, z2 = check_same("z1", z1, "z2", z2)
     if z1.shape[0] == 1:
         return jnp.zeros(())
     z1, z2 = l2_normalise(z1), l2_normalise(z2)
@@ -70,10 +70,10 @@ def sup_con(z: Array, labels: Array, *, temperature: Array, references: Referenc
     logarithm, equal only with one positive each). Positives and negatives are of the batch itself, or of `references`,
     as in `ssljax.losses.metric`. Raises ValueError for shapes that do not fit.
     """
-    check_labelled("z", z, labels)
-    z = l2_normalise(z)
     if references is not None:
         return _sup_con_with(references, z, labels, temperature)
+    z, labels, sound = check_labelled("z", z, labels)
+    z = l2_normalise(z)
     valid = labels >= 0
     total = logsumexp_within(z * rsqrt(jnp.float32(temperature)), valid=valid)
     # The mean product with the positives is the product with their mean: no matrix.
@@ -81,7 +81,7 @@ def sup_con(z: Array, labels: Array, *, temperature: Array, references: Referenc
     positives = (jax.ops.segment_sum(jnp.ones_like(labels), group, labels.shape[0]) - 1)[group]
     sums = jax.ops.segment_sum(z, group, labels.shape[0])[group] - z
     positive = jnp.sum(z * sums, axis=1) / jnp.maximum(positives, 1) / temperature
-    return _mean(total - positive, valid & (positives > 0))
+    return sound * _mean(total - positive, valid & (positives > 0))
 
 
 def _sup_con_with(references: References, z: Array, labels: Array, temperature: Array) -> Array:
@@ -92,7 +92,7 @@ def _sup_con_with(references: References, z: Array, labels: Array, temperature: 
         total = logsumexp(jnp.where(pairs.positive | pairs.negative, logits, MASKED), axis=1)
         return jnp.where(positives > 0, total - mean, 0), positives > 0
 
-    return mean_of_counted(*of_anchors(rows, z, labels, references))
+    return mean_of_counted(*of_anchors(rows, l2_normalise(z), labels, references))
 
 
 def info_nce(
@@ -112,8 +112,8 @@ def info_nce(
     queue it is 0. The positives and the queue get gradients if they need them: stop them outside. Raises ValueError for
     shapes that do not fit.
     """
-    check_same("anchor", anchor, "positive", positive)
-    check_features("queue", queue, "anchor", anchor)
+    anchor, positive = check_same("anchor", anchor, "positive", positive)
+    queue = check_features("queue", queue, "anchor", anchor)
     anchor, positive, queue = l2_normalise(anchor) / temperature, l2_normalise(positive), l2_normalise(queue)
     positive_logit = jnp.sum(anchor * positive, axis=1)
     negatives = logsumexp_of_products(anchor.astype(dtype), queue.astype(dtype), valid=valid)
@@ -128,7 +128,7 @@ def in_batch_info_nce(anchor: Array, key: Array, *, temperature: Array, dtype: A
     directions, CLIP's take their mean. The keys get gradients: stop them outside. Raises ValueError for shapes that
     differ.
     """
-    check_same("anchor", anchor, "key", key)
+    anchor, key = check_same("anchor", anchor, "key", key)
     anchor, key = l2_normalise(anchor) / temperature, l2_normalise(key)
     items = jnp.arange(anchor.shape[0])
     negatives = logsumexp_of_products(anchor.astype(dtype), key.astype(dtype), row_ids=items, column_ids=items)
@@ -150,8 +150,8 @@ def re_ssl(
     queue: f32[K, D], the teacher's past keys, without this batch's; valid: bool[K], False for places to leave out. An
     empty queue gives 0. No gradient reaches the teacher or the queue. Raises ValueError for shapes that do not fit.
     """
-    check_same("student", student, "teacher", teacher)
-    check_features("queue", queue, "student", student)
+    student, teacher = check_same("student", student, "teacher", teacher)
+    queue = check_features("queue", queue, "student", student)
     student, teacher = l2_normalise(student) / student_temperature, l2_normalise(teacher) / teacher_temperature
     return jnp.mean(cross_entropy_of_products(student, teacher, l2_normalise(queue), valid=valid))
 
@@ -162,7 +162,7 @@ def siglip(z1: Array, z2: Array, *, scale: Array, bias: Array) -> Array:
     z1, z2: f32[B, D], two views, or image and text, of the same B items; scale and bias: f32[], learnt, published with
     10 (the exponential of a learnt log 10) and -10 at the start. Raises ValueError for shapes that differ.
     """
-    check_same("z1", z1, "z2", z2)
+    z1, z2 = check_same("z1", z1, "z2", z2)
     z1, z2 = l2_normalise(z1) * scale, l2_normalise(z2)
     one = jnp.ones((z1.shape[0], 1), jnp.float32)
     logits = jnp.concatenate([z1, one * bias], axis=1), jnp.concatenate([z2, one], axis=1)
@@ -177,7 +177,7 @@ def swav(scores: Array, assignments: Array, *, temperature: Array) -> Array:
     f32[B, K], of the other view, from `sinkhorn`; they get no gradient. The loss of two views is the sum (eq. 1) or, in
     the authors' code, the mean of both swaps. Raises ValueError for shapes that differ.
     """
-    check_same("scores", scores, "assignments", assignments)
+    scores, assignments = check_same("scores", scores, "assignments", assignments)
     log_p = jax.nn.log_softmax(jnp.asarray(scores, jnp.float32) / temperature)
     return -jnp.mean(jnp.sum(stop_gradient(assignments) * log_p, axis=1))
 
@@ -188,6 +188,7 @@ def sinkhorn(scores: Array, *, epsilon: Array, iterations: int) -> Array:
     scores: f32[B, K], of the global batch; published with an epsilon of .05 and 3 iterations. Each iteration makes the
     prototypes' sums equal and then each item's sum 1. Taken in logarithms, so that no score is too large; no gradient.
     """
+    scores = check_array("scores", scores)
     if scores.ndim != 2:
         raise ValueError(f"scores of shape {scores.shape} should be [B, K]")
     logits = stop_gradient(jnp.asarray(scores, jnp.float32)) / epsilon

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.nn import log_softmax, logsumexp, softmax
 from jax.ops import segment_sum
 
-from ssljax.losses.checks import check_fits, check_same
+from ssljax.losses.checks import check_array, check_labelled, check_same
 from ssljax.losses.normalise import l2_normalise
 from ssljax.types import Array
 
@@ -17,7 +17,8 @@ def embedding_std(z: Array) -> Array:
 
     1 for directions spread evenly, 0 if all embeddings are the same (SimSiam, Chen and He 2021, section 4.1).
     """
-    return jnp.mean(jnp.std(l2_normalise(z), axis=0)) * jnp.sqrt(z.shape[1])
+    z = l2_normalise(z)
+    return jnp.mean(jnp.std(z, axis=0)) * jnp.sqrt(z.shape[1])
 
 
 def entropy(logits: Array) -> Array:
@@ -26,7 +27,7 @@ def entropy(logits: Array) -> Array:
     For DINO give (teacher - center) / teacher_temperature: ln K means that the teacher has become uniform, and a loss
     stuck at ln K with it. The loss less this is the KL from teacher to student (Caron et al. 2021, section 5.3).
     """
-    log_p = log_softmax(jnp.asarray(logits, jnp.float32))
+    log_p = log_softmax(jnp.asarray(check_array("logits", logits), jnp.float32))
     return -jnp.mean(jnp.sum(jnp.exp(log_p) * log_p, axis=-1))
 
 
@@ -35,6 +36,7 @@ def kl_to_uniform(logits: Array) -> Array:
 
     0 if the batch uses all K alike, ln K if a single one takes it all: the collapse that centring is there to prevent.
     """
+    logits = check_array("logits", logits)
     count = logits.shape[-1]
     p = jnp.mean(softmax(jnp.asarray(logits, jnp.float32)).reshape(-1, count), axis=0)
     return jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1) * count), 0))
@@ -45,7 +47,7 @@ def view_cosines(z1: Array, z2: Array) -> tuple[Array, Array]:
 
     The sum over all pairs is the product of the sums of unit vectors.
     """
-    check_same("z1", z1, "z2", z2)
+    z1, z2 = check_same("z1", z1, "z2", z2)
     z1, z2 = l2_normalise(z1), l2_normalise(z2)
     batch = z1.shape[0]
     positive = jnp.sum(z1 * z2)
@@ -58,7 +60,7 @@ def label_cosines(z: Array, labels: Array) -> tuple[Array, Array]:
 
     The sum over the pairs of a class is the square of its sum of unit vectors, less each vector's own.
     """
-    check_fits("labels", labels, z.shape[:1], "z", z)
+    z, labels, sound = check_labelled("z", z, labels)
     known = labels >= 0
     z = jnp.where(known[:, None], l2_normalise(z), 0)
     # Classes are numbered by where they start among the sorted labels, so that their numbers stay below B.
@@ -68,12 +70,13 @@ def label_cosines(z: Array, labels: Array) -> tuple[Array, Array]:
     within, own = jnp.sum(jnp.square(sums)), jnp.sum(jnp.square(z))
     across = jnp.sum(jnp.square(jnp.sum(z, axis=0))) - within
     total, alike = jnp.sum(sizes), jnp.sum(jnp.square(sizes))
-    return (within - own) / jnp.maximum(alike - total, 1), across / jnp.maximum(jnp.square(total) - alike, 1)
+    positive = (within - own) / jnp.maximum(alike - total, 1)
+    return sound * positive, sound * across / jnp.maximum(jnp.square(total) - alike, 1)
 
 
 def alignment(z1: Array, z2: Array) -> Array:
     """f32[], the mean squared distance of positive pairs, z1, z2: f32[B, D] (Wang and Isola 2020, alpha = 2)."""
-    check_same("z1", z1, "z2", z2)
+    z1, z2 = check_same("z1", z1, "z2", z2)
     return jnp.mean(jnp.sum(jnp.square(l2_normalise(z1) - l2_normalise(z2)), axis=1))
 
 
@@ -83,7 +86,7 @@ def uniformity(z: Array, *, sample: int = 512) -> Array:
     0 if all are the same, towards -4 if they are spread evenly over a sphere of many dimensions (Wang and Isola 2020,
     t = 2). A step's batch is in random order, so its first rows are a fair sample.
     """
-    z = l2_normalise(z[:sample])
+    z = l2_normalise(check_array("z", z)[:sample])
     rows = z.shape[0]
     if rows == 1:
         return jnp.zeros(())
@@ -97,7 +100,7 @@ def active_triplets(z: Array, labels: Array, *, margin: Array, sample: int = 128
 
     z: f32[B, D]; labels: i32[B], -1 is left out. Of the first `sample` rows only: they make sample³ triplets.
     """
-    check_fits("labels", labels, z.shape[:1], "z", z)
+    z, labels, sound = check_labelled("z", z, labels)
     z, labels = l2_normalise(z[:sample]), labels[:sample]
     known = (labels >= 0)[:, None] & (labels >= 0)[None]
     alike = labels[:, None] == labels[None]
@@ -106,4 +109,4 @@ def active_triplets(z: Array, labels: Array, *, margin: Array, sample: int = 128
     distance = jnp.sqrt(jnp.maximum(2 - 2 * jnp.matmul(z, z.T, precision="highest"), 0))
     triplet = positive[:, :, None] & negative[:, None]
     active = triplet & (margin + distance[:, :, None] - distance[:, None] > 0)
-    return jnp.sum(active, dtype=jnp.float32) / jnp.maximum(jnp.sum(triplet, dtype=jnp.float32), 1)
+    return sound * jnp.sum(active, dtype=jnp.float32) / jnp.maximum(jnp.sum(triplet, dtype=jnp.float32), 1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jax.nn import log_softmax, softmax
 
-from ssljax.losses.checks import check_fits, check_same
+from ssljax.losses.checks import check_array, check_fits, check_same
 from ssljax.losses.contrastive import re_ssl
 from ssljax.losses.normalise import l2_normalise
 from ssljax.types import Array
@@ -20,7 +20,7 @@ def negative_cosine(p: Array, z: Array) -> Array:
 
     No gradient reaches z. SimSiam's loss is the mean of the two directions (eq. 4).
     """
-    check_same("p", p, "z", z)
+    p, z = check_same("p", p, "z", z)
     return -jnp.mean(jnp.sum(l2_normalise(p) * stop_gradient(l2_normalise(z)), axis=1))
 
 
@@ -43,6 +43,7 @@ def dino(
     For Sinkhorn-Knopp in place of the centre (DINOv2), give log(assignments) as `teacher`, a centre of zeros and a
     teacher_temperature of 1.
     """
+    student, teacher = check_array("student", student), check_array("teacher", teacher)
     if student.ndim != 3 or teacher.ndim != 3 or student.shape[1:] != teacher.shape[1:]:
         raise ValueError(
             f"student of shape {student.shape} and teacher of shape {teacher.shape} should be [views, B, K]"
@@ -74,7 +75,8 @@ def ibot(
     student, teacher: f32[B, N, K], the logits of the same patches, which the student saw masked; mask: bool[B, N],
     True for a masked patch; center: f32[K]. An image without masked patches counts, with a loss of 0.
     """
-    check_same("student", student, "teacher", teacher, "[B, N, K]")
+    student, teacher = check_same("student", student, "teacher", teacher, "[B, N, K]")
+    mask = jnp.asarray(mask)
     check_fits("mask", mask, student.shape[:2], "student", student)
     targets = _targets(teacher, center, teacher_temperature)
     cross_entropy = -jnp.sum(targets * log_softmax(_float(student) / student_temperature), axis=2)
@@ -88,6 +90,7 @@ def update_center(center: Array, teacher: Array, *, momentum: Array) -> Array:
 
     center: f32[K]; teacher: f32[..., K], averaged over all axes but the last: the whole batch, on whatever devices.
     """
+    center, teacher = check_array("center", center), check_array("teacher", teacher)
     check_fits("center", center, teacher.shape[-1:], "teacher", teacher)
     mean = jnp.mean(_float(teacher), axis=tuple(range(teacher.ndim - 1)))
     return stop_gradient(momentum * _float(center) + (1 - momentum) * mean)
@@ -99,6 +102,7 @@ def koleo(z: Array) -> Array:
     z: f32[B, D], normalised inside as in DINOv2 (Oquab et al. 2023). Both neighbours get the gradient. Distances below
     1e-8 count as 1e-8, with a gradient of 0; a batch of one has a loss of 0. Finds the neighbours in a [B, B] matrix.
     """
+    z = check_array("z", z)
     if z.ndim != 2:
         raise ValueError(f"z of shape {z.shape} should be [B, D]")
     batch = z.shape[0]
@@ -143,14 +147,15 @@ def knowledge_distillation(student_logits: Array, teacher_logits: Array, *, temp
 
     student_logits, teacher_logits: f32[B, C]. The factor keeps the gradient's size when the temperature changes.
     """
-    check_same("student_logits", student_logits, "teacher_logits", teacher_logits, "[B, C]")
-    log_p = log_softmax(_float(student_logits) / temperature)
-    log_target = log_softmax(stop_gradient(_float(teacher_logits)) / temperature)
+    student, teacher = check_same("student_logits", student_logits, "teacher_logits", teacher_logits, "[B, C]")
+    log_p = log_softmax(_float(student) / temperature)
+    log_target = log_softmax(stop_gradient(_float(teacher)) / temperature)
     return temperature**2 * jnp.mean(jnp.sum(jnp.exp(log_target) * (log_target - log_p), axis=1))
 
 
 def _targets(teacher: Array, center: Array, temperature: Array) -> Array:
     """The teacher's centred and sharpened softmax over the last axis; without gradient."""
+    center = check_array("center", center)
     check_fits("center", center, teacher.shape[-1:], "teacher", teacher)
     center = jnp.expand_dims(_float(center), range(teacher.ndim - 1))
     return stop_gradient(softmax((_float(teacher) - center) / temperature))

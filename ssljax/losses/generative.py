@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from ssljax.losses.checks import check_same
+from ssljax.losses.checks import check_array, check_same
 from ssljax.types import Array
 
 LARGEST_LOG_VARIANCE = 50.0  # exp goes on as a straight line above it
@@ -15,11 +15,12 @@ def vae(reconstruction: Array, image: Array, mean: Array, log_variance: Array, *
     variance 1 around the reconstruction; its constant is left out (Kingma and Welling 2014, appendix B; beta: Higgins
     et al. 2017, eq. 4). Code that sums the squared error without the half has twice this at beta / 2.
     """
+    reconstruction, image = check_array("reconstruction", reconstruction), check_array("image", image)
     if image.ndim < 2 or reconstruction.shape != image.shape:
         raise ValueError(
             f"reconstruction of shape {reconstruction.shape} and image of shape {image.shape} should both be [B, ...]"
         )
-    check_same("mean", mean, "log_variance", log_variance, "[B, L]")
+    mean, log_variance = check_same("mean", mean, "log_variance", log_variance, "[B, L]")
     batch = image.shape[0]
     if mean.shape[0] != batch:
         raise ValueError(f"mean of shape {mean.shape} has another batch than image of shape {image.shape}")

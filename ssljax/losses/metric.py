@@ -2,8 +2,8 @@
 
 Embeddings are L2-normalised inside unless said; d is the Euclidean distance of the unit vectors, not squared. Every
 anchor is compared with the references: the batch itself, or a memory (`cross_batch`). An item is never paired with
-itself, and items with a label of -1 are left out, as anchors and as references. A loss without any pair or triplet is
-0, with a gradient of 0.
+itself, and items with a label of -1 are left out, as anchors and as references; what else is no label is refused, or
+gives NaN (`ssljax.losses.checks`). A loss without any pair or triplet is 0, with a gradient of 0.
 
 Memory grows with B, not with B * B, and batch and memory may be split over devices: see `ssljax.losses.pairs`.
 """
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 
 from ssljax.losses.blockwise import MASKED
+from ssljax.losses.checks import array_of, check_array, check_labelled, check_labels
 from ssljax.losses.normalise import l2_normalise
 from ssljax.losses.pairs import Pairs, References, mean_of_counted, of_anchors, unit_distance
 from ssljax.types import Array, PyTree
@@ -100,14 +101,16 @@ def _mined_triplets(pairs: Pairs, *, margin: Array, soft: bool, above: Array, up
 def triplet_from_indices(z: Array, triplets: Array, *, margin: Array) -> Array:
     """Triplet loss of given triplets: mean of max(0, margin + d_ap - d_an) over those where it is not 0, f32[].
 
-    z: f32[B, D]; triplets: i32[T, 3], the places in z of anchor, positive and negative; a triplet with a negative
-    number is left out.
+    z: f32[B, D]; triplets: i32[T, 3], the places in z of anchor, positive and negative; a triplet with a -1 is left
+    out. Places beyond z are refused, or give NaN, as labels (`ssljax.losses.checks`).
     """
+    z, triplets = check_array("z", z), array_of("triplets", triplets)
     if z.ndim != 2 or triplets.ndim != 2 or triplets.shape[1] != 3:
         raise ValueError(f"z of shape {z.shape} and triplets of shape {triplets.shape} should be [B, D] and [T, 3]")
+    triplets, sound = check_labels("triplets", triplets, len(z))
     excess = triplet_excess(*jnp.unstack(z[triplets], axis=1), margin=margin)
     excess = jnp.where(jnp.all(triplets >= 0, axis=1), excess, 0)
-    return mean_of_counted(excess, excess > 0)
+    return sound * mean_of_counted(excess, excess > 0)
 
 
 def triplet_excess(anchor: Array, positive: Array, negative: Array, *, margin: Array) -> Array:
@@ -162,6 +165,7 @@ def multi_similarity(
         repel = jnp.where(pairs.negative, beta * (pairs.product - base), MASKED)
         return jax.nn.softplus(logsumexp(attract, axis=1)) / alpha + jax.nn.softplus(logsumexp(repel, axis=1)) / beta
 
+    z, labels, _ = check_labelled("z", z, labels)
     return mean_of_counted(of_anchors(rows, l2_normalise(z), labels, references), labels >= 0)
 
 
@@ -180,7 +184,7 @@ def lifted_structure(z: Array, labels: Array, *, margin: Array, references: Refe
     if references is None:
         near = of_anchors(negatives, z, labels)
     else:
-        nowhere = jnp.full(references.labels.shape, -1)
+        nowhere = jnp.full(len(references.labels), -1)
         near = of_anchors(negatives, references.z, references.labels, References(z, labels, nowhere))
 
     def rows(pairs: Pairs) -> tuple[Array, Array]:
@@ -199,7 +203,8 @@ def n_pairs(z: Array, labels: Array) -> Array:
     pytorch-metric-learning's, pass `l2_normalise(z)`); labels: i32[B]. The first item of each class is its anchor,
     the second its positive: cross-entropy of the anchor's inner products with the positives of all classes.
     """
-    z = jnp.asarray(z, jnp.float32)
+    z, labels, sound = check_labelled("z", z, labels)
+    z = z.astype(jnp.float32)
     place = jnp.arange(labels.size)
 
     def first_and_second(pairs: Pairs) -> tuple[Array, Array]:
@@ -215,7 +220,7 @@ def n_pairs(z: Array, labels: Array) -> Array:
         return logsumexp(jnp.where(pairs.itself | pairs.negative, pairs.product, MASKED), axis=1) - target
 
     losses = of_anchors(rows, z, positives.labels, positives)
-    return mean_of_counted(jnp.where(has_pair, losses, 0), has_pair)
+    return sound * mean_of_counted(jnp.where(has_pair, losses, 0), has_pair)
 
 
 def cross_batch(
@@ -236,10 +241,12 @@ def cross_batch(
     paired with itself (-1 if it is not there). No gradient goes into the memory. It stays where it is when it is
     split over devices.
     """
+    memory_labels, sound = check_labels("memory_labels", memory_labels)
+    valid = jnp.asarray(valid)
     if valid.shape != memory_labels.shape:
         raise ValueError(f"valid of shape {valid.shape} and memory_labels of shape {memory_labels.shape} should be [K]")
     references = References(jax.lax.stop_gradient(l2_normalise(memory)), jnp.where(valid, memory_labels, -1), own)
-    return loss(z, labels, references=references, **settings)
+    return sound * loss(z, labels, references=references, **settings)
 
 
 def _hinge(excess: Array, soft: bool) -> Array:

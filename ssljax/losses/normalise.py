@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from ssljax.losses.checks import check_array
 from ssljax.types import Array
 
 SMALLEST_NORM = 1e-6
@@ -14,6 +15,7 @@ def l2_normalise(x: Array) -> Array:
     The maximum is taken of the squares, so that the gradient at 0 is finite; float16, in which it would not
     be, raises ValueError.
     """
+    x = check_array("x", x)
     if x.dtype == jnp.float16:
         raise ValueError(f"float16 of shape {x.shape} overflows in the gradient: use bfloat16 or float32")
     x = jnp.asarray(x, jnp.float32)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.losses.blockwise import block_size
-from ssljax.losses.checks import check_labelled
+from ssljax.losses.checks import check_labelled, check_labels
 from ssljax.losses.normalise import safe_sqrt
 from ssljax.sharding import replicate, split_columns
 from ssljax.types import Array, PyTree
@@ -50,15 +50,20 @@ def of_anchors(
     """`rows(pairs)`, a tree of arrays [b], for all anchors: a tree of arrays [B].
 
     z: f32[B, D]; labels: i32[B], -1 for an anchor without any pair; references: the anchors themselves if None. Raises
-    ValueError for shapes that do not fit.
+    ValueError for shapes that do not fit, and labels that are none: where those are traced, every float is NaN.
     """
-    check_labelled("z", z, labels)
+    z, labels, sound = check_labelled("z", z, labels)
     if references is None:
         references = References(z, labels, jnp.arange(labels.size))
-    check_labelled("references", references.z, references.labels)
-    if references.z.shape[1] != z.shape[1] or references.own.shape != labels.shape:
-        given = f"references of shape {references.z.shape} with own places of shape {references.own.shape}"
-        raise ValueError(f"{given} do not fit z of shape {z.shape}")
+    else:
+        others, other_labels, others_sound = check_labelled(
+            "references", references.z, references.labels, labels_name="references.labels"
+        )
+        own, own_sound = check_labels("references.own", references.own, len(others))
+        if others.shape[1] != z.shape[1] or own.shape != labels.shape:
+            given = f"references of shape {others.shape} with own places of shape {own.shape}"
+            raise ValueError(f"{given} do not fit z of shape {z.shape}")
+        references, sound = References(others, other_labels, own), sound * others_sound * own_sound
     size, others = labels.size, references.labels.size
 
     def block(anchors: tuple[Array, Array, Array]) -> PyTree:
@@ -68,7 +73,8 @@ def of_anchors(
         counts = (labels[:, None] >= 0) & (references.labels[None] >= 0)
         same = labels[:, None] == references.labels[None]
         itself = own[:, None] == jnp.arange(others)[None]
-        return rows(Pairs(product, counts & same & ~itself, counts & ~same, itself))
+        figures = rows(Pairs(product, counts & same & ~itself, counts & ~same, itself))
+        return jax.tree.map(lambda x: sound * x if jnp.issubdtype(x.dtype, jnp.floating) else x, figures)
 
     number = -(-size // max(block_size() // max(others, 1), 1))
     height = -(-size // max(number, 1))

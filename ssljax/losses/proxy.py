@@ -1,7 +1,8 @@
 """Losses of labelled embeddings against a learnt vector of each class: its weight, or proxy.
 
 Embeddings and class vectors are L2-normalised inside. Labels are classes, 0 .. C - 1; items with a label of -1 are left
-out, and without any item the loss is 0, with a gradient of 0. When the class vectors are split over devices along the
+out, and without any item the loss is 0, with a gradient of 0; what else is no label is refused, or gives NaN
+(`ssljax.losses.checks`). When the class vectors are split over devices along the
 classes they stay where they are: embeddings travel.
 """
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 
 from ssljax.losses.blockwise import MASKED, logsumexp_of_products
-from ssljax.losses.checks import check_features, check_labelled
+from ssljax.losses.checks import check_array, check_features, check_labelled
 from ssljax.losses.normalise import l2_normalise, safe_sqrt
 from ssljax.losses.pairs import Pairs, References, mean_of_counted, of_anchors
 from ssljax.sharding import device_count, on_own_columns, replicate, split_columns
@@ -25,8 +26,9 @@ def arcface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Ar
     cos(theta + margin), or cos(theta) - margin sin(margin) where theta > pi - margin: falling in theta throughout.
     Mean over the items. Memory grows with B + C.
     """
-    cosine = _own_cosine(z, weights, labels)
-    return _cross_entropy(z, weights, labels, scale, _with_angular_margin(cosine, _margin_of(labels, margin, weights)))
+    z, weights, labels, sound = _checked(z, weights, labels)
+    target = _with_angular_margin(_own_cosine(z, weights, labels), _margin_of(labels, margin, weights))
+    return sound * _cross_entropy(z, weights, labels, scale, target)
 
 
 def cosface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Array) -> Array:
@@ -35,8 +37,9 @@ def cosface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Ar
     z: f32[B, D]; weights: f32[C, D]; labels: i32[B]; margin: a cosine, f32[] or f32[C], a margin of its own for each
     class; published with a scale of 64 and a margin of .35. Mean over the items. Memory grows with B + C.
     """
-    cosine = _own_cosine(z, weights, labels)
-    return _cross_entropy(z, weights, labels, scale, cosine - _margin_of(labels, margin, weights))
+    z, weights, labels, sound = _checked(z, weights, labels)
+    target = _own_cosine(z, weights, labels) - _margin_of(labels, margin, weights)
+    return sound * _cross_entropy(z, weights, labels, scale, target)
 
 
 def sub_center_arcface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Array) -> Array:
@@ -44,9 +47,11 @@ def sub_center_arcface(z: Array, weights: Array, labels: Array, *, scale: Array,
 
     z: f32[B, D]; weights: f32[C, K, D], published with K = 3; the rest as `arcface`.
     """
+    weights = check_array("weights", weights)
     if weights.ndim != 3:
         raise ValueError(f"weights of shape {weights.shape} for z of shape {z.shape} should be [C, K, D]")
     classes, centres, features = weights.shape
+    z, labels, sound = check_labelled("z", z, labels, classes)
     missing = -classes % device_count()  # so that no class is split between devices, which would make its logits travel
     padded = jnp.pad(weights, ((0, missing), (0, 0), (0, 0)))
     names = jnp.pad(jnp.arange(classes), (0, missing), constant_values=-1)
@@ -64,7 +69,7 @@ def sub_center_arcface(z: Array, weights: Array, labels: Array, *, scale: Array,
 
     cosine, others = of_anchors(rows, l2_normalise(z), labels, references)
     target = scale * _with_angular_margin(cosine, _margin_of(labels, margin, weights))
-    return mean_of_counted(jnp.where(labels >= 0, jax.nn.softplus(others - target), 0), labels >= 0)
+    return sound * mean_of_counted(jnp.where(labels >= 0, jax.nn.softplus(others - target), 0), labels >= 0)
 
 
 def proxy_nca(z: Array, proxies: Array, labels: Array) -> Array:
@@ -83,19 +88,19 @@ def proxy_anchor(z: Array, proxies: Array, labels: Array, *, scale: Array, margi
     log(1 + sum exp(-scale (cos - margin))) over each class's items, mean over the classes that have any; plus
     log(1 + sum exp(scale (cos + margin))) over the items of other classes, mean over all classes. Makes B x C cosines.
     """
-    _check(z, proxies, labels)
+    z, proxies, labels, sound = _checked(z, proxies, labels)
     z, proxies = replicate(l2_normalise(z)), l2_normalise(proxies)
     cosine = split_columns(jnp.matmul(z, proxies.T, precision="highest"))
     own = labels[:, None] == jnp.arange(proxies.shape[0])[None]
     others = ~own & (labels[:, None] >= 0)
     attract = logsumexp(jnp.where(own, -scale * (cosine - margin), MASKED), axis=0)
     repel = logsumexp(jnp.where(others, scale * (cosine + margin), MASKED), axis=0)
-    return mean_of_counted(jax.nn.softplus(attract), jnp.any(own, axis=0)) + jnp.mean(jax.nn.softplus(repel))
+    attraction = mean_of_counted(jax.nn.softplus(attract), jnp.any(own, axis=0))
+    return sound * (attraction + jnp.mean(jax.nn.softplus(repel)))
 
 
 def _own_cosine(z: Array, weights: Array, labels: Array) -> Array:
     """f32[B], of each item with the weights of its class."""
-    _check(z, weights, labels)
 
     def part(axes: tuple[str, ...], rows: tuple[Array, Array], weights: Array) -> tuple[Array, tuple[()]]:
         z, labels = rows
@@ -131,6 +136,8 @@ def _cross_entropy(z: Array, weights: Array, labels: Array, scale: Array, target
     return mean_of_counted(jnp.where(labels >= 0, jax.nn.softplus(others - scale * target), 0), labels >= 0)
 
 
-def _check(z: Array, weights: Array, labels: Array) -> None:
-    check_labelled("z", z, labels)
-    check_features("class vectors", weights, "z", z)
+def _checked(z: Array, weights: Array, labels: Array) -> tuple[Array, Array, Array, Array]:
+    """The three as arrays, and the factor of `check_labels`."""
+    weights = check_array("class vectors", weights)
+    z, labels, sound = check_labelled("z", z, labels, *weights.shape[:1])
+    return z, check_features("class vectors", weights, "z", z), labels, sound

@@ -18,7 +18,7 @@ def barlow_twins(z1: Array, z2: Array, *, lambd: Array) -> Array:
     z1, z2: f32[B, D]. Each view is standardised by its own mean and biased variance over the batch. A sum over the
     D x D entries; those off the diagonal weigh `lambd`.
     """
-    check_same("z1", z1, "z2", z2)
+    z1, z2 = check_same("z1", z1, "z2", z2)
     batch, features = z1.shape
     correlation = jnp.matmul(_standardise(z1).T, _standardise(z2), precision="highest") / batch
     diagonal = jnp.eye(features, dtype=bool)
@@ -33,7 +33,7 @@ def vicreg(z1: Array, z2: Array, *, invariance: Array, variance: Array, covarian
     the sum of squares off the diagonal of the covariance matrix over D, summed over the views. Variances and
     covariances divide by B - 1.
     """
-    check_same("z1", z1, "z2", z2)
+    z1, z2 = check_same("z1", z1, "z2", z2)
     z1, z2 = jnp.asarray(z1, jnp.float32), jnp.asarray(z2, jnp.float32)
     (hinge1, off1), (hinge2, off2) = _spread(z1), _spread(z2)
     difference = jnp.mean(jnp.square(z1 - z2))

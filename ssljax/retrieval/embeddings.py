@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ssljax.data.items import Items, check_unique, text
+from ssljax.data.items import Items, check_numbers, check_unique, text
 from ssljax.files import replace_file
 from ssljax.retrieval.vectors import checked
 from ssljax.types import UserError
@@ -31,7 +31,10 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Embeddings:
-    """One row a photo, all fields aligned. Raises UserError if the lengths differ or a vector is not finite."""
+    """One row a photo, all fields aligned.
+
+    Raises UserError if the lengths differ, a vector is not finite, or a label or listing is no number of 32 bits.
+    """
 
     ids: np.ndarray
     """object[n] of str"""
@@ -50,6 +53,9 @@ class Embeddings:
 
     def __post_init__(self):
         object.__setattr__(self, "vectors", checked(self.vectors, "embeddings"))
+        for name in ("label", "listing"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_numbers(f"embeddings: {name}", getattr(self, name), 1))
         fields = {"vectors": self.vectors, "label": self.label, "listing": self.listing, "photos": self.photos}
         for name, values in (fields | self.columns).items():
             if values is not None and len(values) != len(self.ids):

@@ -77,7 +77,8 @@ class FewShot:
         """The gallery's vectors and each class's rows in it; the queries' vectors and the places of their classes."""
         examples, labels = labelled("FewShot", embed(self.gallery), self.gallery)
         queries, truth = labelled("FewShot", embed(self.split), self.split)
-        classes = np.flatnonzero(np.bincount(labels) >= max(self.shots))
+        classes, sizes = np.unique(labels, return_counts=True)
+        classes = classes[sizes >= max(self.shots)]
         judged = np.isin(truth, classes)
         if len(classes) < 2 or not judged.any():
             raise UserError(

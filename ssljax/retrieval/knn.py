@@ -51,10 +51,11 @@ class KNN:
             labelled("KNN", embed(split), split) for split in (self.gallery, self.split)
         )
         gallery, queries = normalise(gallery), normalise(queries)
+        names, labels = np.unique(labels, return_inverse=True)  # votes are counted in a table of Q x classes
         k = min(self.k, len(labels))
         right = 0
         for part, rows, scores in top_k_chunks(queries, gallery, k):
-            right += int((vote(labels[rows], scores, self.temperature) == truth[part]).sum())
+            right += int((names[vote(labels[rows], scores, self.temperature)] == truth[part]).sum())
         figures = {
             "accuracy": right / len(truth),
             "queries": len(truth),

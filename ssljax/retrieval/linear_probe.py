@@ -73,7 +73,10 @@ class LinearProbe:
         """The figures, of embeddings by split; raises UserError as `check`."""
         vectors, labels, chosen = self._examples(embed)
         queries, truth = labelled("LinearProbe", embed(self.split), self.split)
-        classes = int(labels.max()) + 1
+        # Numbers as they come may be large: those that `train` has are numbered anew, and others are never right.
+        names, labels = np.unique(labels, return_inverse=True)
+        classes, place = len(names), np.searchsorted(names, truth).clip(max=len(names) - 1)
+        truth = np.where(names[place] == truth, place, -1)
         mean, scale = _moments(vectors[~chosen])
         vectors, queries = ((x - mean[None]) * scale[None] for x in (vectors, queries))
 
@@ -171,7 +174,7 @@ def _epoch(
 
     def loss(weights: tuple[Array, Array], x: Array, y: Array) -> Array:
         weight, bias = weights
-        logits = x @ weight + bias[None]
+        logits = jnp.matmul(x, weight, precision="highest") + bias[None]
         return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.take_along_axis(logits, y[:, None], axis=1)[:, 0])
 
     def update(weights, momentum, rate, decay, x, y):
@@ -204,7 +207,7 @@ def _accuracies(weights: Weights, vectors: np.ndarray, labels: np.ndarray) -> tu
 def _right(weights: Weights, x: Array, y: Array) -> Array:
     """i32[2, G]: for how many rows of x f32[n, D] the label is the best guess, and among the best five."""
     weight, bias = weights
-    logits = jnp.einsum("nd,gdc->gnc", x, weight) + bias[:, None]
+    logits = jnp.einsum("nd,gdc->gnc", x, weight, precision="highest") + bias[:, None]
     best = jax.lax.top_k(logits, min(5, bias.shape[1]))[1] == y[None, :, None]
     best &= jnp.isfinite(logits).all(2)[..., None]  # a classifier that diverged is never right
     return jnp.stack([best[..., 0].sum(1), best.any(2).sum(1)])

@@ -118,3 +118,26 @@ def test_shares_must_sum_to_one():
         hashed_splits(text("ab"), (0.8, 0.1, 0.2))
     with pytest.raises(UserError, match="sum to 1"):
         hashed_splits(text("ab"), (float("nan"), 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    "field, values, sentence",
+    [
+        ("label", np.array([0, 2937985045]), "label has the number 2937985045 in row 1: number them from 0 to at most"),
+        ("label", np.array([-2, 0]), "label has the number -2 in row 0"),
+        ("label", np.array([0.0, 1.0]), r"label of shape \(2,\) and type float64 must be whole numbers from 0"),
+        ("label", np.array([True, False]), "label of shape .* type bool must be whole numbers"),
+        ("listing", ["a", "b"], "listing of shape .* must be whole numbers"),
+        ("listing", np.array([2**31, 0]), "listing has the number 2147483648 in row 0"),
+        ("attributes", np.array([[0, -5], [1, 1]]), "attributes has the number -5 in row 0"),
+        ("attributes", np.array([0, 1]), r"attributes of shape \(2,\) .* of shape \[n, A\]"),
+    ],
+)
+def test_numbers_that_would_be_others_in_32_bits_are_refused(field, values, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Items(text("ab"), [b"", b""], **{field: values})
+
+
+def test_numbers_may_be_lists_and_of_any_integer_type():
+    items = Items(text("ab"), [b"", b""], label=[0, 2**31 - 1], listing=np.array([1, 2], np.uint8))
+    assert items.label.dtype == items.listing.dtype == np.int32 and items.label.tolist() == [0, 2**31 - 1]

@@ -104,7 +104,8 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path):
 
 @pytest.mark.parametrize("field", ["label", "photos", "vectors"])
 def test_lengths_must_agree(field):
-    values = {"vectors": np.ones((2, 2), np.float32)} | {field: np.ones((3, 2), np.float32)}
+    three = np.zeros(3, np.int32) if field == "label" else np.ones((3, 2), np.float32)
+    values = {"vectors": np.ones((2, 2), np.float32)} | {field: three}
     with pytest.raises(UserError, match=f"{field} has 3 rows and ids have 2"):
         Embeddings(np.array(["a", "b"]), **values)
 

@@ -77,3 +77,14 @@ def test_a_mistake_is_named(changes, sentence):
 def test_labels_are_needed():
     with pytest.raises(UserError, match="FewShot needs labels, and split 'test' has none"):
         FewShot().check((SPLITS | {"test": dataclasses.replace(SPLITS["test"], label=None)}).get)
+
+
+def test_labels_as_large_as_they_may_be_are_told_as_small_ones():
+    def figures(numbers):
+        parts = {
+            name: dataclasses.replace(part, label=np.append(numbers, -1)[part.label])
+            for name, part in (("train", embeddings(200, 0)), ("test", embeddings(100, 1)))
+        }
+        return FewShot(gallery="train", split="test", shots=(1, 5))(parts.get)
+
+    assert figures([0, 1, 2]) == figures([7, 10**6, 2**31 - 1])

@@ -69,3 +69,13 @@ def test_mistakes():
         KNN(gallery="test")
     with pytest.raises(UserError, match="split 'train' has none"):
         KNN()({"train": Embeddings(np.array(["a"]), np.ones((1, 2))), "test": SPLITS["test"]}.get)
+
+
+def test_labels_as_large_as_they_may_be_are_told_as_small_ones():
+    def embed(numbers):
+        vectors = np.eye(4, dtype=np.float32)[[0, 1, 2, 0, 1, 2]]
+        label = np.array(numbers)[[0, 1, 2, 0, 1, 2]]
+        return lambda split: Embeddings(text(map(str, range(6))), vectors, label=label)
+
+    small, large = (KNN(gallery="train", split="test")(embed(n)) for n in ((0, 1, 2), (7, 10**6, 2**31 - 1)))
+    assert small == large and small["test/knn/accuracy"] == 1

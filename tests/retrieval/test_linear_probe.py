@@ -120,3 +120,14 @@ def test_data_that_cannot_be_judged_is_refused_before_training():
         PROBE.check({"train": dataclasses.replace(few, label=None), "test": few}.get)
     with pytest.raises(UserError, match="judge on another split"):
         LinearProbe(train="test")
+
+
+def test_labels_as_large_as_they_may_be_are_told_as_small_ones():
+    def figures(numbers):
+        parts = {
+            name: dataclasses.replace(part, label=np.append(numbers, -1)[part.label])
+            for name, part in splits(200).items()
+        }
+        return PROBE(parts.get)
+
+    assert figures([0, 1, 2]) == figures([7, 10**6, 2**31 - 1])
