@@ -63,7 +63,7 @@ class Setting:
         load = functools.cache(experiment.data.load)
         items = load("train")
         batches = _batches_of(experiment.sampler, experiment, items)
-        check_evaluation(experiment, load)
+        check_evaluation((*experiment.evaluate, *experiment.monitor), experiment.gallery, load)
         batch = batch_shapes(items, batch_size=experiment.batch_size, size=experiment.photo_size, photos=batches.photos)
         if hasattr(experiment.method, "check"):
             with jax.set_mesh(mesh):
@@ -77,12 +77,25 @@ class Setting:
     def of_run(cls, experiment: Experiment, run: Run) -> "Setting":
         """On one device, without the data that a run was trained on: enough to embed by its checkpoints."""
         experiment = dataclasses.replace(experiment, method=without_files(experiment.method))
+        return cls._recorded(experiment, run, one_device())
+
+    @classmethod
+    def of_run_to_evaluate(cls, experiment: Experiment, run: Run) -> "Setting":
+        """On all devices, without the train split, and checked: enough to do again what follows training."""
+        mesh = make_mesh(experiment.shards)
+        check_batch_size(mesh, experiment.batch_size)
+        setting = cls._recorded(experiment, run, mesh)
+        check_evaluation(experiment.evaluate, experiment.gallery, setting.load)
+        return setting
+
+    @classmethod
+    def _recorded(cls, experiment: Experiment, run: Run, mesh: Mesh) -> "Setting":
         data = read_json(
             run.data, "the same `ssljax train` command writes it anew", "photos", "steps_per_epoch", "batch"
         )
         batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in data["batch"].items()}
         load = functools.cache(experiment.data.load)
-        return cls(experiment, one_device(), data["photos"], data["steps_per_epoch"], batch, None, load)
+        return cls(experiment, mesh, data["photos"], data["steps_per_epoch"], batch, None, load)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -160,16 +173,16 @@ def _batches_of(sampler: Sampler, experiment: Experiment, items: Items) -> Batch
     return sampler.over(items, batch_size=experiment.batch_size, seed=experiment.seed, shard=shard)
 
 
-def check_evaluation(experiment: Experiment, load: Callable[[str], Items]) -> None:
+def check_evaluation(evaluators: Sequence[Any], gallery: Sequence[str], load: Callable[[str], Items]) -> None:
     """Raises UserError if what follows training would fail: a split or a column that is not there, and the like."""
 
     @functools.cache
     def unseen(split: str) -> Embeddings:
         return Embeddings.unseen(load(split))
 
-    for evaluator in (*experiment.evaluate, *experiment.monitor):
+    for evaluator in evaluators:
         evaluator.check(unseen)
-    for split in experiment.gallery:
+    for split in gallery:
         unseen(split)
 
 
@@ -218,7 +231,7 @@ def measure_robustness(
 
 def evaluate_on(setting: Setting, run: Run) -> dict[str, dict[str, float]]:
     """The table of the newest checkpoint of a run on the data and by the evaluators of `setting`, and of raw pixels."""
-    check_evaluation(setting.experiment, setting.load)
+    check_evaluation(setting.experiment.evaluate, (), setting.load)
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _last(setting, run, checkpoints)
     embedder = _embedder(setting, run)

@@ -30,6 +30,7 @@ import jax
 from ssljax.config import Experiment, differences, resolved, training
 from ssljax.experiment_file import copy_file
 from ssljax.files import claimed, read_json, write_json
+from ssljax.logging import console
 from ssljax.sharding import any_process, is_first_process
 from ssljax.types import UserError
 
@@ -182,12 +183,14 @@ class Run:
             shutil.rmtree(self.path)
         if self.config.exists():
             remedy = "put it back, choose another --name, or --restart to delete the run"
-            changed = differences(training(read_json(self.config, remedy)), training(resolved(experiment)))
+            before = read_json(self.config, remedy, "epochs")
+            changed = differences(training(before), training(resolved(experiment)) | {"epochs": before["epochs"]})
             if changed:
                 raise UserError(
                     f"{self.path} holds a run of another configuration ({'; '.join(changed[:3])}): "
                     "choose another --name, or --restart to delete it"
                 )
+            self._prolong(before["epochs"], experiment.epochs)
         elif self.checkpoints.exists() or self.results.exists():
             raise UserError(f"{self.config} is missing, so the run cannot go on: put it back, or choose another --name")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -196,6 +199,20 @@ class Run:
         write_json(self.environment, environment())
         write_json(self.data, data)
         write_json(self.config, resolved(experiment))  # last: a folder with it is complete
+
+    def _prolong(self, before: int, epochs: int) -> None:
+        """Makes a run of `before` epochs, complete or not, one of `epochs`; raises UserError if those are fewer."""
+        if epochs < before:
+            raise UserError(
+                f"{self.path} holds a run of {before} epochs, and epochs={epochs} is fewer: a run only goes on longer; "
+                f"choose epochs={before} or more, another --name, or --restart to delete it"
+            )
+        if epochs > before:
+            self.results.unlink(missing_ok=True)  # they are of the shorter run
+            console.print(
+                f"{self.path} goes on to {epochs} epochs instead of {before}: from here on the learning rate, and all "
+                "else that follows a schedule, is that of the longer training."
+            )
 
 
 def environment() -> dict[str, Any]:

@@ -218,11 +218,30 @@ def test_a_run_is_left_alone_while_another_process_trains_it(runs, run, capsys):
     assert run.results.exists()
 
 
-def test_restart_trains_anew(runs, tmp_path):
+def test_a_complete_run_goes_on_longer_and_not_shorter_but_by_restart(tmp_path, capsys):
+    longer = Run(tmp_path / "quickstart")
     assert train(tmp_path, "--epochs", "1") == 0
-    before = Run(tmp_path / "quickstart").results.stat().st_mtime_ns
+    first = json.loads(longer.results.read_text())
+    longer.report.write_text("of the shorter run")
+    assert train(tmp_path, "--epochs", "2", "--optimizer.lr", "0.07") == 2
+    assert "holds a run of another configuration (optimizer.lr is" in capsys.readouterr().err
+    assert json.loads(longer.results.read_text()) == first
+    assert train(tmp_path, "--epochs", "2") == 0
+    assert "goes on to 2 epochs instead of 1: from here on the learning rate" in capsys.readouterr().err
+    results, lines = json.loads(longer.results.read_text()), logged(longer)
+    assert (first["steps"], results["steps"], results["config"]["epochs"]) == (STEPS // 4, STEPS // 2, 2)
+    assert results["table"]["untrained"] == first["table"]["untrained"]
+    assert results["table"]["trained"] != first["table"]["trained"]
+    assert [line["step"] for line in lines] == list(range(1, STEPS // 2 + 1))
+    rate = experiment_of(longer).optimizer.learning_rate(STEPS // 2)
+    assert lines[-1]["learning_rate"] == pytest.approx(float(rate(STEPS // 2 - 1)), rel=1e-4)
+    assert lines[STEPS // 4 - 1]["learning_rate"] < lines[STEPS // 4]["learning_rate"]  # down, and up again
+    assert "<html" in longer.report.read_text()
+    assert train(tmp_path, "--epochs", "1") == 2
+    assert "holds a run of 2 epochs, and epochs=1 is fewer" in capsys.readouterr().err
+    assert json.loads(longer.results.read_text()) == results
     assert train(tmp_path, "--epochs", "1", "--restart") == 0
-    assert Run(tmp_path / "quickstart").results.stat().st_mtime_ns > before
+    assert json.loads(longer.results.read_text())["table"] == first["table"]
 
 
 def test_killed_at_any_step_and_continued_is_the_same_run(run, tmp_path):

@@ -31,7 +31,7 @@ ALLOWED = {
     "experiment_file": set(),
     "config": {"data", "experiment_file", "fields", "methods", "models", "optim", "retrieval", "types", "views"},
     "contact_sheet": {"config", "data", "fields", "types", "views"},
-    "run": {"config", "experiment_file", "files", "sharding", "types"},
+    "run": {"config", "experiment_file", "files", "logging", "sharding", "types"},
     "embed": {"config", "data", "retrieval", "sharding", "types"},
     "finish": {"config", "data", "embed", "files", "logging", "models", "retrieval", "run", "sharding", "types"},
     "comparison": {"config", "files", "finish", "retrieval", "run", "types"},

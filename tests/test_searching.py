@@ -186,6 +186,31 @@ def test_evaluate_on_the_data_of_another_experiment(shop, run, tmp_path, capsys)
     assert "train/cmc@1" in capsys.readouterr().out and (Path(run) / "results.json").read_bytes() == before
 
 
+def without_split(shop, folder: Path, split: str) -> None:
+    """A catalogue in which a split is called "left_out", in a folder beside the same photos."""
+    for photo in shop.glob("*.jpg"):
+        (folder / photo.name).symlink_to(photo)
+    (folder / "shop.csv").write_text((shop / "shop.csv").read_text().replace(f",{split}", ",left_out"))
+
+
+def test_evaluate_demands_no_split_that_it_does_not_read(shop, run, tmp_path, capsys):
+    other, data = tmp_path / "other.py", tmp_path / "data"
+    data.mkdir()
+    without_split(shop, data, "test")  # the run's gallery
+    other.write_text(EXPERIMENT.format(name="other", folder=data, split="train", seed=0))
+    assert ssljax(["evaluate", run, str(other)]) == 0
+    assert "train/cmc@1" in capsys.readouterr().out
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    before = json.loads((copy / "results.json").read_text())["table"]
+    for link in data.iterdir():
+        link.unlink()
+    without_split(shop, data, "train")
+    source = (copy / "experiment.py").read_text()
+    (copy / "experiment.py").write_text(source.replace(str(shop / "shop.csv"), str(data / "shop.csv")))
+    assert ssljax(["evaluate", str(copy)]) == 0
+    assert json.loads((copy / "results.json").read_text())["table"] == before
+
+
 def test_mistakes_are_one_sentence(shop, run, index, tmp_path, capsys):
     photo = shop / "1.jpg"
     assert "must end in .npz or .parquet" in told(capsys, "embed", run, shop / "shop.csv", "-o", tmp_path / "x.csv")

@@ -82,7 +82,8 @@ def evaluate(arguments: list[str]) -> None:
     run = Run(options.run)
     experiment = experiment_of(run)
     if options.data is None:
-        print_figures(loop.evaluate_run(loop.Setting.of(experiment), run)["table"])
+        setting = loop.Setting.of_run_to_evaluate(experiment, run)
+        print_figures(loop.evaluate_run(setting, run)["table"])
         return
     other, _ = load_experiments(options.data)
     setting = loop.Setting.of_run(dataclasses.replace(experiment, data=other.data, evaluate=other.evaluate), run)
