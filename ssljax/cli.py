@@ -47,6 +47,7 @@ def run(arguments: list[str]) -> int:
         print(HELP)
         return 0 if arguments else 2
     from ssljax.commands import COMMANDS  # imports jax: after the restart, and not for the help
+    from ssljax.text import shown
     from ssljax.types import RunStopped, UserError
 
     if arguments[0] not in COMMANDS:
@@ -55,10 +56,10 @@ def run(arguments: list[str]) -> int:
     try:
         COMMANDS[arguments[0]](arguments[1:])
     except UserError as error:
-        print(f"ssljax {arguments[0]}: {error}", file=sys.stderr)
+        print(shown(f"ssljax {arguments[0]}: {error}"), file=sys.stderr)
         return 2
     except RunStopped as error:
-        print(f"ssljax {arguments[0]}: {error}", file=sys.stderr)
+        print(shown(f"ssljax {arguments[0]}: {error}"), file=sys.stderr)
         return 1
     return 0
 

@@ -25,6 +25,7 @@ from ssljax.types import Array, Batch, PyTree, UserError
 
 SAMPLES = 6
 SAMPLE_SIDE = 256
+LONGEST_NAME = 60  # characters, of up to four bytes: file systems take names of up to 255 bytes
 ATTENDED = 6  # photos whose attention is shown
 
 
@@ -106,7 +107,7 @@ def write_samples(run: Run, items: Items) -> None:
     """A few photos as PNG files, spread over the items, to search with."""
     run.samples.mkdir(exist_ok=True)
     for row in np.linspace(0, len(items) - 1, min(SAMPLES, len(items))).astype(int):
-        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(items.ids[row]))
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(items.ids[row]))[:LONGEST_NAME]
         try:
             photo = Image.fromarray(thumbnail(items.photos[row], SAMPLE_SIDE))
         except BadImage:

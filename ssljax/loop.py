@@ -7,6 +7,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -197,7 +198,7 @@ def train(setting: Setting, run: Run, *, command: str) -> dict[str, Any] | None:
             state = setting.initial_state()
         else:
             state = checkpoints.restore(setting.shapes, setting.shardings)
-        embedder = _embedder(setting, run)
+        embedder = _embedder(setting, run.bad_inputs())
         size, device = setting.experiment.batch_size, f"{setting.mesh.size} x {jax.devices()[0].device_kind}"
         console.print(f"{setting.photos:,} photos, {setting.total_steps:,} steps of {size} on {device}")
         state, seconds, stopped = _fit(setting, run, state, checkpoints, embedder)
@@ -211,7 +212,7 @@ def evaluate_run(setting: Setting, run: Run) -> dict[str, Any]:
     """Evaluates the newest checkpoint of a run and writes everything that follows training anew."""
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _last(setting, run, checkpoints)
-        return _finish(setting, run, state, _embedder(setting, run), checkpoints.position["seconds"])
+        return _finish(setting, run, state, _embedder(setting, run.bad_inputs()), checkpoints.position["seconds"])
 
 
 def measure_robustness(
@@ -223,26 +224,32 @@ def measure_robustness(
     """
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _last(setting, run, checkpoints)
-    embedder = _embedder(setting, run)
+    embedder = _embedder(setting, run.bad_inputs())
     ways = {network: functools.partial(embedder.batch, state, network=network) for network in embedder.networks}
-    bad = functools.partial(_bad_inputs, setting.experiment, run)
+    bad = functools.partial(_bad_inputs, setting.experiment, run.bad_inputs(data))
     return robustness(run, setting.experiment, setting.load, bad, ways, suite, data=data, command=command)
 
 
-def evaluate_on(setting: Setting, run: Run) -> dict[str, dict[str, float]]:
-    """The table of the newest checkpoint of a run on the data and by the evaluators of `setting`, and of raw pixels."""
+def evaluate_on(setting: Setting, run: Run, *, data: str) -> dict[str, dict[str, float]]:
+    """The table of the newest checkpoint of a run on the data and by the evaluators of `setting`, and of raw pixels.
+
+    `data` names that data, for the list of photos that cannot be read.
+    """
     check_evaluation(setting.experiment.evaluate, (), setting.load)
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _last(setting, run, checkpoints)
-    embedder = _embedder(setting, run)
+    embedder = _embedder(setting, run.bad_inputs(data))
     return evaluate(setting.experiment, {**_rows(embedder, state), "raw pixels": embedder.raw_pixels()})
 
 
-def embed(setting: Setting, run: Run, splits: Sequence[str]) -> Embeddings:
-    """Splits of the data of `setting`, one after the other, embedded by the newest checkpoint of a run."""
+def embed(setting: Setting, run: Run, splits: Sequence[str], *, bad_inputs: Path) -> Embeddings:
+    """Splits of the data of `setting`, one after the other, embedded by the newest checkpoint of a run.
+
+    Photos that cannot be read are left out, and listed in the file `bad_inputs`.
+    """
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _last(setting, run, checkpoints)
-    by = _embedder(setting, run).by(state)
+    by = _embedder(setting, bad_inputs).by(state)
     embeddings = Embeddings.joined([by(split) for split in splits])
     return dataclasses.replace(embeddings, origin=_origin(setting, run, state))
 
@@ -251,7 +258,7 @@ def encoder(setting: Setting, run: Run) -> Encoder:
     """The newest checkpoint of a run, to embed photos by; on as many devices as `setting` has, which must divide B."""
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _newest(setting, run, checkpoints)
-    embedder = _embedder(setting, run)
+    embedder = _embedder(setting, run.bad_inputs())
 
     def embed_photos(image: np.ndarray, aspect: np.ndarray) -> np.ndarray:
         return embedder.batch(state, {"image": image[:, None], "aspect": aspect[:, None]})
@@ -284,13 +291,13 @@ def _last(setting: Setting, run: Run, checkpoints: Checkpoints) -> TrainState:
     return state
 
 
-def _embedder(setting: Setting, run: Run) -> Embedder:
+def _embedder(setting: Setting, bad_inputs: Path) -> Embedder:
     e = setting.experiment
-    return Embedder(e, setting.mesh, setting.load, lambda items: _bad_inputs(e, run, items))
+    return Embedder(e, setting.mesh, setting.load, functools.partial(_bad_inputs, e, bad_inputs))
 
 
-def _bad_inputs(experiment: Experiment, run: Run, items: Items) -> BadInputs:
-    return BadInputs(run.bad_inputs, total=len(items), limit=experiment.max_bad_share)
+def _bad_inputs(experiment: Experiment, path: Path, items: Items) -> BadInputs:
+    return BadInputs(path, total=len(items), limit=experiment.max_bad_share)
 
 
 def _finish(setting: Setting, run: Run, state: TrainState, embedder: Embedder, seconds: float) -> dict[str, Any]:
@@ -447,7 +454,7 @@ def _train_batches(setting: Setting, run: Run, batches: Batches) -> TrainBatches
             cache=e.cache,
             threads=e.threads,
             workers=e.workers,
-            bad=_bad_inputs(e, run, items),
+            bad=_bad_inputs(e, run.bad_inputs(), items),
             mesh=setting.mesh,
             progress=progress,
         )

@@ -8,7 +8,7 @@ environment.json  versions, commit, devices        results.json    the final fig
 data.json         shapes of a training batch       report.html     the page to look at
 metrics.jsonl     one line a logged step           weights/        the final parameters, for others to start from
 tensorboard/      the same for TensorBoard         robustness.*    what `ssljax robustness` found: figures and a page
-bad_inputs.csv    photos that could not be read      evaluation-*.json  what `ssljax evaluate RUN DATA` found
+bad_inputs*.csv   photos that could not be read      evaluation-*.json  what `ssljax evaluate RUN DATA` found
 lock              held by who trains here              refreshed/        what the sampler goes by
 
 Of several processes the first writes all this; the others write their own metrics and bad inputs in process1/ and on.
@@ -117,10 +117,9 @@ class Run:
         """Folder of TensorBoard's events."""
         return self.own / "tensorboard"
 
-    @property
-    def bad_inputs(self) -> Path:
-        """Photos that could not be read, with the reason."""
-        return self.own / "bad_inputs.csv"
+    def bad_inputs(self, data: str = "") -> Path:
+        """Photos that could not be read, with the reason: of the run's own data, or of another's."""
+        return self.own / (f"bad_inputs-{data}.csv" if data else "bad_inputs.csv")
 
     def weights(self, network: str) -> Path:
         """The file with the parameters of the student or of the teacher."""

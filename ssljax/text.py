@@ -39,12 +39,7 @@ def shown(value: str) -> str:
 def csv_cell(value: str) -> str:
     """`value` as it goes into a CSV file: as `shown`, and with ' before what a spreadsheet would run as a formula.
 
-    A value that begins with ' gets another one, so that `csv_value` gives back what was there.
+    A value that begins with ' gets another one: whoever reads the file takes one away, and has what was there.
     """
     value = shown(value)
     return f"'{value}" if FORMULA.match(value) else value
-
-
-def csv_value(cell: str) -> str:
-    """What `csv_cell` made a cell of, as `shown`."""
-    return cell.removeprefix("'")

@@ -23,7 +23,7 @@ ALLOWED = {
     "views": {"fields", "paths", "types"},
     "data": {"fields", "files", "logging", "paths", "sharding", "text", "types"},
     "methods": {"fields", "losses", "models", "queue", "schedules", "sharding", "types"},
-    "retrieval": {"data", "fields", "files", "types"},
+    "retrieval": {"data", "fields", "files", "text", "types"},
     "signals": set(),
     "train": {"types"},
     "checkpoint": {"files", "logging", "sharding", "types"},
@@ -41,9 +41,9 @@ ALLOWED = {
     | {"retrieval", "robustness", "run", "sharding", "signals", "train", "types"},
     "serve": {"data", "embed", "retrieval", "types"},
     "commands": {"comparison", "config", "contact_sheet", "data", "embed", "files", "finish", "logging", "loop"}
-    | {"retrieval", "run", "serve", "sharding", "types", "unmark"},
+    | {"paths", "retrieval", "run", "serve", "sharding", "types", "unmark"},
     "__main__": {"cli"},
-    "cli": {"allocator", "commands", "signals", "types"},
+    "cli": {"allocator", "commands", "signals", "text", "types"},
 }
 ONLY_IN = {
     "flax": "models/",

@@ -99,6 +99,22 @@ def test_embeddings_of_a_folder_and_of_another_experiment(shop, run, tmp_path):
     assert len(Embeddings.load(tmp_path / "test.npz")) == 8
 
 
+def test_a_catalogue_is_read_by_the_options_of_embed(shop, run, tmp_path, capsys):
+    for i in range(6):
+        shutil.copy(shop / f"{i}.jpg", tmp_path)
+    (tmp_path / "few.csv").write_text("nr#front#back\n1#0.jpg#1.jpg\n2#2.jpg#3.jpg|4.jpg\n", encoding="utf-16")
+    few, output = str(tmp_path / "few.csv"), str(tmp_path / "few.npz")
+    how = ["--id", "nr", "--delimiter", "#", "--encoding", "utf-16"]
+    assert ssljax(["embed", run, few, "-o", output, "--images", "front", "back", *how]) == 0
+    assert Embeddings.load(output).ids.tolist() == ["1#0", "1#1", "2#0", "2#1", "2#2"]
+    assert ssljax(["embed", run, few, "-o", output, "--images", "{nr}.jpg", *how]) == 0
+    assert Embeddings.load(output).ids.tolist() == ["1", "2"]
+    assert "nr#front#back" in told(capsys, "embed", run, few, "-o", output)  # what was found instead
+    for address in ("https://shop.example/items.csv", "s3://bucket/items.csv"):
+        assert "is an address: download it first" in told(capsys, "embed", run, address, "-o", output)
+        assert "is an address: download it first" in told(capsys, "search", run, address)
+
+
 def test_bad_photos_are_left_out_counted_and_listed(shop, run, tmp_path, capsys):
     for i in range(4):
         shutil.copy(shop / f"{i}.jpg", tmp_path)
@@ -109,7 +125,11 @@ def test_bad_photos_are_left_out_counted_and_listed(shop, run, tmp_path, capsys)
     assert ssljax(["embed", run, str(few), "-o", str(output), "--max-bad-share", "0.5"]) == 0
     assert "3 of 4 photos in 32 dimensions; 1 cannot be read, and are listed in" in capsys.readouterr().err
     assert Embeddings.load(output).ids.tolist() == ["0", "2", "3"]
-    assert str(tmp_path / "1.jpg") in (Path(run) / "bad_inputs.csv").read_text()
+    listed = tmp_path / "few.npz.bad_inputs.csv"
+    assert f"1,{tmp_path / '1.jpg'},truncated" in listed.read_text()
+    assert not (Path(run) / "bad_inputs.csv").exists()  # that is of the run's own photos
+    shutil.copy(shop / "1.jpg", tmp_path)
+    assert ssljax(["embed", run, str(few), "-o", str(output)]) == 0 and not listed.exists()
 
 
 def test_search_finds_the_photo_itself_in_an_index_and_in_a_run(shop, run, index, tmp_path, capsys):

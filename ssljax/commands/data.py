@@ -11,7 +11,7 @@ from ssljax.commands.shared import check_png, file_first, write_png
 from ssljax.config import Experiment, load_experiments
 from ssljax.contact_sheet import contact_sheet
 from ssljax.data import Catalogue
-from ssljax.logging import console
+from ssljax.logging import console, print_result
 from ssljax.unmark import PAGE
 from ssljax.unmark import unmark as unmark_catalogue
 
@@ -34,7 +34,7 @@ class UnmarkOptions:
     one place. Look at FOLDER/before_after.html before you train on the copy."""
 
     catalogue: tyro.conf.Positional[Path]
-    """The .csv, .parquet or .jsonl file; its photos must lie under its folder."""
+    """The file (.csv, .json, .parquet, .xlsx, ...); its photos must lie under its folder."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The folder to be made."""
     by: str | None = None
@@ -45,6 +45,10 @@ class UnmarkOptions:
     """Where a row's photos are, as in the experiment's Catalogue."""
     id: str = "id"
     """The column of unique ids."""
+    delimiter: str | None = None
+    """What is between the values of a text file, such as ";" or "tab"; by default it is found."""
+    encoding: str | None = None
+    """Of a text file, such as cp1252; by default it is found."""
 
 
 def views(arguments: list[str]) -> None:
@@ -57,18 +61,19 @@ def views(arguments: list[str]) -> None:
     check_png(options.output)
     sheet = contact_sheet(options.experiment, options.rows)
     write_png(options.output, lambda file: sheet.save(file, "PNG"))
-    print(options.output)
+    print_result(options.output)
 
 
 def unmark(arguments: list[str]) -> None:
     """`ssljax unmark FILE -o FOLDER [OPTIONS]`."""
     options = tyro.cli(UnmarkOptions, args=arguments, prog="ssljax unmark")
     images = options.images[0] if len(options.images) == 1 else options.images
-    catalogue = Catalogue(str(options.catalogue), images=images, id=options.id, split=None)
+    how = {"delimiter": options.delimiter, "encoding": options.encoding}
+    catalogue = Catalogue(str(options.catalogue), images=images, id=options.id, split=None, **how)
     command = shlex.join(["ssljax", "unmark", *arguments])
     summary = unmark_catalogue(catalogue, options.output, by=options.by, leave=options.leave, command=command)
     found = f"{summary.marks:,} of {summary.sellers:,} sellers have a mark"
     few = f" ({summary.few:,} have too few photos to tell)" * bool(summary.few)
     missing = f"; {summary.missing:,} are missing" * bool(summary.missing)
     console.print(f"{found}{few}; {summary.cleaned:,} of {summary.photos:,} photos were cleaned{missing}.")
-    print(options.output / PAGE)
+    print_result(options.output / PAGE)

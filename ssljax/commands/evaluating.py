@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.markup import escape
 from rich.table import Table
 
 from ssljax import finish, loop
@@ -14,7 +13,7 @@ from ssljax.commands.shared import experiment_of, print_figures, results_of, wri
 from ssljax.comparison import compare_runs
 from ssljax.config import Experiment, load_experiments
 from ssljax.files import read_json, write_json
-from ssljax.logging import console, print_table
+from ssljax.logging import console, print_result, print_table
 from ssljax.retrieval import Robustness
 from ssljax.retrieval.report import MOST, Compared
 from ssljax.retrieval.robustness import summary
@@ -87,7 +86,7 @@ def evaluate(arguments: list[str]) -> None:
         return
     other, _ = load_experiments(options.data)
     setting = loop.Setting.of_run(dataclasses.replace(experiment, data=other.data, evaluate=other.evaluate), run)
-    table = loop.evaluate_on(setting, run)
+    table = loop.evaluate_on(setting, run, data=other.name)
     command, path = shlex.join(["ssljax", "evaluate", *arguments]), run.evaluation(other.name)
     write_json(path, {"data": other.name, "command": command, "table": table, "environment": environment()})
     print_figures(table)
@@ -102,7 +101,7 @@ def report(arguments: list[str]) -> None:
     experiment = _complete_experiment_of(run)
     read_json(run.environment, "the same `ssljax train` command writes it anew")
     embed = finish.saved_embeddings(run)
-    print(finish.report(run, experiment, experiment.data.load, embed, by=options.by, most=options.most))
+    print_result(finish.report(run, experiment, experiment.data.load, embed, by=options.by, most=options.most))
 
 
 def compare(arguments: list[str]) -> None:
@@ -122,7 +121,7 @@ def compare(arguments: list[str]) -> None:
     with writing(options.output, "--output"):
         compared = compare_runs(runs, experiments, experiments[0].data.load, **kept)
     _print_comparison(compared)
-    print(options.output)
+    print_result(options.output)
 
 
 def robustness(arguments: list[str]) -> None:
@@ -162,7 +161,7 @@ def _check_most(most: int) -> None:
 
 def _print_comparison(compared: Compared) -> None:
     """A line a figure, and who finds more."""
-    printed = Table("", *map(escape, compared.names), "difference", "95 %", "p")
+    printed = Table("", *compared.names, "difference", "95 %", "p")
     for name, found in compared.differences.items():
         means = (f"{means[name]:.3f}" for means in compared.means)
         ends = f"{found.low:+.3f} {found.high:+.3f}"
@@ -170,5 +169,5 @@ def _print_comparison(compared: Compared) -> None:
     print_table(printed)
     for name, count in compared.facts.items():
         if count:
-            console.print(f"{name}: {count}", markup=False)
-    console.print(compared.statement, markup=False)
+            console.print(f"{name}: {count}")
+    console.print(compared.statement)

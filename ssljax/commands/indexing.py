@@ -12,8 +12,8 @@ from ssljax import loop
 from ssljax.commands.shared import check_png, experiment_of, write_png, writing
 from ssljax.config import Experiment, load_experiments
 from ssljax.data import Catalogue, FewLabels, Folder
-from ssljax.data.items import SPLITS
-from ssljax.logging import console, print_table
+from ssljax.logging import console, print_result, print_table
+from ssljax.paths import check_no_address
 from ssljax.retrieval import Embeddings, Exact, Faiss, ScaNN, advice, default_index, save_collection
 from ssljax.retrieval.index import Metric
 from ssljax.run import Run
@@ -31,18 +31,23 @@ class EmbedOptions:
     run: tyro.conf.Positional[Path]
     """The run folder."""
     data: tyro.conf.Positional[Path]
-    """A catalogue (.csv, .parquet or .jsonl), a folder of photos, or an experiment file, whose data is taken."""
+    """A catalogue (.csv, .json, .parquet, .xlsx, ...), a folder of photos, or an experiment file, whose data is
+    taken."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("embeddings.npz")
     """The file to write, .npz or .parquet."""
     splits: tuple[str, ...] = ()
     """Splits to embed; by default all of a catalogue or folder, and the gallery of an experiment."""
-    images: str | None = None
-    """Where a catalogue has its photos: a column, or a template such as images/{id}.jpg. By default as the run's data
-    has it, if that is a Catalogue."""
+    images: tuple[str, ...] = ()
+    """Where a catalogue has its photos: a column, or a template such as images/{id}.jpg, or several. By default as the
+    run's data has it, if that is a Catalogue."""
     id: str | None = None
     """The catalogue's column of unique ids; by default as the run's data has it, or else "id"."""
     title: str | None = None
     """The catalogue's column of titles; by default as the run's data has it, or else "title" if it is there."""
+    delimiter: str | None = None
+    """What is between the values of a text file, such as ";" or "tab"; by default it is found."""
+    encoding: str | None = None
+    """Of a text file, such as cp1252; by default it is found."""
     max_bad_share: float | None = None
     """Share of unreadable photos above which it stops; by default that of the run."""
 
@@ -89,13 +94,16 @@ def embed(arguments: list[str]) -> None:
     setting = loop.Setting.of_run(dataclasses.replace(experiment, data=data, max_bad_share=share), run)
     photos = sum(len(setting.load(split)) for split in splits)
     console.print(f"Embedding {photos:,} photos ...")
-    embeddings = loop.embed(setting, run, splits)
+    bad_inputs = options.output.with_name(f"{options.output.name}.bad_inputs.csv")
+    with writing(bad_inputs, "--output"):
+        bad_inputs.unlink(missing_ok=True)  # of another time, and perhaps of other data
+    embeddings = loop.embed(setting, run, splits, bad_inputs=bad_inputs)
     with writing(options.output, "--output"):
         embeddings.save(options.output)
     bad = photos - len(embeddings)
-    listed = f"; {bad:,} cannot be read, and are listed in {run.bad_inputs}" if bad else ""
+    listed = f"; {bad:,} cannot be read, and are listed in {bad_inputs}" if bad else ""
     console.print(f"{len(embeddings):,} of {photos:,} photos in {embeddings.vectors.shape[1]:,} dimensions{listed}.")
-    print(options.output)
+    print_result(options.output)
 
 
 def index(arguments: list[str]) -> None:
@@ -113,7 +121,7 @@ def index(arguments: list[str]) -> None:
     with writing(options.output, "--output"):
         save_collection(options.output, options.settings, embeddings)
     console.print(f"{len(embeddings):,} items in {embeddings.vectors.shape[1]:,} dimensions.")
-    print(options.output)
+    print_result(options.output)
 
 
 def index_advice(arguments: list[str]) -> None:
@@ -138,29 +146,31 @@ def index_advice(arguments: list[str]) -> None:
     print_table(printed)
     print(f"{found.reason[0].upper()}{found.reason[1:]}.\nTake {found.builder}")
     write_png(options.output, lambda file: advice.plot(found.rows, file))
-    print(options.output)
+    print_result(options.output)
 
 
 def _data(options: EmbedOptions, experiment: Experiment) -> tuple[Any, tuple[str, ...]]:
     """The source that DATA names, and which of its splits are to be embedded."""
     if options.data.suffix == ".py" or options.data.is_dir():
-        for name in ("images", "id", "title"):
-            if getattr(options, name) is not None:
+        for name in ("images", "id", "title", "delimiter", "encoding"):
+            if getattr(options, name):
                 raise UserError(f"--{name} is of a catalogue file, and {options.data} is none: leave it out")
     if options.data.suffix == ".py":
         other, _ = load_experiments(options.data)
         return other.data, options.splits or other.gallery
     everything = (1.0, 0.0, 0.0)  # in the train split
     if options.data.is_dir():
-        split = [name for name in SPLITS if (options.data / name).is_dir()]
         data = Folder(str(options.data.absolute()))
-        if options.splits or split:
-            return data, options.splits or tuple(split)
+        if splits := options.splits or data.split_names():
+            return data, splits
         return dataclasses.replace(data, shares=everything), ("train",)
+    check_no_address(str(options.data), "data")
     path = str(options.data.absolute())
     trained = experiment.data.data if isinstance(experiment.data, FewLabels) else experiment.data
     data = dataclasses.replace(trained, path=path) if isinstance(trained, Catalogue) else Catalogue(path)
-    data = dataclasses.replace(data, images=options.images or data.images, id=options.id or data.id)
+    images = options.images[0] if len(options.images) == 1 else options.images or data.images
+    data = dataclasses.replace(data, images=images, id=options.id or data.id)
+    data = dataclasses.replace(data, delimiter=options.delimiter, encoding=options.encoding)
     data = dataclasses.replace(data, label=None, listing=None, attributes=(), title=options.title or data.title)
     if options.splits:
         return data, options.splits

@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from rich.table import Table
-from rich.text import Text
 
 from ssljax import loop
 from ssljax.commands.shared import experiment_of, writing
 from ssljax.config import Experiment
 from ssljax.data.decode import BadImage, decode, thumbnail, thumbnail_or_grey
 from ssljax.embed import Encoder
-from ssljax.logging import console, print_table
+from ssljax.logging import console, print_result, print_table
+from ssljax.paths import check_no_address
 from ssljax.retrieval import Collection
 from ssljax.retrieval.report import THUMBNAIL, Found, Query, write_search
 from ssljax.run import Run
@@ -45,6 +45,8 @@ def search(arguments: list[str]) -> None:
     options = tyro.cli(SearchOptions, args=arguments, prog="ssljax search")
     if options.top < 1:
         raise UserError(f"top={options.top} is too small: it must be at least 1")
+    for photo in options.photos:
+        check_no_address(str(photo), "photo")
     if not options.photos:
         raise UserError("name at least one photo: ssljax search WHERE PHOTO...")
     found = Searched.of(options.where, options.run)
@@ -53,7 +55,7 @@ def search(arguments: list[str]) -> None:
     ids, scores = found.collection.search(vectors, options.top)
     for photo, row_ids, row_scores in zip(options.photos, ids, scores, strict=True):
         if len(options.photos) > 1:
-            print(photo)
+            print_result(photo)
         _print_nearest(found.collection, list(row_ids), row_scores)
     if options.html is not None:
         answers = [
@@ -164,6 +166,5 @@ def _print_nearest(collection: Collection, ids: list[str], scores: np.ndarray) -
     shown = [name for name in ("title", "label", "listing") if name in columns] or columns[:3]
     printed = Table("", "score", "id", *shown)
     for rank, (id, score, item) in enumerate(zip(ids, scores, items, strict=True), 1):
-        values = (Text(item.columns.get(name, "")) for name in shown)
-        printed.add_row(str(rank), f"{score:.3f}", Text(id), *values)
+        printed.add_row(str(rank), f"{score:.3f}", id, *(item.columns.get(name, "") for name in shown))
     print_table(printed)

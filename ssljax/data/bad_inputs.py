@@ -1,9 +1,11 @@
 """Photos that cannot be read: listed with their reasons, and a limit to how many there may be."""
 
+import contextlib
 import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ssljax.text import csv_cell
 from ssljax.types import UserError
 
 COLUMNS = ("id", "photo", "reason")
@@ -22,8 +24,10 @@ class BadPhoto(NamedTuple):
 class BadInputs:
     """The bad photos of one split, appended to a CSV file (id, photo, reason): each once, also over resumed runs.
 
+    Cells of the file are as `csv_cell` has them: no spreadsheet runs them, and no terminal obeys them.
+
     Args:
-        path: the file, which several splits and runs may share; None keeps no list.
+        path: the file, which several splits of a data set, and runs on it, may share; None keeps no list.
         total: photos in the split.
         limit: the share of them that may be bad.
     """
@@ -48,8 +52,9 @@ class BadInputs:
         if self._path is None:
             return
         self._read()
-        if key not in self._listed:
-            self._append(*key, reason)
+        row = tuple(map(csv_cell, (*key, reason)))
+        if row[:2] not in self._listed:
+            self._append(row)
 
     def check(self) -> None:
         """Raises UserError if more than the limit are bad."""
@@ -59,21 +64,25 @@ class BadInputs:
         listed = "" if self._path is None else f"; all that were met are listed in {self._path}"
         raise UserError(
             f"{self.count} of {self._total} photos cannot be read, more than max_bad_share={self._limit} allows "
-            f"({first}{listed}): mend or remove them, or allow more"
+            f"({first}{listed}): mend or remove them, or allow more. There may be others, as it stopped here"
         )
 
     def _read(self) -> None:
         """Brings what is known of the file up to date: another split's list may have been added to it."""
         if self._path.exists() and self._path.stat().st_size != self._file_size:
-            with self._path.open(newline="", encoding="utf-8") as file:
-                self._listed = {(line["id"], line["photo"]) for line in csv.DictReader(file)}
+            with (
+                self._path.open(newline="", encoding="utf-8", errors="replace") as file,
+                contextlib.suppress(csv.Error),
+            ):
+                self._listed = {tuple(row[:2]) for row in csv.reader(file)}
             self._file_size = self._path.stat().st_size
 
-    def _append(self, id: str, photo: str, reason: str) -> None:
+    def _append(self, row: tuple[str, ...]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if file.tell() == 0:
                 writer.writerow(COLUMNS)
-            writer.writerow((id, photo, reason))
-        self._listed.add((id, photo))
+            writer.writerow(row)
+        self._listed.add(row[:2])
         self._file_size = self._path.stat().st_size

@@ -9,9 +9,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ssljax.data.items import Items, check_numbers, check_unique, text
+from ssljax.data.items import Items, check_numbers, check_unique, raw_text, text
 from ssljax.files import replace_file
 from ssljax.retrieval.vectors import checked
+from ssljax.text import valid
 from ssljax.types import UserError
 
 SCHEMA = 1
@@ -47,7 +48,8 @@ class Embeddings:
     listing: np.ndarray | None = None
     """i32[n]: photos of one listing share a number"""
     photos: np.ndarray | None = None
-    """object[n] of str: where the photos lie; None if they are not files"""
+    """object[n] of str: where the photos lie, with bytes that are no text as lone surrogates; None if they are not
+    files"""
     origin: Origin | None = None
     """None if it is not known"""
 
@@ -79,7 +81,7 @@ class Embeddings:
         """Those of `items`, with vectors f32[n, D] in the same order."""
         photos = None
         if isinstance(items.photos[0], os.PathLike):
-            photos = text(os.path.abspath(photo) for photo in items.photos)
+            photos = raw_text(os.path.abspath(photo) for photo in items.photos)
         return cls(items.ids, vectors, dict(items.columns), items.label, items.listing, photos)
 
     @classmethod
@@ -114,7 +116,8 @@ class Embeddings:
         """Writes one file, .npz without pickle or .parquet; a file there is replaced once the new one is complete.
 
         The Parquet file has the columns id, vector (a list of D float32), and, as far as they are there, photo, label
-        and listing (numbers), and those of the source; one whose name is taken has a "_" more.
+        and listing (numbers), and those of the source; one whose name is taken has a "_" more. What is no text in the
+        path of a photo is replaced in its column, and kept beside it for `load`.
         """
         path = Path(path)
         replace_file(path, self._write_parquet if path.suffix == ".parquet" else self._write_npz)
@@ -138,18 +141,20 @@ class Embeddings:
         import pyarrow.parquet
 
         rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(self.vectors.ravel()), self.vectors.shape[1])
-        table = {"id": _strings(self.ids), "vector": rows}
+        table = {"id": _valid_strings(self.ids), "vector": rows}
         if self.photos is not None:
-            table["photo"] = _strings(self.photos)
+            table["photo"] = _valid_strings(self.photos)
         table |= {name: self._arrays[name] for name in ("label", "listing") if self._arrays[name] is not None}
         own, written = list(table), {}
         for name, values in self.columns.items():
             free = name
             while free in table:
                 free += "_"
-            table[free], written[free] = _strings(values), name
+            table[free], written[free] = _valid_strings(values), name
         words = {"schema": SCHEMA, "own": own, "columns": written}
         words["origin"] = self.origin and dataclasses.asdict(self.origin)
+        photos = zip(table.get("photo", ()), () if self.photos is None else self.photos, strict=True)
+        words["paths"] = {row: path for row, (shown, path) in enumerate(photos) if shown != path}
         arrow = pyarrow.table(table)
         arrow = arrow.replace_schema_metadata({PARQUET_KEY: json.dumps(words)})
         pyarrow.parquet.write_table(arrow, file, write_page_checksum=True)
@@ -186,7 +191,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
         return {
             "ids": text(words["ids"]),
             "columns": {name: text(values) for name, values in words["columns"].items()},
-            "photos": None if words["photos"] is None else text(words["photos"]),
+            "photos": None if words["photos"] is None else raw_text(words["photos"]),
             "origin": _origin(words),
             **{name: file[name] for name in words["arrays"]},
         }
@@ -202,7 +207,9 @@ def _read_parquet(path: Path) -> dict[str, Any]:
     vectors = table["vector"].combine_chunks()
     fields = {name: table[name].to_numpy() for name in ("label", "listing") if name in words["own"]}
     if "photo" in words["own"]:
-        fields["photos"] = text(table["photo"].to_pylist())
+        fields["photos"] = raw_text(table["photo"].to_pylist())
+        for row, path in words.get("paths", {}).items():
+            fields["photos"][int(row)] = path
     return {
         "ids": text(table["id"].to_pylist()),
         "vectors": vectors.flatten().to_numpy().reshape(len(vectors), vectors.type.list_size),
@@ -235,3 +242,7 @@ def raw_pixels(photos: np.ndarray) -> np.ndarray:
 
 def _strings(values: np.ndarray) -> list[str]:
     return [str(value) for value in values]
+
+
+def _valid_strings(values: np.ndarray) -> list[str]:
+    return [valid(str(value)) for value in values]

@@ -62,3 +62,37 @@ def test_no_bad_photo_is_allowed_by_a_limit_of_none():
     bad.record("x", "", "truncated")
     with pytest.raises(UserError, match="x: truncated"):
         bad.check()
+
+
+FORMULAS = ["=1+1", "@SUM(1)", "+1+cmd", "-1+cmd", "\t=1", "\r=1", "\uff1d1", "-", "'=1"]
+
+
+def test_no_cell_is_a_formula_or_steers_a_terminal(tmp_path):
+    path = tmp_path / "bad_inputs.csv"
+    bad = BadInputs(path, total=100, limit=1.0)
+    for value in (*FORMULAS, "\x1b[31m", "\u202ex", "caf\udce9", "-5", "+3.2", "a=b"):
+        bad.record(value, f"{value}.jpg", "missing file")
+    again = BadInputs(path, total=100, limit=1.0)
+    again.record("=1+1", "=1+1.jpg", "missing file")  # it is known as what it was
+    cells = [line[0] for line in listed(path)[1:]]
+    assert cells == [
+        "'=1+1", "'@SUM(1)", "'+1+cmd", "'-1+cmd", "'\t=1", "\\x0d=1", "'\uff1d1", "'-", "''=1",
+        "\\x1b[31m", "\\u202ex", "caf\\udce9", "-5", "+3.2", "a=b",
+    ]  # fmt: skip
+    assert again.count == 1 and bad.count == 15
+
+
+def test_a_list_that_holds_something_else_is_gone_on_with(tmp_path):
+    path = tmp_path / "new" / "bad_inputs.csv"
+    BadInputs(path, total=1).record("1", "1.jpg", "truncated")
+    path.write_bytes(b'\xff junk\n"open ' + b"x" * 200_000)
+    bad = BadInputs(path, total=1, limit=1.0)
+    bad.record("2", "2.jpg", "truncated")
+    assert b"2,2.jpg,truncated" in path.read_bytes()
+
+
+def test_a_count_up_to_where_it_stopped_says_so(tmp_path):
+    bad = BadInputs(None, total=400, limit=0.0)
+    bad.record("x", "", "truncated")
+    with pytest.raises(UserError, match=r"1 of 400 photos cannot be read.* There may be others, as it stopped here"):
+        bad.check()

@@ -8,6 +8,7 @@ from typing import Any
 
 from ssljax.retrieval.embeddings import BASELINE
 from ssljax.retrieval.report import charts
+from ssljax.text import valid
 
 
 def frame(name: str, facts: dict[str, Any], command: str, sections: list[str]) -> str:
@@ -21,12 +22,13 @@ def frame(name: str, facts: dict[str, Any], command: str, sections: list[str]) -
     """
     template = string.Template(Path(__file__).with_name("page.html.template").read_text(encoding="utf-8"))
     said = {key: html.escape(str(value)) for key, value in facts.items() if value}
-    return template.substitute(
+    page = template.substitute(
         name=html.escape(name),
         facts="".join(f"<div><dt>{key}<dd>{value}</div>" for key, value in said.items()),
         command=html.escape(command),
         sections="\n".join(sections),
     )
+    return valid(page)  # names of files may be no text
 
 
 def section(name: str, title: str, body: str, note: str = "", style: str = "") -> str:
