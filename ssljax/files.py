@@ -6,6 +6,7 @@ new.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,7 @@ except ImportError:  # Windows
 MANIFEST = "manifest.json"
 CLAIM = "lock"
 SCHEMA = 1
+MOST_JSON = 2**28  # bytes
 DATA_FOLDER = re.compile(r"data-[0-9a-f]{16}")
 LEFT_OVER = re.compile(r"\.manifest\.json\.[0-9a-f]{16}")  # by a process that was killed
 
@@ -56,23 +58,65 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, to be read; raises OSError if it is anything else, as a pipe or a device need never end."""
+    # A pipe without a writer is opened without waiting for one.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """What a regular file holds; raises OSError if that is more than `most` bytes, or as `open_regular`."""
+    with open_regular(path) as file:
+        size, data = os.fstat(file.fileno()).st_size, b""
+        while size <= most:
+            data += file.read(size + 1 - len(data))
+            if len(data) <= size:
+                return data
+            size = 2 * size + 2**16  # it grows, or its size is not known, as under /proc
+    raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(path))
+
+
 def read_json(path: Path, remedy: str, *needed: str) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises UserError, ending in `remedy`, if the file is missing or damaged, or lacks one of the `needed` names.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_bytes(path, MOST_JSON))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: {remedy}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
-    except ValueError as error:  # no JSON, or no text
+    except (ValueError, RecursionError) as error:  # no JSON, or no text
         raise UserError(f"{path} is damaged ({error}): {remedy}") from None
     missing = [name for name in needed if name not in value] if isinstance(value, dict) else ["object"]
     if missing:
         raise UserError(f"{path} is damaged (it has no {' and no '.join(missing)}): {remedy}")
     return value
+
+
+@contextlib.contextmanager
+def read_as(what: str, path: Path, remedy: str) -> Iterator[None]:
+    """Within it a file is read that may hold anything.
+
+    Whatever its content makes the reader stumble over is raised as UserError: `path` holds no `what`, and the `remedy`.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} is damaged or holds no {what} ({first}): {remedy}") from error
+
+
+def has_shape(value: Any, shape: Mapping[str, type]) -> bool:
+    """Whether a value that was JSON is an object in which each name of `shape` has a value of that type."""
+    return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in shape.items())
 
 
 def save_folder(
@@ -165,15 +209,16 @@ def open_folder(folder: Path) -> tuple[dict[str, Any], Path]:
     """
     folder = Path(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = json.loads(read_bytes(folder / MANIFEST, MOST_JSON))
         schema, content = manifest["schema"], manifest["content"]
         whole = manifest["sha256"] == _sha256_of_json(content)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         state = "holds none or a damaged one" if folder.is_dir() else "is not there"
         raise UserError(f"no index in {folder}: the folder {state}; build the index anew") from None
     if schema != SCHEMA:
         raise UserError(f"{folder} has schema {schema}: this version of ssljax reads {SCHEMA}; build the index anew")
-    if not (whole and DATA_FOLDER.fullmatch(content["data"])):
+    shape = {"data": str, "files": dict, "facts": dict}
+    if not (whole and has_shape(content, shape) and DATA_FOLDER.fullmatch(content["data"])):
         raise UserError(f"{folder / MANIFEST} is damaged: build the index anew")
     data, files = folder / content["data"], content["files"]
     # no file more than is listed either: ScaNN, for one, unpickles a file if it finds it

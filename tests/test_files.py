@@ -1,11 +1,13 @@
 """A saved folder is the old content or the new, and is read only if it is exactly as it was saved."""
 
+import hashlib
 import json
+import os
 
 import pytest
 
 from ssljax import files
-from ssljax.files import open_folder, save_folder
+from ssljax.files import open_folder, read_bytes, read_json, save_folder
 from ssljax.types import UserError
 
 
@@ -104,6 +106,57 @@ def test_foreign_manifests_are_refused(tmp_path, manifest):
     (tmp_path / "manifest.json").write_text(manifest, encoding="latin-1")
     with pytest.raises(UserError, match="no index"):
         open_folder(tmp_path)
+
+
+def signed(content):
+    """A manifest whose checksum is right, whatever its content."""
+    sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps({"schema": 1, "sha256": sha256, "content": content})
+
+
+DATA = "data-0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        1,
+        None,
+        [],
+        "x",
+        {},
+        {"data": 1, "files": {}, "facts": {}},
+        {"data": DATA, "files": [], "facts": {}},
+        {"data": DATA, "files": {"a": 1}, "facts": {}},
+        {"data": DATA, "files": {}, "facts": []},
+    ],
+)
+def test_manifests_of_another_shape_are_refused(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(signed(content))
+    with pytest.raises(UserError, match="damaged"):
+        open_folder(tmp_path)
+
+
+def test_manifests_that_need_never_end_or_go_too_deep_are_refused(tmp_path):
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text("[" * 100_000)
+    with pytest.raises(UserError, match="holds none or a damaged one"):
+        open_folder(tmp_path)
+    for make in (lambda: manifest.symlink_to("/dev/zero"), lambda: os.mkfifo(manifest)):
+        manifest.unlink()
+        make()
+        with pytest.raises(UserError, match="holds none or a damaged one"):
+            open_folder(tmp_path)
+        with pytest.raises(UserError, match=r"cannot be read \(not a regular file\): do better"):
+            read_json(manifest, "do better")
+
+
+def test_a_file_that_grows_is_read_to_its_end(tmp_path):
+    assert read_bytes("/proc/self/status", 2**20).startswith(b"Name:")  # which says that it has no bytes
+    (tmp_path / "x").write_bytes(b"x" * 100)
+    assert read_bytes(tmp_path / "x", 100) == b"x" * 100
+    with pytest.raises(OSError, match="larger than 99 bytes"):
+        read_bytes(tmp_path / "x", 99)
 
 
 def test_missing_and_empty_folders_are_told(tmp_path):

@@ -144,6 +144,13 @@ def test_search_finds_the_photo_itself_in_an_index_and_in_a_run(shop, run, index
     assert all(photo in capsys.readouterr().out for photo in photos[:1])
     page = (tmp_path / "page.html").read_text()
     loads_nothing(page)
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    photos = [photos[0], str(tmp_path / "bad.jpg"), str(tmp_path / "none.jpg"), photos[1]]
+    assert ssljax(["search", index, *photos, "--k", "2", "--html", str(tmp_path / "again.html")]) == 2
+    told = capsys.readouterr()
+    assert all(photo in told.out for photo in (photos[0], photos[3]))
+    assert all(f"{photo} cannot be read" in told.err for photo in photos[1:3])
+    assert (tmp_path / "again.html").read_text() == page
     assert page.count("<img") == 2 * (1 + 2) and "Mug &lt;b&gt;1&lt;/b&gt;" in page
 
 

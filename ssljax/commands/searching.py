@@ -14,7 +14,7 @@ from rich.table import Table
 from ssljax import loop
 from ssljax.commands.shared import experiment_of, writing
 from ssljax.config import Experiment
-from ssljax.data.decode import BadImage, decode, thumbnail, thumbnail_or_grey
+from ssljax.data.decode import BadImage, decode, thumbnail_or_grey
 from ssljax.embed import Encoder
 from ssljax.logging import console, print_result, print_table
 from ssljax.paths import check_no_address
@@ -50,17 +50,31 @@ def search(arguments: list[str]) -> None:
     if not options.photos:
         raise UserError("name at least one photo: ssljax search WHERE PHOTO...")
     found = Searched.of(options.where, options.run)
-    queries = [_decoded(photo, found.encoder.photo_size) for photo in options.photos]
-    vectors = np.concatenate([found.encoder.embed(image[None], np.float32([aspect])) for image, aspect in queries])
+    queries, bad = {}, []
+    for photo in options.photos:
+        try:
+            queries[photo] = decode(photo, found.encoder.photo_size)
+        except BadImage as error:
+            bad.append(f"{photo} cannot be read: {error}")
+    if queries:
+        _answer(options, found, queries)
+    if bad:  # after the answers to the others
+        raise UserError("\n".join(bad))
+
+
+def _answer(options: SearchOptions, found: "Searched", queries: dict[Path, tuple[np.ndarray, float]]) -> None:
+    """Prints, and shows on a page, what is nearest to each photo, decoded."""
+    embed = found.encoder.embed
+    vectors = np.concatenate([embed(image[None], np.float32([aspect])) for image, aspect in queries.values()])
     ids, scores = found.collection.search(vectors, options.top)
-    for photo, row_ids, row_scores in zip(options.photos, ids, scores, strict=True):
+    for photo, row_ids, row_scores in zip(queries, ids, scores, strict=True):
         if len(options.photos) > 1:
             print_result(photo)
         _print_nearest(found.collection, list(row_ids), row_scores)
     if options.html is not None:
         answers = [
-            Query(str(photo), thumbnail(photo, THUMBNAIL), found.shown(row_ids, row_scores))
-            for photo, row_ids, row_scores in zip(options.photos, ids, scores, strict=True)
+            Query(str(photo), thumbnail_or_grey(photo, THUMBNAIL), found.shown(row_ids, row_scores))
+            for photo, row_ids, row_scores in zip(queries, ids, scores, strict=True)
         ]
         with writing(options.html, "--html"):
             write_search(options.html, str(options.where), len(found.collection), answers)
@@ -151,13 +165,6 @@ def _photos(collection: Collection, experiment: Experiment | None) -> Callable[[
         return items.photos[row]
 
     return photo
-
-
-def _decoded(photo: Path, size: int) -> tuple[np.ndarray, float]:
-    try:
-        return decode(photo, size)
-    except BadImage as error:
-        raise UserError(f"{photo} cannot be read: {error}") from None
 
 
 def _print_nearest(collection: Collection, ids: list[str], scores: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from ssljax.data.items import (
     split_rows,
     text,
 )
+from ssljax.files import open_regular
 from ssljax.paths import find
 from ssljax.types import UserError
 
@@ -34,7 +35,7 @@ class Arrays:
         """The photos of a split, all in memory; raises UserError as Source does."""
         path = find(self.path)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_regular(path) as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = dict(file)
         except Exception as error:  # numpy lets through whatever zip and pickle raise
             raise UserError(f"data.path={self.path!r} is not an .npz file of plain arrays ({error})") from error

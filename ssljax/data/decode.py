@@ -4,19 +4,30 @@
 """
 
 import contextlib
+import dataclasses
 import functools
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from ssljax.files import read_bytes
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000")  # none that runs a program, as EPS
 MAX_PIXELS = 178_956_970  # Pillow refuses more as a decompression bomb; the fast path must refuse the same
+MAX_SIDE = 65_535  # JPEG's limit
+MAX_BYTES = 2**30  # of a file
+STRIP = 2**20  # pixels that are made 8 bits at a time
+MAX_PROFILE = 2**23  # bytes; those for print have a few million
 SCANS = 16  # of a JPEG of MAX_PIXELS, and more of a smaller one: each goes over all pixels, and may take 75 bytes
+
+BITS_PER_SAMPLE = 258  # a tag of TIFF
+PLAIN = ("L", "LA", "RGB", "RGBA", "CMYK", "LAB")  # Pillow's modes of 8 bits a channel that are resized as they are
+SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 
 # Pillow warns from half that size on, and of oddities in metadata that do not touch the pixels.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -33,18 +44,26 @@ class BadImage(Exception):
     """A photo that cannot be read; the message is the reason."""
 
 
-def decode(photo: Path | str | bytes | np.ndarray, size: int, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, float]:
+def decode(
+    photo: Path | str | bytes | np.ndarray,
+    size: int,
+    max_pixels: int = MAX_PIXELS,
+    formats: Sequence[str] = FORMATS,
+) -> tuple[np.ndarray, float]:
     """A photo, resized (with antialiasing) to a square whatever its shape, and its width / height.
 
-    Upright as its EXIF orientation says; the first frame if animated; transparency on white; 16 bits scaled to 8.
+    Upright as its EXIF orientation says; the first frame if animated; transparency on white; 16 bits scaled to 8. In
+    sRGB: colours are converted by the file's ICC profile, or a PNG's gamma and primaries; without them they are taken
+    to be sRGB. A profile that does not suit the file is ignored.
 
     Args:
         photo: the path of a file, the bytes of one, or pixels u8[H, W, 3].
         size: S, the side of the square in pixels.
         max_pixels: height x width of a file, of which more are refused before they are decoded.
+        formats: of FORMATS, those that are read.
 
     Returns:
-        u8[S, S, 3], RGB, not to be written to; and the aspect ratio of the upright photo.
+        u8[S, S, 3], sRGB, not to be written to; and the aspect ratio of the upright photo.
 
     Raises:
         BadImage: with the reason.
@@ -57,9 +76,9 @@ def decode(photo: Path | str | bytes | np.ndarray, size: int, max_pixels: int = 
     data = photo if isinstance(photo, bytes) else _read(Path(photo))
     if not data:
         raise BadImage("empty file")
-    pixels, aspect, orientation = _decode_jpeg(data, size, max_pixels) or _decode_any(data, size, max_pixels)
+    pixels, aspect, orientation = _decode_jpeg(data, size, max_pixels) or _decode_any(data, size, max_pixels, formats)
     # turned after resizing: a square is cheap to turn
-    return _upright(_resize(pixels, size), orientation), 1 / aspect if orientation >= 5 else aspect
+    return _upright(pixels, orientation), 1 / aspect if orientation >= 5 else aspect
 
 
 def decode_whole(path: Path) -> tuple[np.ndarray, str]:
@@ -68,13 +87,14 @@ def decode_whole(path: Path) -> tuple[np.ndarray, str]:
     Raises BadImage, with the reason.
     """
     with _opened(_read(path)) as image:
-        image.load()
-        return _upright(np.asarray(_to_rgb(image)), _orientation(image)), image.format
+        format = image.format
+        plain, colours, orientation = _loaded(image)
+        return _upright(np.asarray(_to_srgb(plain, colours)), orientation), format
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, MAX_BYTES)
     except FileNotFoundError:
         raise BadImage("missing file") from None
     except OSError as error:
@@ -93,7 +113,8 @@ def _decode_jpeg(data: bytes, size: int, max_pixels: int) -> tuple[np.ndarray, f
     """Pixels, at the smallest scale that covers the square, aspect and orientation; None for Pillow to decide."""
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-        if colour not in ("YCbCr", "Gray", "RGB") or height * width > max_pixels:
+        grey_profile = colour == "Gray" and b"ICC_PROFILE\0" in data  # is for grey levels, not for RGB
+        if colour not in ("YCbCr", "Gray", "RGB") or height * width > max_pixels or grey_profile:
             return None
         _check_scans(data, height * width, max_pixels)
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, strict=True)
@@ -101,20 +122,23 @@ def _decode_jpeg(data: bytes, size: int, max_pixels: int) -> tuple[np.ndarray, f
         if "remature end" in str(error):  # Pillow overlooks it if the file still ends in an end-of-image marker
             raise BadImage("truncated") from None
         return None
-    has_metadata = b"Exif\0\0" in data or b"tiff:Orientation" in data  # asking Pillow each time would be slow
-    return pixels, width / height, _jpeg_orientation(data) if has_metadata else 1
+    pixels, orientation = _resize(pixels, size), 1
+    # Asking Pillow each time would be slow.
+    if b"Exif\0\0" in data or b"tiff:Orientation" in data or b"ICC_PROFILE\0" in data:
+        with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            orientation = _orientation(image)
+            pixels = np.asarray(_to_srgb(Image.fromarray(pixels), _Colours.of(image)))
+    return pixels, width / height, orientation
 
 
-def _decode_any(data: bytes, size: int, max_pixels: int) -> tuple[np.ndarray, float, int]:
-    with _opened(data, max_pixels) as image:
+def _decode_any(data: bytes, size: int, max_pixels: int, formats: Sequence[str]) -> tuple[np.ndarray, float, int]:
+    with _opened(data, max_pixels, formats) as image:
         aspect = image.width / image.height
         image.draft(None, (size, size))
-        image.load()
-        orientation = _orientation(image)  # after loading: TIFF turns itself, and then has none
-        # laid on white once it is small: a few KB of a large transparent picture would take many times its memory
-        image = image if image.mode in ("LA", "RGBA") else _to_rgb(image)
-        resized = image.resize((size, size), Image.BILINEAR, reducing_gap=2.0)
-        return np.asarray(_to_rgb(resized)), aspect, orientation
+        # Colours are converted, and laid on white, once the photo is small: that is faster, and takes no memory.
+        plain, colours, orientation = _loaded(image)
+        resized = plain.resize((size, size), Image.BILINEAR, reducing_gap=2.0)
+        return np.asarray(_to_srgb(resized, colours)), aspect, orientation
 
 
 def _check_scans(data: bytes, pixels: int, max_pixels: int) -> None:
@@ -124,10 +148,12 @@ def _check_scans(data: bytes, pixels: int, max_pixels: int) -> None:
 
 
 @contextlib.contextmanager
-def _opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def _opened(data: bytes, max_pixels: int = MAX_PIXELS, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
     """The image in Pillow; whatever is wrong with it, then or later, is raised as BadImage."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            if max(image.size) > MAX_SIDE:
+                raise BadImage(f"{image.width:,} x {image.height:,} pixels: a side has at most {MAX_SIDE:,}")
             if image.width * image.height > max_pixels:
                 raise Image.DecompressionBombError
             if image.format == "JPEG":
@@ -138,27 +164,141 @@ def _opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     except BadImage:
         raise
     except UnidentifiedImageError:
-        raise BadImage("not an image in a format that can be read") from None
+        raise BadImage(f"not an image in a format that can be read ({', '.join(formats)})") from None
     except Exception as error:  # on broken files Pillow's readers raise whatever they stumble over
         truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
         raise BadImage("truncated" if truncated else f"broken image: {error or type(error).__name__}") from None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+@dataclasses.dataclass(frozen=True)
+class _Colours:
+    """What a file says about its colours."""
+
+    profile: bytes | None
+    """ICC"""
+    gamma: float | None
+    """of a PNG, whose levels are the light to this power"""
+    primaries: tuple[float, ...] | None
+    """of a PNG: x and y of white, red, green and blue"""
+
+    @classmethod
+    def of(cls, image: Image.Image) -> "_Colours":
+        profile, png = image.info.get("icc_profile"), image.format == "PNG" and "srgb" not in image.info
+        usable = isinstance(profile, bytes) and 0 < len(profile) <= MAX_PROFILE
+        if usable or not png:  # in a PNG a profile comes first, and sRGB before gamma
+            return cls(profile if usable else None, None, None)
+        return cls(None, image.info.get("gamma"), image.info.get("chromaticity"))
+
+
+def _loaded(image: Image.Image) -> tuple[Image.Image, _Colours, int]:
+    """The pixels, in a mode of `PLAIN`; what their colours are; and the orientation. Ends the image that is given."""
+    deep = image.format == "PNG" and ";16" in str(image.tile)
+    image.load()
+    orientation = _orientation(image)  # after loading: TIFF turns itself, and then has none
+    colours, key = _Colours.of(image), image.info.get("transparency")
+    if deep and isinstance(key, tuple):  # Pillow made the pixels 8 bits, and left the colour that is transparent
+        image.info["transparency"] = tuple(level >> 8 for level in key)
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_8_bits(image)).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
+        plain = Image.fromarray(_to_8_bits(image))
+        if isinstance(key, int):
+            plain.putalpha(Image.fromarray((np.asarray(image) != key).view(np.uint8) * np.uint8(255)))
+    elif image.has_transparency_data and image.mode not in ("LA", "RGBA"):
+        plain = image.convert("RGBA")
+    else:
+        plain = image if image.mode in PLAIN else image.convert("RGB")
+    if plain is not image:
+        image.close()  # two of a large one would take twice the memory
+    return plain, colours, orientation
 
 
 def _to_8_bits(image: Image.Image) -> np.ndarray:
-    """u8[H, W] of 16-bit, 32-bit or float grey levels; Pillow's own conversion clips them at 255."""
-    levels = np.nan_to_num(np.asarray(image, dtype=np.float32))
-    whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
-    white = next((w for w in whites if levels.max() <= w), levels.max())
-    return (levels.clip(0) * (255 / white) + 0.5).astype(np.uint8)
+    """u8[H, W] of 16-bit, 32-bit or float grey levels; Pillow's own conversion clips them at 255.
+
+    White is the largest level that the type of number can have. Files of floats or of 32 bits have levels up to 1, 255
+    or 65,535 as well, and signed ones of 16 bits up to 255: white is the least of these that is no less than all.
+    """
+    levels = np.asarray(image)
+    largest = float(np.max(levels, initial=0, where=np.isfinite(levels)))
+    tags = getattr(image, "tag_v2", {})
+    whites: tuple[float, ...] = (65535.0,)
+    if image.mode == "F":
+        whites = (1.0, 255.0, 65535.0)
+    elif image.mode == "I" and tags:
+        signed_16 = np.max(tags.get(BITS_PER_SAMPLE, 32)) == 16
+        whites = (255.0, 32767.0) if signed_16 else (255.0, 65535.0, 2.0**31 - 1)
+    white = next((w for w in whites if largest <= w), largest)
+    small, rows = np.empty(levels.shape, np.uint8), max(1, STRIP // levels.shape[1])
+    for start in range(0, len(levels), rows):
+        part = np.nan_to_num(levels[start : start + rows].astype(np.float32)).clip(0)
+        small[start : start + rows] = np.minimum(part * (255 / white) + 0.5, 255)
+    return small
+
+
+def _to_srgb(image: Image.Image, colours: _Colours) -> Image.Image:
+    """RGB, of an image in one of the modes that `_loaded` gives; what is transparent is laid on white."""
+    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    if alpha is not None:
+        image = image.convert(image.mode[:-1])
+    transform = _transform(colours.profile, image.mode)
+    if transform is not None:
+        image = ImageCms.applyTransform(image, transform)
+    elif image.mode != "LAB":
+        image = image.convert("RGB")
+    if colours.gamma is not None:
+        image = Image.fromarray(_from_gamma(np.asarray(image), colours.gamma, colours.primaries))
+    if alpha is None:
+        return image
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=alpha)
+    return white
+
+
+@functools.lru_cache(maxsize=64)
+def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From a profile to sRGB, for images of a mode; None if there is nothing to do, or the profile does not suit."""
+    srgb = ImageCms.createProfile("sRGB")
+    try:
+        if profile is None:
+            if mode != "LAB":
+                return None
+            source = ImageCms.createProfile("LAB")
+        else:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        transform = ImageCms.buildTransform(
+            source, srgb, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    if mode != "RGB":
+        return transform
+    levels = np.linspace(0, 255, 8).astype(np.uint8)
+    colours = Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(8, 64, 3))
+    moved = np.abs(np.asarray(ImageCms.applyTransform(colours, transform), int) - np.asarray(colours, int))
+    return transform if moved.max() > 2 else None  # it is sRGB, under whatever name
+
+
+def _from_gamma(pixels: np.ndarray, gamma: float, primaries: tuple[float, ...] | None) -> np.ndarray:
+    """u8[H, W, 3] in sRGB of a PNG's pixels, by its gAMA and cHRM (PNG specification, 3rd edition, 11.3.2).
+
+    As they are, if both say what sRGB is, or what cannot be.
+    """
+    usual = primaries is None or np.abs(np.subtract(primaries, SRGB_PRIMARIES)).max() < 0.005
+    if not 0.01 < gamma < 100 or (usual and abs(gamma - 1 / 2.2) < 0.01):
+        return pixels
+    light = (np.arange(256) / 255.0)[pixels] ** (1 / gamma)
+    if not usual:
+        with contextlib.suppress(np.linalg.LinAlgError):
+            light = light @ (np.linalg.inv(_xyz_of(SRGB_PRIMARIES)) @ _xyz_of(primaries)).T
+    light = light.clip(0, 1)
+    levels = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return (255 * levels + 0.5).astype(np.uint8)
+
+
+def _xyz_of(primaries: tuple[float, ...]) -> np.ndarray:
+    """f64[3, 3], what makes XYZ of light in red, green and blue, whose sum is white of a Y of 1."""
+    xy = np.array(primaries, float).reshape(4, 2)
+    xyz = np.stack([xy[:, 0], xy[:, 1], 1 - xy.sum(axis=1)]) / np.maximum(xy[:, 1], 1e-6)
+    return xyz[:, 1:] * np.linalg.solve(xyz[:, 1:], xyz[:, 0])
 
 
 def original_shape(pixels: np.ndarray, aspect: float) -> np.ndarray:
@@ -168,9 +308,14 @@ def original_shape(pixels: np.ndarray, aspect: float) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((width, height)))
 
 
-def thumbnail(photo: Path | str | bytes | np.ndarray, side: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def thumbnail(
+    photo: Path | str | bytes | np.ndarray,
+    side: int,
+    max_pixels: int = MAX_PIXELS,
+    formats: Sequence[str] = FORMATS,
+) -> np.ndarray:
     """u8[h, w, 3], a photo in its shape, its longer side `side` pixels; raises as `decode`."""
-    return original_shape(*decode(photo, side, max_pixels))
+    return original_shape(*decode(photo, side, max_pixels, formats))
 
 
 def thumbnail_or_grey(photo: Path | str | bytes | np.ndarray | None, side: int) -> np.ndarray:
@@ -181,19 +326,11 @@ def thumbnail_or_grey(photo: Path | str | bytes | np.ndarray | None, side: int) 
         return np.full((side, side, 3), 128, np.uint8)
 
 
-def _jpeg_orientation(data: bytes) -> int:
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _orientation(image)
-    except Exception:  # broken metadata is no reason to refuse good pixels
-        return 1
-
-
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1, upright, if there is none or none that makes sense, as viewers do."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # as above
+    except Exception:  # broken metadata is no reason to refuse good pixels
         return 1
     return int(orientation) if orientation in range(1, 9) else 1
 

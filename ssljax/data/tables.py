@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ssljax.data.items import raw_text
+from ssljax.files import open_regular
 from ssljax.logging import note
 from ssljax.text import readable, stripped
 from ssljax.types import UserError
@@ -67,7 +68,7 @@ def read_table(path: Path, delimiter: str | None = None, encoding: str | None = 
             "file, which may be compressed as .gz"
         )
     try:
-        with gzip.open(path) if compressed else open(path, "rb") as file:
+        with open_regular(path) as plain, gzip.open(plain) if compressed else plain as file:
             if suffix == ".parquet":
                 return _read_parquet(file, path)
             if suffix == ".xlsx":

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssljax.files import CLAIM, claimed, locked, open_folder, replace_file, save_folder
+from ssljax.files import CLAIM, claimed, locked, open_folder, open_regular, read_as, replace_file, save_folder
 from ssljax.retrieval.embeddings import Embeddings, Origin
 from ssljax.retrieval.index import KINDS, Builder, Index
 from ssljax.types import Array, UserError
@@ -98,12 +98,15 @@ class Collection:
                 facts, data = open_folder(folder)
                 if "journal" not in facts:
                     raise UserError(f"{folder} holds an index without what is known of its items; build the index anew")
-                collection = cls(folder, Index.read(facts, data, KINDS), {}, _origin(facts))
-                with open(data / ITEMS, encoding="ascii") as lines:
-                    collection._records = {json.loads(line)[0]: line for line in lines}
-                journals = {n: path for n, path in sorted(_journals(folder).items()) if n >= facts["journal"]}
+                index = Index.read(facts, data, KINDS)
+                with read_as("index", folder, "build the index anew"):
+                    with open(data / ITEMS, encoding="ascii") as lines:
+                        records = {_read_record(line)[0]: line for line in lines}
+                    collection = cls(folder, index, records, _origin(facts))
+                    journals = {n: path for n, path in sorted(_journals(folder).items()) if n >= facts["journal"]}
                 changes = [change for path in journals.values() for change in _read_journal(path)]
-            collection._replay(changes)
+            with read_as("changes", folder, "put it back from a backup"):
+                collection._replay(changes)
             if to_change:
                 number = max(_journals(folder), default=facts["journal"]) + 1
                 if not changes:
@@ -136,7 +139,7 @@ class Collection:
         record = self._records.get(id)
         if record is None:
             return Item({}, None)
-        _, photo, columns = json.loads(record)
+        _, photo, columns = _read_record(record)
         return Item(columns, None if photo is None else self.folder / photo)  # an absolute path stays what it is
 
     def search(self, queries: Array, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -317,10 +320,11 @@ class _Journal:
 
 def _read_journal(path: Path) -> list[dict[str, Any]]:
     """Its changes, without one that was cut off: that was never answered."""
-    *lines, _ = path.read_bytes().split(b"\n")
+    with open_regular(path) as file:
+        *lines, _ = file.read().split(b"\n")
     try:
         return [json.loads(line) for line in lines]
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is damaged: put it back from a backup, or delete it to lose its changes") from None
 
 
@@ -346,6 +350,13 @@ def _forget_photos(folder: Path, records: dict[str, str]) -> None:
 
 def _is_copy(photo: str) -> bool:
     return re.fullmatch(rf"{PHOTOS}/[0-9a-f]{{32}}", photo) is not None
+
+
+def _read_record(record: str) -> tuple[str, str | None, dict[str, str]]:
+    id, photo, columns = json.loads(record)
+    if not isinstance(id, str) or not isinstance(photo, str | None) or not isinstance(columns, dict):
+        raise ValueError(f"{ITEMS} has a line that is no item")
+    return id, photo, columns
 
 
 def _record(id: str, photo: str | None, columns: dict[str, str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ssljax.data.items import Items, check_numbers, check_unique, raw_text, text
-from ssljax.files import replace_file
+from ssljax.files import open_regular, read_as, replace_file
 from ssljax.retrieval.vectors import checked
 from ssljax.text import valid
 from ssljax.types import UserError
@@ -167,25 +167,17 @@ class Embeddings:
     def load(cls, path: Path) -> "Embeddings":
         """What `save` wrote; raises UserError if there is no such file, it is damaged, or it is something else."""
         path = Path(path)
-        try:
-            return cls(**(_read_parquet if path.suffix == ".parquet" else _read_npz)(path))
-        except FileNotFoundError:
-            raise UserError(
-                f"there are no embeddings {path}: `ssljax evaluate RUN` writes them, and `ssljax embed` those of other "
-                "data"
-            ) from None
-        except UserError:
-            raise
-        except Exception as error:  # on a broken file zipfile, NumPy and Arrow raise whatever they stumble over
-            first = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"{path} is damaged or holds no embeddings ({first}): `ssljax evaluate RUN` writes them anew, and "
-                "`ssljax embed` those of other data"
-            ) from error
+        remedy = "`ssljax evaluate RUN` writes them anew, and `ssljax embed` those of other data"
+        with read_as("embeddings", path, remedy):
+            try:
+                with open_regular(path) as file:
+                    return cls(**(_read_parquet if path.suffix == ".parquet" else _read_npz)(path, file))
+            except FileNotFoundError:
+                raise UserError(f"there are no embeddings {path}: {remedy}") from None
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as file:
+def _read_npz(path: Path, stream: BinaryIO) -> dict[str, Any]:
+    with np.load(stream, allow_pickle=False) as file:
         words = json.loads(file["text"].tobytes())
         _check_schema(words, path)
         return {
@@ -197,11 +189,10 @@ def _read_npz(path: Path) -> dict[str, Any]:
         }
 
 
-def _read_parquet(path: Path) -> dict[str, Any]:
+def _read_parquet(path: Path, stream: BinaryIO) -> dict[str, Any]:
     import pyarrow.parquet
 
-    with open(path, "rb") as file:
-        table = pyarrow.parquet.read_table(file, page_checksum_verification=True)
+    table = pyarrow.parquet.read_table(stream, page_checksum_verification=True)
     words = json.loads((table.schema.metadata or {})[PARQUET_KEY])
     _check_schema(words, path)
     vectors = table["vector"].combine_chunks()

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ssljax.files import read_bytes
 from ssljax.types import UserError
 
 LARGEST = 2**26  # bytes: the published files are a few hundred kilobytes
@@ -42,12 +43,9 @@ def read_ground_truth(path: Path) -> GroundTruth:
     """What the file says; raises UserError if it is missing, damaged, of another kind, or wants to run anything."""
     remedy = "gnd_roxford5k.pkl or gnd_rparis6k.pkl as published is needed"
     try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST + 1)
+        content = read_bytes(path, LARGEST)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
-    if len(content) > LARGEST:
-        raise UserError(f"{path} is larger than {LARGEST >> 20} MiB: {remedy}")
     try:
         return _ground_truth(_Unpickler(content).load())
     except Exception as error:  # on a broken or hostile pickle the reader raises whatever it stumbles over

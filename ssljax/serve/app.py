@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from ssljax.data.decode import BadImage, decode, thumbnail
+from ssljax.data.decode import FORMATS, BadImage, decode, thumbnail
 from ssljax.embed import Encoder
 from ssljax.retrieval import Collection
 from ssljax.serve.batching import Batcher
@@ -29,7 +29,9 @@ from ssljax.serve.limits import Limited, Limits
 from ssljax.serve.pages import API, HEADERS, PAGE, api_page
 from ssljax.types import UserError
 
-DECODERS = 4  # photos decoded at a time: one of 50 megapixels takes up to 400 MB
+DECODERS = 4  # photos decoded at a time
+UPLOADS = ("JPEG", "PNG", "WEBP")  # what strangers may send; their decoders leave Python's lock
+SHOWN = tuple(format for format in FORMATS if format != "JPEG2000")  # whose decoder holds the lock for seconds
 THUMBNAIL = 224  # pixels of the longer side
 LONGEST_ID = 1000
 DEFAULT_K = 10
@@ -238,7 +240,7 @@ class Service:
     async def _embed(self, photo: bytes) -> np.ndarray:
         try:
             size = self._encoder.photo_size
-            decoded = await self._in_thread(self._decoders, decode, photo, size, self.limits.pixels)
+            decoded = await self._in_thread(self._decoders, decode, photo, size, self.limits.pixels, UPLOADS)
         except BadImage as error:
             raise HTTPException(422, f"the photo cannot be read: {error}") from None
         return await self._batcher.embed(*decoded)
@@ -265,7 +267,7 @@ class Service:
         if photo is None:
             return None
         try:
-            pixels = thumbnail(photo, THUMBNAIL, self.limits.pixels)
+            pixels = thumbnail(photo, THUMBNAIL, self.limits.pixels, SHOWN)
         except BadImage:
             return None
         buffer = io.BytesIO()

@@ -1,7 +1,11 @@
 """Every kind of photo is read as Pillow reads it, or refused with a reason."""
 
 import io
+import os
+import socket
 import struct
+import subprocess
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -207,7 +211,7 @@ def test_files_that_are_no_photos(tmp_path):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("This is not a photo." * 20)
     assert reason(tmp_path / "none.jpg") == "missing file"
-    assert reason(tmp_path) == "file cannot be read: Is a directory"
+    assert reason(tmp_path) == "file cannot be read: not a regular file"
     assert reason(tmp_path / "a\0b.jpg") == "no path of a file: embedded null byte"
     assert reason(tmp_path / ("x" * 300)) == "file cannot be read: File name too long"
     assert reason(tmp_path / "empty.jpg") == reason(b"") == "empty file"
@@ -236,9 +240,10 @@ def test_padding_in_a_jpeg_is_harmless():
         assert_close(decode(padded, 32)[0], decode(data, 32)[0])
 
 
-def png_chunks(header, raw):
-    """A PNG of an IHDR's content and raw lines."""
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
+def png_chunks(header, raw, **between):
+    """A PNG of an IHDR's content, raw lines, and the chunks `between` them, such as gAMA."""
+    others = [(name.encode(), content) for name, content in between.items()]
+    chunks = [(b"IHDR", header), *others, (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
     parts = [struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
@@ -343,3 +348,204 @@ def test_a_transparent_picture_is_laid_on_white_however_much_it_shrinks():
     np.testing.assert_array_less(np.abs(shrunk[:, 0] - (200, 0, 0)), 3)
     np.testing.assert_array_less(np.abs(shrunk[:, 3] - 255), 3)
     assert (shrunk[:, 1:3, 0] >= 197).all()  # no dark edge between red and white
+
+
+ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
+"""The primaries of Adobe RGB (1998), XYZ under D50"""
+
+
+def icc(space, gamma, primaries=()):
+    """An ICC profile (version 2) of one curve for grey, or for each of three primaries."""
+
+    def fixed(*numbers):
+        return b"".join(struct.pack(">i", round(x * 65536)) for x in numbers)
+
+    curve = b"curv" + struct.pack(">IIHH", 0, 1, round(gamma * 256), 0)
+    tags = {b"wtpt": b"XYZ \0\0\0\0" + fixed(0.9642, 1, 0.8249), b"kTRC": curve}
+    for colour, xyz in zip("rgb", primaries, strict=False):
+        tags |= {f"{colour}XYZ".encode(): b"XYZ \0\0\0\0" + fixed(*xyz), f"{colour}TRC".encode(): curve}
+    table, body, start = b"", b"", 132 + 12 * len(tags)
+    for name, content in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(content))
+        body += content
+    head = struct.pack(">I4sI4s4s4s12x4s28x", start + len(body), b"none", 2 << 24, b"mntr", space, b"XYZ ", b"acsp")
+    return (head + fixed(0.9642, 1, 0.8249)).ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+
+
+ADOBE_RGB = icc(b"RGB ", 2.19921875, ADOBE)
+
+
+def srgb(light):
+    """u8[3] of light in [0, 1], by the definition."""
+    light = np.clip(light, 0, 1)
+    return np.round(255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)).astype(int)
+
+
+def only(colour, format, mode="RGB", **options):
+    return encode(Image.new(mode, (32, 32), colour), format, **options)
+
+
+def of(photo):
+    """The middle pixel."""
+    return decode(photo, 8)[0][4, 4].astype(int)
+
+
+@pytest.mark.parametrize(
+    "format, options",
+    [
+        ("JPEG", {"subsampling": 0, "quality": 100}),
+        ("JPEG", {"progressive": True}),
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("WEBP", {"lossless": True}),
+        ("AVIF", {"quality": 100}),
+    ],
+)
+def test_colours_of_a_profile_are_made_srgb(format, options):
+    to_srgb = np.array([[1.39836, -0.39836, 0], [0, 1, 0], [0, -0.04293, 1.04293]])  # of linear Adobe RGB, by hand
+    expected = srgb(to_srgb @ (np.array([60, 200, 60]) / 255) ** 2.19921875)
+    assert expected.tolist() == [0, 201, 37]
+    near = 4 if format in ("JPEG", "AVIF") else 1
+    assert np.abs(of(only((60, 200, 60), format, icc_profile=ADOBE_RGB, **options)) - expected).max() <= near
+    plain = of(only((60, 200, 60), format, **options))
+    assert np.abs(plain - (60, 200, 60)).max() <= 3
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+def test_grey_levels_of_a_profile(format):
+    linear = icc(b"GRAY", 1.0)
+    assert np.abs(of(only(128, format, "L", icc_profile=linear)) - srgb(128 / 255)).max() <= 1
+
+
+def test_transparency_and_a_profile():
+    half = of(only((60, 200, 60, 51), "PNG", "RGBA", icc_profile=ADOBE_RGB))
+    assert np.abs(half - (0.8 * 255 + 0.2 * np.array([0, 201, 37]))).max() <= 1
+
+
+def test_colours_of_print_are_read_by_their_profile():
+    """There is no CMYK profile to be had here: one that does not suit is ignored, for CMYK too."""
+    plain = of(only((0, 255, 255, 0), "JPEG", "CMYK"))
+    for wrong in (ADOBE_RGB, b"no profile", icc(b"GRAY", 1.0)):
+        assert np.array_equal(of(only((0, 255, 255, 0), "JPEG", "CMYK", icc_profile=wrong)), plain)
+
+
+@pytest.mark.parametrize("profile", [b"", b"no profile at all", ADOBE_RGB[:200], icc(b"GRAY", 1.0), b"x" * 2**20])
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_a_profile_that_is_broken_or_does_not_suit_is_ignored(profile, format):
+    assert np.abs(of(only((60, 200, 60), format, icc_profile=profile)) - (60, 200, 60)).max() <= 3
+
+
+def test_lab():
+    red = of(only((136, 208, 195), "TIFF", "LAB"))  # L 53, a 80, b 67, of which a and b wrap around
+    assert red[0] > 240 and red[1:].max() < 30
+
+
+GREY_BLUE = b"\0" + bytes([60, 128, 200]) * 4
+EIGHT = struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0)
+LINEAR, USUAL = (struct.pack(">I", gamma) for gamma in (100_000, 45_455))
+WIDE = struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)  # Adobe RGB's primaries
+
+
+def test_gamma_and_primaries_of_a_png():
+    levels = np.array([60, 128, 200]) / 255
+    assert of(png_chunks(EIGHT, GREY_BLUE * 4, gAMA=LINEAR)).tolist() == srgb(levels).tolist()
+    for as_is in ({}, {"gAMA": USUAL}, {"gAMA": LINEAR, "sRGB": b"\0"}, {"gAMA": b"\0\0\0\0"}):
+        assert of(png_chunks(EIGHT, GREY_BLUE * 4, **as_is)).tolist() == [60, 128, 200]
+    wide = of(png_chunks(EIGHT, GREY_BLUE * 4, gAMA=USUAL, cHRM=WIDE))
+    to_srgb = np.array([[1.39836, -0.39836, 0], [0, 1, 0], [0, -0.04293, 1.04293]])
+    assert np.abs(wide - srgb(to_srgb @ levels**2.2)).max() <= 1
+    profile = zlib.compress(ADOBE_RGB)  # which comes before gamma
+    both = of(png_chunks(EIGHT, GREY_BLUE * 4, iCCP=b"x\0\0" + profile, gAMA=LINEAR))
+    assert np.abs(both - srgb(to_srgb @ levels**2.19921875)).max() <= 1
+
+
+def tiff(levels):
+    """Grey levels, signed; Pillow writes none of 16 bits."""
+    (height, width), start = levels.shape, 8 + 2 + 12 * 10 + 4
+    bits, count = 8 * levels.itemsize, levels.nbytes
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: start, 277: 1, 278: height, 279: count, 339: 2}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + levels.tobytes()
+
+
+@pytest.mark.parametrize(
+    "dtype, white", [("<i4", 255), ("<i4", 65535), ("<i4", 2**31 - 1), ("<i2", 255), ("<i2", 32767)]
+)
+def test_the_range_of_signed_grey_levels_is_told_by_the_largest(dtype, white):
+    levels = np.linspace(0, white, 16).astype(dtype).reshape(4, 4)
+    expected = np.linspace(0, 255, 16).reshape(4, 4)
+    assert np.abs(decode(tiff(levels), 4)[0][..., 0] - expected).max() <= 1
+
+
+def test_a_transparent_level_or_colour_of_a_16_bit_png():
+    grey = b"\0" + struct.pack(">4H", 1000, 1000, 40000, 40000)
+    pixels, _ = decode(
+        png_chunks(struct.pack(">IIBBBBB", 4, 4, 16, 0, 0, 0, 0), grey * 4, tRNS=struct.pack(">H", 1000)), 4
+    )
+    assert pixels[0, :, 0].tolist() == [255, 255, 156, 156]
+    row = b"\0" + struct.pack(">6H", 65535, 32896, 0, 65535, 32896, 0) + struct.pack(">6H", 0, 0, 40000, 0, 0, 40000)
+    key = struct.pack(">3H", 65535, 32896, 0)
+    pixels, _ = decode(png_chunks(struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0), row * 4, tRNS=key), 4)
+    assert pixels[0].tolist() == [[255] * 3] * 2 + [[0, 0, 156]] * 2
+
+
+def test_files_that_need_never_end_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s.jpg"))
+        for name in ("pipe.jpg", "loop.jpg", "zero.jpg", "s.jpg"):
+            assert reason(tmp_path / name).startswith("file cannot be read: ")
+    (tmp_path / "link.png").symlink_to(tmp_path / "real.png")
+    (tmp_path / "real.png").write_bytes(encode(scene(), "PNG"))
+    decode(tmp_path / "link.png", 8)
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path):
+    with open(tmp_path / "large.jpg", "wb") as file:
+        file.truncate(2**30 + 1)
+    assert reason(tmp_path / "large.jpg") == "file cannot be read: larger than 1,073,741,824 bytes"
+
+
+def test_a_side_longer_than_any_photos_is_refused():
+    long = png_chunks(struct.pack(">IIBBBBB", 1, 100_000, 16, 0, 0, 0, 0), b"\0\0\0" * 100_000)
+    assert reason(long) == "1 x 100,000 pixels: a side has at most 65,535"
+
+
+def test_formats_can_be_chosen():
+    with pytest.raises(BadImage, match=r"not an image in a format that can be read \(JPEG, PNG\)"):
+        decode(encode(scene(), "GIF"), 8, formats=("JPEG", "PNG"))
+    decode(encode(scene(), "PNG"), 8, formats=("JPEG", "PNG"))
+
+
+LARGEST_MB, WEBP_MB = 420, 820
+"""What docs/serve.md says that a photo of 50 megapixels takes."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["grey", "grey with a key", "colour", "colour with a key", "alpha", "palette", "WEBP"])
+def test_no_photo_takes_more_memory_than_the_documentation_says(kind, tmp_path):
+    side = 7071
+    colour, depth, key = {
+        "grey": (0, 16, {}),
+        "grey with a key": (0, 16, {"tRNS": bytes(2)}),
+        "colour": (2, 16, {}),
+        "colour with a key": (2, 16, {"tRNS": bytes(6)}),
+        "alpha": (6, 16, {}),
+        "palette": (3, 8, {"PLTE": bytes(768), "tRNS": bytes(256)}),
+        "WEBP": (None, 8, {}),
+    }[kind]
+    if colour is None:
+        photo = encode(Image.new("RGBA", (side, side)), kind, lossless=True, method=0)
+    else:
+        line = 1 + side * depth // 8 * {0: 1, 2: 3, 3: 1, 6: 4}[colour]
+        photo = png_chunks(struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0), bytes(line * side), **key)
+    (tmp_path / "photo").write_bytes(photo)
+    program = (
+        "import re, sys; from pathlib import Path; from ssljax.data.decode import decode; "
+        "peak = lambda: int(re.search('VmHWM:[^0-9]*([0-9]+)', Path('/proc/self/status').read_text())[1]); "
+        "before = peak(); decode(sys.argv[1], 224, 50_000_000); print((peak() - before) * 1024 / 1e6)"
+    )
+    done = subprocess.check_output([sys.executable, "-c", program, tmp_path / "photo"], text=True)
+    assert float(done) < (WEBP_MB if kind == "WEBP" else LARGEST_MB)

@@ -1,6 +1,8 @@
 """Both kinds of index: the right answer or one clear sentence, and what is saved is what is opened."""
 
 import dataclasses
+import functools
+import json
 import sys
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ssljax.files import save_folder
 from ssljax.retrieval import Exact, ScaNN, open_index
 from ssljax.types import UserError
 
@@ -210,6 +213,45 @@ def test_without_scann_the_exact_index_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "scann", None)
     with pytest.raises(UserError, match=r"Exact\(\)"):
         ScaNN().build(["a"], np.ones((1, 2)))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"settings": 1},
+        {"settings": {"metric": 1}},
+        {"settings": {"none": 1}},
+        {"kind": []},
+        {"kind": None},
+        {"schema": []},
+    ],
+)
+def test_facts_of_another_shape_are_refused(facts, tmp_path):
+    index = Exact().build(["a"], np.ones((1, 2)))
+    save_folder(tmp_path / "index", index.facts | facts, index.write)
+    with pytest.raises(UserError):
+        open_index(tmp_path / "index")
+
+
+def test_ids_and_vectors_that_do_not_fit_are_refused(tmp_path):
+    index = Exact().build(["a", "b"], np.ones((2, 2)))
+
+    def write(data, ids, vectors):
+        index.write(data)
+        (data / "ids.json").write_text(json.dumps(ids))
+        np.save(data / "vectors.npy", vectors)
+
+    good = {"main": ["a", "b"], "tail": []}
+    for ids, vectors in (
+        (good, np.ones((3, 2))),
+        (good, np.ones(2)),
+        (good, np.full((2, 2), np.nan)),
+        ({"main": ["a", ["b"]], "tail": []}, np.ones((2, 2))),
+        ([], np.ones((2, 2))),
+    ):
+        save_folder(tmp_path / "index", index.facts, functools.partial(write, ids=ids, vectors=vectors))
+        with pytest.raises(UserError):
+            open_index(tmp_path / "index")
 
 
 def test_an_index_of_a_kind_to_come_is_told(tmp_path):

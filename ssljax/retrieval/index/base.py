@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from ssljax.files import locked, open_folder, save_folder
+from ssljax.files import locked, open_folder, read_as, save_folder
 from ssljax.retrieval.vectors import checked, normalise
 from ssljax.types import Array, UserError
 
@@ -336,17 +336,22 @@ class Index:
     @classmethod
     def read(cls, facts: dict[str, Any], data: Path, kinds: dict[str, type]) -> "Index":
         """What `write` wrote, every byte of it checked; raises UserError if it is of another schema or kind."""
-        if facts.get("schema") != SCHEMA or facts.get("kind") not in kinds:
+        if facts.get("schema") != SCHEMA or not isinstance(facts.get("kind"), str) or facts["kind"] not in kinds:
             raise UserError(
                 f"{data.parent} holds an index of kind {facts.get('kind')!r} and schema {facts.get('schema')}: this "
                 f"version of ssljax reads {', '.join(kinds)} of schema {SCHEMA}; build the index anew"
             )
-        builder = kinds[facts["kind"]](**facts["settings"])
-        words = json.loads((data / IDS).read_text(encoding="ascii"))
-        vectors, removed, tail = (np.load(data / name, allow_pickle=False) for name in (VECTORS, REMOVED, TAIL))
-        structure = builder.open(data, vectors) if len(vectors) else None
-        main = _Rows(_objects(words["main"]), vectors, removed, int(removed.sum()))
-        return cls(builder, _State(structure, main, _Rows.of(words["tail"], tail)))
+        with read_as("index", data.parent, "build the index anew"):
+            builder = kinds[facts["kind"]](**facts["settings"])
+            words = json.loads((data / IDS).read_text(encoding="ascii"))
+            vectors, removed, tail = (np.load(data / name, allow_pickle=False) for name in (VECTORS, REMOVED, TAIL))
+            main = _Rows(_objects(_checked_ids(words["main"])), checked(vectors, VECTORS), removed, int(removed.sum()))
+            rest = _Rows.of(_checked_ids(words["tail"]), checked(tail, TAIL, vectors.shape[1]))
+            for rows in (main, rest):
+                if not len(rows.ids) == len(rows.vectors) == len(rows.removed):
+                    raise ValueError("ids and vectors differ in number")
+            structure = builder.open(data, vectors) if len(vectors) else None
+            return cls(builder, _State(structure, main, rest))
 
     def _rows_of(self, ids: list[Id]) -> list[int]:
         """Row numbers, those of the tail after those of main."""
