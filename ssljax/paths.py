@@ -24,7 +24,8 @@ def find(path: str, field: str = "data.path") -> Path:
     raise UserError(f"{field}={path!r} is not there: looked for {looked} (SSLJAX_DATA sets the folder of data sets)")
 
 
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)  # pathlib makes one / of two
+# https://, of which pathlib makes https:/, data:, and //cdn.shop.com/
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:|//[\w-]+(\.[\w-]+)*\.[a-z]{2,}/", re.IGNORECASE)
 
 
 def check_no_address(path: str, field: str) -> None:

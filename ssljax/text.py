@@ -14,7 +14,11 @@ FORMULA = re.compile(r"[=@\uff1d\uff20\t\n']|[-+\uff0d\uff0b](?!\d+([.,]\d+)?\Z)
 
 def valid(value: str) -> str:
     """`value` as it can be written in UTF-8: pairs of surrogates are joined, and a lone one becomes U+FFFD."""
-    return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
 
 
 def readable(value: str) -> str:
@@ -27,6 +31,11 @@ def stripped(value: str) -> str:
     value = value.strip()
     inner = value.strip(INVISIBLE)
     return value if inner == value else stripped(inner)
+
+
+def comparable(value: str) -> str:
+    """`value` as it is compared with others: `readable` and `stripped`."""
+    return stripped(readable(value))
 
 
 def shown(value: str) -> str:

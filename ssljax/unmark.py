@@ -17,6 +17,7 @@ from ssljax.data.watermarks import LEAST, LONGEST, MOST, Mark, find_mark
 from ssljax.logging import counting
 from ssljax.paths import find
 from ssljax.retrieval.report import Cleaned, write_before_after
+from ssljax.text import comparable
 from ssljax.types import UserError
 
 PAGE = "before_after.html"
@@ -83,7 +84,7 @@ def unmark(
 
 def _photos_by_seller(items: Items, folder: Path, by: str | None) -> dict[str, list[str]]:
     """Seller → paths of photos under the folder, each path once. A blank seller is one like the others."""
-    sellers = [""] * len(items) if by is None else [value.strip() for value in items.columns[by]]
+    sellers = [""] * len(items) if by is None else [comparable(value) for value in items.columns[by]]
     groups: dict[str, list[str]] = {}
     known = set()
     for seller, path in zip(sellers, items.photos, strict=True):

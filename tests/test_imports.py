@@ -36,7 +36,7 @@ ALLOWED = {
     "finish": {"config", "data", "embed", "files", "logging", "models", "retrieval", "run", "sharding", "types"},
     "comparison": {"config", "files", "finish", "retrieval", "run", "types"},
     "robustness": {"config", "data", "embed", "files", "logging", "retrieval", "run", "types", "views"},
-    "unmark": {"data", "logging", "paths", "retrieval", "types"},
+    "unmark": {"data", "logging", "paths", "retrieval", "text", "types"},
     "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging", "models"}
     | {"retrieval", "robustness", "run", "sharding", "signals", "train", "types"},
     "serve": {"data", "embed", "retrieval", "types"},

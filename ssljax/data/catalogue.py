@@ -29,6 +29,7 @@ from ssljax.text import readable, stripped
 from ssljax.types import UserError
 
 FIELD = re.compile(r"\{([^{}]*)\}")
+ELSEWHERE = re.compile(f"{ADDRESS.pattern}|[a-z]:/", re.IGNORECASE)  # a drive of Windows, too
 BETWEEN_PHOTOS = re.compile(r"[|;,\n]")
 
 
@@ -88,7 +89,7 @@ class Catalogue:
         self._check_columns(file, path)
         paths, rows, number = self._photos(file)
         # not before the photos were found by it: a name of a file may be any bytes
-        table = {name: shared(map(readable, values))[rows] for name, values in file.items()}
+        table = {name: shared(values, readable)[rows] for name, values in file.items()}
         own = text(map(stripped, table[self.id]))
         ids = text(i if n < 0 else f"{i}#{n}" for i, n in zip(own, number, strict=True))
         keys = None
@@ -149,11 +150,12 @@ class Catalogue:
                     number += 1
         if not any(paths):
             raise UserError(f"data.images={self.images!r} is blank in every row: there is not one photo")
-        addresses = [path for path in paths if ADDRESS.match(path)]
-        if addresses:
+        away = ADDRESS if os.name == "nt" else ELSEWHERE
+        if elsewhere := [path for path in paths if away.match(path)]:
             raise UserError(
-                f"data.images: {len(addresses):,} of {len(paths):,} photos are addresses, such as {addresses[0]!r}: "
-                "photos are read from files, so download them, and put their paths in the place of the addresses"
+                f"data.images: {len(elsewhere):,} of {len(paths):,} photos are not on this machine, such as "
+                f"{elsewhere[0]!r}: photos are read from files, so download or copy them, and put the paths of "
+                "these in the place of the addresses"
             )
         return raw_text(paths), np.array(rows), np.array(numbers)
 

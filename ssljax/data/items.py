@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ssljax.paths import existing
-from ssljax.text import readable, stripped, valid
+from ssljax.text import comparable, readable, valid
 from ssljax.types import UserError
 
 Shares = tuple[float, float, float]
@@ -167,7 +168,7 @@ def encode(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Numbers i32[n] of text values and their sorted vocabulary (in numeric order if all are whole numbers, so that
     labels 0 to 99 keep their numbers); a blank value is -1. Blanks around a value do not count, nor does the form of
     its accents."""
-    values = [stripped(readable(value)) for value in values]
+    values = list(map(functools.cache(comparable), values))
     names = sorted(set(values) - {""})
     if all(name.isdecimal() for name in names):
         names.sort(key=int)
@@ -191,7 +192,7 @@ def encode_label(values: np.ndarray, field: str) -> tuple[np.ndarray, tuple[str,
 def listing_keys(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """What photos of one listing share: the text without case and outer blanks; a blank listing is the photo's id."""
     # the NUL keeps an id from being taken for another item's listing
-    return text(stripped(readable(v)).casefold() or f"\0{i}" for v, i in zip(values, ids, strict=True))
+    return text(comparable(v).casefold() or f"\0{i}" for v, i in zip(values, ids, strict=True))
 
 
 def check_shares(shares: Shares) -> Shares:

@@ -3,13 +3,14 @@
 import codecs
 import contextlib
 import csv
+import functools
 import gzip
 import io
 import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +19,7 @@ import numpy as np
 from ssljax.data.items import raw_text
 from ssljax.files import open_regular
 from ssljax.logging import note
-from ssljax.text import readable, stripped
+from ssljax.text import comparable, stripped
 from ssljax.types import UserError
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
@@ -49,7 +50,7 @@ class Table(dict[str, np.ndarray]):
 def read_table(path: Path, delimiter: str | None = None, encoding: str | None = None) -> Table:
     """The columns of a file of one of `SUFFIXES`, or of one compressed by gzip (.csv.gz).
 
-    Names of columns are `readable` and `stripped`; those of columns without a name, and of pure bytes, are left out.
+    Names of columns are as `comparable` has them; those of columns without a name, and of pure bytes, are left out.
 
     Args:
       path: the file.
@@ -316,8 +317,13 @@ def _parquet_values(column: Any) -> list[Any] | None:
             column = column.cast(next(to for of, to in whole.items() if of(kind)))
     try:
         return column.to_pylist()
-    except (ValueError, OverflowError, LookupError):  # beyond Python's years or microseconds, or an unknown time zone
-        return column.cast(pyarrow.string()).to_pylist()
+    except (ValueError, OverflowError, LookupError):
+        if types.is_string(kind) or types.is_large_string(kind):  # bytes that are no UTF-8
+            values = column.cast(pyarrow.large_binary()).to_pylist()
+            return [value if value is None else value.decode("utf-8", "surrogateescape") for value in values]
+        with contextlib.suppress(pyarrow.ArrowException):  # beyond Python's years or microseconds
+            return column.cast(pyarrow.string()).to_pylist()
+        return None
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -358,7 +364,7 @@ def _table(columns: Iterable[tuple[str, Iterable[str]]], path: Path, how: str, w
     """Columns with a name; raises UserError if two have the same."""
     table: dict[str, np.ndarray] = {}
     for name, values in columns:
-        name = stripped(readable(name))
+        name = comparable(name)
         if name in table:
             raise UserError(f"{path}{where}: two columns are named {name!r}; rename one")
         if name:
@@ -368,10 +374,10 @@ def _table(columns: Iterable[tuple[str, Iterable[str]]], path: Path, how: str, w
     return Table(table, how)
 
 
-def shared(values: Iterable[str]) -> np.ndarray:
-    """object[n] of str where equal values are one object: catalogues repeat themselves, and this is kept in memory."""
-    once: dict[str, str] = {}
-    return raw_text(once.setdefault(value, value) for value in values)
+def shared(values: Iterable[str], change: Callable[[str], str] = str) -> np.ndarray:
+    """object[n] of str: what `change` makes of each value, where equal ones are one object: catalogues repeat
+    themselves, and this is kept in memory."""
+    return raw_text(map(functools.cache(change), values))
 
 
 def _as_text(value: Any) -> str:

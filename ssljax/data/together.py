@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ssljax.data.items import Items, text
+from ssljax.text import comparable
 from ssljax.types import UserError
 
 
@@ -45,7 +46,7 @@ class Together:
                 raise UserError(
                     f"Part.item={part.item!r} is no column of split {part.split!r}: it has {', '.join(items.columns)}"
                 )
-            own = [""] * len(items) if part.item is None else [value.strip() for value in items.columns[part.item]]
+            own = [""] * len(items) if part.item is None else [comparable(value) for value in items.columns[part.item]]
             ids += [f"{source}/{part.split}/{i}" for i in items.ids]
             item += [value and f"{source}/{value}" for value in own]
             title += list(items.columns.get("title", items.ids))

@@ -11,6 +11,7 @@ from ssljax.retrieval.bootstrap import intervals
 from ssljax.retrieval.embeddings import Embeddings
 from ssljax.retrieval.finds import Ranking
 from ssljax.retrieval.metrics import PerQuery, per_query_figures
+from ssljax.text import comparable
 from ssljax.types import UserError
 
 MOST_VALUES = 100  # of a column that figures are broken down by: more rows than that nobody reads
@@ -196,7 +197,7 @@ def relevance(
 def _values(embeddings: Embeddings, column: str, field: str) -> list[Any]:
     """What items agree in; None where it is missing. `field` is who names the column."""
     if column in embeddings.columns:
-        return [value.strip().casefold() or None for value in embeddings.columns[column]]
+        return [comparable(value).casefold() or None for value in embeddings.columns[column]]
     own = {"label": embeddings.label, "listing": embeddings.listing}
     there = list(dict.fromkeys([*embeddings.columns, *(name for name, values in own.items() if values is not None)]))
     if column not in there:

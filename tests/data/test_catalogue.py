@@ -221,21 +221,29 @@ def test_photos_of_one_cell_fall_into_one_split(tmp_path):
 
 @pytest.mark.parametrize(
     "address",
-    ["https://shop.example/1.jpg", "S3://bucket/1.jpg", "gs://b/1.jpg", "data:image/png;base64,iVBO", "file:///1.jpg"],
+    [
+        "//cdn.shop.example/1.jpg",
+        "C:\\photos\\1.jpg",
+        "https://shop.example/1.jpg",
+        "S3://bucket/1.jpg",
+        "gs://b/1.jpg",
+        "data:image/png;base64,iVBO",
+        "file:///1.jpg",
+    ],
 )
 def test_addresses_are_refused_at_once_with_what_to_do(tmp_path, address):
     rows = [{"id": "1", "file": "a.jpg"}, {"id": "2", "file": address}]
     with pytest.raises(UserError) as caught:
         Catalogue(write(tmp_path / "c.csv", rows), images="file").load("train")
-    assert "data.images: 1 of 2 photos are addresses" in str(caught.value)
-    assert address in str(caught.value) and "download them" in str(caught.value)
+    assert "data.images: 1 of 2 photos are not on this machine" in str(caught.value)
+    assert address.replace("\\", "/") in str(caught.value) and "download or copy them" in str(caught.value)
 
 
 def test_an_address_of_a_catalogue_and_a_template_of_addresses(tmp_path):
     for path in ("https://shop.example/items.csv", "s3://bucket/items.csv"):
         with pytest.raises(UserError, match=f"data.path='{path}' is an address: download it first"):
             Catalogue(path).load("train")
-    with pytest.raises(UserError, match="6 of 6 photos are addresses, such as 'https://x"):
+    with pytest.raises(UserError, match="6 of 6 photos are not on this machine, such as 'https://x"):
         Catalogue(write(tmp_path / "c.csv", ROWS), images="https://x.example/{id}.jpg").load("train")
 
 

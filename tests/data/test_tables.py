@@ -250,6 +250,14 @@ def test_bytes_in_parquet_are_left_out_and_said(tmp_path):
         read_table(tmp_path / "t.parquet")
 
 
+def test_text_in_parquet_that_is_none_is_carried_on(tmp_path):
+    offsets, data = pyarrow.array([0, 4, 5], pyarrow.int32()).buffers()[1], pyarrow.py_buffer(b"caf\xe9x")
+    broken = pyarrow.StringArray.from_buffers(2, offsets, data)
+    pyarrow.parquet.write_table(pyarrow.table({"x": broken, "y": broken.dictionary_encode()}), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert list(table["x"]) == list(table["y"]) == ["caf\udce9", "x"]
+
+
 def test_excel(tmp_path):
     book = openpyxl.Workbook()
     for row in (

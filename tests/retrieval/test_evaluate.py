@@ -20,6 +20,11 @@ def test_text_is_compared_without_case_and_outer_blanks_and_a_blank_is_like_noth
     assert relevance(("title",), a)[0].tolist() == [0, 0, 1, -1, -1, 2, 2]
 
 
+def test_neither_the_form_of_accents_nor_blanks_without_width_make_a_difference():
+    a = embeddings(["Caf\u00e9", "cafe\u0301", "\ufeffCaf\u00e9\u200b", "\u200b"])
+    assert relevance(("title",), a)[0].tolist() == [0, 0, 0, -1]
+
+
 def test_several_columns_must_all_agree():
     a = embeddings(["x", "x", "x", "y", "x"], ["red", "blue", "Red", "red", ""])
     assert relevance(("title", "colour"), a)[0].tolist() == [0, 1, 0, 2, -1]

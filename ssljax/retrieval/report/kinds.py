@@ -9,6 +9,7 @@ import numpy as np
 from ssljax.retrieval.bootstrap import intervals
 from ssljax.retrieval.evaluate import BLANK
 from ssljax.retrieval.metrics import PerQuery
+from ssljax.text import comparable
 
 KINDS = 30  # shown one by one; the others are pooled
 LEVEL = 0.95  # of intervals
@@ -17,7 +18,7 @@ LEVEL = 0.95  # of intervals
 def by_kind(kinds: Sequence[str], noted: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Categories and their rows, i[k]: those with most `noted` rows (bool[m]) first, of `kinds` str[m], no more than
     KINDS; the rows of all others come last, together."""
-    kinds = [str(kind).strip() or BLANK for kind in kinds]
+    kinds = [comparable(str(kind)) or BLANK for kind in kinds]
     noted_of = Counter(kind for kind, at in zip(kinds, noted.tolist(), strict=True) if at)
     order = sorted(set(kinds), key=lambda kind: (-noted_of[kind], kind))
     shown = order if len(order) <= KINDS else order[: KINDS - 1]
