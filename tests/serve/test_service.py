@@ -78,6 +78,8 @@ HOSTILE = {
     "empty": (b"", 400, "there is no photo"),
     "half an image": (photo(1, "JPEG")[:500], 422, "truncated"),
     "a PNG of nothing": (photo(1)[:8], 422, "cannot be read"),
+    "JPEG 2000, whose decoder holds Python's lock": (photo(1, "JPEG2000"), 422, "(JPEG, PNG, WEBP)"),
+    "TIFF": (photo(1, "TIFF"), 422, "(JPEG, PNG, WEBP)"),
     "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", 422, "not an image"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n", 422, "not an image"),
     "huge": (bytes(600_000), 413, "larger than 0.5 MiB"),
