@@ -38,7 +38,7 @@ def ssljax_step(method: Any, batch: dict[str, Any]) -> Step:
     from ssljax.optim import SGD
     from ssljax.train import init_state, train_step
 
-    tx = SGD(lr=LR, weight_decay=WEIGHT_DECAY, schedule=1.0).build(STEPS, getattr(method, "frozen_until", None))
+    tx = SGD(lr=LR, weight_decay=WEIGHT_DECAY, schedule=1.0).build(STEPS, method)
     parts = {"augment": lambda rng, batch: batch, "method": method, "tx": tx}
     batch = jax.device_put(batch)
     state = jax.jit(functools.partial(init_state, **parts))(jax.random.PRNGKey(0), batch)

@@ -123,8 +123,7 @@ class Setting:
     @property
     def tx(self) -> optax.GradientTransformation:
         """The optimizer, for this training and what its method freezes."""
-        method = self.experiment.method
-        return self.experiment.optimizer.build(self.total_steps, getattr(method, "frozen_until", None))
+        return self.experiment.optimizer.build(self.total_steps, self.experiment.method)
 
     @functools.cached_property
     def shapes(self) -> TrainState:

@@ -173,17 +173,18 @@ class Optimizer:
         """The update rule alone, with what it takes as functions of the step."""
         raise TypeError("Optimizer is the common part: use SGD, LARS, Adam or AdamW")
 
-    def build(self, total_steps: int, frozen_until: Mapping[str, float] | None = None) -> optax.GradientTransformation:
+    def build(self, total_steps: int, method: Any = None) -> optax.GradientTransformation:
         """The optax transformation for a training of `total_steps` steps.
 
-        frozen_until: see `FreezingMethod`. Such a parameter stays as it is until its share of training is reached, and
-        the optimizer begins with it then, as PyTorch's do with a parameter that had no gradient before; the learning
-        rate is that of the whole training.
+        method: whose parameters they are. What it freezes (see `FreezingMethod`) stays as it is until its share of
+        training is reached, and the optimizer begins with it then, as PyTorch's do with a parameter that had no
+        gradient before; the learning rate is that of the whole training.
         """
         check_schedule("optimizer.schedule", self.schedule, least=0)
         check_schedule("optimizer.weight_decay", self.weight_decay, least=0)
         rates = self.learning_rate(total_steps), _of_step(self.weight_decay, total_steps)
         rule = self.rule(*rates)
+        frozen_until = getattr(method, "frozen_until", {})
         if frozen_until:
             first = {str(share): whole_steps(share, total_steps) for share in frozen_until.values()}
             rules = {share: later(step, self.rule, rates) for share, step in first.items()}

@@ -28,7 +28,7 @@ def test_experiments_fit_together(file):
             "label": jax.ShapeDtypeStruct((e.batch_size,), jnp.int32),
             "attributes": jax.ShapeDtypeStruct((e.batch_size, 3), jnp.int32),
         }
-        tx = e.optimizer.build(1000, getattr(e.method, "frozen_until", None))
+        tx = e.optimizer.build(1000, e.method)
 
         def init(batch, e=e, tx=tx):
             method = without_files(e.method)  # whose runs are not there

@@ -1,6 +1,7 @@
 """Optimizers against their formulas, written out."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -99,6 +100,11 @@ def test_weights_decay_also_where_the_gradient_is_zero(optimizer):
     np.testing.assert_array_equal(updates["bias"], np.zeros(2))
 
 
+def freezing(*paths):
+    """All that the optimizer asks a method for."""
+    return types.SimpleNamespace(frozen_until=dict.fromkeys(paths, 0.1))
+
+
 FREEZABLE = {"head": {"last": jnp.array([[1.0, 2.0]]), "last_but_one": jnp.array([[1.0, 2.0]])}}
 
 
@@ -114,7 +120,7 @@ FREEZABLE = {"head": {"last": jnp.array([[1.0, 2.0]]), "last_but_one": jnp.array
 )
 def test_what_is_frozen_begins_where_it_thaws_at_the_rate_of_that_step(optimizer):
     total, first = 105, 11  # .1 of 105 steps is 10.5, which is 11
-    tx = optimizer.build(total, {"head/last": 0.1})
+    tx = optimizer.build(total, freezing("head/last"))
     update = jax.jit(tx.update)
     params, state = FREEZABLE, tx.init(FREEZABLE)
     for step in range(first):
@@ -138,11 +144,11 @@ def test_what_is_frozen_begins_where_it_thaws_at_the_rate_of_that_step(optimizer
 
 def test_a_path_without_parameters_is_refused():
     with pytest.raises(ValueError, match=r"^frozen_until names head/lost, where there are no parameters$"):
-        SGD(lr=0.1).build(10, {"head/lost": 0.1, "head/last": 0.1}).init(FREEZABLE)
+        SGD(lr=0.1).build(10, freezing("head/lost", "head/last")).init(FREEZABLE)
 
 
 def test_the_state_of_an_optimizer_that_freezes_does_not_depend_on_the_number_of_steps():
-    shapes = [jax.tree.structure(SGD(lr=0.1).build(n, {"head/last": 0.1}).init(FREEZABLE)) for n in (10, 1000)]
+    shapes = [jax.tree.structure(SGD(lr=0.1).build(n, freezing("head/last")).init(FREEZABLE)) for n in (10, 1000)]
     assert shapes[0] == shapes[1]
 
 

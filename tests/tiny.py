@@ -78,8 +78,7 @@ class Training:
 @functools.cache
 def _compiled(method, views, optimizer, steps, devices, shards, photos):
     """Tests share what is compiled; the step does not donate, so that they share the initial state too."""
-    tx = optimizer.build(steps, getattr(method, "frozen_until", None))
-    mesh = make_mesh(shards, jax.devices()[:devices])
+    tx, mesh = optimizer.build(steps, method), make_mesh(shards, jax.devices()[:devices])
     make = functools.partial(init_state, augment=views, method=method, tx=tx)
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(make, jax.random.PRNGKey(0), photos())
