@@ -1,6 +1,7 @@
 """The command `ssljax`: the only place that reads arguments and decides the exit code."""
 
 import sys
+from importlib import metadata
 
 from ssljax.allocator import restart_with_huge_pages
 from ssljax.signals import end_at_signals
@@ -26,7 +27,7 @@ ssljax: embeddings that find the same item again.
 Begin with:   ssljax train experiments/quickstart.py
               ssljax search runs/quickstart runs/quickstart/samples/...
 An experiment file is Python and is executed: run only files that you trust.
-`ssljax COMMAND --help` tells more of each.
+`ssljax COMMAND --help` tells more of each, `ssljax --version` which one this is.
 """
 
 
@@ -46,12 +47,17 @@ def run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP)
         return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version", "version"):
+        print(f"ssljax {metadata.version('ssljax')}")
+        return 0
     from ssljax.commands import COMMANDS  # imports jax: after the restart, and not for the help
+    from ssljax.data.items import did_you_mean
     from ssljax.text import shown
     from ssljax.types import RunStopped, UserError
 
     if arguments[0] not in COMMANDS:
-        print(f"ssljax: there is no command {arguments[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        meant = did_you_mean(arguments[0], list(COMMANDS))
+        print(f"ssljax: there is no command {arguments[0]!r}{meant}", file=sys.stderr)
         return 2
     try:
         COMMANDS[arguments[0]](arguments[1:])

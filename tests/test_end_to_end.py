@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -307,7 +308,9 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_pa
 MISTAKES = {
     "missing file": (["train", "nowhere.py"], "there is no experiment file nowhere.py"),
     "no file": (["train"], "an experiment file comes first"),
-    "unknown command": (["trian"], "there is no command 'trian'"),
+    "unknown command": (["trian"], "there is no command 'trian': did you mean 'train'? There are"),
+    "no such command": (["frobnicate"], "there is no command 'frobnicate': there are train, sweep,"),
+    "option first": (["--restart", "train"], "there is no command '--restart': there are"),
     "not a run": (["search", "nowhere", "photo.jpg"], "is not a run folder"),
     "queue": (["train", QUICKSTART, "--method.queue-size", "1000"], "try 896 or 1024"),
     "batch": (["train", QUICKSTART, "--batch-size", "100000"], "is larger than the train split's 3000 photos"),
@@ -348,6 +351,11 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, tm
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_version(capsys):
+    assert ssljax(["--version"]) == 0
+    assert capsys.readouterr().out == f"ssljax {version('ssljax')}\n"
 
 
 def test_an_unknown_option_is_exit_code_2(capsys):

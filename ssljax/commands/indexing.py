@@ -2,10 +2,12 @@
 
 import argparse
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ssljax import loop
@@ -15,7 +17,7 @@ from ssljax.data import Catalogue, FewLabels, Folder
 from ssljax.logging import console, print_result, print_table
 from ssljax.paths import check_no_address
 from ssljax.retrieval import Embeddings, Exact, Faiss, ScaNN, advice, default_index, save_collection
-from ssljax.retrieval.index import Metric
+from ssljax.retrieval.index import Builder, Metric
 from ssljax.run import Run
 from ssljax.types import UserError
 
@@ -135,18 +137,34 @@ def index_advice(arguments: list[str]) -> None:
         metric=options.metric,
         progress=lambda kind: console.print(f"{kind} ..."),
     )
-    columns = ("recall@10", "queries/s", "p50 ms", "p99 ms", "build s", "MiB", "updates/h")
-    printed = Table("", *columns)
-    # of each kind the quickest that finds enough, or else the one that finds most
-    for kind in dict.fromkeys(row.kind for row in found.rows):
-        rows = [row for row in found.rows if row.kind == kind]
-        row = max(rows, key=lambda r: (min(r.recall, options.recall), r.qps))
+    printed = Table("", box=SIMPLE_HEAD, padding=(0, 1))
+    for name in ("recall\n@10", "queries\n/s", "p50\nms", "p99\nms", "build\ns", "MiB", "updates\n/h"):
+        printed.add_column(name, justify="right", no_wrap=True)
+    for row in found.shown:
         figures = (row.qps, row.p50_ms, row.p99_ms, row.build_seconds, row.memory_mib, row.updates_per_hour)
-        printed.add_row(kind, f"{row.recall:.3f}", *(f"{x:,.0f}" if x >= 100 else f"{x:.3g}" for x in figures))
+        printed.add_row(row.kind, f"{row.recall:.3f}", *map(_rounded, figures))
     print_table(printed)
-    print(f"{found.reason[0].upper()}{found.reason[1:]}.\nTake {found.builder}")
+    print(f"{found.reason[0].upper()}{found.reason[1:]}.\n\n{_command(options.embeddings, found.builder)}\n")
     write_png(options.output, lambda file: advice.plot(found.rows, file))
     print_result(options.output)
+
+
+def _rounded(figure: float) -> str:
+    """In at most seven characters."""
+    if figure >= 1e6:
+        return f"{figure / 1e6:,.0f} M"
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}" if figure >= 0.001 else "< 0.001"
+
+
+def _command(embeddings: Path, builder: Builder) -> str:
+    """What builds such an index of the embeddings."""
+    kind = next(name for name, kind in KINDS.items() if isinstance(builder, kind))
+    words = ["ssljax", "index", str(embeddings), "-o", f"{embeddings.stem}.index", "--kind", kind]
+    for field in dataclasses.fields(builder):
+        value, option = getattr(builder, field.name), field.name.replace("_", "-")
+        if value != field.default:
+            words += [f"--{option}"] if value is True else [f"--{option}", str(value)]
+    return shlex.join(words)
 
 
 def _data(options: EmbedOptions, experiment: Experiment) -> tuple[Any, tuple[str, ...]]:

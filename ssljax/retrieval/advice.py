@@ -57,6 +57,8 @@ class Advice:
     builder: Builder
     reason: str
     rows: list[Row]
+    shown: list[Row]
+    """of each kind the row that would be taken if there were no other kind; of the kind that is taken, that one"""
 
 
 def index_advice(
@@ -101,8 +103,7 @@ def index_advice(
     for kind, builders in contestants(len(items), metric).items():
         progress(kind)
         rows += _measured(kind, builders, items, queries, truth)
-    best, reason = recommended(rows, recall, updates_per_hour)
-    return Advice(best.builder, reason, rows)
+    return recommended(rows, recall, updates_per_hour)
 
 
 def contestants(items: int, metric: Metric) -> dict[str, list[Builder]]:
@@ -125,24 +126,48 @@ def contestants(items: int, metric: Metric) -> dict[str, list[Builder]]:
     return kinds
 
 
-def recommended(rows: list[Row], recall: float, updates_per_hour: float) -> tuple[Row, str]:
-    """The row to take, and a sentence that says why."""
+def choice(rows: list[Row], recall: float, updates_per_hour: float) -> Row:
+    """The quickest that finds enough and keeps up, and of those as quick within 5 % the one that finds most.
+
+    If none keeps up the one nearest to it; if none finds enough the one that finds most.
+    """
     enough = [row for row in rows if row.recall >= recall]
     keep_up = [row for row in enough if row.updates_per_hour >= updates_per_hour]
+    if not enough:
+        return max(rows, key=lambda row: (row.recall, row.qps))
     if not keep_up:
-        best = max(enough, key=lambda row: row.updates_per_hour)
-        return best, (
-            f"none keeps up with {updates_per_hour:,.0f} updates an hour; {best.kind} comes nearest, "
-            f"with {best.updates_per_hour:,.0f}"
-        )
+        return max(enough, key=lambda row: row.updates_per_hour)
     quickest = max(row.qps for row in keep_up)
-    best = max((row for row in keep_up if row.qps >= ALIKE * quickest), key=lambda row: (row.recall, row.qps))
-    others = {row.kind: row.qps for row in sorted(keep_up, key=lambda row: row.qps) if row.kind != best.kind}
-    next_best = f"; next is {max(others, key=others.get)}, {max(others.values()):,.0f}" if others else ""
-    return best, (
-        f"{best.kind} answers {best.qps:,.0f} queries a second at recall@{K} {best.recall:.3f}, the most of those with "
-        f"at least {recall:g} that keep up with {updates_per_hour:,.0f} updates an hour{next_best}"
+    return max((row for row in keep_up if row.qps >= ALIKE * quickest), key=lambda row: (row.recall, row.qps))
+
+
+def recommended(rows: list[Row], recall: float, updates_per_hour: float) -> Advice:
+    """The row to take, a sentence that says why, and what the other kinds would have to offer."""
+    best = choice(rows, recall, updates_per_hour)
+    kinds = {kind: [row for row in rows if row.kind == kind] for kind in dict.fromkeys(row.kind for row in rows)}
+    kinds[best.kind] = [best]
+    shown = [choice(own, recall, updates_per_hour) for own in kinds.values()]
+    if best.updates_per_hour < updates_per_hour:
+        return Advice(
+            best.builder,
+            f"none keeps up with {updates_per_hour:,.0f} updates an hour; {best.kind} comes nearest, "
+            f"with {best.updates_per_hour:,.0f}",
+            rows,
+            shown,
+        )
+    wanted = f"at least {recall:g}" + f" that keep up with {updates_per_hour:,.0f} updates an hour" * (
+        updates_per_hour > 0
     )
+    others = [
+        row for row in shown if row is not best and row.recall >= recall and row.updates_per_hour >= updates_per_hour
+    ]
+    rival = max(others, key=lambda row: row.qps, default=None)
+    if rival is not None and rival.qps > best.qps:
+        why = f"as quick within 5 % as {rival.kind} ({rival.qps:,.0f} at {rival.recall:.3f}), and finds more"
+    else:
+        why = f"the most of those with {wanted}" + (f"; next is {rival.kind}, {rival.qps:,.0f}" if rival else "")
+    reason = f"{best.kind} answers {best.qps:,.0f} queries a second at recall@{K} {best.recall:.3f}, {why}"
+    return Advice(best.builder, reason, rows, shown)
 
 
 def plot(rows: list[Row], file: Path | BinaryIO) -> None:

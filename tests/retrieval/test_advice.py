@@ -2,12 +2,14 @@
 
 import dataclasses
 import importlib.util
+import shlex
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ssljax.cli import run
+from ssljax.commands.indexing import _command
 from ssljax.retrieval import Embeddings, Exact, Faiss, ScaNN, advice
 from ssljax.retrieval.advice import Row, index_advice, recommended
 from ssljax.types import UserError
@@ -30,15 +32,29 @@ ROWS = [
     ("recall", "updates", "builder", "says"),
     [
         (0.95, 0, ScaNN(leaves=9), "5,000 queries a second at recall@10 0.960"),
-        (0.9, 0, ScaNN(), "next is graph, 4,000"),
+        (0.9, 0, ScaNN(), "the most of those with at least 0.9; next is graph, 3,900"),
         (0.95, 1000, Faiss(effort=9), "keep up with 1,000 updates"),
+        (0.97, 0, Faiss(effort=9), "graph answers 3,900 queries a second at recall@10 0.990, the most of those"),
         (0.999, 0, Exact(), "exact answers 100"),
         (0.95, 1e9, Exact(), "none keeps up with 1,000,000,000"),
     ],
 )
 def test_the_quickest_that_finds_enough_and_keeps_up(recall, updates, builder, says):
-    best, reason = recommended(ROWS, recall, updates)
-    assert best.builder == builder and says in reason
+    found = recommended(ROWS, recall, updates)
+    assert found.builder == builder and says in found.reason
+
+
+def test_what_is_shown_and_what_is_said_agree():
+    rows = [*ROWS, row("flat", 0.96, 5100), row("flat", 0.951, 5200)]
+    found = recommended(rows, 0.95, 0)
+    assert [(r.kind, r.qps) for r in found.shown] == [("exact", 100), ("tree", 5000), ("graph", 3900), ("flat", 5100)]
+    assert found.reason.startswith("flat answers 5,100") and found.reason.endswith("next is tree, 5,000")
+    rows = [*ROWS, row("flat", 0.951, 5200)]
+    found = recommended(rows, 0.95, 0)
+    assert found.builder == ScaNN(leaves=9)  # within 5 % of the quickest
+    assert found.reason.endswith("as quick within 5 % as flat (5,200 at 0.951), and finds more")
+    found = recommended(ROWS[1:], 0.98, 1e9)  # what finds too little is shown by what it finds at best
+    assert [(r.kind, r.recall) for r in found.shown] == [("tree", 0.96), ("graph", 0.99)]
 
 
 @pytest.fixture
@@ -77,13 +93,35 @@ def test_bad_wishes():
         index_advice(x[:19])
 
 
+@pytest.mark.parametrize(
+    "builder",
+    [Exact("dot"), ScaNN("l2", leaves=3, leaves_to_search=2, reorder=30), ScaNN(brute=True), Faiss(method="flat")],
+)
+def test_the_command_to_paste_builds_that_very_index(builder, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr("ssljax.commands.indexing.save_collection", lambda folder, settings, _: built.append(settings))
+    Embeddings(np.array(["a", "b"], object), np.eye(2, dtype=np.float32)).save(tmp_path / "my items.npz")
+    program, *arguments = shlex.split(_command(tmp_path / "my items.npz", builder))
+    assert program == "ssljax" and run(arguments) == 0 and built == [builder]
+
+
+def test_scann_builds_in_silence(capfd):
+    if not importlib.util.find_spec("scann"):
+        pytest.skip("ScaNN is for Linux")
+    x = np.random.default_rng(0).standard_normal((300, 8), np.float32)
+    ScaNN(leaves=10, reorder=20).build(range(300), x).search(x[:1], 5)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_command(quick, tmp_path, capsys):
     x = np.random.default_rng(0).standard_normal((300, 8), np.float32)
     Embeddings(np.array([f"{i}" for i in range(300)], object), x).save(tmp_path / "e.npz")
     picture = tmp_path / "picture.png"
     assert run(["index-advice", str(tmp_path / "e.npz"), "--recall", "0.9", "-o", str(picture)]) == 0
     out = capsys.readouterr().out
-    assert "queries a second at recall@10" in out and "Take " in out
+    assert "queries a second at recall@10" in out and "…" not in out and "updates" in out
+    command = next(line for line in out.splitlines() if line.startswith("ssljax index "))
+    assert run([*shlex.split(command)[1:3], "-o", str(tmp_path / "index"), *shlex.split(command)[5:]]) == 0
     assert Image.open(picture).size == (960, 600)
     assert run(["index-advice", str(tmp_path / "none.npz")]) == 2
     assert "there are no embeddings" in capsys.readouterr().err

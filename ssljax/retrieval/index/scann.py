@@ -4,8 +4,11 @@ Given NaN, a wrong shape or a damaged file it ends the process or returns wrong 
 checked, and never an update: see `base` for how items are added.
 """
 
+import ctypes
 import dataclasses
+import functools
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -122,6 +125,7 @@ class Searcher:
         self._searcher.serialize(str(folder), relative_path=True)
 
 
+@functools.cache
 def _scann() -> ModuleType:
     try:
         from scann import scann_ops_pybind
@@ -129,4 +133,15 @@ def _scann() -> ModuleType:
         raise UserError(
             "ScaNN is not installed here (it exists for Linux only): use the index Exact() instead"
         ) from None
+    _silence(Path(scann_ops_pybind.scann_pybind.__file__))
     return scann_ops_pybind
+
+
+def _silence(library: Path) -> None:
+    """Its C++ writes to stderr how each structure is built, and offers no setting against it: errors only, from now on.
+
+    What is wrong is raised all the same.
+    """
+    name = re.search(rb"_ZN4absl\d+lts_\d+SetMinLogLevelENS0_18LogSeverityAtLeastE", library.read_bytes())
+    if name is not None:  # else another Abseil, and there are lines to see
+        getattr(ctypes.CDLL(str(library)), name[0].decode())(2)
