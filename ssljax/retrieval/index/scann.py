@@ -125,7 +125,6 @@ class Searcher:
         self._searcher.serialize(str(folder), relative_path=True)
 
 
-@functools.cache
 def _scann() -> ModuleType:
     try:
         from scann import scann_ops_pybind
@@ -137,6 +136,7 @@ def _scann() -> ModuleType:
     return scann_ops_pybind
 
 
+@functools.cache
 def _silence(library: Path) -> None:
     """Its C++ writes to stderr how each structure is built, and offers no setting against it: errors only, from now on.
 
