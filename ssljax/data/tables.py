@@ -8,7 +8,6 @@ import gzip
 import io
 import json
 import re
-import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -308,13 +307,15 @@ def _parquet_values(column: Any) -> list[Any] | None:
     if _holds_bytes(kind):
         try:
             return column.cast(pyarrow.string()).to_pylist()  # text by writers that do not say so
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
+        except pyarrow.ArrowException:
             return None
     if getattr(kind, "unit", None) == "ns":  # to values of Python rather than of pandas, which may not be there
-        with contextlib.suppress(pyarrow.ArrowInvalid):
-            whole = {types.is_timestamp: pyarrow.timestamp("us", getattr(kind, "tz", None))}
-            whole |= {types.is_duration: pyarrow.duration("us"), types.is_time: pyarrow.time64("us")}
-            column = column.cast(next(to for of, to in whole.items() if of(kind)))
+        if types.is_duration(kind):
+            column = column.cast(pyarrow.duration("us"), safe=False)
+        else:
+            us = pyarrow.timestamp("us", kind.tz) if types.is_timestamp(kind) else pyarrow.time64("us")
+            with contextlib.suppress(pyarrow.ArrowInvalid):
+                column = column.cast(us)
     try:
         return column.to_pylist()
     except (ValueError, OverflowError, LookupError):
@@ -344,7 +345,7 @@ def _read_excel(file: BinaryIO, path: Path) -> Table:
         sheet = book.worksheets[0]
         sheet.reset_dimensions()  # some writers state wrong ones
         rows = [[_as_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
-    except (zipfile.BadZipFile, LookupError, ValueError, TypeError, AttributeError, SyntaxError) as error:
+    except Exception as error:  # openpyxl lets through whatever zip and XML raise
         raise UserError(f"{path}: not an Excel file that can be read ({error})") from error
     rows = [row for row in rows if any(map(stripped, row))]
     if not rows:
