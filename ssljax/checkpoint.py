@@ -6,7 +6,12 @@ writes to a temporary folder and renames it at the end, so a half-written one is
 
 import contextlib
 import json
+import logging
+import os
+import re
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,26 @@ from ssljax.types import PyTree, UserError
 KEPT = 2
 CHECKSUMS = "checksums.json"
 CHECKED = "checksums"  # in the position: whether the checkpoint was saved with them
+
+
+def _hush_what_is_raised_too() -> None:
+    """When the disk is full Orbax raises one error, and logs and prints pages of others from its threads: those go."""
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname and "exception was never retrieved" not in record.getMessage()
+
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(is_wanted)
+    show = sys.unraisablehook
+
+    def show_wanted(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":  # tensorstore reports to one that the error ended
+            show(unraisable)
+
+    sys.unraisablehook = show_wanted
+
+
+_hush_what_is_raised_too()
 
 
 class _Checked(ocp.path.atomicity.AtomicRenameTemporaryPath):
@@ -61,15 +86,19 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps of those that are kept; waits until everything is on disk."""
+        """The steps of those that are kept; waits until everything is on disk, as `wait` does."""
         self.wait()
         return list(self._manager.all_steps())
 
     def save(self, step: int, state: PyTree, position: dict[str, Any]) -> None:
-        """Begins to save `state`, and `position`, which must be JSON; returns once they are copied."""
+        """Begins to save `state`, and `position`, which must be JSON; returns once they are copied.
+
+        Raises OSError if this cannot be written, or what was saved before it.
+        """
         self._set_damaged_aside()
         position = ocp.args.JsonSave(position | {CHECKED: True})
-        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), position=position))
+        with self._raising_os_errors():
+            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), position=position))
 
     def restore(self, shapes: PyTree, shardings: PyTree) -> PyTree:
         """The newest state whose every byte is right, laid out by `shardings`; `shapes` is that of `jax.eval_shape`.
@@ -169,11 +198,26 @@ class Checkpoints:
         self._damaged = []
 
     def wait(self) -> None:
-        """Returns once everything is on disk."""
-        self._manager.wait_until_finished()
+        """Returns once everything is on disk; raises OSError if it cannot be written."""
+        with self._raising_os_errors():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _raising_os_errors(self) -> Iterator[None]:
+        """Within it what the system refuses, and Orbax words in ways of its own, is an OSError of the folder."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._folder)) from error
+        except Exception as error:
+            number = re.search(r"os_error_code='(\d+)'", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(self._folder)) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._manager.close()
+        with self._raising_os_errors():
+            self._manager.close()

@@ -32,7 +32,7 @@ An experiment file is Python and is executed: run only files that you trust.
 
 
 def main() -> None:
-    """Runs the command; exits 0, or 2 after a user's mistake, or 1 if a training could not go on.
+    """Runs the command; exits 0, or 2 after a user's mistake, or 1 if it could not go on: the disk is full, say.
 
     Ctrl-C exits with 130, SIGTERM with 143; a training that has begun saves and exits 0.
     """
@@ -61,6 +61,12 @@ def run(arguments: list[str]) -> int:
         return 2
     try:
         COMMANDS[arguments[0]](arguments[1:])
+    except OSError as error:  # the disk is full, or went away
+        again = arguments[0] in ("train", "sweep")
+        place, reason = error.filename or "a file", error.strerror or error
+        remedy = "put that right, and the same command goes on" + " from the last checkpoint" * again
+        print(f"ssljax {arguments[0]}: {place} cannot be read or written ({reason}): {remedy}", file=sys.stderr)
+        return 1
     except UserError as error:
         print(shown(f"ssljax {arguments[0]}: {error}"), file=sys.stderr)
         return 2

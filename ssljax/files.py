@@ -33,12 +33,22 @@ DATA_FOLDER = re.compile(r"data-[0-9a-f]{16}")
 LEFT_OVER = re.compile(r"\.manifest\.json\.[0-9a-f]{16}")  # by a process that was killed
 
 
+@contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Within it an OSError that does not say which file it is about says `path`."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """What `write` puts into a file beside `path` becomes `path`; a failure leaves the old one. The folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with open(aside, "wb") as file:
+        with writing_to(path), open(aside, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
-from ssljax.files import write_text
+from ssljax.files import write_text, writing_to
 from ssljax.text import shown
 
 
@@ -53,25 +55,30 @@ class MetricsWriter:
     """
 
     def __init__(self, path: Path, tensorboard: Path, *, resumed_at: int = 0):
-        kept = [line for line in _lines(path) if _step(line) <= resumed_at]
-        write_text(path, "".join(kept))
-        self._file = path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(tensorboard), purge_step=resumed_at + 1)
+        self._path = path
+        write_text(path, "".join(line for line in _lines(path) if _step(line) <= resumed_at))
+        tensorboard.mkdir(parents=True, exist_ok=True)
+        # not SummaryWriter, whose thread would fail alone when the disk is full
+        self._tensorboard, self._events = tensorboard, EventsWriter(str(tensorboard / "events"))
+        start = SessionLog(status=SessionLog.START)  # TensorBoard hides what comes after it in older files
+        self._events.write_event(Event(step=resumed_at + 1, session_log=start))
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """One line {"step": step, **figures}; a figure that is not finite is written as null."""
         plain = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-        self._file.write(json.dumps({"step": step, **plain}) + "\n")
-        self._file.flush()
-        for name, value in figures.items():
-            self._events.add_scalar(name, value, step)
+        with writing_to(self._path), self._path.open("a", encoding="utf-8") as file:  # anew: it may have been removed
+            file.write(json.dumps({"step": step, **plain}) + "\n")
+        with writing_to(self._tensorboard):
+            for name, value in figures.items():
+                self._events.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+            self._events.flush()
 
     def __enter__(self) -> "MetricsWriter":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
-        self._events.close()
+        with writing_to(self._tensorboard):
+            self._events.close()
 
 
 class ProgressBar:

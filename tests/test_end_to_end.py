@@ -1,5 +1,6 @@
 """The quickstart, shrunk to seconds: trained, interrupted, killed, continued, searched; and users' mistakes."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -292,6 +293,33 @@ def test_two_processes_are_one_run_and_one_process_continues_it(run, tmp_path):
     assert train(tmp_path) == 0
     for alone, here in zip(logged(run), logged(both), strict=True):
         assert here["loss"] == pytest.approx(alone["loss"], rel=1e-3)
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int):
+    """Within it the system refuses to write more than `size` bytes into a file, as it does when a disk is full."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_is_lost(run, tmp_path, capsys):
+    stopped = Run(tmp_path / "quickstart")
+    for size, place in ((100, "quickstart"), (20_000, "checkpoints"), (300_000, "report.html")):
+        with files_of_at_most(size):
+            code = train(tmp_path)
+        said = capsys.readouterr().err
+        assert code == (2 if place == "quickstart" else 1), said  # the run folder cannot be made: choose another
+        assert place in said and "(File too large)" in said and "Traceback" not in said and "ERROR" not in said
+        assert not stopped.results.exists()
+    assert train(tmp_path) == 0
+    for a, b in zip(*(jax.tree.leaves(final_state(r)) for r in (run, stopped)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [line["step"] for line in logged(stopped)] == list(range(1, STEPS + 1))
 
 
 def test_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path, capsys):
