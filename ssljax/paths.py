@@ -17,7 +17,7 @@ def find(path: str, field: str = "data.path") -> Path:
     """An existing path, from the working directory or else under the data root; raises UserError with both."""
     check_no_address(path, field)
     here, there = Path(path).expanduser(), data_root() / path
-    for candidate in (here, there):
+    for candidate in (existing(Path(), str(here)), existing(data_root(), path)):
         if os.path.exists(candidate):  # Path.exists raises on a name that is too long
             return candidate
     looked = f"{here.absolute()}" if here.is_absolute() else f"{here.absolute()} and {there}"

@@ -29,8 +29,9 @@ def readable(value: str) -> str:
 def stripped(value: str) -> str:
     """`value` without blanks around it, those included that have no width."""
     value = value.strip()
-    inner = value.strip(INVISIBLE)
-    return value if inner == value else stripped(inner)
+    while (inner := value.strip(INVISIBLE)) != value:
+        value = inner.strip()
+    return value
 
 
 def comparable(value: str) -> str:

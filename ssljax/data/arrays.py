@@ -83,7 +83,7 @@ class Arrays:
         if values.dtype.kind == "S":
             return text(value.decode(errors="replace") for value in values.tolist())
         if values.dtype.kind in "mM":
-            return text(map(str, values))
+            return text("" if np.isnat(value) else str(value) for value in values)
         return text("" if self._is_missing(name, value) else str(value) for value in values.tolist())
 
     @staticmethod

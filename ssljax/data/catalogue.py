@@ -191,4 +191,4 @@ def _several(cell: str) -> list[str]:
         return [cell]
     names = [name for part in BETWEEN_PHOTOS.split(cell) if (name := stripped(part))]
     # a name may have a comma in it: all parts must be names of photos
-    return names if all(os.path.splitext(name)[1].lower() in suffixes() for name in names) else [cell]
+    return names if names and all(os.path.splitext(name)[1].lower() in suffixes() for name in names) else [cell]

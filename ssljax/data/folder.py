@@ -29,10 +29,10 @@ HIDDEN = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Infor
 class Folder:
     """Folders of photos: `<split>/<class>/*.jpg`, or `<class>/*.jpg`, which is split by a hash of the paths.
 
-    The outer folders are splits if two of them are called train, val or test, or one is and there is no other. A class
-    within a class is a class of its own (`fruit/apple`); photos in no class have no label. Ids are the paths under the
-    folder, with bytes that are no text written as \\xe9. Hidden files and folders are left out, and so is what is not
-    a photo by its suffix, which is said.
+    The outer folders are splits if two of them are called train, val or test; or if one is, and it is the only one, or
+    the only one with folders of photos in it. A class within a class is a class of its own (`fruit/apple`); photos in
+    no class have no label. Ids are the paths under the folder, with bytes that are no text written as \\xe9. Hidden
+    files and folders are left out, and so is what is not a photo by its suffix, which is said.
     """
 
     path: str
@@ -74,7 +74,8 @@ class Folder:
         there = tuple(split for split in SPLITS if split in outer)
         if self.splits and not there:
             raise UserError(f"data.splits=True, but no folder in {self.path!r} is called train, val or test")
-        by_name = len(there) > 1 or (len(there) == 1 and len(outer) == 1)
+        inner = {name.split("/")[0] for name in names if name.count("/") > 1}
+        by_name = len(there) > 1 or set(there) in (outer, inner)
         return there if (by_name if self.splits is None else self.splits) else ()
 
     def _look(self) -> tuple[Path, list[str], Counter[str]]:

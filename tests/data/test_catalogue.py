@@ -178,6 +178,7 @@ CELLS = {
     "['a.jpg', 'b,c.jpg']": ["a.jpg", "b,c.jpg"],  # as pandas writes lists into CSV
     '["a.jpg"]': ["a.jpg"],
     "mug, red.jpg": ["mug, red.jpg"],
+    "|": ["|"],
     "[1].jpg": ["[1].jpg"],
     "size[1]|2": ["size[1]|2"],
     r"a\b c.jpg": ["a/b c.jpg"],
@@ -275,6 +276,14 @@ def test_blanks_and_forms_of_accents_make_no_difference(tmp_path):
     assert items.photos[0].exists() and items.photos[1].exists() and not items.photos[2].exists()
     template = Catalogue(path, images="images/{id}.jpg").load("train")
     assert template.photos[0] == tmp_path / "images/1001.jpg"
+
+
+def test_a_catalogue_is_found_in_either_form_of_its_name(tmp_path, monkeypatch):
+    (tmp_path / "Cafe\u0301").mkdir()
+    csv(tmp_path / "Cafe\u0301", "id\n1\n")
+    monkeypatch.setenv("SSLJAX_DATA", str(tmp_path))
+    for folder in (str(tmp_path / "Caf\u00e9"), "Caf\u00e9"):
+        assert Catalogue(f"{folder}/c.csv").load_all().photos[0] == tmp_path / "Cafe\u0301/images/1.jpg"
 
 
 def test_two_forms_of_one_id_are_one_id_twice(tmp_path):

@@ -110,6 +110,8 @@ def test_a_class_called_train_is_a_class_where_others_are_beside_it(tmp_path, ca
     splits = Folder(touch(tmp_path / "s", "train/a/0.jpg", "train/a/1.jpg", "test/a/0.jpg", "extra/0.jpg"))
     assert splits.load("train").label_names == ("a",) and splits.split_names() == ("train", "test")
     assert "extra are none of train, val and test" in capsys.readouterr().err
+    alone = Folder(touch(tmp_path / "t", "train/a/0.jpg", "train/a/1.jpg", "unlabelled/0.jpg"))
+    assert alone.load("train").label_names == ("a",) and alone.split_names() == ("train",)
     assert dataclasses.replace(splits, splits=False, shares=(1, 0, 0)).load("train").label_names[0] == "extra"
     with pytest.raises(UserError, match=r"data\.splits=True, but no folder"):
         Folder(touch(tmp_path / "n", "a/0.jpg", "a/1.jpg"), splits=True).load("train")
