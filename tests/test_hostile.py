@@ -6,12 +6,15 @@ import os
 import shutil
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from pages import HOSTILE, Page, loads_nothing
 from PIL import Image
+from serve.serving import ORIGIN, photo, served
 
 from ssljax.cli import run as ssljax
+from ssljax.embed import Encoder
 from ssljax.retrieval import Collection, Embeddings
 from ssljax.text import STEERING
 
@@ -148,6 +151,19 @@ def test_embeddings_an_index_and_a_search(shop, data, suffix, said, tmp_path):
     collection = Collection.open(index)
     item = collection.item(embeddings.ids[1])
     assert os.path.isfile(item.photo) and json.dumps(item.columns, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("data", ["shop.jsonl", "photos"])
+def test_the_service_answers_with_them(shop, data, tmp_path):
+    file, index = tmp_path / "x.npz", tmp_path / "index"
+    assert ssljax(["embed", str(shop / "runs/shop"), str(shop / data), "-o", str(file)]) == 0
+    assert ssljax(["index", str(file), "-o", str(index), "--kind", "exact"]) == 0
+    ones = Encoder(lambda image, aspect: np.ones((len(image), 32), np.float32), 16, ORIGIN)
+    with served(index, encoder=ones) as address, httpx.Client(base_url=address, timeout=30) as client:
+        items = client.post("/search?k=6", content=photo(0)).json()["items"]
+        assert len(items) == 6
+        for item in (item for item in items if "\n" not in item["id"]):
+            assert client.get(item["photo"]).status_code == client.get(item["similar"]).status_code == 200, item
 
 
 def test_mistakes_show_names_that_do_not_steer(shop, said, tmp_path):
