@@ -21,7 +21,7 @@ from ssljax.methods import MoCo
 from ssljax.models import ResNet
 from ssljax.optim import SGD
 from ssljax.retrieval import Retrieval, default_index
-from ssljax.types import UserError
+from ssljax.types import Precision, UserError
 from ssljax.views import TwoCrops
 
 
@@ -57,6 +57,11 @@ class Experiment:
     """Processes that read and decode; none by default: the decoders leave Python's lock, so threads go far."""
     max_bad_share: float = 0.01
     """Share of unreadable photos above which the run stops; below it they are skipped and listed."""
+    precision: Precision = "float32"
+    """Of the networks in training, where their `dtype` is float32: float32 is that on every machine; tensorfloat32 and
+    bfloat16 are faster on GPUs and TPUs, and coarser. Views and losses are float32 in any case."""
+    evaluation_precision: Precision = "float32"
+    """The same where photos are embedded to be evaluated, indexed or searched; what follows is float32 in any case."""
     shards: int = 1
     """Devices that hold the parts of one copy of the parameters (FSDP); 1 copies them to every device."""
     seed: int = 0
@@ -212,6 +217,7 @@ def resolved(value: Any) -> Any:
 
 # What may change when a run goes on: how it is computed and looked at, not what is learnt.
 FREE = ("cache", "threads", "workers", "max_bad_share", "shards", "checkpoint_every", "log_every")
+FREE += ("evaluation_precision",)
 FREE += ("monitor", "monitor_every", "evaluate", "index", "gallery")
 
 

@@ -42,7 +42,8 @@ class Embedder:
 
         def compiled(embed: Callable[[Params, Aux, Batch], Array]) -> Callable[[Params, Aux, Batch], Array]:
             def apply(params: Params, aux: Aux, batch: Batch) -> Array:
-                return embed(params, aux, views.evaluation(batch))
+                with jax.default_matmul_precision(experiment.evaluation_precision):
+                    return embed(params, aux, views.evaluation(batch))
 
             return jax.jit(apply, out_shardings=replicated(mesh))
 

@@ -226,7 +226,8 @@ def _attention(run: Run, experiment: Experiment, items: Items) -> Attention | No
     def look(batch: Batch) -> tuple[Array, Array]:
         view = views.evaluation(batch)["views"][0]
         variables = Pretrained(encoder, str(weights)).init(jax.random.PRNGKey(0), view, train=False)
-        return views.pixels(view), cls_attention(encoder, variables, view)
+        with jax.default_matmul_precision(experiment.evaluation_precision):
+            return views.pixels(view), cls_attention(encoder, variables, view)
 
     batch = {"image": np.stack(photos)[:, None], "aspect": np.array(aspects, np.float32)[:, None]}
     pixels, maps = jax.device_get(look(batch))

@@ -149,6 +149,7 @@ class Setting:
             method=self.experiment.method,
             tx=self.tx,
             total_steps=self.total_steps,
+            precision=self.experiment.precision,
         )
         return jax.jit(step, donate_argnums=0, out_shardings=(self.shardings, replicated(self.mesh)))
 

@@ -182,7 +182,8 @@ class Run:
             shutil.rmtree(self.path)
         if self.config.exists():
             remedy = "put it back, choose another --name, or --restart to delete the run"
-            before = read_json(self.config, remedy, "epochs")
+            # runs of before there was a precision do not say theirs
+            before = {"precision": experiment.precision} | read_json(self.config, remedy, "epochs")
             changed = differences(training(before), training(resolved(experiment)) | {"epochs": before["epochs"]})
             if changed:
                 raise UserError(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssljax.types import Array, Batch, Method, Metrics, Progress, TrainState, Views
+from ssljax.types import Array, Batch, Method, Metrics, Precision, Progress, TrainState, Views
 
 
 def init_state(rng: Array, batch: Batch, *, augment: Views, method: Method, tx: optax.GradientTransformation) -> Any:
@@ -24,14 +24,19 @@ def train_step(
     method: Method,
     tx: optax.GradientTransformation,
     total_steps: int,
+    precision: Precision = "float32",
 ) -> tuple[TrainState, Metrics]:
-    """One update of `state` by a batch of photos, and the figures to log (f32[] each)."""
+    """One update of `state` by a batch of photos, and the figures to log (f32[] each).
+
+    `precision` is that of the networks, as far as they compute in float32; views and losses ask for float32 themselves.
+    """
     views_rng, method_rng = jax.random.split(jax.random.fold_in(state.rng, state.step))
     progress = Progress(state.step, total_steps)
     batch = augment(views_rng, batch)
 
     gradient = jax.value_and_grad(method.loss, has_aux=True)
-    (loss, (aux, metrics)), grads = gradient(state.params, state.aux, batch, method_rng, progress)
+    with jax.default_matmul_precision(precision):
+        (loss, (aux, metrics)), grads = gradient(state.params, state.aux, batch, method_rng, progress)
 
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

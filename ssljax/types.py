@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, Protocol, TypeVar, dataclass_transform
+from typing import Any, Literal, Protocol, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,11 @@ Batch = dict[str, Any]
 Metrics = dict[str, Array]
 
 T = TypeVar("T")
+
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
+"""Of the products of float32 matrices, and of convolutions, as `jax.default_matmul_precision` takes it. float32 is that
+on every machine; tensorfloat32 is TF32 on a GPU and three passes in bfloat16 on a TPU, and bfloat16 TF32 on a GPU and
+one pass on a TPU. A CPU computes all in float32."""
 
 
 class UserError(Exception):

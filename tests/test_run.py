@@ -78,3 +78,15 @@ def test_a_file_of_json_that_is_not_as_it_should_be(tmp_path):
     assert read_json(file, "mend it", "a") == {"a": 1}
     with pytest.raises(UserError, match="cannot be read"):
         read_json(tmp_path, "mend it")
+
+
+def test_a_run_of_before_there_was_a_precision_goes_on(tmp_path):
+    run = prepare(tmp_path / "x")
+    config = json.loads(run.config.read_text())
+    del config["precision"], config["evaluation_precision"]
+    run.config.write_text(json.dumps(config))
+    prepare(tmp_path / "x")
+    assert json.loads(run.config.read_text())["precision"] == "float32"
+    with pytest.raises(UserError, match="precision is 'float32' there and 'bfloat16' here"):
+        run.prepare(Experiment(name="x", precision="bfloat16"), Path(__file__), OPTIONS, {}, restart=False)
+    run.prepare(Experiment(name="x", evaluation_precision="bfloat16"), Path(__file__), OPTIONS, {}, restart=False)

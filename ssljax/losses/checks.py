@@ -96,6 +96,7 @@ def array_of(name: str, x: Any) -> Array | np.ndarray:
     if isinstance(x, jax.Array | np.ndarray):
         return x
     try:
-        return np.asarray(x)
+        traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x))  # a list of what NumPy cannot see
+        return jnp.asarray(x) if traced else np.asarray(x)
     except (ValueError, TypeError, OverflowError):
         raise ValueError(f"{name} should be an array, or lists of equal lengths of numbers") from None

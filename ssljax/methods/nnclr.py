@@ -75,7 +75,7 @@ def nearest(queue: Queue, z: Array) -> Array:
 
     def part(axes: tuple[str, ...], z: Array, columns: tuple[Array, Array]) -> tuple[Array, tuple[()]]:
         keys, valid = columns
-        cosine = jnp.where(valid[None], z @ keys.T, -jnp.inf)
+        cosine = jnp.where(valid[None], jnp.matmul(z, keys.T, precision="highest"), -jnp.inf)
         best, found = jnp.max(cosine, axis=1), keys[jnp.argmax(cosine, axis=1)]
         if axes:
             device, count = jax.lax.axis_index(axes), jax.lax.psum(1, axes)

@@ -92,7 +92,9 @@ class Collage(Disturbance):
                 columns = _line(item_left, item_width, item_scale, take(gap[:, 0]), width)
                 # White is 0, so that what no item covers is white.
                 item = 1 - take(images, ahead=k)
-                result -= jnp.einsum("bcyx,bhy,bwx->bchw", item, rows, columns, optimize=[(0, 1), (0, 1)])
+                result -= jnp.einsum(
+                    "bcyx,bhy,bwx->bchw", item, rows, columns, precision="highest", optimize=[(0, 1), (0, 1)]
+                )
             return jnp.clip(result, 0, 1)
 
         return change(images, items > 1, collage)

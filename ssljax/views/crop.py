@@ -91,7 +91,7 @@ def resize(photos: Array, box: Box, size: int, flip: Array | None = None) -> Arr
     planes = photos.transpose(0, 3, 1, 2).astype(jnp.float32)
     if photos.dtype == jnp.uint8:
         planes = planes / 255
-    crops = jnp.einsum("bcyx,bnhy,bnwx->bnchw", planes, rows, columns, optimize=[(0, 1), (0, 1)])
+    crops = jnp.einsum("bcyx,bnhy,bnwx->bnchw", planes, rows, columns, precision="highest", optimize=[(0, 1), (0, 1)])
     return crops.reshape(-1, *crops.shape[2:])
 
 
@@ -114,7 +114,7 @@ def _resize_one(photo: Array, box: Box, flip: Array | None, size: int) -> Array:
     if photo.dtype == jnp.uint8:
         total = total / 255
     columns = resize_weights(box.left, box.width, photo.shape[1], size, flip)
-    return jnp.einsum("cnhx,nwx->nchw", total, columns)
+    return jnp.einsum("cnhx,nwx->nchw", total, columns, precision="highest")
 
 
 def resize_weights(start: Array, extent: Array, source: int, size: int, flip: Array | None = None) -> Array:

@@ -109,7 +109,7 @@ def show(images: Array, box: Box) -> tuple[Array, Array]:
 
     rows, inside_rows = line(box.top, box.height, images.shape[2])
     columns, inside_columns = line(box.left, box.width, images.shape[3])
-    result = jnp.einsum("bcyx,bhy,bwx->bchw", images, rows, columns, optimize=[(0, 1), (0, 1)])
+    result = jnp.einsum("bcyx,bhy,bwx->bchw", images, rows, columns, precision="highest", optimize=[(0, 1), (0, 1)])
     return jnp.clip(result, 0, 1), inside_rows[:, :, None] & inside_columns[:, None]
 
 

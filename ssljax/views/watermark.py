@@ -93,7 +93,9 @@ class Watermark(Disturbance):
             rows = _line(take(places[0]), take(tall), take(period[0]), height, side)
             columns = _line(take(places[1]), take(wide), take(period[1]), width, side)
             pixels = jnp.asarray(marks.pixels)[take(mark)].astype(jnp.float32) / 255
-            laid = jnp.einsum("bcts,bht,bws->bchw", pixels, rows, columns, optimize=[(0, 1), (0, 1)])
+            laid = jnp.einsum(
+                "bcts,bht,bws->bchw", pixels, rows, columns, precision="highest", optimize=[(0, 1), (0, 1)]
+            )
             laid = take(opacity)[:, None, None, None] * laid
             return jnp.clip(take(images) * (1 - laid[:, 3:]) + laid[:, :3], 0, 1)
 

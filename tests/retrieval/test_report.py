@@ -162,3 +162,28 @@ def test_curves_are_finite_and_inside_their_panel():
 def test_numbers_are_short():
     values = (1200.0, 0.00012, 0.61234, -2.5, 12345.6, 0.0)
     assert [charts.number(v) for v in values] == ["1,200", "0.00012", "0.612", charts.MINUS + "2.5", "12,346", "0"]
+
+
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        ({"precision": "float32", "evaluation_precision": "float32"}, "float32"),
+        (
+            {
+                "precision": "tensorfloat32",
+                "evaluation_precision": "float32",
+                "method": {"encoder": {"dtype": "bfloat16"}},
+            },
+            "tensorfloat32 in training, float32 in evaluation, bfloat16 activations",
+        ),
+        ({}, None),
+    ],
+)
+def test_the_page_says_the_precision(config, words, tmp_path):
+    make_run(tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text()) | {"config": config}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    embeddings = Embeddings(np.array(["a", "b"], object), np.eye(2, dtype=np.float32))
+    page = write_report(tmp_path, embeddings, np.zeros(2, np.int32), lambda i: np.zeros((4, 4, 3), np.uint8))
+    texts = Page(page.read_text(encoding="utf-8")).texts
+    assert (words in texts) if words else "precision" not in texts

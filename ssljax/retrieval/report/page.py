@@ -152,9 +152,20 @@ def _facts(results: dict, environment: dict, shape: tuple[int, ...]) -> dict[str
         "steps": f"{results['steps']:,}" if is_number(results.get("steps")) else None,
         "duration": _duration(results["seconds"]) if is_number(results.get("seconds")) else None,
         "speed": f"{speed:,.0f} images/s" if is_number(speed) and speed else None,
+        "precision": _precision(results.get("config") or {}),
         "embedded": f"{shape[0]:,} photos in {shape[1]:,} dimensions",
         "commit": commit[0][:8] + commit[1] + commit[2],
     }
+
+
+def _precision(config: dict) -> str | None:
+    """Of training, of evaluation if it is another, and of the encoder's activations; None if the run does not say."""
+    trained, evaluated = config.get("precision"), config.get("evaluation_precision")
+    dtype = ((config.get("method") or {}).get("encoder") or {}).get("dtype")
+    if trained is None:
+        return None
+    words = [trained if evaluated in (None, trained) else f"{trained} in training, {evaluated} in evaluation"]
+    return ", ".join(words + [f"{dtype} activations"] * (dtype not in (None, "float32")))
 
 
 def _duration(seconds: float) -> str:
