@@ -63,6 +63,7 @@ def assert_close(a, b, tolerance=1e-3):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance), a, b)
 
 
+@pytest.mark.slow
 def test_a_training_step_and_remat():
     params, x = variables()["params"], images(4, 32, 32, 3)
     plain, stats = gradient(TINY, params, x)

@@ -128,6 +128,7 @@ def assert_close(a, b):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), a, b)
 
 
+@pytest.mark.slow
 def test_remat_and_eight_devices_change_nothing():
     encoder = TINY.clone(drop_path=0.5)
     params, x = variables(TINY)["params"], images(8, 16, 16, 3)
