@@ -1,6 +1,7 @@
 # make quickstart   train on the toy catalogue, evaluate, index, report
 # make test         the test suite
 # make test-slow    what takes minutes
+# make test-older   what computes, with the instructions of older x86-64 processors
 # Another Python: make PYTHON=python3.12 test. On a GPU or TPU machine: make EXTRAS=test,cuda quickstart.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ EXTRAS ?= test
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: quickstart test test-slow lint clean
+.PHONY: quickstart test test-slow test-older lint clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/ssljax train experiments/quickstart.py
@@ -18,6 +19,14 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m slow
+
+# Results may differ in the last bits; no test may depend on them.
+COMPUTES := tests/losses tests/methods tests/models tests/retrieval tests/views tests/test_optim.py tests/test_queue.py
+test-older: $(INSTALLED)
+	XLA_FLAGS=--xla_cpu_max_isa=AVX2 OPENBLAS_CORETYPE=Haswell \
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow" $(COMPUTES)
+	XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 OPENBLAS_CORETYPE=Nehalem \
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow" $(COMPUTES)
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
