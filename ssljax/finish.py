@@ -18,6 +18,7 @@ from ssljax.files import read_json, replace_file, write_json
 from ssljax.logging import console
 from ssljax.models import Pretrained, ViT, cls_attention, weights_bytes
 from ssljax.retrieval import Embeddings, Origin, relevance, save_collection, write_report
+from ssljax.retrieval.embeddings import BASELINE
 from ssljax.retrieval.report import MOST, THUMBNAIL, Attention
 from ssljax.run import Run
 from ssljax.sharding import is_first_process
@@ -28,6 +29,9 @@ SAMPLE_SIDE = 256
 LONGEST_NAME = 60  # characters, of up to four bytes: file systems take names of up to 255 bytes
 ATTENDED = 6  # photos whose attention is shown
 
+
+NETWORKS = {"trained": "student", "teacher": "teacher"}  # rows of a table that were trained, and what they are of
+UNTRAINED = {BASELINE: "raw pixels", "untrained": "the untrained network"}
 
 Load = Callable[[str], Items]
 
@@ -56,6 +60,7 @@ def finish(
     results = {
         "name": experiment.name,
         "table": table,
+        "verdict": verdict(experiment, table),
         **facts,
         "environment": environment,
         "config": resolved(experiment),
@@ -71,6 +76,35 @@ def finish(
         report(run, experiment, load, embeddings.__getitem__, results=results)
         write_json(run.results, results)
     return results
+
+
+def verdict(experiment: Experiment, table: dict[str, dict[str, float]]) -> list[str]:
+    """What a table says, in sentences: which network finds less than what was not trained, and which is the better.
+
+    By CMC@k of the experiment's first Retrieval, or else by the table's first figure.
+    """
+    retrieval, said = experiment.retrieval, []
+    if not table["trained"]:
+        return []
+    figure = next(iter(table["trained"])) if retrieval is None else retrieval.first_figure
+    values = {row: found[figure] for row, found in table.items()}
+    for row, network in NETWORKS.items():
+        below = [f"{name} ({values[other]:.3f})" for other, name in UNTRAINED.items() if _below(values, row, other)]
+        if below:
+            said.append(f"The {network} finds less than {' and '.join(below)}: its {figure} is {values[row]:.3f}.")
+            if row == "trained":
+                said.append("Train longer, or look at the learning rate and at the views (`ssljax views`).")
+    if "teacher" in values:
+        student, teacher = values["trained"], values["teacher"]
+        which = "better than" if student > teacher else "worse than" if student < teacher else "as good as"
+        said.append(f"The student ({figure} {student:.3f}) is {which} the teacher ({teacher:.3f}).")
+        if teacher > student:
+            said.append("`ssljax embed --network teacher` takes the teacher.")
+    return said
+
+
+def _below(values: dict[str, float], row: str, other: str) -> bool:
+    return row in values and other in values and values[row] < values[other]
 
 
 def missing(run: Run, experiment: Experiment) -> list[Path]:

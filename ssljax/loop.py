@@ -216,7 +216,7 @@ def evaluate_run(setting: Setting, run: Run) -> dict[str, Any]:
 
 
 def measure_robustness(
-    setting: Setting, run: Run, suite: Robustness, *, data: str, command: str
+    setting: Setting, run: Run, suite: Robustness, *, network: str, data: str, command: str
 ) -> tuple[dict[str, Any], list[Curve]]:
     """Measures the newest checkpoint of a run, and writes the page about it; all as `robustness` has it.
 
@@ -225,9 +225,12 @@ def measure_robustness(
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _last(setting, run, checkpoints)
     embedder = _embedder(setting, run.bad_inputs())
-    ways = {network: functools.partial(embedder.batch, state, network=network) for network in embedder.networks}
+    _check_network(embedder, run, network)
+    ways = {name: functools.partial(embedder.batch, state, network=name) for name in embedder.networks}
     bad = functools.partial(_bad_inputs, setting.experiment, run.bad_inputs(data))
-    return robustness(run, setting.experiment, setting.load, bad, ways, suite, data=data, command=command)
+    return robustness(
+        run, setting.experiment, setting.load, bad, ways, suite, network=network, data=data, command=command
+    )
 
 
 def evaluate_on(setting: Setting, run: Run, *, data: str) -> dict[str, dict[str, float]]:
@@ -242,38 +245,47 @@ def evaluate_on(setting: Setting, run: Run, *, data: str) -> dict[str, dict[str,
     return evaluate(setting.experiment, {**_rows(embedder, state), "raw pixels": embedder.raw_pixels()})
 
 
-def embed(setting: Setting, run: Run, splits: Sequence[str], *, bad_inputs: Path) -> Embeddings:
-    """Splits of the data of `setting`, one after the other, embedded by the newest checkpoint of a run.
+def embed(setting: Setting, run: Run, splits: Sequence[str], *, network: str, bad_inputs: Path) -> Embeddings:
+    """Splits of the data of `setting`, one after the other, embedded by a network of a run's newest checkpoint.
 
     Photos that cannot be read are left out, and listed in the file `bad_inputs`.
     """
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _last(setting, run, checkpoints)
-    by = _embedder(setting, bad_inputs).by(state)
+    embedder = _embedder(setting, bad_inputs)
+    _check_network(embedder, run, network)
+    by = embedder.by(state, network)
     embeddings = Embeddings.joined([by(split) for split in splits])
-    return dataclasses.replace(embeddings, origin=_origin(setting, run, state))
+    return dataclasses.replace(embeddings, origin=_origin(setting, run, state, network))
 
 
-def encoder(setting: Setting, run: Run) -> Encoder:
-    """The newest checkpoint of a run, to embed photos by; on as many devices as `setting` has, which must divide B."""
+def encoder(setting: Setting, run: Run, network: str = "student") -> Encoder:
+    """A network of a run's newest checkpoint, to embed photos by; the devices of `setting` must divide B."""
     with Checkpoints(run.checkpoints) as checkpoints:
         state = _newest(setting, run, checkpoints)
     embedder = _embedder(setting, run.bad_inputs())
+    _check_network(embedder, run, network)
 
     def embed_photos(image: np.ndarray, aspect: np.ndarray) -> np.ndarray:
-        return embedder.batch(state, {"image": image[:, None], "aspect": aspect[:, None]})
+        return embedder.batch(state, {"image": image[:, None], "aspect": aspect[:, None]}, network)
 
-    return Encoder(embed_photos, setting.experiment.photo_size, _origin(setting, run, state))
+    return Encoder(embed_photos, setting.experiment.photo_size, _origin(setting, run, state, network))
 
 
-def _origin(setting: Setting, run: Run, state: TrainState) -> Origin:
+def _check_network(embedder: Embedder, run: Run, network: str) -> None:
+    if network not in embedder.networks:
+        raise UserError(f"network={network}: the method of {run.path} has no {network} to embed with, only a student")
+
+
+def _origin(setting: Setting, run: Run, state: TrainState, network: str = "student") -> Origin:
+    """The student is the parameters; a teacher is in the rest of the state, wherever the method has it."""
     whole, weights = jax.jit(lambda x: x, out_shardings=replicated(setting.mesh)), hashlib.sha256()
-    for leaf in jax.tree.leaves(state.params):
+    for leaf in jax.tree.leaves(state.params if network == "student" else state.aux):
         if not (leaf.is_fully_addressable or leaf.is_fully_replicated):  # else it is put together on the host
             with jax.set_mesh(setting.mesh):
                 leaf = whole(leaf)
         weights.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
-    return Origin(str(run.path.absolute()), weights.hexdigest())
+    return Origin(str(run.path.absolute()), weights.hexdigest(), network)
 
 
 def _newest(setting: Setting, run: Run, checkpoints: Checkpoints) -> TrainState:

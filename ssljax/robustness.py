@@ -188,9 +188,9 @@ class Pool:
 
 
 def measure(
-    pool: Pool, suite: Robustness, disturbances: Sequence[Disturbance]
+    pool: Pool, suite: Robustness, disturbances: Sequence[Disturbance], network: str = "student"
 ) -> tuple[list[Curve], dict[str, list[Example]]]:
-    """The curves, and for each disturbance examples of the student's queries that it loses at medium strength."""
+    """The curves, and for each disturbance examples of a network's queries that it loses at medium strength."""
     clean, done = pool.vectors(), 0
     at_zero = {way: figures(pool.ranking(vectors)) for way, vectors in clean.items()}
     curves: list[Curve] = []
@@ -204,7 +204,7 @@ def measure(
                     for side in suite.sides:
                         ranking = pool.ranking(on_side(side, clean[way], vectors))
                         found.setdefault((way, side), []).append(figures(ranking))
-                        if (way, side, strength) == ("student", "query", suite.medium):
+                        if (way, side, strength) == (network, "query", suite.medium):
                             worst = lost(pool.ranking(clean[way]), ranking, EXAMPLES)
                             examples[name] = [pool.example(one, disturbance, strength) for one in worst]
                 done += 1
@@ -230,19 +230,21 @@ def robustness(
     ways: Ways,
     suite: Robustness,
     *,
+    network: str,
     data: str,
     command: str,
 ) -> tuple[dict[str, Any], list[Curve]]:
     """Measures, and writes robustness.html and then robustness.json into the run folder; gives what they hold.
 
-    `data` names other data than the run's own, and becomes a part of the files' names; blank for its own. `command` is
-    what measures it again.
+    Examples are of what `network` lost. `data` names other data than the run's own, and becomes a part of the files'
+    names; blank for its own. `command` is what measures it again.
     """
     pool = Pool.of(experiment, load, bad, ways, suite)
-    curves, examples = measure(pool, suite, DISTURBANCES)
+    curves, examples = measure(pool, suite, DISTURBANCES, network)
     retrieval = experiment.retrieval
     results = {
         "name": experiment.name,
+        "network": network,
         "command": command,
         "data": data or experiment.name,
         "split": retrieval.split,

@@ -1,6 +1,7 @@
 """The quickstart, shrunk to seconds: trained, interrupted, killed, continued, searched; and users' mistakes."""
 
 import contextlib
+import html
 import json
 import os
 import shutil
@@ -23,8 +24,11 @@ from ssljax import robustness as ssljax_robustness
 from ssljax.checkpoint import Checkpoints
 from ssljax.cli import run as ssljax
 from ssljax.commands.shared import experiment_of
+from ssljax.config import Experiment
 from ssljax.files import claimed
+from ssljax.finish import verdict
 from ssljax.loop import Setting
+from ssljax.retrieval import KNN, Embeddings, Retrieval
 from ssljax.run import Run
 
 QUICKSTART = str(Path(__file__).parent.parent / "experiments" / "quickstart.py")
@@ -197,6 +201,67 @@ def test_a_complete_run_is_shown_and_not_trained_again(runs, run, capsys):
     assert train(runs) == 0
     assert "test/cmc@1" in capsys.readouterr().out
     assert run.results.stat().st_mtime_ns == before
+
+
+TABLE = {"trained": 0.5, "teacher": 0.6, "untrained": 0.4, "raw pixels": 0.3}
+VERDICTS = [
+    ({}, ["The student (test/cmc@1 0.500) is worse than the teacher (0.600).", "`ssljax embed --network teacher`"]),
+    ({"teacher": 0.5}, ["The student (test/cmc@1 0.500) is as good as the teacher (0.500)."]),
+    ({"teacher": None}, []),
+    (
+        {"teacher": None, "raw pixels": 0.7},
+        ["The student finds less than raw pixels (0.700): its test/cmc@1 is 0.500.", "Train longer, or look at"],
+    ),
+    (
+        {"trained": 0.2, "teacher": 0.35, "raw pixels": 0.3},
+        [
+            "The student finds less than raw pixels (0.300) and the untrained network (0.400): its test/cmc@1 is",
+            "Train longer",
+            "The teacher finds less than the untrained network (0.400): its test/cmc@1 is 0.350.",
+            "The student (test/cmc@1 0.200) is worse than the teacher (0.350).",
+            "`ssljax embed --network teacher`",
+        ],
+    ),
+    ({"teacher": None, "untrained": None, "trained": 0.3}, []),  # as good as raw pixels
+]
+
+
+@pytest.mark.parametrize("changes, sentences", VERDICTS)
+def test_a_table_is_put_into_words(changes, sentences):
+    figures = {row: value for row, value in (TABLE | changes).items() if value is not None}
+    table = {row: {"test/knn": 1 - value, "test/cmc@1": value} for row, value in figures.items()}
+    said = verdict(Experiment(name="x", evaluate=(KNN(), Retrieval())), table)
+    assert len(said) == len(sentences) and all(map(str.startswith, said, sentences))
+    assert verdict(Experiment(name="x", evaluate=()), {row: {} for row in table}) == []
+
+
+def test_the_words_are_on_the_terminal_and_in_the_report(runs, run, capsys):
+    said = json.loads(run.results.read_text())["verdict"]
+    assert any(" the teacher (" in sentence for sentence in said)
+    assert train(runs) == 0
+    printed = capsys.readouterr().err.splitlines()
+    assert set(said) <= set(printed)
+    page = run.report.read_text()
+    assert all(html.escape(sentence) in page for sentence in said)
+
+
+def test_the_teacher_embeds_and_its_index_is_searched_by_it_alone(run, tmp_path, capsys):
+    student, teacher, index = (str(tmp_path / name) for name in ("student.npz", "teacher.npz", "index"))
+    photo = str(min(run.samples.glob("*.png")))
+    assert ssljax(["embed", str(run.path), str(run.samples), "-o", student]) == 0
+    assert ssljax(["embed", str(run.path), str(run.samples), "--network", "teacher", "-o", teacher]) == 0
+    by_student, by_teacher = Embeddings.load(student), Embeddings.load(teacher)
+    assert not np.allclose(by_student.vectors, by_teacher.vectors, atol=0.01)
+    assert (by_student.origin.network, by_teacher.origin.network) == ("student", "teacher")
+    assert ssljax(["index", student, teacher, "-o", index]) == 2
+    assert ssljax(["index", teacher, "-o", index, "--kind", "exact"]) == 0
+    capsys.readouterr()
+    assert ssljax(["search", index, photo, "--k", "1"]) == 0
+    assert "1.000" in capsys.readouterr().out
+    assert ssljax(["search", index, photo, "--network", "student"]) == 2
+    assert f"network=student: {index} was embedded by the teacher; leave --network out" in capsys.readouterr().err
+    assert ssljax(["search", str(run.path), photo, "--network", "teacher"]) == 2
+    assert "was embedded by the student" in capsys.readouterr().err
 
 
 def test_report_and_evaluation_again(run, capsys):
@@ -565,6 +630,7 @@ def test_robustness_is_the_same_to_the_last_digit_on_another_number_of_devices(c
     first, page = json.loads(copy.robustness().read_text()), copy.robustness().with_suffix(".html").read_text()
     assert {curve["way"] for curve in first["curves"]} == {"student", "teacher", "raw pixels"}
     assert len(first["curves"]) == 2 * 3 * 3 * 2  # disturbances, ways, sides, figures
+    assert "by the student's embedding" in page and "CMC@1: the student's area" in printed.out
     assert all(0 <= value <= 1 for curve in first["curves"] for value in (curve["clean"], *curve["values"]))
 
     environment = os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")}
@@ -576,7 +642,7 @@ def test_robustness_is_the_same_to_the_last_digit_on_another_number_of_devices(c
     assert copy.robustness().with_suffix(".html").read_text() == page
 
 
-def test_robustness_on_the_data_of_another_experiment(copy, tmp_path, two_disturbances):
+def test_robustness_on_the_data_of_another_experiment(copy, tmp_path, two_disturbances, capsys):
     other = tmp_path / "other.py"
     other.write_text(
         "from ssljax.config import Experiment\n"
@@ -585,7 +651,9 @@ def test_robustness_on_the_data_of_another_experiment(copy, tmp_path, two_distur
         "config = Experiment(name='shapes', data=ToyCatalogue(listings=96, photos=2, size=32),\n"
         "                    evaluate=(Retrieval(relevant='shape', gallery='val'),))\n"
     )
-    assert ssljax(["robustness", str(copy.path), str(other), *ROBUSTNESS, "--sides", "query"]) == 0
+    options = [*ROBUSTNESS, "--sides", "query", "--network", "teacher"]
+    assert ssljax(["robustness", str(copy.path), str(other), *options]) == 0
+    assert "CMC@1: the teacher's area" in capsys.readouterr().out
     found = json.loads(copy.robustness("shapes").read_text())
     assert (found["data"], found["split"], found["gallery"], found["queries"]) == ("shapes", "test", "val", 8)
     assert {curve["side"] for curve in found["curves"]} == {"query"} and not copy.robustness().exists()

@@ -243,6 +243,8 @@ def test_mistakes_are_one_sentence(shop, run, index, tmp_path, capsys):
     assert "must end in .npz or .parquet" in told(capsys, "embed", run, shop / "shop.csv", "-o", tmp_path / "x.csv")
     assert "none.csv" in told(capsys, "embed", run, tmp_path / "none.csv")
     assert "is not a run folder" in told(capsys, "embed", tmp_path, shop / "shop.csv")
+    for command in (("embed", run, shop / "shop.csv"), ("robustness", run)):
+        assert "has no teacher to embed with" in told(capsys, *command, "--network", "teacher")
     assert "split 'holdout' is empty" in told(capsys, "embed", run, shop / "shop.csv", "--splits", "holdout")
     assert "holds no image" in told(capsys, "embed", run, tmp_path)
     for data in (tmp_path, shop / "shop.py"):

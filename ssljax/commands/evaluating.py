@@ -9,7 +9,7 @@ import tyro
 from rich.table import Table
 
 from ssljax import finish, loop
-from ssljax.commands.shared import experiment_of, print_figures, results_of, writing
+from ssljax.commands.shared import Network, experiment_of, print_figures, print_verdict, results_of, writing
 from ssljax.comparison import compare_runs
 from ssljax.config import Experiment, load_experiments
 from ssljax.files import read_json, write_json
@@ -71,6 +71,8 @@ class RobustnessOptions:
     """The run folder."""
     data: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[DATA]")] = None
     """Another experiment file, whose data and first Retrieval are taken instead of the run's."""
+    network: Network = "student"
+    """Which of the run's networks the table and the examples are of; the page has the curves of both."""
     suite: Annotated[Robustness, tyro.conf.arg(name="")] = Robustness()
 
 
@@ -82,14 +84,18 @@ def evaluate(arguments: list[str]) -> None:
     experiment = experiment_of(run)
     if options.data is None:
         setting = loop.Setting.of_run_to_evaluate(experiment, run)
-        print_figures(loop.evaluate_run(setting, run)["table"])
+        results = loop.evaluate_run(setting, run)
+        print_figures(results["table"])
+        print_verdict(results)
         return
     other, _ = load_experiments(options.data)
     setting = loop.Setting.of_run(dataclasses.replace(experiment, data=other.data, evaluate=other.evaluate), run)
     table = loop.evaluate_on(setting, run, data=other.name)
     command, path = shlex.join(["ssljax", "evaluate", *arguments]), run.evaluation(other.name)
-    write_json(path, {"data": other.name, "command": command, "table": table, "environment": environment()})
+    found = {"data": other.name, "command": command, "table": table, "verdict": finish.verdict(other, table)}
+    write_json(path, found | {"environment": environment()})
     print_figures(table)
+    print_verdict(found)
     console.print(f"The figures are in {path} too.")
 
 
@@ -135,14 +141,15 @@ def robustness(arguments: list[str]) -> None:
         experiment = dataclasses.replace(experiment, data=other.data, evaluate=other.evaluate)
     setting = loop.Setting.of_run(experiment, run)
     command = shlex.join(["ssljax", "robustness", *arguments])
-    results, curves = loop.measure_robustness(setting, run, options.suite, data=data, command=command)
+    kept = {"network": options.network, "data": data, "command": command}
+    results, curves = loop.measure_robustness(setting, run, options.suite, **kept)
     queries = f"{results['queries']:,} of {results['queries_in_all']:,} queries"
     console.print(f"{queries} in {results['items']:,} photos. The page is {run.robustness(data).with_suffix('.html')}.")
     print(
-        "CMC@1: the student's area relative to clean, by what is disturbed; and its value and that of raw pixels at "
-        f"strength {options.suite.medium:g} ({options.suite.sides[0]})"
+        f"CMC@1: the {options.network}'s area relative to clean, by what is disturbed; and its value and that of raw "
+        f"pixels at strength {options.suite.medium:g} ({options.suite.sides[0]})"
     )
-    print_figures(summary(curves, options.suite))
+    print_figures(summary(curves, options.suite, options.network))
 
 
 def _complete_experiment_of(run: Run) -> Experiment:

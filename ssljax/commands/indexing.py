@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ssljax import loop
-from ssljax.commands.shared import check_png, experiment_of, write_png, writing
+from ssljax.commands.shared import Network, check_png, experiment_of, write_png, writing
 from ssljax.config import Experiment, load_experiments
 from ssljax.data import Catalogue, FewLabels, Folder
 from ssljax.logging import console, print_result, print_table
@@ -50,6 +50,8 @@ class EmbedOptions:
     """What is between the values of a text file, such as ";" or "tab"; by default it is found."""
     encoding: str | None = None
     """Of a text file, such as cp1252; by default it is found."""
+    network: Network = "student"
+    """Which of the run's networks, if it has a teacher."""
     max_bad_share: float | None = None
     """Share of unreadable photos above which it stops; by default that of the run."""
 
@@ -99,7 +101,7 @@ def embed(arguments: list[str]) -> None:
     bad_inputs = options.output.with_name(f"{options.output.name}.bad_inputs.csv")
     with writing(bad_inputs, "--output"):
         bad_inputs.unlink(missing_ok=True)  # of another time, and perhaps of other data
-    embeddings = loop.embed(setting, run, splits, bad_inputs=bad_inputs)
+    embeddings = loop.embed(setting, run, splits, network=options.network, bad_inputs=bad_inputs)
     with writing(options.output, "--output"):
         embeddings.save(options.output)
     bad = photos - len(embeddings)

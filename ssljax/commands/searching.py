@@ -12,7 +12,7 @@ import tyro
 from rich.table import Table
 
 from ssljax import loop
-from ssljax.commands.shared import experiment_of, writing
+from ssljax.commands.shared import Network, experiment_of, writing
 from ssljax.config import Experiment
 from ssljax.data.decode import BadImage, decode, thumbnail_or_grey
 from ssljax.embed import Encoder
@@ -38,6 +38,8 @@ class SearchOptions:
     """Also write a page that shows the photos and what was found."""
     run: Path | None = None
     """The run that embeds the photos; by default the one that embedded what the index holds."""
+    network: Network | None = None
+    """Which of its networks; by default the one that embedded what the index holds."""
 
 
 def search(arguments: list[str]) -> None:
@@ -49,7 +51,7 @@ def search(arguments: list[str]) -> None:
         check_no_address(str(photo), "photo")
     if not options.photos:
         raise UserError("name at least one photo: ssljax search WHERE PHOTO...")
-    found = Searched.of(options.where, options.run)
+    found = Searched.of(options.where, options.run, options.network)
     queries, bad = {}, []
     for photo in options.photos:
         try:
@@ -91,7 +93,9 @@ class Searched:
     """id → what `decode` reads; None if there is no photo"""
 
     @classmethod
-    def of(cls, where: Path, run: Path | None, *, to_change: bool = False) -> "Searched":
+    def of(
+        cls, where: Path, run: Path | None, network: Network | None = None, *, to_change: bool = False
+    ) -> "Searched":
         """Opens an index, or that of a run folder; raises UserError if its vectors are not of the run as it is now."""
         own = _is_run(where)
         if own:
@@ -108,7 +112,8 @@ class Searched:
         try:
             run = Run(run or (where if own else _origin_of(collection)))
             experiment = experiment_of(run)
-            encoder = loop.encoder(loop.Setting.of_run(experiment, run), run)
+            network = network or (collection.origin.network if collection.origin else "student")
+            encoder = loop.encoder(loop.Setting.of_run(experiment, run), run, network)
             _check_origin(collection, encoder, run)
         except BaseException:
             collection.close()
@@ -140,7 +145,13 @@ def _origin_of(collection: Collection) -> Path:
 
 def _check_origin(collection: Collection, encoder: Encoder, run: Run) -> None:
     """Vectors of two networks can have equal dimensions and nothing in common: answers would be noise."""
-    if collection.origin is not None and collection.origin.weights != encoder.origin.weights:
+    origin, network = collection.origin, encoder.origin.network
+    if origin is not None and origin.network != network:
+        raise UserError(
+            f"network={network}: {collection.folder} was embedded by the {origin.network}; leave --network out, or "
+            f"search an index of what `ssljax embed --network {network}` writes"
+        )
+    if origin is not None and origin.weights != encoder.origin.weights:
         raise UserError(
             f"{collection.folder} was embedded by other weights than {run.path} has now: embed its items and build the "
             "index anew, or name the right run by --run"

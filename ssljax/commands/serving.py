@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from ssljax.commands.searching import Searched
+from ssljax.commands.shared import Network
 from ssljax.logging import console
 from ssljax.types import UserError
 
@@ -28,6 +29,8 @@ def serve(arguments: list[str]) -> None:
         """An index that `ssljax index` built, or a run folder, whose own index is served."""
         run: Path | None = None
         """The run that embeds the photos; by default the one that embedded what the index holds."""
+        network: Network | None = None
+        """Which of its networks; by default the one that embedded what the index holds."""
         host: str = "127.0.0.1"
         """The address to listen at: this machine only, by default. 0.0.0.0 is all networks, which everyone in them can
         read; put a server with TLS before it."""
@@ -44,7 +47,7 @@ def serve(arguments: list[str]) -> None:
         if not 0 < getattr(options, name) <= most:
             raise UserError(f"{name}={getattr(options, name)} must be above 0" + f" and at most {most}" * (most < 1e9))
     token = os.environ.get("SSLJAX_TOKEN") or None
-    searched = Searched.of(options.where, options.run, to_change=True)
+    searched = Searched.of(options.where, options.run, options.network, to_change=True)
     local = is_local(options.host)
     service = Service(
         searched.collection,

@@ -5,17 +5,19 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, Literal
 
 import tyro
 from rich.table import Table
 
 from ssljax.config import Experiment, load_experiments
 from ssljax.files import read_json, replace_file
-from ssljax.logging import print_table
+from ssljax.logging import console, print_table
 from ssljax.retrieval.embeddings import BASELINE
 from ssljax.run import Run
 from ssljax.types import UserError
+
+Network = Literal["student", "teacher"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,12 @@ def print_figures(table: dict[str, dict[str, float]]) -> None:
     for name in dict.fromkeys(name for values in table.values() for name in values):
         printed.add_row(name, *(figure(values.get(name)) for values in table.values()))
     print_table(printed)
+
+
+def print_verdict(results: dict[str, Any], of: str = "") -> None:
+    """What the results say in words, below their table."""
+    for sentence in results.get("verdict", ()):  # there is none in those of an earlier version
+        console.print(f"{of}{sentence}")
 
 
 def figure(value: float | None) -> str:

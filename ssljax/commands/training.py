@@ -10,7 +10,7 @@ import tyro
 from rich.table import Table
 
 from ssljax import finish, loop
-from ssljax.commands.shared import TrainOptions, figure, file_first, print_figures, results_of, writing
+from ssljax.commands.shared import TrainOptions, figure, file_first, print_figures, print_verdict, results_of, writing
 from ssljax.config import Experiment, load_experiments
 from ssljax.files import write_json
 from ssljax.logging import console, print_table
@@ -50,6 +50,7 @@ def train(arguments: list[str]) -> None:
     results = _train(source, options.experiment, recorded, again, options.runs, options.restart)
     if results and is_first_process():
         print_figures(results["table"])
+        print_verdict(results)
         _say_what_next(Run(options.runs / options.experiment.name))
 
 
@@ -85,6 +86,7 @@ def sweep(arguments: list[str]) -> None:
                 name = experiment.name if row == "trained" else f"{experiment.name}, teacher"
                 table[name] = results["table"][row]
         baseline = results["table"][BASELINE]
+        print_verdict(results, f"{experiment.name}: ")
         if is_first_process():
             path = options.results / f"{experiment.name}.json"
             with writing(path, "--results"):

@@ -28,6 +28,8 @@ class Origin:
     """the run folder, which may have been moved since"""
     weights: str
     """SHA-256 of the parameters, which tells if the run was trained anew since"""
+    network: str = "student"
+    """or "teacher": which of the run's networks"""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

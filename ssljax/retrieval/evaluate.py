@@ -102,6 +102,11 @@ class Retrieval:
             self._parts(embed(self.split))
 
     @property
+    def first_figure(self) -> str:
+        """The name of CMC@k at the first of `ks`, by which networks are compared."""
+        return next(iter(named({f"cmc@{self.ks[0]}": 0.0}, self.split, self.name)))
+
+    @property
     def searched(self) -> str:
         """The split that is searched."""
         return self.split if self.gallery is None else self.gallery

@@ -92,10 +92,11 @@ def write_report(
     environment = _read_json(run / "environment.json")
     ranking = within if searched is None else Ranking(embeddings.vectors, groups, searched[0].vectors, searched[1])
     rows = results.get("table") or {}
+    said = [html.escape(sentence) for sentence in results.get("verdict") or ()]
     name = str(results.get("name") or run.resolve().name)
     series = read_metrics(run / "metrics.jsonl")
     sections = [
-        section("results", "Results", table(rows), BEST),
+        section("results", "Results", table(rows), " ".join([*said, BEST])),
         section("curves", "Training", _curves(series, rows.get(BASELINE) or {}), CURVES),
         section("gallery", "Nearest neighbours", gallery(within, photo, captions, relevant), NEIGHBOURS),
         section(

@@ -25,7 +25,7 @@ HOLDS = (
 )
 LOST = (
     "Queries that found a relevant photo first when clean, and find another when disturbed by {strength}: those from "
-    "which it fell furthest, by the student's embedding. Photos are as they were embedded, but for their shape."
+    "which it fell furthest, by the {network}'s embedding. Photos are as they were embedded, but for their shape."
 )
 
 
@@ -54,12 +54,12 @@ def write_robustness(
       path: the file.
       results: what robustness.json holds.
       curves: those of the results.
-      examples: disturbance -> lost queries, of the student, at the suite's medium strength.
+      examples: disturbance -> lost queries, of the results' network, at the suite's medium strength.
     """
     suite, name = results["suite"], f"{results['name']}, disturbed"
     sections = [section("curves", "What holds", _choices(curves, suite["strengths"]), HOLDS)]
     if examples:
-        note = LOST.format(strength=charts.number(results["medium"]))
+        note = LOST.format(strength=charts.number(results["medium"]), network=results["network"])
         sections.append(section("lost", "What is lost", _lost(examples, results["relevant"]), note))
     write_text(path, frame(name, _facts(results), results["command"], sections))
 
