@@ -1,6 +1,8 @@
 """From a run to a search: embed, index, search and evaluate from the command line, and what users do wrong there."""
 
+import contextlib
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -20,7 +22,8 @@ from pages import loads_nothing
 from PIL import Image
 
 from ssljax.cli import run as ssljax
-from ssljax.retrieval import Collection, Embeddings
+from ssljax.commands.searching import Searched
+from ssljax.retrieval import Collection, Embeddings, Exact, save_collection
 from ssljax.run import Run
 
 EXPERIMENT = """
@@ -292,6 +295,7 @@ def test_a_served_index_is_searched_changed_and_saved(number, shop, index, tmp_p
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and "Traceback" not in errors, errors
+    assert re.search(rf"24 items\. Compiling \.\.\.\n.*\nReady after \d+ s: http://127\.0\.0\.1:{port}\n", errors)
     assert len(Collection.open(where)) == 25 and not any(path.stat().st_size for path in where.glob("changes-*"))
 
 
@@ -303,3 +307,20 @@ def test_mistakes_in_serving_are_one_sentence(shop, run, index, tmp_path, capsys
         port = taken.getsockname()[1]
         assert f"port={port} cannot be listened at" in told(capsys, "serve", index, "--port", port)
     assert ssljax(["search", index, str(shop / "1.jpg")]) == 0  # nobody holds it
+
+
+def test_the_title_column_of_the_run_is_that_of_the_service(shop, run, tmp_path):
+    """Of a run whose titles are in another column than "title", as `Catalogue.title` says."""
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    source = (copy / "experiment.py").read_text()
+    (copy / "experiment.py").write_text(source.replace('listing="listing"', 'listing="listing", title="name"'))
+    own = Embeddings.load(copy / "embeddings" / "test.npz")
+    names = {"name": own.columns["title"]}
+    save_collection(tmp_path / "index", Exact(), dataclasses.replace(own, columns=names))
+    searched = Searched.of(tmp_path / "index", copy, to_change=True)
+    with contextlib.closing(searched.collection) as collection:
+        collection.put("new", own.vectors[0], {"name": "Red mug"})
+        collection.put("both", own.vectors[0], {"name": "Red mug", "title": "Blue mug"})
+        collection.put("none", own.vectors[0], {})
+        assert [collection.item(id).caption(id) for id in ("new", "both", "none")] == ["Red mug", "Blue mug", "none"]
+        assert collection.item(own.ids[0]).caption(own.ids[0]) == f"Mug <b>{own.ids[0]}</b>"

@@ -14,6 +14,7 @@ from rich.table import Table
 from ssljax import loop
 from ssljax.commands.shared import Network, experiment_of, writing
 from ssljax.config import Experiment
+from ssljax.data import Catalogue, FewLabels
 from ssljax.data.decode import BadImage, decode, thumbnail_or_grey
 from ssljax.embed import Encoder
 from ssljax.logging import console, print_result, print_table
@@ -118,6 +119,8 @@ class Searched:
         except BaseException:
             collection.close()
             raise
+        trained = experiment.data.data if isinstance(experiment.data, FewLabels) else experiment.data
+        collection.title = trained.title if isinstance(trained, Catalogue) else None
         return cls(collection, encoder, _photos(collection, experiment if own else None))
 
     def shown(self, ids: np.ndarray, scores: np.ndarray) -> list[Found]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from pathlib import Path
 
 import tyro
@@ -46,8 +47,8 @@ def serve(arguments: list[str]) -> None:
     for name, most in (("port", 65535), ("batch", 1024), ("save_every", float("inf"))):
         if not 0 < getattr(options, name) <= most:
             raise UserError(f"{name}={getattr(options, name)} must be above 0" + f" and at most {most}" * (most < 1e9))
-    token = os.environ.get("SSLJAX_TOKEN") or None
-    searched = Searched.of(options.where, options.run, options.network, to_change=True)
+    token = os.environ.get("SSLJAX_TOKEN", "").strip() or None
+    searched = Searched.of(options.where, options.run, options.network, to_change=token is not None)
     local = is_local(options.host)
     service = Service(
         searched.collection,
@@ -60,9 +61,14 @@ def serve(arguments: list[str]) -> None:
         local=local,
     )
     at = f"[{options.host}]" if ":" in options.host else options.host
-    console.print(f"{len(searched.collection):,} items; compiling. Then open http://{at}:{options.port}")
+    console.print(f"{len(searched.collection):,} items. Compiling ...")
     console.print("Changes need the token." if token else "Changes are refused, as SSLJAX_TOKEN is not set.")
+    began = time.monotonic()
+
+    def ready() -> None:
+        console.print(f"Ready after {time.monotonic() - began:.0f} s: http://{at}:{options.port}")
+
     try:
-        run(service, host=options.host, port=options.port)
+        run(service, host=options.host, port=options.port, on_ready=ready)
     finally:
         searched.collection.close()

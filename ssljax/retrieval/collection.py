@@ -34,6 +34,7 @@ from ssljax.retrieval.index import KINDS, Builder, Index
 from ssljax.types import Array, UserError
 
 ITEMS, PHOTOS = "items.jsonl", "photos"
+LONGEST_ID = 4096  # bytes in UTF-8: an id is part of an address, which servers and proxies do not take at any length
 CHANGES = re.compile(r"changes-(\d+)\.jsonl")
 
 
@@ -54,6 +55,8 @@ def save_collection(folder: Path, builder: Builder, embeddings: Embeddings) -> N
 
     Raises UserError if the ids or vectors are no good, other files are there, or another process is changing it.
     """
+    for id in embeddings.ids:
+        _check_id(id)
     index = builder.build(embeddings.ids, embeddings.vectors)
     photos = [None] * len(embeddings) if embeddings.photos is None else embeddings.photos
     names, values = list(embeddings.columns), list(embeddings.columns.values())
@@ -74,7 +77,11 @@ class Collection:
     """An open collection. Any number of threads may search it while others change it; changes take turns.
 
     Ids are texts. A change that raises has changed nothing.
+
+    `title` may be set to the column that holds the titles of items without a column "title".
     """
+
+    title: str | None = None
 
     def __init__(self, folder: Path, index: Index, records: dict[str, str], origin: Origin | None):
         self.folder, self.origin = Path(folder), origin
@@ -140,6 +147,8 @@ class Collection:
         if record is None:
             return Item({}, None)
         _, photo, columns = _read_record(record)
+        if self.title in columns and not columns.get("title"):
+            columns["title"] = columns[self.title]
         return Item(columns, None if photo is None else self.folder / photo)  # an absolute path stays what it is
 
     def search(self, queries: Array, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +164,7 @@ class Collection:
         Raises UserError if there is no such item.
         """
         ids, scores = self.search(self._index.vectors_of([id]), k + 1)
-        others = ids[0] != id
+        others = np.array([other != id for other in ids[0]], bool)  # NumPy would take "a" and "a\0" for the same
         return ids[0][others][:k], scores[0][others][:k]
 
     def put(
@@ -170,17 +179,18 @@ class Collection:
         """Adds an item, or with `replace` puts it in the place of one; it is on the disk when this returns.
 
         Args:
-          id: text that is not blank.
+          id: text that is not blank, of at most LONGEST_ID bytes.
           vector: [D], finite.
           columns: what is to be known of it.
           photo: an image file, of which a copy is kept.
           replace: whether there may be such an item.
 
         Raises:
-          UserError: the id is taken or the vector is no good.
+          UserError: the id is taken or no good, or the vector is no good.
           OSError: the disk takes no more.
         """
         vector = np.asarray(vector)
+        _check_id(id)
         with self._changing:
             journal = self._changeable()
             before = self._index.vectors_of([id]) if replace and id in self._index else None
@@ -346,6 +356,15 @@ def _forget_photos(folder: Path, records: dict[str, str]) -> None:
         for path in (Path(folder) / PHOTOS).iterdir():
             if f"{PHOTOS}/{path.name}" not in kept:
                 path.unlink(missing_ok=True)
+
+
+def _check_id(id: str) -> None:
+    try:
+        size = len(str(id).encode())
+    except UnicodeEncodeError:
+        raise UserError(f"id {id!r} has half of a character, which cannot be written") from None
+    if size > LONGEST_ID:
+        raise UserError(f"id {id[:50]!r}... has {size:,} bytes: an id has at most {LONGEST_ID:,}")
 
 
 def _is_copy(photo: str) -> bool:

@@ -3,9 +3,9 @@
 import asyncio
 import dataclasses
 import ipaddress
+import re
 import time
 from collections.abc import Callable
-from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -14,6 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ssljax.types import UserError
 
 ALWAYS = ("/healthz", "/metrics")  # answered however many other requests there are
+HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.~!$&'()*+,;=%-]+))(?::\d{0,5})?", re.ASCII)  # RFC 9112, section 3.2
+ORIGIN = re.compile(r"https?://(.+)")
+HEADERS = [(b"x-content-type-options", b"nosniff")]
+LOCAL_HEADERS = [*HEADERS, (b"cross-origin-resource-policy", b"same-origin")]  # no page elsewhere shows our photos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +32,11 @@ class Limits:
     """Items of an answer."""
     requests: int = 64
     """Requests at once; more are refused with 503."""
+    connections: int = 500
+    """Connections at once; more are closed, as each takes one of the files that the process may have open."""
     upload_seconds: float = 10.0
-    """Time in which a request must have arrived; also its head, and that of the next one on the connection."""
+    """Time in which a request must have arrived; also its head, and that of the next one on the connection. A client
+    that takes nothing of an answer for so long is dropped."""
     seconds: float = 30.0
     """Time in which it must be answered."""
 
@@ -46,8 +53,10 @@ class Limited:
       app: what answers.
       limits: what it may be asked.
       local: whether only this machine is served. Then a request must name it as the host: a page from elsewhere, whose
-        name was made to point here (DNS rebinding), may not read the answers.
+        name was made to point here (DNS rebinding), may not read the answers. Nor may such a page send requests.
       observe: is told the scope, the status and the seconds of each request.
+
+    The app gets the path as it was sent, percent-encoded.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, *, local: bool, observe: Callable[[Scope, int, float], None]):
@@ -64,6 +73,7 @@ class Limited:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message.get("headers", []), *(LOCAL_HEADERS if self._local else HEADERS)]
             await send(message)
 
         async def refuse(code: int, sentence: str) -> None:
@@ -72,8 +82,9 @@ class Limited:
 
         self.in_flight += 1
         try:
-            if self._local and not _names_this_machine(scope):
-                await refuse(400, "the host that the request names is not this machine")
+            scope, refusal = _understood(scope, self._local)
+            if refusal is not None:
+                await refuse(*refusal)
             elif self.in_flight > self._limits.requests and scope["path"] not in ALWAYS:
                 await refuse(503, f"{self._limits.requests} requests are being answered: try again in a moment")
             else:
@@ -119,18 +130,39 @@ class Limited:
 
 def is_local(host: str) -> bool:
     """Whether an address is reached from this machine only."""
+    host = host.lower().removesuffix(".")
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def _names_this_machine(scope: dict[str, Any]) -> bool:
-    named = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-    return all(is_local(_without_port(host)) for host in named)
+def _understood(scope: Scope, local: bool) -> tuple[Scope, tuple[int, str] | None]:
+    """The scope with the path as it was sent; and the status and the sentence of a refusal, if it is to be refused."""
+
+    def values(name: bytes) -> list[str]:
+        return [value.decode("latin-1") for other, value in scope["headers"] if other == name]
+
+    hosts, path = values(b"host"), scope["raw_path"].decode("ascii")
+    if not path.startswith("/"):  # as proxies are asked: its host counts, whatever the header says
+        address = re.fullmatch(r"https?://([^/]*)(/.*)?", path, re.IGNORECASE)
+        hosts.append(address[1] if address else "")
+        path = (address and address[2]) or "/"
+    scope = scope | {"path": path}
+    names = [_named(host) for host in hosts]
+    if values(b"content-length") and values(b"transfer-encoding"):  # a proxy before us may read another body
+        return scope, (400, "the request has both Content-Length and Transfer-Encoding: send one of them")
+    if None in names:
+        return scope, (400, "the host that the request names is not a host")
+    if local and not all(map(is_local, names)):
+        return scope, (400, "the host that the request names is not this machine")
+    pages = [ORIGIN.fullmatch(origin) for origin in values(b"origin")]
+    if local and not all(page and is_local(_named(page[1]) or "") for page in pages):
+        return scope, (403, "the request comes from a page of another site")
+    return scope, None
 
 
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+def _named(host: str) -> str | None:
+    """The address or name in `host`, without the port; None if it is neither."""
+    found = HOST.fullmatch(host)
+    return found and (found[1] or found[2])

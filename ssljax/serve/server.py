@@ -1,19 +1,30 @@
 """Runs the service on uvicorn."""
 
 import asyncio
+import json
+import re
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ssljax.serve.app import Service
 from ssljax.types import UserError
 
+LARGEST_HEAD = 2**15  # bytes of a request: an address may hold an id of collection.LONGEST_ID, percent-encoded
+# Lines that end without a carriage return, or go on in the next: a proxy before us may read another request there.
+AMBIGUOUS = re.compile(rb"(?<!\r)\n|\n[ \t]|\r(?!\n)")
 
-def run(service: Service, *, host: str, port: int) -> None:
-    """Serves until SIGINT or SIGTERM, and saves. Raises UserError if it cannot listen there."""
+
+def run(service: Service, *, host: str, port: int, on_ready: Callable[[], None] = lambda: None) -> None:
+    """Serves until SIGINT or SIGTERM, and saves. `on_ready` is called when all is compiled.
+
+    Raises UserError if it cannot listen there, and what compiling raises.
+    """
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
@@ -21,19 +32,29 @@ def run(service: Service, *, host: str, port: int) -> None:
     # Once it has shut down, uvicorn sends itself the signal again, which is to end nothing any more.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: None)
+    server, failures = uvicorn.Server(config(service)), []
+
+    def end(error: BaseException) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    service.on_ready, service.on_failure = on_ready, end
     with listening:
-        uvicorn.Server(config(service)).run(sockets=[listening])
+        server.run(sockets=[listening])
+    if failures:
+        raise failures[0]
 
 
 def config(service: Service) -> uvicorn.Config:
     """How uvicorn runs it."""
 
-    class Impatient(_Impatient):
-        patience = service.limits.upload_seconds
+    class Guarded(_Guarded):
+        patience, most = service.limits.upload_seconds, service.limits.connections
 
     return uvicorn.Config(
         service.app,
-        http=Impatient,
+        http=Guarded,
+        h11_max_incomplete_event_size=LARGEST_HEAD,
         ws="none",
         lifespan="on",
         log_level="warning",
@@ -42,39 +63,82 @@ def config(service: Service) -> uvicorn.Config:
     )
 
 
-class _Impatient(H11Protocol):
-    """Closes a connection on which no whole head of a request arrives: uvicorn would wait for ever.
+class _Guarded(H11Protocol):
+    """Closes a connection on which no whole head of a request arrives, or whose answer is not taken: uvicorn would wait
+    for ever. Refuses connections that are too many, and heads that can be read in two ways.
 
     The time for bodies and answers is `limits.Limited`'s business.
     """
 
     patience: float
+    most: int
     _timer: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.connections) > self.most:
+            transport.abort()
         self._watch()
 
     def handle_events(self) -> None:
-        super().handle_events()
+        refusal = _refusal(self.conn.trailing_data[0]) if self.conn.their_state is h11.IDLE else None
+        if refusal is None:
+            super().handle_events()
+        else:
+            self.send_400_response(refusal)
         self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        """As uvicorn's, in the form that all our errors have."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # otherwise an answer was begun, or given
+            body = json.dumps({"error": msg}).encode()
+            headers = [
+                ("content-type", "application/json"),
+                ("connection", "close"),
+                ("content-length", str(len(body))),
+            ]
+            for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+            if self.cycle is not None:
+                self.cycle.disconnected = True  # what the app may answer as well is for nobody
+                self.cycle.message_event.set()
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._watch()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck = self.loop.call_later(self.patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stuck = _cancelled(self._stuck)
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop()
+        self._timer, self._stuck = _cancelled(self._timer), _cancelled(self._stuck)
         super().connection_lost(exc)
 
     def _watch(self) -> None:
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering or self.transport.is_closing():
-            self._stop()
+            self._timer = _cancelled(self._timer)
         elif self._timer is None:
             self._timer = self.loop.call_later(self.patience, self.transport.close)
 
-    def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def _refusal(received: bytes) -> str | None:
+    """Why the head of a request, or what there is of it, is refused: h11 would take it."""
+    head = received.partition(b"\r\n\r\n")[0]
+    if len(head) > LARGEST_HEAD:
+        return f"the head of the request is larger than {LARGEST_HEAD // 1024} KiB"
+    if AMBIGUOUS.search(head.removesuffix(b"\r")):
+        return "a line of the head of the request does not end in CR LF, or goes on in the next"
+    return None

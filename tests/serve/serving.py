@@ -65,16 +65,25 @@ def served(
     """The address of a service of the collection in `folder`, which is well at the end as well."""
     shop = Collection.open(folder, to_change=True)
     service = Service(shop, encoder, lambda id: shop.item(id).photo, token=token, limits=limits, **settings)
-    server, listening = uvicorn.Server(config(service)), socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, args=([listening],))
+    with listening(service) as address:
+        while (health := httpx.get(f"{address}/healthz", timeout=30)).status_code == 503:
+            assert health.json()["status"] == "starting"
+            time.sleep(0.01)
+        yield address
+        assert httpx.get(f"{address}/healthz", timeout=30).json()["status"] == "ok"
+
+
+@contextlib.contextmanager
+def listening(service: Service) -> Iterator[str]:
+    """The address at which a service listens, ready or not."""
+    server, bound = uvicorn.Server(config(service)), socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, args=([bound],))
     thread.start()
     try:
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        yield address
-        assert httpx.get(f"{address}/healthz", timeout=30).json()["status"] == "ok"
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()
