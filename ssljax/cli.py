@@ -1,6 +1,7 @@
 """The command `ssljax`: the only place that reads arguments and decides the exit code."""
 
 import sys
+import traceback
 from importlib import metadata
 
 from ssljax.allocator import restart_with_huge_pages
@@ -39,7 +40,16 @@ def main() -> None:
     restart_with_huge_pages()
     again = sys.argv[1:2] in (["train"], ["sweep"])
     end_at_signals("Interrupted." + " The same command goes on from the last checkpoint, if there is one." * again)
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    if "jax" in sys.modules:
+        from ssljax.sharding import leave_processes
+
+        leave_processes(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -3,13 +3,19 @@
 The mesh has two axes: `data`, and `shard`, over which large parameters are split (FSDP). A batch is split over both.
 """
 
+import contextlib
+import ctypes
+import functools
 import os
+import sys
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -17,6 +23,10 @@ from ssljax.queue import Queue
 from ssljax.types import Array, PyTree, UserError
 
 BATCH_AXES = ("data", "shard")
+LOST_AFTER = 30  # seconds without a sign of life from a process
+FAREWELL = 5.0  # seconds
+_leaving = threading.Event()
+_kept: list[object] = []  # what C++ calls must not be collected
 FSDP_SMALLEST = 2**16  # parameters with fewer elements are copied to every device: splitting them saves nothing
 
 
@@ -43,22 +53,66 @@ def one_device() -> Mesh:
     return make_mesh(devices=jax.local_devices()[:1])
 
 
-def join_processes() -> None:
+def join_processes(lost: str) -> None:
     """Makes one training of the processes that were started alike; call it before anything asks for a device.
 
     JAX finds the others on Cloud TPU, SLURM and Open MPI. Elsewhere JAX_COORDINATOR_ADDRESS (host:port of the first),
     JAX_NUM_PROCESSES and JAX_PROCESS_ID say where they are. Raises UserError if neither does.
+
+    From now on this process prints `lost` and exits with 1 when JAX finds that another one is gone or out of reach.
     """
+    _say_at_loss(lost)
     try:
         count, index = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
         jax.distributed.initialize(
-            num_processes=None if count is None else int(count), process_id=None if index is None else int(index)
+            num_processes=None if count is None else int(count),
+            process_id=None if index is None else int(index),
+            heartbeat_timeout_seconds=LOST_AFTER,
         )
     except ValueError as error:
         raise UserError(
             f"distributed: the other processes cannot be found ({error}): outside Cloud TPU, SLURM and Open MPI, set "
             "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
         ) from None
+
+
+def _say_at_loss(lost: str) -> None:
+    """Before `jax.distributed.initialize`, which hands no callback on: without one JAX aborts with a C++ stack."""
+
+    def end(*status: object) -> None:
+        if not _leaving.is_set():
+            os.write(2, f"{lost}\n".encode())
+            os._exit(1)
+
+    make_client = distributed._jax.get_distributed_runtime_client
+    distributed._jax.get_distributed_runtime_client = functools.partial(make_client, missed_heartbeat_callback=end)
+    # jaxlib 0.10 to 0.12 cannot turn the callback's argument into a Python object, and then calls std::terminate.
+    with contextlib.suppress(OSError, AttributeError):  # another C++ library
+        _kept.append(ctypes.CFUNCTYPE(None)(end))
+        ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE(_kept[-1])
+
+
+def is_lost_process(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether what a computation raised is that another process is gone."""
+    words = ("Gloo", "NCCL", "UNAVAILABLE", "coordination service", "onnection")
+    return jax.process_count() > 1 and any(word in str(error) for word in words)
+
+
+def leave_processes(code: int) -> NoReturn:
+    """Ends this process with an exit code. One of several takes leave of the others first, if they end now too.
+
+    It does not wait for them if they do not: they may be waiting for this one, in a computation, and are told by its
+    end.
+    """
+    if code and jax.distributed.is_initialized():
+        _leaving.set()
+        farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+        farewell.start()
+        farewell.join(FAREWELL)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def is_first_process() -> bool:

@@ -340,15 +340,35 @@ def test_interrupted_saves_and_says_how_to_continue(number, tmp_path):
         assert checkpoints.latest >= 2
 
 
-@pytest.mark.slow
-def test_two_processes_are_one_run_and_one_process_continues_it(run, tmp_path):
+def two_processes(runs: Path, *options: str) -> list[subprocess.Popen]:
+    """The small quickstart in two processes of four devices."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
     together["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
+    return [started(runs, "--distributed", *options, JAX_PROCESS_ID=str(i), **together) for i in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_when_one_of_two_processes_is_killed_the_other_ends_and_says_how_to_go_on(killed, tmp_path):
+    run = Run(tmp_path / "quickstart")
+    processes = two_processes(tmp_path, "--epochs", "4000")
+    wait_for(lambda: any(process.poll() is not None for process in processes) or len(logged(run)) >= 5)
+    processes[killed].kill()
+    _, error = processes[1 - killed].communicate(timeout=60)  # JAX alone would take 67 s, and abort with 134
+    processes[killed].communicate()
+    assert processes[1 - killed].returncode == 1, error
+    assert "another process of this training has ended, or is out of reach: start all of them again with" in error
+    assert f"\n  ssljax train {QUICKSTART}" in error
+    assert "Traceback" not in error and "stack trace" not in error
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_run_and_one_process_continues_it(run, tmp_path):
     both = Run(tmp_path / "quickstart")
-    first, second = (started(tmp_path, "--distributed", JAX_PROCESS_ID=str(i), **together) for i in range(2))
+    first, second = two_processes(tmp_path)
     wait_for(lambda: first.poll() is not None or second.poll() is not None or len(logged(both)) >= 2)
     second.send_signal(signal.SIGTERM)  # one is asked, both stop
     errors = [process.communicate(timeout=300)[1] for process in (first, second)]

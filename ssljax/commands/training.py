@@ -1,11 +1,14 @@
 """Commands that train."""
 
+import contextlib
 import dataclasses
 import shlex
 import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import tyro
 from rich.table import Table
 
@@ -16,8 +19,8 @@ from ssljax.files import write_json
 from ssljax.logging import console, print_table
 from ssljax.retrieval.embeddings import BASELINE
 from ssljax.run import Run
-from ssljax.sharding import is_first_process, join_processes
-from ssljax.types import UserError
+from ssljax.sharding import is_first_process, is_lost_process, join_processes
+from ssljax.types import RunStopped, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +47,14 @@ def train(arguments: list[str]) -> None:
     source, rest = file_first("train", arguments)
     config, _ = load_experiments(source)
     options = tyro.cli(TrainOptions, args=rest, default=TrainOptions(config), prog=f"ssljax train {source}")
-    _join_processes(options.distributed)
     again = shlex.join(["ssljax", "train", *(a for a in arguments if a != "--restart")])
     recorded = {"arguments": [a for a in rest if a != "--restart"], "position": None}
-    results = _train(source, options.experiment, recorded, again, options.runs, options.restart)
-    if results and is_first_process():
-        print_figures(results["table"])
-        print_verdict(results)
-        _say_what_next(Run(options.runs / options.experiment.name))
+    with _processes(options.distributed, again):
+        results = _train(source, options.experiment, recorded, again, options.runs, options.restart)
+        if results and is_first_process():
+            print_figures(results["table"])
+            print_verdict(results)
+            _say_what_next(Run(options.runs / options.experiment.name))
 
 
 def sweep(arguments: list[str]) -> None:
@@ -68,8 +71,12 @@ def sweep(arguments: list[str]) -> None:
     options = tyro.cli(SweepOptions, args=rest, prog=f"ssljax sweep {source}")
     if options.only is not None and not 0 <= options.only < len(experiments):
         raise UserError(f"only={options.only}: the sweep of {source} has 0 to {len(experiments) - 1}")
-    _join_processes(options.distributed)
     again = shlex.join(["ssljax", "sweep", *(a for a in arguments if a != "--restart")])
+    with _processes(options.distributed, again):
+        _train_all(source, experiments, options, again)
+
+
+def _train_all(source: Path, experiments: Sequence[Experiment], options: SweepOptions, again: str) -> None:
     for experiment in experiments:
         loop.Setting.of(experiment)  # a mistake in the last one should not show after the first ones are trained
     table: dict[str, Any] = {}
@@ -95,11 +102,22 @@ def sweep(arguments: list[str]) -> None:
         _print_runs(table | {BASELINE: baseline})
 
 
-def _join_processes(distributed: bool) -> None:
-    if distributed:
-        join_processes()
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # JAX has taken it for itself
-        console.quiet = not is_first_process()
+@contextlib.contextmanager
+def _processes(distributed: bool, again: str) -> Iterator[None]:
+    """Within it the processes of --distributed are one training; raises RunStopped if another one is gone."""
+    if not distributed:
+        yield
+        return
+    lost = f"another process of this training has ended, or is out of reach: start all of them again with\n  {again}"
+    join_processes(f"ssljax: {lost}")
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # JAX has taken it for itself
+    console.quiet = not is_first_process()
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if is_lost_process(error):
+            raise RunStopped(lost) from None
+        raise
 
 
 def _train(
