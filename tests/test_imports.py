@@ -43,7 +43,7 @@ ALLOWED = {
     "commands": {"comparison", "config", "contact_sheet", "data", "embed", "files", "finish", "logging", "loop"}
     | {"paths", "retrieval", "run", "serve", "sharding", "types", "unmark"},
     "__main__": {"cli"},
-    "cli": {"allocator", "commands", "data", "signals", "text", "types"},
+    "cli": {"allocator", "commands", "data", "sharding", "signals", "text", "types"},
 }
 ONLY_IN = {
     "flax": "models/",
