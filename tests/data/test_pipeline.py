@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from ssljax.data.bad_inputs import BadInputs
-from ssljax.data.decode import decode
+from ssljax.data.decode import FORMATS, decode
 from ssljax.data.items import Items
 from ssljax.data.pipeline import TrainBatches, batch_shapes, ordered_batches
 from ssljax.data.samplers import Classes, Listings, Photos
@@ -41,14 +41,15 @@ def folder(tmp_path_factory):
     return folder
 
 
-BAD = {3: "empty file", 4: "not an image in a format that can be read", 11: "truncated", 12: "missing file"}
+NO_IMAGE = f"not an image in a format that can be read ({', '.join(FORMATS)})"
+BAD = {3: "empty file", 4: NO_IMAGE, 11: "truncated", 12: "missing file"}
 
 
 def items_of(folder, rows):
     paths = [folder / f"{i}.png" for i in rows]
     ids = np.array([f"photo {i}" for i in rows], dtype=object)
     rows = np.array(rows, dtype=np.int32)
-    return Items(ids, paths, label=rows % 3, listing=rows // 2, attributes=np.stack([rows, -rows], axis=1))
+    return Items(ids, paths, label=rows % 3, listing=rows // 2, attributes=np.stack([rows, rows + 7], axis=1))
 
 
 @pytest.fixture(scope="module")
