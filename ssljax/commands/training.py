@@ -157,4 +157,5 @@ def _print_runs(table: dict[str, dict[str, float]]) -> None:
 def _say_what_next(run: Run) -> None:
     samples = sorted(run.samples.glob("*.png"))
     photo = samples[0] if samples else "PHOTO"
-    console.print(f"The report is {run.report}. Search with\n  ssljax search {run.path} {photo}")
+    command = shlex.join(["ssljax", "search", str(run.path), str(photo)])
+    console.print(f"The report is {run.report}. Search with\n  {command}")
