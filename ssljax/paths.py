@@ -1,8 +1,10 @@
 """Where a user's files are looked up: from the working directory, or else under the folder of data sets."""
 
+import contextlib
 import os
 import re
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 from ssljax.types import UserError
@@ -40,14 +42,21 @@ def existing(folder: Path, name: str) -> Path:
     """The path of a name under a folder, in the form that the file system has it in.
 
     Names with accents have two forms, composed (NFC) and decomposed (NFD), of which catalogues and copies of photos
-    often have different ones. If none is there it is the path as given.
+    often have different ones; on old servers they are bytes of cp1252. If none is there it is the path as given.
     """
     path = folder / name
     if name.isascii() or os.path.lexists(path):
         return path
     for part in Path(name).parts:
-        forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
-        folder = next((folder / form for form in forms if os.path.lexists(folder / form)), None)
+        folder = next((folder / form for form in _forms(part) if os.path.lexists(folder / form)), None)
         if folder is None:
             return path
     return folder
+
+
+def _forms(name: str) -> Iterator[str]:
+    yield name
+    yield unicodedata.normalize("NFC", name)
+    yield unicodedata.normalize("NFD", name)
+    with contextlib.suppress(UnicodeError):
+        yield os.fsdecode(unicodedata.normalize("NFC", name).encode("cp1252"))

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pyarrow
@@ -284,6 +285,16 @@ def test_a_catalogue_is_found_in_either_form_of_its_name(tmp_path, monkeypatch):
     monkeypatch.setenv("SSLJAX_DATA", str(tmp_path))
     for folder in (str(tmp_path / "Caf\u00e9"), "Caf\u00e9"):
         assert Catalogue(f"{folder}/c.csv").load_all().photos[0] == tmp_path / "Cafe\u0301/images/1.jpg"
+
+
+def test_names_of_files_may_be_in_the_encoding_of_the_catalogue(tmp_path):
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.jpg", "wb"):
+        pass
+    items = Catalogue(
+        csv(tmp_path, "id,file\n1,caf\u00e9.jpg\n2,no\u00e9.jpg\n".encode("cp1252")), images="file"
+    ).load_all()
+    assert items.photos[0].exists() and items.columns["file"][0] == "caf\u00e9.jpg"
+    assert items.photos[1] == tmp_path / "no\u00e9.jpg"
 
 
 def test_two_forms_of_one_id_are_one_id_twice(tmp_path):
