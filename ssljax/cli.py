@@ -75,7 +75,8 @@ def run(arguments: list[str]) -> int:
         again = arguments[0] in ("train", "sweep")
         place, reason = error.filename or "a file", error.strerror or error
         remedy = "put that right, and the same command goes on" + " from the last checkpoint" * again
-        print(f"ssljax {arguments[0]}: {place} cannot be read or written ({reason}): {remedy}", file=sys.stderr)
+        said = f"ssljax {arguments[0]}: {place} cannot be read or written ({reason}): {remedy}"
+        print(shown(said), file=sys.stderr)
         return 1
     except UserError as error:
         print(shown(f"ssljax {arguments[0]}: {error}"), file=sys.stderr)

@@ -146,7 +146,7 @@ def index_advice(arguments: list[str]) -> None:
         figures = (row.qps, row.p50_ms, row.p99_ms, row.build_seconds, row.memory_mib, row.updates_per_hour)
         printed.add_row(row.kind, f"{row.recall:.3f}", *map(_rounded, figures))
     print_table(printed)
-    print(f"{found.reason[0].upper()}{found.reason[1:]}.\n\n{_command(options.embeddings, found.builder)}\n")
+    print_result(f"{found.reason[0].upper()}{found.reason[1:]}.\n\n{_command(options.embeddings, found.builder)}\n")
     write_png(options.output, lambda file: advice.plot(found.rows, file))
     print_result(options.output)
 
