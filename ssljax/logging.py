@@ -135,6 +135,6 @@ def _lines(path: Path) -> list[str]:
 def _step(line: str) -> float:
     """The step of a line; infinite if it is no whole line: a killed run may have left half of one."""
     try:
-        return json.loads(line)["step"] if line.endswith("}\n") else math.inf
-    except (ValueError, LookupError, TypeError):
+        return float(json.loads(line)["step"]) if line.endswith("}\n") else math.inf
+    except (ValueError, LookupError, TypeError, RecursionError):
         return math.inf

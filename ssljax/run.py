@@ -28,8 +28,8 @@ from typing import Any, TypeVar
 import jax
 
 from ssljax.config import Experiment, differences, resolved, training
-from ssljax.experiment_file import copy_file
-from ssljax.files import claimed, read_json, write_json
+from ssljax.experiment_file import IMPORTED, copy_file
+from ssljax.files import CLAIM, claimed, read_json, write_json
 from ssljax.logging import console
 from ssljax.sharding import any_process, is_first_process
 from ssljax.types import UserError
@@ -173,13 +173,29 @@ class Run:
     def _prepare(
         self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
     ) -> None:
-        if self.config.is_file():
-            with claimed(self.path):  # not while another process trains in it
-                pass
-        if restart and self.path.exists():
-            if not self.config.is_file():
-                raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")
-            shutil.rmtree(self.path)
+        if restart and self.path.exists() and not self.config.is_file():
+            raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")
+        self.path.mkdir(parents=True, exist_ok=True)
+        with claimed(self.path):  # not while another process trains in it
+            if restart and self.config.is_file():
+                self._empty(source)
+            self._fill(experiment, source, options, data)
+
+    def _empty(self, source: Path) -> None:
+        """Deletes what a run left, all but the lock, which is held, and `source`, if it is the run's own copy."""
+        kept = {self.path / CLAIM}
+        if self.source.exists() and self.source.samefile(source):
+            kept |= {self.source, self.path / IMPORTED}
+        # the results first, without which it is not complete, and last the configuration, without which it is no run
+        for path in sorted(self.path.iterdir(), key=lambda path: (path == self.config, path != self.results)):
+            if path in kept:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def _fill(self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any]) -> None:
         if self.config.exists():
             remedy = "put it back, choose another --name, or --restart to delete the run"
             # runs of before there was a precision do not say theirs
@@ -193,7 +209,6 @@ class Run:
             self._prolong(before["epochs"], experiment.epochs)
         elif self.checkpoints.exists() or self.results.exists():
             raise UserError(f"{self.config} is missing, so the run cannot go on: put it back, or choose another --name")
-        self.path.mkdir(parents=True, exist_ok=True)
         copy_file(source, self.source)
         write_json(self.options, options)
         write_json(self.environment, environment())

@@ -327,6 +327,60 @@ def test_killed_at_any_step_and_continued_is_the_same_run(run, tmp_path):
     assert [line["step"] for line in logged(killed)] == list(range(1, STEPS + 1))
 
 
+def damage(rng: np.random.Generator, checkpoint: Path) -> str:
+    """Flips a bit of a file, cuts it, or deletes it; tells what was done."""
+    path = rng.choice(sorted(path for path in checkpoint.rglob("*") if path.is_file()))
+    kind, content = rng.choice(["flipped", "cut", "deleted"]), bytearray(path.read_bytes())
+    if kind == "deleted":
+        path.unlink()
+    elif kind == "cut":
+        path.write_bytes(content[: rng.integers(len(content))])
+    else:
+        bit = int(rng.integers(8 * len(content)))
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+    return f"{path.relative_to(checkpoint.parent)} {kind}"
+
+
+@pytest.mark.slow
+def test_killed_and_damaged_twenty_times_it_is_the_same_run(tmp_path):
+    seed = np.random.SeedSequence().entropy
+    print(f"seed {seed}")
+    rng, alone = np.random.default_rng(seed), os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    options = ("--epochs", "40")
+    whole, chaos = Run(tmp_path / "whole" / "quickstart"), Run(tmp_path / "chaos" / "quickstart")
+    process = started(tmp_path / "whole", *options, XLA_FLAGS=alone)
+    assert process.communicate(timeout=600) and process.returncode == 0
+    damaged: set[tuple[str, int]] = set()
+    for kill in range(20):
+        before = logged(chaos)[-1:]
+        process = started(tmp_path / "chaos", *options, XLA_FLAGS=alone)
+        if rng.random() < 0.2:  # while it starts
+            time.sleep(rng.uniform(0, 8))
+        else:  # some steps after it has begun: the lines after its checkpoint are dropped then
+            wait_for(lambda p=process, last=before: p.poll() is not None or logged(chaos)[-1:] != last)
+            reached = len(logged(chaos)) + rng.integers(1, 26)
+            wait_for(lambda p=process, r=reached: p.poll() is not None or len(logged(chaos)) >= r)
+        process.kill()
+        _, error = process.communicate()
+        assert process.returncode == -signal.SIGKILL and "Traceback" not in error, error
+        # the newest checkpoint, if one is left then
+        found = sorted((p for p in chaos.checkpoints.glob("[0-9]*") if p.name.isdecimal()), key=lambda p: int(p.name))
+        if any((p.name, p.stat().st_ino) not in damaged for p in found[:-1]):
+            damaged.add((found[-1].name, found[-1].stat().st_ino))
+            print(f"kill {kill}: {damage(rng, found[-1])}")
+    assert len(damaged) >= 5
+    process = started(tmp_path / "chaos", *options, XLA_FLAGS=alone)
+    _, error = process.communicate(timeout=600)
+    assert process.returncode == 0, error
+    for a, b in zip(*(jax.tree.leaves(final_state(r)) for r in (whole, chaos)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for network in ("student", "teacher"):
+        assert whole.weights(network).read_bytes() == chaos.weights(network).read_bytes()
+    losses = [[(line["step"], line.get("loss")) for line in logged(r)] for r in (whole, chaos)]
+    assert losses[0] == losses[1] and len(losses[0]) == 10 * STEPS
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_saves_and_says_how_to_continue(number, tmp_path):
     run = Run(tmp_path / "quickstart")
@@ -504,7 +558,13 @@ def copy(run, tmp_path) -> Run:
     return Run(tmp_path / "quickstart")
 
 
+def junk(path: Path) -> None:
+    """Replaces all figures."""
+    path.write_text(json.dumps({"table": {"trained": {"test/cmc@1": "high"}, "raw pixels": {}}}))
+
+
 DAMAGES = [
+    ("train", "results.json", junk, "results.json is damaged (its table holds what is no number): delete it"),
     ("train", "results.json", cut, "delete it, and the same command writes it anew"),
     ("train", "results.json", without_keys, "results.json is damaged (it has no table)"),
     ("train", "config.json", cut, "config.json is damaged"),

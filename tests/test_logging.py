@@ -20,7 +20,8 @@ def test_steps_after_the_checkpoint_are_written_once(tmp_path):
     with MetricsWriter(path, tmp_path / "events") as writer:
         for step in (1, 2, 3):
             writer.write(step, {"loss": float(step)})
-    path.write_text(path.read_text() + '{"step": 4, "lo')  # killed in the middle of a line
+    junk = '{"step": "b"}\n{"step": null}\n[3]\n\n'
+    path.write_text(junk + path.read_text() + '{"step": 4, "lo')  # killed in the middle of a line
     with MetricsWriter(path, tmp_path / "events", resumed_at=2) as writer:
         writer.write(3, {"loss": 0.5})
     assert [(line["step"], line["loss"]) for line in lines(path)] == [(1, 1.0), (2, 2.0), (3, 0.5)]

@@ -44,6 +44,35 @@ def test_a_file_in_the_way(tmp_path):
     assert (tmp_path / "x").read_text() == "mine"
 
 
+def test_a_restart_deletes_all_but_the_lock_that_it_holds(tmp_path, monkeypatch):
+    run = prepare(tmp_path / "x")
+    run.checkpoints.mkdir()
+    (run.checkpoints / "5").touch()
+    run.results.touch()
+    deleted, unlink = [], Path.unlink
+
+    def noted(path):
+        with pytest.raises(UserError, match="is being changed by another process"), run.claim():
+            pass  # nobody can begin to train in it now
+        deleted.append(path.name)
+        unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", noted)
+        prepare(run.path, restart=True)
+    assert not run.checkpoints.exists() and not run.results.exists() and run.config.exists()
+    assert deleted[0] == "results.json" and deleted[-1] == "config.json" and "lock" not in deleted
+    with run.claim():
+        pass
+
+
+def test_a_restart_by_the_run_s_own_copy_of_the_experiment_keeps_it(tmp_path):
+    run = prepare(tmp_path / "x")
+    run.source.write_text("mine")
+    run.prepare(Experiment(name="x"), run.source, OPTIONS, {}, restart=True)
+    assert run.source.read_text() == "mine"
+
+
 def test_a_run_may_go_on_from_its_own_copy_of_the_experiment(tmp_path):
     run = prepare(tmp_path / "x")
     run.source.write_text("mine")

@@ -65,9 +65,11 @@ def results_of(run: Run, remedy: str) -> dict[str, Any]:
     """The results of a complete run; raises UserError, ending in `remedy`, if the file is damaged."""
     results = read_json(run.results, remedy, "table")
     table = results["table"]
-    rows = [table.get(name) for name in ("trained", BASELINE)] if isinstance(table, dict) else [None]
-    if not all(isinstance(row, dict) for row in rows):
+    if not isinstance(table, dict) or not {"trained", BASELINE} <= set(table):
         raise UserError(f"{run.results} is damaged (its table lacks a row): {remedy}")
+    figures = [figure for row in table.values() for figure in (row.values() if isinstance(row, dict) else [None])]
+    if not all(isinstance(figure, int | float) for figure in figures):
+        raise UserError(f"{run.results} is damaged (its table holds what is no number): {remedy}")
     return results
 
 

@@ -128,9 +128,15 @@ def read_metrics(path: Path) -> dict[str, list[tuple[float, float]]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             record = json.loads(line)
-            step = record.pop("step")
-        except (ValueError, LookupError, TypeError, AttributeError):  # a killed run may have left half a line
-            continue
+            step = float(record.pop("step"))
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ):
+            continue  # a killed run may have left half a line
         for key, value in record.items():
             if key != "epoch" and isinstance(value, float) and math.isfinite(value):
                 series.setdefault(key, []).append((step, value))
