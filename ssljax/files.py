@@ -196,6 +196,20 @@ def locked(folder: Path, *, exclusive: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def ascii_name(folder: Path) -> Iterator[str]:
+    """A name of a folder for libraries in C++, which fail on bytes that are no UTF-8, and in another locale: on Linux
+    it is ASCII, whatever the folder is called."""
+    if str(folder).isascii() or not os.path.isdir("/proc/self/fd"):
+        yield str(folder)
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{handle}"
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
     """The right to change what lies in a folder, which one has at a time; it ends with the process at the latest.
 

@@ -1,8 +1,10 @@
 """Additions and removals: whatever is done in whatever order, an index is what a dictionary would be."""
 
+import importlib.util
 import json
 import multiprocessing
 import os
+import random
 import resource
 import signal
 import tempfile
@@ -470,3 +472,94 @@ def test_ragged_vectors_and_a_file_in_the_folder_s_place_are_refused_in_a_senten
     with pytest.raises(UserError, match="is a file: give a new or empty folder"):
         index.save(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def kinds():
+    """Every kind of index that is installed, all of them exact at this size."""
+    built = [Exact(), Exact("l2"), Exact("dot", device_mib=1)]
+    built += [ScaNN(), ScaNN("l2")] if importlib.util.find_spec("scann") else []
+    return built + ([Faiss(method="flat"), Faiss(method="hnsw")] if importlib.util.find_spec("faiss") else [])
+
+
+def nearest(metric: str, items: dict, queries: np.ndarray, k: int) -> list[list]:
+    """Ids by a loop: what any index has to find."""
+    ids, x = list(items), np.stack(list(items.values())).astype(np.float64)
+    if metric == "l2":
+        scores = -((queries[:, None].astype(np.float64) - x[None]) ** 2).sum(-1)
+    else:
+        scores = (
+            queries.astype(np.float64) @ (x / (np.linalg.norm(x, axis=1, keepdims=True) if metric == "cosine" else 1)).T
+        )
+    return [[ids[row] for row in rows[:k]] for rows in np.argsort(-scores, axis=1, kind="stable")]
+
+
+@pytest.mark.parametrize("changes", [120, pytest.param(4000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("builder", kinds(), ids=str)
+def test_whatever_is_found_was_right_at_a_moment_of_the_search(builder, changes):
+    """Threads search while one adds, removes and replaces, and another rebuilds; each answer is that of one state."""
+    rng, vectors, dim = random.Random(0), np.random.default_rng(1), 8
+    items = {i: vectors.standard_normal(dim, np.float32) for i in range(300)}
+    index = builder.build(list(items), np.stack(list(items.values())))
+    queries = vectors.standard_normal((3, dim), np.float32)
+    states, done, failures, checked_answers = [dict(items)], threading.Event(), [], []
+
+    def change():
+        for _ in range(changes):
+            new = dict(states[-1])
+            act, ids = rng.choice(["add", "remove", "replace"]), rng.sample(range(600), 5)
+            ids = [i for i in ids if (i in new) != (act == "add")]
+            for i in ids:
+                if act == "remove":
+                    del new[i]
+                else:
+                    new[i] = vectors.standard_normal(dim, np.float32)
+            states.append(new)  # before the change is made: a search may see it from then on
+            if ids and act == "remove":
+                index.remove(ids)
+            elif ids:
+                index.add(ids, np.stack([new[i] for i in ids]), replace=act == "replace")
+
+    def search():
+        while not done.is_set():
+            first = max(0, len(states) - 2)  # the last one may not be made yet
+            found, _ = index.search(queries, 10)
+            checked_answers.append((first, len(states), found.tolist()))
+
+    def rebuild():
+        while not done.is_set():
+            index.rebalance()
+
+    def watched(function):
+        try:
+            function()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=watched, args=(function,)) for function in (search, search, rebuild)]
+    for thread in threads:
+        thread.start()
+    watched(change)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not failures and checked_answers
+    right = {}
+    for first, last, found in checked_answers:
+        for n in range(first, last):
+            if n not in right:
+                right[n] = nearest(builder.metric, states[n], queries, 10)
+        assert any(found == right[n] for n in range(first, last)), (first, last)
+    assert sorted(i for i in range(600) if i in index) == sorted(states[-1]) and len(index) == len(states[-1])
+
+
+@pytest.mark.parametrize("name", ["with blanks", "Läden 商店", "line\nbreak", "caf\udce9", "🛍"])
+@pytest.mark.parametrize("builder", kinds(), ids=str)
+def test_an_index_lies_in_a_folder_of_any_name(name, builder, tmp_path):
+    ids, vectors = some(100)
+    built = builder.build(ids, vectors)
+    built.save(tmp_path / name / "index")
+    index = open_index(tmp_path / name / "index")
+    np.testing.assert_array_equal(index.search(vectors, 3)[0], built.search(vectors, 3)[0])
+    index.save(tmp_path / name / "index")
+    (tmp_path / name).rename(tmp_path / "moved")
+    assert len(open_index(tmp_path / "moved" / "index")) == 100

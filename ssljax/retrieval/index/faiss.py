@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ssljax.fields import check_fields
+from ssljax.files import ascii_name
 from ssljax.retrieval.index.base import Id, Index, Metric
 from ssljax.types import Array, UserError
 
@@ -54,7 +55,8 @@ class Faiss:
 
     def open(self, folder: Path, vectors: np.ndarray) -> "FaissSearcher":
         """See `Builder`."""
-        return FaissSearcher(_faiss().read_index(str(folder / FILE)), vectors, self)
+        with ascii_name(folder) as name:
+            return FaissSearcher(_faiss().read_index(f"{name}/{FILE}"), vectors, self)
 
 
 class FaissSearcher:
@@ -86,7 +88,8 @@ class FaissSearcher:
 
     def save(self, folder: Path) -> None:
         """See `Structure`."""
-        _faiss().write_index(self._index, str(folder / FILE))
+        with ascii_name(folder) as name:
+            _faiss().write_index(self._index, f"{name}/{FILE}")
 
 
 def _faiss() -> ModuleType:

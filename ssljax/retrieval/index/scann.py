@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ssljax.fields import check_fields
+from ssljax.files import ascii_name
 from ssljax.retrieval.index.base import Id, Index, Metric
 from ssljax.types import Array, UserError
 
@@ -79,7 +80,8 @@ class ScaNN:
 
     def open(self, folder: Path, vectors: np.ndarray) -> "Searcher":
         """See `Builder`."""
-        return Searcher(_scann().load_searcher(str(folder)), len(vectors), self.chosen(len(vectors)))
+        with ascii_name(folder) as name:
+            return Searcher(_scann().load_searcher(name), len(vectors), self.chosen(len(vectors)))
 
     def chosen(self, items: int) -> "ScaNN":
         """The settings for so many items, None meaning "without": no tree, or no quantisation."""
@@ -122,7 +124,8 @@ class Searcher:
 
     def save(self, folder: Path) -> None:
         """See `Structure`."""
-        self._searcher.serialize(str(folder), relative_path=True)
+        with ascii_name(folder) as name:
+            self._searcher.serialize(name, relative_path=True)
 
 
 def _scann() -> ModuleType:
