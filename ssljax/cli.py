@@ -1,5 +1,7 @@
 """The command `ssljax`: the only place that reads arguments and decides the exit code."""
 
+import os
+import select
 import sys
 import traceback
 from importlib import metadata
@@ -38,6 +40,8 @@ def main() -> None:
     Ctrl-C exits with 130, SIGTERM with 143; a training that has begun saves and exits 0.
     """
     restart_with_huge_pages()
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal or a file in ASCII takes any title
     again = sys.argv[1:2] in (["train"], ["sweep"])
     end_at_signals("Interrupted." + " The same command goes on from the last checkpoint, if there is one." * again)
     try:
@@ -71,7 +75,11 @@ def run(arguments: list[str]) -> int:
         return 2
     try:
         COMMANDS[arguments[0]](arguments[1:])
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError as error:  # the disk is full, or went away
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 1
         again = arguments[0] in ("train", "sweep")
         place, reason = error.filename or "a file", error.strerror or error
         remedy = "put that right, and the same command goes on" + " from the last checkpoint" * again
@@ -85,6 +93,19 @@ def run(arguments: list[str]) -> int:
         print(shown(f"ssljax {arguments[0]}: {error}"), file=sys.stderr)
         return 1
     return 0
+
+
+def _nobody_reads() -> bool:
+    """Whether who read standard output went away, as `| head -1` does: the rest is for nobody."""
+    try:
+        poll = select.poll()  # not on Windows
+        poll.register(sys.stdout, 0)
+        gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    except (AttributeError, TypeError, ValueError):  # there is no standard output
+        return False
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
 
 
 if __name__ == "__main__":

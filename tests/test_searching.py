@@ -324,3 +324,34 @@ def test_the_title_column_of_the_run_is_that_of_the_service(shop, run, tmp_path)
         collection.put("none", own.vectors[0], {})
         assert [collection.item(id).caption(id) for id in ("new", "both", "none")] == ["Red mug", "Blue mug", "none"]
         assert collection.item(own.ids[0]).caption(own.ids[0]) == f"Mug <b>{own.ids[0]}</b>"
+
+
+def piped(command: str, **environment: str) -> subprocess.CompletedProcess:
+    """What a shell makes of `command`, in which $SSLJAX is the command line's program; its code is ssljax's own."""
+    program = f"{shlex.quote(sys.executable)} -m ssljax.cli"
+    shell = f"set -o pipefail; {command.replace('$SSLJAX', program)}"
+    kept = {
+        name: os.environ[name] for name in ("PATH", "PYTHONPATH", "JAX_COMPILATION_CACHE_DIR") if name in os.environ
+    }
+    return subprocess.run(["bash", "-c", shell], env=kept | environment, capture_output=True, text=True, cwd=Path.cwd())
+
+
+def test_output_that_nobody_reads_ends_it_without_a_word(shop, index, tmp_path):
+    build = f"$SSLJAX index {shop}/all.npz --kind exact -o {tmp_path}/piped | true"
+    gone = piped(build, PYTHONUNBUFFERED="1", HOME="/nonexistent", TMPDIR="/nonexistent", LANG="C")
+    assert gone.returncode == 1 and not re.search("Traceback|Broken|Exception", gone.stderr), gone.stderr
+    assert len(Collection.open(tmp_path / "piped")) == 24  # it was built
+
+
+@pytest.mark.slow
+def test_odd_places_of_output_and_bare_environments(shop, index, tmp_path):
+    where, photos = shlex.quote(index), shlex.join(str(shop / f"{i}.jpg") for i in (5, 6))
+    search, build = f"$SSLJAX search {where} {photos}", f"$SSLJAX index {shop}/all.npz --kind exact -o {tmp_path}"
+    for unbuffered in ("", "1"):
+        gone = piped(f"{search} | true", PYTHONUNBUFFERED=unbuffered)
+        assert gone.returncode == 1 and not re.search("Traceback|Broken|Exception", gone.stderr), gone.stderr
+    closed = piped(f"{search} >&- && {build}/closed >&- 2>&- <&-", HOME="/nonexistent", TMPDIR="/nonexistent")
+    assert (closed.returncode, closed.stdout, closed.stderr) == (0, "", "")
+    assert len(Collection.open(tmp_path / "closed")) == 24
+    plain = piped(search, LANG="C", PYTHONIOENCODING="ascii", HOME="/dev/null")
+    assert plain.returncode == 0 and "| 1  | 1.000 | 6  | Mug <b>6</b>" in plain.stdout, plain.stdout + plain.stderr

@@ -194,10 +194,11 @@ class Collection:
         with self._changing:
             journal = self._changeable()
             before = self._index.vectors_of([id]) if replace and id in self._index else None
-            name = None if photo is None else f"{PHOTOS}/{secrets.token_hex(16)}"
+            name, old = None if photo is None else f"{PHOTOS}/{secrets.token_hex(16)}", self._records.get(id)
             try:
                 if photo is not None:
                     replace_file(self.folder / name, lambda file: file.write(photo))
+                self._records[id] = _record(id, name, columns)  # before a search can find it
                 self._index.add([id], vector[None], replace=replace)
                 try:
                     bits = base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
@@ -211,10 +212,13 @@ class Collection:
             except BaseException:
                 if name is not None:
                     (self.folder / name).unlink(missing_ok=True)
+                if old is None:
+                    self._records.pop(id, None)
+                else:
+                    self._records[id] = old
                 raise
             self._unsaved = True
-            self._forget_photo(id)
-            self._records[id] = _record(id, name, columns)
+            self._forget_photo(old)
 
     def remove(self, id: str) -> None:
         """Removes an item; raises UserError if there is none, OSError if the disk takes no more."""
@@ -224,8 +228,7 @@ class Collection:
             journal.append({"remove": id})
             self._unsaved = True
             self._index.remove([id])
-            self._forget_photo(id)
-            self._records.pop(id, None)
+            self._forget_photo(self._records.pop(id, None))
 
     def save(self) -> None:
         """Saves what there is, if anything changed; searches and changes go on meanwhile.
@@ -260,10 +263,10 @@ class Collection:
             raise UserError(f"{self.folder} was opened to be searched only: open it with to_change=True")
         return self._journal
 
-    def _forget_photo(self, id: str) -> None:
-        """Deletes the copy of an item's photo, if we made one."""
-        if id in self._records:
-            photo = json.loads(self._records[id])[1]
+    def _forget_photo(self, record: str | None) -> None:
+        """Deletes the copy of the photo of an item that was, if we made one."""
+        if record is not None:
+            photo = json.loads(record)[1]
             if photo is not None and _is_copy(photo):
                 (self.folder / photo).unlink(missing_ok=True)
 

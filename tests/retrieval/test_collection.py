@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -151,6 +152,35 @@ def test_a_change_that_was_cut_off_is_no_change_and_a_damaged_one_is_said(folder
     journal.write_bytes(line[:20] + b"\n" + line)
     with pytest.raises(UserError, match="damaged"):
         Collection.open(folder)
+
+
+def test_what_is_found_is_known_while_items_come_and_go(folder):
+    shop, wrong, done = Collection.open(folder, to_change=True), [], threading.Event()
+
+    def search():
+        while not done.is_set():
+            for id in shop.search(np.ones((1, DIM)), 50)[0][0]:
+                title = shop.item(id).columns.get("title")
+                if title not in (f"title of {id}", None) or (title is None and id in shop):
+                    wrong.append((id, title))
+
+    for i in range(6):
+        shop.remove(f"item {i}")
+    searchers = [threading.Thread(target=search) for _ in range(2)]
+    for thread in searchers:
+        thread.start()
+    for i in range(150):
+        shop.put(f"new {i}", vector(), {"title": f"title of new {i}"})
+        if i % 3 == 2:
+            shop.put(f"new {i - 1}", vector(), {"title": f"title of new {i - 1}"}, replace=True)
+            shop.remove(f"new {i - 2}")
+        if i % 40 == 39:
+            shop.save()
+    done.set()
+    for thread in searchers:
+        thread.join()
+    shop.close()
+    assert not wrong
 
 
 def test_one_may_change_it_at_a_time_and_all_may_search(folder):

@@ -1,6 +1,8 @@
 """The service answers right, refuses what is hostile with one sentence, and is well after it."""
 
+import base64
 import concurrent.futures
+import hashlib
 import json
 import re
 import socket
@@ -428,3 +430,13 @@ def test_pages_load_nothing_from_elsewhere(client):
         assert page.status_code == 200 and "default-src 'none'" in page.headers["content-security-policy"]
         assert all(link.startswith("/") for link in re.findall(r'<[^>]+ (?:src|href)="([^"]*)"', page.text))
         assert "http://" not in page.text and "https://" not in page.text
+
+
+def test_only_our_own_script_runs_whatever_titles_hold(client):
+    for path in ("/", "/docs"):
+        page = client.get(path)
+        allowed = re.search(r"script-src ([^;]*)", page.headers["content-security-policy"])[1]
+        scripts = [script.encode() for script in re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)]
+        hashes = {f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts}
+        assert hashes <= set(allowed.split()) and "unsafe" not in allowed
+        assert not re.search(r"<[^>]*\son\w+\s*=|javascript:|innerHTML|insertAdjacentHTML|document\.write", page.text)
