@@ -129,6 +129,8 @@ class TrainBatches:
         made = next(self._iterator)
         self._delivered += 1
         self._record(made.bad)
+        if made.refused is not None:
+            raise made.refused
         # the pixels, or where they lie among those on the device
         image = made.decoded.image if self._gather is None else made.rows.astype(np.int32)
         rows = made.rows.reshape(-1, self._batches.photos)
@@ -200,6 +202,8 @@ class _Made(NamedTuple):
     rows: np.ndarray
     decoded: Decoded
     bad: list[BadPhoto]
+    refused: UserError | None = None
+    """no batch, as the photos that can be read do not suffice"""
 
 
 class _DecodedBatch:
@@ -219,7 +223,10 @@ class _DecodedBatch:
                 place[item] = photo[0]
             return spare.good[0]
 
-        source = replace_bad(self._batches, batch, rows, decoded.good.copy(), take)
+        try:
+            source = replace_bad(self._batches, batch, rows, decoded.good.copy(), take)
+        except UserError as error:
+            return _Made(rows, decoded, bad, error)  # the bad photos, which are the cause, are told first
         if not decoded.good.all():
             item = np.arange(len(rows))[:, None]
             decoded = Decoded(*(part[item, source] for part in decoded))

@@ -256,6 +256,15 @@ def test_bad_photos_are_left_out_and_listed_once(mixed, folder, cache, tmp_path)
 
 
 @pytest.mark.parametrize("cache", CACHES)
+def test_where_hardly_a_photo_is_there_that_is_what_is_said(mixed, cache, tmp_path):
+    gone = dataclasses.replace(mixed, photos=[tmp_path / f"{row}.png" for row in range(40)])
+    bad = BadInputs(tmp_path / "bad.csv", total=40, limit=0.5)
+    with pytest.raises(UserError, match=r" of 40 photos cannot be read, more than max_bad_share=0.5 .*missing file"):
+        first(1, gone, cache=cache, bad=bad)
+    assert len(listed(tmp_path / "bad.csv")) > 20
+
+
+@pytest.mark.parametrize("cache", CACHES)
 def test_too_many_bad_photos_stop_the_run(mixed, cache, tmp_path):
     bad = BadInputs(tmp_path / "bad.csv", total=40, limit=0.05)
     with pytest.raises(UserError, match=r"[34] of 40 photos cannot be read.*photos.*png: .*bad\.csv"):
