@@ -16,7 +16,6 @@ import json
 import multiprocessing
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -83,7 +82,7 @@ def serve(folder: Path, items: int, port: Connection) -> None:
     encoder = Encoder(embed, 64, Origin("", ""))
     service = Service(collection, encoder, lambda id: None, token=TOKEN)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        port.send(listening.getsockname()[1])
+        service.on_ready = lambda: port.send(listening.getsockname()[1])
         uvicorn.Server(config(service)).run(sockets=[listening])
 
 
@@ -142,8 +141,7 @@ def main(options: Options) -> None:
     with tempfile.TemporaryDirectory() as folder:
         process = context.Process(target=serve, args=(Path(folder), options.items, theirs), daemon=True)
         process.start()
-        port = ours.recv()
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").close()  # once all is compiled
+        port = ours.recv()  # once all is compiled
         kinds = requests(options, np.random.default_rng(0))
         figures: dict[str, dict[str, dict[str, float]]] = {}
         for kind, request in kinds.items():
