@@ -5,6 +5,7 @@ writes to a temporary folder and renames it at the end, so a half-written one is
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from ssljax.files import checksums, first_damaged, write_json
+from ssljax.files import MOST_JSON, checksums, first_damaged, read_bytes, write_json
 from ssljax.logging import console
 from ssljax.sharding import any_process, first_says, is_first_process
 from ssljax.types import PyTree, UserError
@@ -172,12 +173,16 @@ class Checkpoints:
         """Whether a checkpoint has checksums, and what is wrong by them; raises OSError if it cannot be read."""
         folder = self._folder / str(step)
         try:
-            content = json.loads((folder / CHECKSUMS).read_bytes())
+            content = json.loads(read_bytes(folder / CHECKSUMS, MOST_JSON))
             saved, damaged = content["step"], first_damaged(folder, content["files"])
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EFBIG, errno.EISDIR):  # no file at all
+                return True, f"{CHECKSUMS} is damaged"
+            if not isinstance(error, FileNotFoundError):
+                raise
             checksums(folder)  # to know that all can be read, or why not
             return False, None
-        except (ValueError, LookupError, TypeError, AttributeError, IsADirectoryError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return True, f"{CHECKSUMS} is damaged"
         if damaged is not None:
             return True, f"{damaged.relative_to(folder)} is missing or damaged"

@@ -90,6 +90,11 @@ def read_bytes(path: Path, most: int) -> bytes:
     raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(path))
 
 
+def read_text(path: Path) -> str:
+    """The text of a regular file, with a sign for what is no UTF-8; raises OSError as `read_bytes`."""
+    return read_bytes(path, MOST_JSON).decode("utf-8", "replace")
+
+
 def read_json(path: Path, remedy: str, *needed: str) -> dict[str, Any]:
     """The object in a JSON file.
 

@@ -14,7 +14,7 @@ from ssljax.data import Items
 from ssljax.data.decode import BadImage, decode, thumbnail, thumbnail_or_grey
 from ssljax.data.items import did_you_mean
 from ssljax.embed import Embed
-from ssljax.files import read_json, replace_file, write_json
+from ssljax.files import MANIFEST, read_json, replace_file, write_json
 from ssljax.logging import console
 from ssljax.models import Pretrained, ViT, cls_attention, weights_bytes
 from ssljax.retrieval import Embeddings, Origin, relevance, save_collection, write_report
@@ -111,8 +111,10 @@ def missing(run: Run, experiment: Experiment) -> list[Path]:
     """What `finish` writes and is not there."""
     weights = [run.weights("student")] if hasattr(experiment.method, "weights") else []
     embeddings = map(run.embeddings, sorted(saved_splits(experiment)))
-    paths = [run.results, run.report, run.index, run.samples, *embeddings, *weights]
-    return [path for path in paths if not path.exists()]
+    files = [run.results, run.report, run.index / MANIFEST, *embeddings, *weights]
+    return [path for path in files if not (path.is_file() and path.stat().st_size)] + [
+        path for path in [run.samples] if not path.exists()
+    ]
 
 
 def evaluate(experiment: Experiment, rows: dict[str, Embed]) -> dict[str, dict[str, float]]:

@@ -17,7 +17,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from ssljax.files import write_text, writing_to
+from ssljax.files import read_text, write_text, writing_to
 from ssljax.text import shown
 
 
@@ -129,7 +129,7 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def _lines(path: Path) -> list[str]:
     """The lines of a file that may not exist."""
-    return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
+    return read_text(path).splitlines(keepends=True) if path.exists() else []
 
 
 def _step(line: str) -> float:

@@ -70,9 +70,9 @@ class Progress:
 
     @property
     def share(self) -> Array:
-        """f32[], from 0 to 1."""
-        steps = max((1 - self.begin) * self.total, 1e-9)
-        return (jnp.asarray(self.step, jnp.float32) - self.begin * self.total) / steps
+        """f32[], from 0 to 1; by 2^-22 of it more than it is, so that it is not below a share that it has reached."""
+        scale = (1 + 2**-22) / max((1 - self.begin) * self.total, 1e-9)
+        return jnp.minimum((jnp.asarray(self.step, jnp.float32) - self.begin * self.total) * scale, 1.0)
 
     def reached(self, share: float) -> Array:
         """bool[], whether that share of the steps is done, in `whole_steps`."""

@@ -41,7 +41,7 @@ ALLOWED = {
     | {"retrieval", "robustness", "run", "sharding", "signals", "train", "types"},
     "serve": {"data", "embed", "retrieval", "types"},
     "commands": {"comparison", "config", "contact_sheet", "data", "embed", "files", "finish", "logging", "loop"}
-    | {"paths", "retrieval", "run", "serve", "sharding", "types", "unmark"},
+    | {"paths", "retrieval", "run", "serve", "sharding", "text", "types", "unmark"},
     "__main__": {"cli"},
     "cli": {"allocator", "commands", "data", "sharding", "signals", "text", "types"},
 }

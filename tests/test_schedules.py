@@ -67,8 +67,15 @@ def test_what_changes_smoothly_is_that_of_float64(total):
     np.testing.assert_allclose(linear, np.clip(steps / total / 0.3, 0, 1), atol=1e-6)
 
 
+@pytest.mark.parametrize("total", [10, 50, 100, 250, 1000])
+def test_a_function_of_ones_own_may_compare_the_share(total):
+    for tenths in range(1, 10):
+        steps = first_steps(lambda share, at=tenths / 10: jnp.where(share >= at, 0.1, 1.0), total)
+        assert steps == [total * tenths // 10]
+
+
 def test_a_function_of_ones_own_gets_the_share():
-    assert float(value_at(lambda share: 2 * share, Progress(jnp.int32(3), 4))) == 1.5
+    assert float(value_at(lambda share: 2 * share, Progress(jnp.int32(3), 4))) == pytest.approx(1.5)
 
 
 def test_shares_that_are_none_are_refused():

@@ -157,7 +157,7 @@ def _complete_experiment_of(run: Run) -> Experiment:
     experiment = experiment_of(run)
     if not run.results.exists():
         raise UserError(f"{run.path} is not complete: train it to the end first")
-    results_of(run, f"`ssljax evaluate {run.path}` writes it anew")
+    results_of(run, f"`ssljax evaluate {shlex.quote(str(run.path))}` writes it anew")
     return experiment
 
 

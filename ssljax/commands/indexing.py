@@ -14,11 +14,13 @@ from ssljax import loop
 from ssljax.commands.shared import Network, check_png, experiment_of, write_png, writing
 from ssljax.config import Experiment, load_experiments
 from ssljax.data import Catalogue, FewLabels, Folder
+from ssljax.data.tables import read_table
 from ssljax.logging import console, print_result, print_table
 from ssljax.paths import check_no_address
 from ssljax.retrieval import Embeddings, Exact, Faiss, ScaNN, advice, default_index, save_collection
 from ssljax.retrieval.index import Builder, Metric
 from ssljax.run import Run
+from ssljax.text import comparable
 from ssljax.types import UserError
 
 KINDS = {"exact": Exact, "scann": ScaNN, "faiss": Faiss}
@@ -192,6 +194,12 @@ def _data(options: EmbedOptions, experiment: Experiment) -> tuple[Any, tuple[str
     data = dataclasses.replace(data, images=images, id=options.id or data.id)
     data = dataclasses.replace(data, delimiter=options.delimiter, encoding=options.encoding)
     data = dataclasses.replace(data, label=None, listing=None, attributes=(), title=options.title or data.title)
+    if (
+        data.title
+        and not options.title
+        and comparable(data.title) not in read_table(Path(path), options.delimiter, options.encoding)
+    ):
+        data = dataclasses.replace(data, title=None)  # of the run's own catalogue
     if options.splits:
         return data, options.splits
     return dataclasses.replace(data, split=None, shares=everything), ("train",)

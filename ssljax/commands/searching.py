@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +32,7 @@ class SearchOptions:
 
     where: tyro.conf.Positional[Path]
     """An index that `ssljax index` built, or a run folder, whose own index is searched."""
-    photos: tyro.conf.Positional[tuple[Path, ...]]
+    photos: tyro.conf.Positional[tuple[str, ...]]
     """Image files."""
     top: Annotated[int, tyro.conf.arg(aliases=["--k"])] = 10
     """How many items for each."""
@@ -48,15 +49,16 @@ def search(arguments: list[str]) -> None:
     options = tyro.cli(SearchOptions, args=arguments, prog="ssljax search")
     if options.top < 1:
         raise UserError(f"top={options.top} is too small: it must be at least 1")
-    for photo in options.photos:
-        check_no_address(str(photo), "photo")
     if not options.photos:
         raise UserError("name at least one photo: ssljax search WHERE PHOTO...")
     found = Searched.of(options.where, options.run, options.network)
     queries, bad = {}, []
     for photo in options.photos:
         try:
-            queries[photo] = decode(photo, found.encoder.photo_size)
+            check_no_address(photo, "photo")
+            queries[Path(photo)] = decode(photo, found.encoder.photo_size)
+        except UserError as error:
+            bad.append(str(error))
         except BadImage as error:
             bad.append(f"{photo} cannot be read: {error}")
     if queries:
@@ -109,7 +111,7 @@ class Searched:
         try:
             collection = Collection.open(folder, to_change=to_change)
         except UserError as error:
-            raise UserError(f"{error} by `ssljax evaluate {where}`" if own else str(error)) from None
+            raise UserError(f"{error} by `ssljax evaluate {shlex.quote(str(where))}`" if own else str(error)) from None
         try:
             run = Run(run or (where if own else _origin_of(collection)))
             experiment = experiment_of(run)

@@ -30,7 +30,7 @@ from ssljax.types import UserError
 
 FIELD = re.compile(r"\{([^{}]*)\}")
 ELSEWHERE = re.compile(f"{ADDRESS.pattern}|[a-z]:/", re.IGNORECASE)  # a drive of Windows, too
-BETWEEN_PHOTOS = re.compile(r"[|;,\n]")
+BETWEEN_LINES, BETWEEN_PHOTOS = re.compile(r"[|\n\r]"), re.compile(r"[|;,\n\r]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,16 +179,25 @@ def _with_slashes(path: str) -> str:
 
 def _several(cell: str) -> list[str]:
     """The names of photos in a cell: of a list in JSON or Python, or with |, ;, comma or line break between them."""
-    if cell[:1] == "[" and cell[-1:] == "]":
-        for parse in (json.loads, ast.literal_eval):
+    if cell[:1] + cell[-1:] in ("[]", "()"):
+        for parse in (json.loads, _side_by_side, ast.literal_eval):
             try:
                 names = parse(cell)
             except (ValueError, SyntaxError, RecursionError, MemoryError):
                 continue
             if all(name is None or isinstance(name, str) for name in names):
                 return [stripped(name) for name in names if name and stripped(name)] or [""]
-    if not BETWEEN_PHOTOS.search(cell):
-        return [cell]
-    names = [name for part in BETWEEN_PHOTOS.split(cell) if (name := stripped(part))]
-    # a name may have a comma in it: all parts must be names of photos
-    return names if names and all(os.path.splitext(name)[1].lower() in suffixes() for name in names) else [cell]
+    # Names have commas and semicolons in them, so that all parts must be names of photos, but hardly ever the others.
+    for between, enough in ((BETWEEN_LINES, any), (BETWEEN_PHOTOS, all)):
+        inside = cell[1:-1] if cell[:1] == "[" and cell[-1:] == "]" else cell
+        names = [name for part in between.split(inside) if (name := stripped(part))]
+        if len(names) > 1 and enough(os.path.splitext(name)[1].lower() in suffixes() for name in names):
+            return names
+    return [cell]
+
+
+def _side_by_side(cell: str) -> list[str]:
+    """The texts of an array as NumPy prints it, ['a.jpg' 'b.jpg']; raises ValueError if it is none."""
+    if not re.search(r"""(['"])\s+\1""", cell) or "," in cell:
+        raise ValueError
+    return [name for _, name in re.findall(r"""(['"])(.*?)\1""", cell)]

@@ -25,6 +25,7 @@ STRIP = 2**20  # pixels that are made 8 bits at a time
 MAX_PROFILE = 2**23  # bytes; those for print have a few million
 SCANS = 16  # of a JPEG of MAX_PIXELS, and more of a smaller one: each goes over all pixels, and may take 75 bytes
 
+SLACK = 1.02  # by which some levels may be above white: resampled photos overshoot
 BITS_PER_SAMPLE = 258  # a tag of TIFF
 PLAIN = ("L", "LA", "RGB", "RGBA", "CMYK", "LAB")  # Pillow's modes of 8 bits a channel that are resized as they are
 SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
@@ -226,11 +227,11 @@ def _to_8_bits(image: Image.Image) -> np.ndarray:
     elif image.mode == "I" and tags:
         signed_16 = np.max(tags.get(BITS_PER_SAMPLE, 32)) == 16
         whites = (255.0, 32767.0) if signed_16 else (255.0, 65535.0, 2.0**31 - 1)
-    white = next((w for w in whites if largest <= w), largest)
+    white = next((w for w in whites if largest <= SLACK * w), largest)
     small, rows = np.empty(levels.shape, np.uint8), max(1, STRIP // levels.shape[1])
     for start in range(0, len(levels), rows):
-        part = np.nan_to_num(levels[start : start + rows].astype(np.float32)).clip(0)
-        small[start : start + rows] = np.minimum(part * (255 / white) + 0.5, 255)
+        part = np.nan_to_num(levels[start : start + rows].astype(np.float32)).clip(0, white)
+        small[start : start + rows] = part * (255 / white) + 0.5
     return small
 
 

@@ -21,6 +21,9 @@ from ssljax.logging import note
 from ssljax.paths import find
 from ssljax.types import UserError
 
+# What folders of splits are called, in letters of either case.
+NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
 # What systems and their programs put beside photos; whatever begins with a dot is left out too.
 HIDDEN = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__pycache__"}
 
@@ -29,8 +32,9 @@ HIDDEN = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Infor
 class Folder:
     """Folders of photos: `<split>/<class>/*.jpg`, or `<class>/*.jpg`, which is split by a hash of the paths.
 
-    The outer folders are splits if two of them are called train, val or test; or if one is, and it is the only one, or
-    the only one with folders of photos in it. A class within a class is a class of its own (`fruit/apple`); photos in
+    The outer folders are splits if two of them are called train, val or test, or by another of `NAMES`; or if one is,
+    and it is the only one, or the only one with folders of photos in it. They are not if they have others beside them
+    and no folders in them. A class within a class is a class of its own (`fruit/apple`); photos in
     no class have no label. Ids are the paths under the folder, with bytes that are no text written as \\xe9. Hidden
     files and folders are left out, and so is what is not a photo by its suffix, which is said.
     """
@@ -51,13 +55,15 @@ class Folder:
         ids = text(map(_shown, names))
         folders = [name.split("/")[:-1] for name in ids]
         if self._named(names):
-            splits = text(folder[0] if folder else "" for folder in folders)
+            splits = text(NAMES.get(folder[0].lower(), folder[0]) if folder else "" for folder in folders)
             folders = [folder[1:] for folder in folders]
             if others := sorted(set(splits) - {"", *SPLITS}):
                 note(f"{root}: its folders are taken for splits; {', '.join(others)} are none of train, val and test")
         else:
             splits = hashed_splits(ids, self.shares)
-            if taken := sorted({folder[0] for folder in folders if folder} & set(SPLITS)):
+            if taken := sorted(
+                folder for folder in {folder[0] for folder in folders if folder} if folder.lower() in NAMES
+            ):
                 note(f"{root}: {taken[0]} is taken for a class, as it has others beside it; data.splits says otherwise")
         classes = text("/".join(folder) for folder in folders)
         label, label_names = encode_label(classes, "folder") if any(classes) else (None, ())
@@ -71,12 +77,13 @@ class Folder:
 
     def _named(self, names: list[str]) -> tuple[str, ...]:
         outer = {name.split("/")[0] for name in names if "/" in name}
-        there = tuple(split for split in SPLITS if split in outer)
+        named = {name for name in outer if name.lower() in NAMES}
+        there = tuple(split for split in SPLITS if split in {NAMES[name.lower()] for name in named})
         if self.splits and not there:
             raise UserError(f"data.splits=True, but no folder in {self.path!r} is called train, val or test")
         inner = {name.split("/")[0] for name in names if name.count("/") > 1}
-        by_name = len(there) > 1 or set(there) in (outer, inner)
-        return there if (by_name if self.splits is None else self.splits) else ()
+        by_name = (len(there) > 1 and (named == outer or named & inner)) or named in (outer, inner)
+        return there if (bool(by_name) if self.splits is None else self.splits) else ()
 
     def _look(self) -> tuple[Path, list[str], Counter[str]]:
         """Where it is, the photos in it, and the other files by their suffixes."""

@@ -151,22 +151,26 @@ def _read_csv(text: str, delimiter: str | None, encoding: str, path: Path) -> Ta
         if len(delimiter) != 1 or delimiter in '"\r\n ':
             raise UserError(f"data.delimiter={delimiter!r} must be one character, such as ';', or 'tab'")
     with _fields_of_any_length():
-        names, *rows = _rows(text, delimiter, first, path)
+        names, *rows = _rows(text, delimiter, first, path, csv.QUOTE_MINIMAL)
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
     how = f"{DELIMITERS.get(delimiter, repr(delimiter))}-separated {encoding} with the names in line {first}"
     how += "; data.delimiter and data.encoding change that"
     return _table(zip(names, columns, strict=True), path, how, ", line 1")
 
 
-def _rows(text: str, delimiter: str, first: int, path: Path) -> list[list[str]]:
+def _rows(text: str, delimiter: str, first: int, path: Path, quoting: int) -> list[list[str]]:
     """The rows of a text table, all as long as the first; blank ones are left out."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True, quoting=quoting
+    )
     rows: list[list[str]] = []
     while True:
         line = first + reader.line_num  # where the row begins: line breaks in quotes may end it further down
         try:
             row = next(reader, None)
         except csv.Error as error:
+            if delimiter == "\t" and quoting != csv.QUOTE_NONE:  # between tabs, quotes are often just quotes
+                return _rows(text, delimiter, first, path, csv.QUOTE_NONE)
             raise UserError(f"{path}, line {line}: {error}; is a quote left open?") from error
         if row is None:
             break

@@ -178,6 +178,10 @@ CELLS = {
     '["a.jpg", "b c.jpg", null, ""]': ["a.jpg", "b c.jpg"],
     "['a.jpg', 'b,c.jpg']": ["a.jpg", "b,c.jpg"],  # as pandas writes lists into CSV
     '["a.jpg"]': ["a.jpg"],
+    "['a.jpg' 'b.jpg']": ["a.jpg", "b.jpg"],  # as NumPy writes arrays
+    "('a.jpg', 'b.jpg')": ["a.jpg", "b.jpg"],
+    "[a.jpg, b.jpg]": ["a.jpg", "b.jpg"],
+    "a.jpg|b.heic": ["a.jpg", "b.heic"],
     "mug, red.jpg": ["mug, red.jpg"],
     "|": ["|"],
     "[1].jpg": ["[1].jpg"],

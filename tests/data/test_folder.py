@@ -146,3 +146,19 @@ def test_two_forms_of_a_name_are_one_class_and_two_photos(tmp_path):
 def test_cifar10(data_root):
     items = Folder("cifar10").load("test")
     assert len(items) == 10000 and len(items.label_names) == 10 and (np.bincount(items.label) == 1000).all()
+
+
+def test_usual_names_of_splits(tmp_path):
+    path = touch(tmp_path, "Train/cat/1.jpg", "Train/dog/2.jpg", "validation/cat/3.jpg", "Testing/dog/4.jpg")
+    source = Folder(path)
+    assert source.split_names() == ("train", "val", "test")
+    assert [list(source.load(split).ids) for split in ("val", "test")] == [
+        ["validation/cat/3.jpg"],
+        ["Testing/dog/4.jpg"],
+    ]
+    assert source.load("train").label_names == ("cat", "dog")
+
+
+def test_classes_that_are_called_as_splits_are(tmp_path):
+    source = Folder(touch(tmp_path, "train/1.jpg", "test/2.jpg", "plane/3.jpg", "train/4.jpg"), shares=(1.0, 0.0, 0.0))
+    assert source.split_names() == () and source.load("train").label_names == ("plane", "test", "train")

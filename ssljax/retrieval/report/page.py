@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.files import write_text
+from ssljax.files import read_text, write_text
 from ssljax.retrieval.embeddings import BASELINE, Embeddings
 from ssljax.retrieval.finds import Ranking
 from ssljax.retrieval.pairs import pair_similarities
@@ -125,7 +125,7 @@ def write_report(
 def read_metrics(path: Path) -> dict[str, list[tuple[float, float]]]:
     """`metrics.jsonl` as name -> [(step, value), ...], without what is not finite and without counts (integers)."""
     series: dict[str, list[tuple[float, float]]] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+    for line in read_text(path).splitlines() if path.exists() else ():
         try:
             record = json.loads(line)
             step = float(record.pop("step"))
@@ -144,7 +144,7 @@ def read_metrics(path: Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return json.loads(read_text(path)) if path.exists() else {}
 
 
 # ---- facts and figures
