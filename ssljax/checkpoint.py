@@ -213,7 +213,7 @@ class Checkpoints:
         try:
             yield
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._folder)) from error
+            raise OSError(error.errno, error.strerror or str(error), str(self._folder)) from error
         except Exception as error:
             number = re.search(r"os_error_code='(\d+)'", str(error))
             if number is None:

@@ -96,7 +96,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _nobody_reads() -> bool:
-    """Whether who read standard output went away, as `| head -1` does: the rest is for nobody."""
+    """Whether the reader of standard output has gone, as with `| head -1`; if so, the rest is discarded."""
     try:
         poll = select.poll()  # not on Windows
         poll.register(sys.stdout, 0)

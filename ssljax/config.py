@@ -217,8 +217,7 @@ def resolved(value: Any) -> Any:
 
 # What may change when a run goes on: how it is computed and looked at, not what is learnt.
 FREE = ("cache", "threads", "workers", "max_bad_share", "shards", "checkpoint_every", "log_every")
-FREE += ("evaluation_precision",)
-FREE += ("monitor", "monitor_every", "evaluate", "index", "gallery")
+FREE += ("evaluation_precision", "monitor", "monitor_every", "evaluate", "index", "gallery")
 
 
 def training(experiment: dict[str, Any]) -> dict[str, Any]:

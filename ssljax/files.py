@@ -124,6 +124,8 @@ def read_as(what: str, path: Path, remedy: str) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
     except Exception as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} is damaged or holds no {what} ({first}): {remedy}") from error

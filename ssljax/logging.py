@@ -136,5 +136,5 @@ def _step(line: str) -> float:
     """The step of a line; infinite if it is no whole line: a killed run may have left half of one."""
     try:
         return float(json.loads(line)["step"]) if line.endswith("}\n") else math.inf
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return math.inf

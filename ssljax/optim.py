@@ -142,7 +142,7 @@ class Optimizer:
     warmup: float = 0.0
     """Share of training over which the learning rate rises from 0 in a straight line."""
     clip_norm: float | None = None
-    """Global gradient norm above which gradients are scaled down; none by default."""
+    """Global gradient norm, of what learns, above which gradients are scaled down; none by default."""
     layer_decay: float = 1.0
     """For fine-tuning: the n-th block of the encoder from its end learns at lr x this^n (BEiT, 2022: .65)."""
     head_lr: float | None = None
@@ -185,14 +185,18 @@ class Optimizer:
         rates = self.learning_rate(total_steps), _of_step(self.weight_decay, total_steps)
         rule = self.rule(*rates)
         frozen_until = getattr(method, "frozen_until", {})
+        clip = optax.identity() if self.clip_norm is None else optax.clip_by_global_norm(self.clip_norm)
         if frozen_until:
             first = {str(share): whole_steps(share, total_steps) for share in frozen_until.values()}
+            labels = functools.partial(_labels, frozen_until)
             rules = {share: later(step, self.rule, rates) for share, step in first.items()}
-            rule = optax.partition({"": rule, **rules}, functools.partial(_labels, frozen_until))
+            rule = optax.partition({"": rule, **rules}, labels)
+            learns = {share: later(step, optax.identity, ()) for share, step in first.items()}
+            clip = optax.chain(optax.partition({"": optax.identity(), **learns}, labels), clip)
         if self.layer_decay < 1 or self.head_lr is not None:
             head = 1.0 if self.head_lr is None else self.head_lr / self.lr
             rule = optax.chain(rule, by_part(self.layer_decay, head))
-        return rule if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), rule)
+        return rule if self.clip_norm is None else optax.chain(clip, rule)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

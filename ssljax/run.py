@@ -136,7 +136,7 @@ class Run:
     def prepare(
         self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
     ) -> None:
-        """Makes the folder, or checks that the one there is of the same experiment; `restart` deletes it first.
+        """Makes the folder, or checks that the one there is of the same experiment; `restart` empties it first.
 
         Raises UserError if the folder is of another experiment, naming what differs, or cannot be made or written.
         """

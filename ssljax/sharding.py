@@ -94,8 +94,8 @@ def _say_at_loss(lost: str) -> None:
 
 def is_lost_process(error: jax.errors.JaxRuntimeError) -> bool:
     """Whether what a computation raised is that another process is gone."""
-    words = ("Gloo", "NCCL", "UNAVAILABLE", "coordination service", "onnection")
-    return jax.process_count() > 1 and any(word in str(error) for word in words)
+    words = ("gloo", "nccl", "unavailable", "coordination service", "connection")
+    return jax.process_count() > 1 and any(word in str(error).lower() for word in words)
 
 
 def leave_processes(code: int) -> NoReturn:

@@ -57,8 +57,8 @@ def whole_steps(share: float, total: int) -> int:
 class Progress:
     """How far a training has come, for what changes in its course.
 
-    What changes at once asks `reached`, which compares whole steps: at the same one on every machine. What changes
-    smoothly reads `share`.
+    What switches at some point asks `reached`, which compares whole steps: at the same one on every machine. What
+    changes smoothly reads `share`.
     """
 
     step: Array

@@ -142,6 +142,15 @@ def test_what_is_frozen_begins_where_it_thaws_at_the_rate_of_that_step(optimizer
         np.testing.assert_allclose(params["head"]["last"], alone, rtol=1e-6)
 
 
+def test_what_is_frozen_does_not_count_when_gradients_are_clipped():
+    tx = SGD(lr=1.0, momentum=0.0, schedule=1.0, clip_norm=1.0).build(10, freezing("head/last"))
+    grads = {"head": {"last": jnp.array([[30.0, 40.0]]), "last_but_one": jnp.array([[3.0, 4.0]])}}
+    updates, state = tx.update(grads, tx.init(FREEZABLE), FREEZABLE)
+    np.testing.assert_allclose(updates["head"]["last_but_one"], [[-0.6, -0.8]], rtol=1e-5)
+    updates, _ = tx.update(grads, state, FREEZABLE)
+    np.testing.assert_allclose(updates["head"]["last"][0, 0] / updates["head"]["last_but_one"][0, 0], 10, rtol=1e-5)
+
+
 def test_a_path_without_parameters_is_refused():
     with pytest.raises(ValueError, match=r"^frozen_until names head/lost, where there are no parameters$"):
         SGD(lr=0.1).build(10, freezing("head/lost", "head/last")).init(FREEZABLE)

@@ -91,7 +91,7 @@ class Catalogue:
         # not before the photos were found by it: a name of a file may be any bytes
         table = {name: shared(values, readable)[rows] for name, values in file.items()}
         own = text(map(stripped, table[self.id]))
-        ids = text(i if n < 0 else f"{i}#{n}" for i, n in zip(own, number, strict=True))
+        ids = text(f"{i}#{n}" if i and n >= 0 else i for i, n in zip(own, number, strict=True))
         keys = None
         if self.listing or (number >= 0).any():
             keys = listing_keys(table[self.listing], own) if self.listing else own

@@ -240,11 +240,8 @@ def _to_srgb(image: Image.Image, colours: _Colours) -> Image.Image:
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if alpha is not None:
         image = image.convert(image.mode[:-1])
-    transform = _transform(colours.profile, image.mode)
-    if transform is not None:
-        image = ImageCms.applyTransform(image, transform)
-    elif image.mode != "LAB":
-        image = image.convert("RGB")
+    transform = _transform(colours.profile, image.mode) or _transform(None, image.mode)
+    image = image.convert("RGB") if transform is None else ImageCms.applyTransform(image, transform)
     if colours.gamma is not None:
         image = Image.fromarray(_from_gamma(np.asarray(image), colours.gamma, colours.primaries))
     if alpha is None:
@@ -254,7 +251,7 @@ def _to_srgb(image: Image.Image, colours: _Colours) -> Image.Image:
     return white
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)
 def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
     """From a profile to sRGB, for images of a mode; None if there is nothing to do, or the profile does not suit."""
     srgb = ImageCms.createProfile("sRGB")

@@ -127,5 +127,5 @@ def _is_hidden(name: str) -> bool:
 
 
 def _shown(name: str) -> str:
-    """The name of a file, which may be any bytes, as text; no two names become one."""
+    """The name of a file, which may be any bytes, as text."""
     return os.fsencode(name).decode(errors="backslashreplace")

@@ -155,7 +155,7 @@ def _read_csv(text: str, delimiter: str | None, encoding: str, path: Path) -> Ta
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
     how = f"{DELIMITERS.get(delimiter, repr(delimiter))}-separated {encoding} with the names in line {first}"
     how += "; data.delimiter and data.encoding change that"
-    return _table(zip(names, columns, strict=True), path, how, ", line 1")
+    return _table(zip(names, columns, strict=True), path, how, f", line {first}")
 
 
 def _rows(text: str, delimiter: str, first: int, path: Path, quoting: int) -> list[list[str]]:

@@ -58,7 +58,7 @@ class Service:
       save_every: seconds between saves, if there were changes; each is on the disk before it is answered anyway.
       local: whether only this machine is served.
 
-    It compiles when it starts. Until then `/healthz` says so, with 503, and searches and changes wait.
+    It compiles when it starts. Until then `/healthz` says so, with 503, and what sends a photo waits.
     """
 
     def __init__(

@@ -129,13 +129,7 @@ def read_metrics(path: Path) -> dict[str, list[tuple[float, float]]]:
         try:
             record = json.loads(line)
             step = float(record.pop("step"))
-        except (
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ):
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
             continue  # a killed run may have left half a line
         for key, value in record.items():
             if key != "epoch" and isinstance(value, float) and math.isfinite(value):
