@@ -80,7 +80,7 @@ class BadInputs:
     def _append(self, row: tuple[str, ...]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, quoting=csv.QUOTE_ALL)  # programs that separate by ; see one cell too
+            writer = csv.writer(file)
             if file.tell() == 0:
                 writer.writerow(COLUMNS)
             writer.writerow(row)
