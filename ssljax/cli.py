@@ -42,6 +42,8 @@ def main() -> None:
     restart_with_huge_pages()
     if sys.stdout is not None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal or a file in ASCII takes any title
+    # XLA's C++ calls a long compilation an error, and asks for a report of it; what is one is raised all the same.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     again = sys.argv[1:2] in (["train"], ["sweep"])
     end_at_signals("Interrupted." + " The same command goes on from the last checkpoint, if there is one." * again)
     try:

@@ -24,10 +24,11 @@ def end_at_signals(goodbye: str) -> None:
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
+    end = _End(goodbye)
     for number in NUMBERS:
-        signal.signal(number, _wake)
+        signal.signal(number, end)
     signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(receiver, goodbye), daemon=True).start()
+    threading.Thread(target=_watch, args=(receiver, end), daemon=True).start()
 
 
 class StopRequest:
@@ -52,26 +53,31 @@ class StopRequest:
         self._say()
 
 
-def _wake(number: int, frame: object) -> None:
-    """The handler in force: that it is one is enough for the thread to be told."""
+class _End:
+    """A handler that ends the process, in the thread that is woken or in the main one: while an event loop runs in
+    that, it may have the wake-up for itself (uvloop, in the service)."""
+
+    def __init__(self, goodbye: str) -> None:
+        self._goodbye, self._first = goodbye, threading.Lock()
+
+    def __call__(self, number: int, frame: object = None) -> None:
+        if not self._first.acquire(blocking=False):
+            return
+        # Written past Python's own buffers and locks, which the main thread may hold.
+        with contextlib.suppress(OSError):
+            leave_bar = "\x1b[?25h\n" if os.isatty(2) else ""  # a progress bar hides the cursor
+            os.write(2, f"{leave_bar}{self._goodbye}\n".encode())
+        if "multiprocessing" in sys.modules:
+            for worker in sys.modules["multiprocessing"].active_children():
+                worker.kill()
+        os._exit(128 + number)
 
 
-def _watch(receiver: socket.socket, goodbye: str) -> None:
+def _watch(receiver: socket.socket, end: _End) -> None:
     handler = None
     while told := receiver.recv(1):
         number, before = told[0], handler
         handler = signal.getsignal(number)
         stopping = isinstance(getattr(handler, "__self__", None), StopRequest) and handler == before
-        if handler is _wake or (stopping and number == signal.SIGINT):
-            _end(number, goodbye)
-
-
-def _end(number: int, goodbye: str) -> None:
-    # Written past Python's own buffers and locks, which the main thread may hold.
-    with contextlib.suppress(OSError):
-        leave_bar = "\x1b[?25h\n" if os.isatty(2) else ""  # a progress bar hides the cursor
-        os.write(2, f"{leave_bar}{goodbye}\n".encode())
-    if "multiprocessing" in sys.modules:
-        for worker in sys.modules["multiprocessing"].active_children():
-            worker.kill()
-    os._exit(128 + number)
+        if handler is end or (stopping and number == signal.SIGINT):
+            end(number)

@@ -258,6 +258,8 @@ def test_mistakes_are_one_sentence(shop, run, index, tmp_path, capsys):
     assert "there are no embeddings" in told(capsys, "index", tmp_path / "none.npz", "-o", tmp_path / "x")
     assert "holds no embeddings" in told(capsys, "index", photo, "-o", tmp_path / "x")
     assert "cannot be written" in told(capsys, "index", shop / "all.npz", "-o", "/dev/null/x")
+    assert "name at least one file of embeddings" in told(capsys, "index", "-o", tmp_path / "x")
+    assert "names no file): choose another --html" in told(capsys, "search", index, photo, "--html", "")
     assert "holds other files" in told(capsys, "index", shop / "all.npz", "-o", shop)
     assert "is not a run folder, nor an index" in told(capsys, "search", tmp_path, photo)
     assert "top=0 is too small" in told(capsys, "search", index, photo, "--top", "0")

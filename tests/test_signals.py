@@ -23,13 +23,24 @@ print('go', flush=True); {BUSY}""",
 with StopRequest(lambda: None) as stop:
     print('go', flush=True)
     {BUSY}""",
+    "an event loop": """
+class Loop(asyncio.SelectorEventLoop):  # as uvloop has it: it takes the wake-up for itself
+    def run_forever(self):
+        signal.set_wakeup_fd(-1)
+        super().run_forever()
+async def wait():
+    print('go', flush=True)
+    while True:
+        await asyncio.sleep(0.05)
+with asyncio.Runner(loop_factory=Loop) as runner:
+    runner.run(wait())""",
     "workers": f"""
 worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(600,))
 worker.start()
 print('go', flush=True); {BUSY}""",
 }
 START = """
-import hashlib, multiprocessing, time
+import asyncio, hashlib, multiprocessing, signal, time
 from ssljax.signals import StopRequest, end_at_signals
 end_at_signals("Interrupted.")
 """
@@ -72,6 +83,13 @@ def test_the_second_ctrl_c_ends_at_once_also_while_the_first_is_not_yet_looked_a
     process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=0.3)
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == (130, "Interrupted.\n")
+
+
+def test_a_main_thread_whose_event_loop_has_the_wake_up_is_ended():
+    process = started([sys.executable, "-c", START + PROGRAMS["an event loop"]])
+    assert process.stdout.readline() == "go\n"
     process.send_signal(signal.SIGINT)
     assert ended(process) == (130, "Interrupted.\n")
 

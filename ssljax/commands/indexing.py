@@ -123,6 +123,8 @@ def index(arguments: list[str]) -> None:
     default = IndexOptions((), Path(), settings=settings)
     default = dataclasses.replace(default, embeddings=tyro.MISSING, output=tyro.MISSING)
     options = tyro.cli(IndexOptions, args=arguments, default=default, prog="ssljax index")
+    if not options.embeddings:
+        raise UserError("name at least one file of embeddings: ssljax index FILE... -o INDEX")
     embeddings = Embeddings.joined([Embeddings.load(path) for path in options.embeddings])
     with writing(options.output, "--output"):
         save_collection(options.output, options.settings, embeddings)

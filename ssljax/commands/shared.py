@@ -97,6 +97,8 @@ def figure(value: float | None) -> str:
 @contextlib.contextmanager
 def writing(path: Path, option: str) -> Iterator[None]:
     """Within it `path` is written, which `option` names; raises UserError if it cannot be."""
+    if not path.name:
+        raise UserError(f"{path} cannot be written (it names no file): choose another {option}")
     try:
         yield
     except OSError as error:

@@ -1,6 +1,7 @@
 """Runs the service on uvicorn."""
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -21,7 +22,8 @@ AMBIGUOUS = re.compile(rb"(?<!\r)\n|\n[ \t]|\r(?!\n)")
 
 
 def run(service: Service, *, host: str, port: int, on_ready: Callable[[], None] = lambda: None) -> None:
-    """Serves until SIGINT or SIGTERM, and saves. `on_ready` is called when all is compiled.
+    """Serves until SIGINT or SIGTERM, and saves. `on_ready` is called when all is compiled; before, they are not heeded
+    here: there is nothing to save, and whoever handled them goes on to.
 
     Raises UserError if it cannot listen there, and what compiling raises.
     """
@@ -29,20 +31,29 @@ def run(service: Service, *, host: str, port: int, on_ready: Callable[[], None] 
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise UserError(f"host={host} port={port} cannot be listened at ({error.strerror}): choose another") from None
-    # Once it has shut down, uvicorn sends itself the signal again, which is to end nothing any more.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: None)
-    server, failures = uvicorn.Server(config(service)), []
+    server, failures = _Server(config(service)), []
+
+    def ready() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, server.handle_exit)
+        on_ready()
 
     def end(error: BaseException) -> None:
         failures.append(error)
         server.should_exit = True
 
-    service.on_ready, service.on_failure = on_ready, end
+    service.on_ready, service.on_failure = ready, end
     with listening:
         server.run(sockets=[listening])
     if failures:
         raise failures[0]
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals alone: uvicorn would take them from the first moment on, and send itself them at the end."""
+
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
 
 def config(service: Service) -> uvicorn.Config:
