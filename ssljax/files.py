@@ -39,7 +39,8 @@ def writing_to(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        if error.errno is not None:  # one that has only a message would lose it
+            error.filename = error.filename or str(path)
         raise
 
 
