@@ -105,7 +105,7 @@ MANY_CROPS = dataclasses.replace(
 )
 
 
-QUICK = ("moco", "simclr")
+QUICK = ("moco",)
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 """For what compiles for many seconds a method: some at every run of the tests, all of them in CI."""
 

@@ -180,6 +180,7 @@ sweep = [first, dataclasses.replace(first, name="second", epochs=2)]
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_and_ends_in_one_table_and_records(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("sweep.py").write_text(SWEEP)
@@ -311,6 +312,7 @@ def test_a_complete_run_goes_on_longer_and_not_shorter_but_by_restart(tmp_path, 
     assert json.loads(longer.results.read_text())["table"] == first["table"]
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_and_continued_is_the_same_run(run, tmp_path):
     killed = Run(tmp_path / "quickstart")
     rng = np.random.default_rng(time.time_ns())  # another step at every run of the tests; the run must not depend on it
@@ -381,7 +383,7 @@ def test_killed_and_damaged_twenty_times_it_is_the_same_run(tmp_path):
     assert losses[0] == losses[1] and len(losses[0]) == 10 * STEPS
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_saves_and_says_how_to_continue(number, tmp_path):
     run = Run(tmp_path / "quickstart")
     process = started(tmp_path, "--epochs", "4000")
@@ -598,8 +600,12 @@ def test_complete_is_said_last_and_what_is_missing_is_made(copy, capsys, monkeyp
     before = json.loads(copy.results.read_text())["table"]
     copy.results.unlink()
     copy.report.unlink()
-    with monkeypatch.context() as patch:  # killed while the report was written
-        patch.setattr(finish, "report", lambda *arguments, **options: signal.raise_signal(signal.SIGINT))
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # while the report was written
+        patch.setattr(finish, "report", killed)
         with pytest.raises(KeyboardInterrupt):
             train(copy.path.parent)
     assert not copy.results.exists()

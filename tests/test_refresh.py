@@ -100,8 +100,13 @@ def test_negatives_are_the_nearest_by_the_encoder_as_it_is(setting, whole):
 def test_stopped_in_an_epoch_and_continued_is_the_same_run(setting, whole, tmp_path, monkeypatch):
     run, steps, (straight, found) = new_run(tmp_path, setting), setting.steps_per_epoch, whole
     for stop in (steps - 2, steps, steps + 1, 2 * steps + 1):  # in an epoch, at its end, past it, past two
+
+        def agreed(request, step, every, stop=stop):
+            request.asked = step == stop
+            return request.asked
+
         with monkeypatch.context() as patch:
-            patch.setattr(loop.Interrupt, "agreed", lambda self, step, stop=stop: step == stop)
+            patch.setattr(loop, "_agreed", agreed)
             assert train(setting, run, command="") is None
     kept = mined(run)
     assert sorted(kept) == [steps, 2 * steps]  # no checkpoint needs the first any more
