@@ -11,9 +11,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ssljax import loop
-from ssljax.commands.shared import Network, check_png, experiment_of, write_png, writing
+from ssljax.commands.shared import Network, check_png, experiment_of, source_of, write_png, writing
 from ssljax.config import Experiment, load_experiments
-from ssljax.data import Catalogue, FewLabels, Folder
+from ssljax.data import Catalogue, Folder
 from ssljax.data.tables import read_table
 from ssljax.logging import console, print_result, print_table
 from ssljax.paths import check_no_address
@@ -190,7 +190,7 @@ def _data(options: EmbedOptions, experiment: Experiment) -> tuple[Any, tuple[str
         return dataclasses.replace(data, shares=everything), ("train",)
     check_no_address(str(options.data), "data")
     path = str(options.data.absolute())
-    trained = experiment.data.data if isinstance(experiment.data, FewLabels) else experiment.data
+    trained = source_of(experiment)
     data = dataclasses.replace(trained, path=path) if isinstance(trained, Catalogue) else Catalogue(path)
     images = options.images[0] if len(options.images) == 1 else options.images or data.images
     data = dataclasses.replace(data, images=images, id=options.id or data.id)

@@ -13,9 +13,9 @@ import tyro
 from rich.table import Table
 
 from ssljax import loop
-from ssljax.commands.shared import Network, experiment_of, writing
+from ssljax.commands.shared import Network, experiment_of, source_of, writing
 from ssljax.config import Experiment
-from ssljax.data import Catalogue, FewLabels
+from ssljax.data import Catalogue
 from ssljax.data.decode import BadImage, decode, thumbnail_or_grey
 from ssljax.embed import Encoder
 from ssljax.logging import console, print_result, print_table
@@ -121,7 +121,7 @@ class Searched:
         except BaseException:
             collection.close()
             raise
-        trained = experiment.data.data if isinstance(experiment.data, FewLabels) else experiment.data
+        trained = source_of(experiment)
         collection.title = trained.title if isinstance(trained, Catalogue) else None
         return cls(collection, encoder, _photos(collection, experiment if own else None))
 

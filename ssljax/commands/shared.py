@@ -11,6 +11,7 @@ import tyro
 from rich.table import Table
 
 from ssljax.config import Experiment, load_experiments
+from ssljax.data import FewLabels
 from ssljax.files import read_json, replace_file
 from ssljax.logging import console, print_table
 from ssljax.retrieval.embeddings import BASELINE
@@ -59,6 +60,11 @@ def experiment_of(run: Run) -> Experiment:
         raise UserError(f"{run.options} does not fit {run.source}: {remedy}")
     default = TrainOptions(config)
     return tyro.cli(TrainOptions, args=arguments, default=default, prog=f"ssljax train {run.source}").experiment
+
+
+def source_of(experiment: Experiment) -> Any:
+    """The data of an experiment, whether or not only a few labels of it are kept."""
+    return experiment.data.data if isinstance(experiment.data, FewLabels) else experiment.data
 
 
 def results_of(run: Run, remedy: str) -> dict[str, Any]:
