@@ -28,13 +28,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 gc.set_threshold(50_000)  # tracing makes objects by the million; looking for cycles in them took up to a fifth of it
 
 
-@pytest.fixture(scope="session")
-def data_root() -> Path:
-    """The folder of the real data sets."""
-    root = os.environ.get("SSLJAX_DATA")
-    if not root:
-        pytest.skip("SSLJAX_DATA is not set")
-    return Path(root)
+def pytest_runtest_setup(item):
+    """Skips a test marked `real_data("fashion")` unless that folder is under SSLJAX_DATA."""
+    for marker in item.iter_markers("real_data"):
+        if not os.environ.get("SSLJAX_DATA"):
+            pytest.skip("SSLJAX_DATA is not set")
+        for name in marker.args:
+            if not Path(os.environ["SSLJAX_DATA"], name).is_dir():
+                pytest.skip(f"SSLJAX_DATA has no {name}/")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -155,8 +155,8 @@ def test_an_empty_split_and_a_missing_file(tmp_path):
         Catalogue(str(tmp_path / "d.csv")).load("val")
 
 
-@pytest.mark.real_data
-def test_the_fashion_catalogue_has_the_protocol_s_queries(data_root):
+@pytest.mark.real_data("fashion")
+def test_the_fashion_catalogue_has_the_protocol_s_queries():
     source = Catalogue("fashion/styles.csv", listing="productDisplayName", label="articleType")
     items = source.load("test")
     sizes = np.unique(items.listing, return_counts=True)[1]

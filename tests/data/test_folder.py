@@ -142,8 +142,8 @@ def test_two_forms_of_a_name_are_one_class_and_two_photos(tmp_path):
     assert all(photo.exists() for photo in both.photos)
 
 
-@pytest.mark.real_data
-def test_cifar10(data_root):
+@pytest.mark.real_data("cifar10")
+def test_cifar10():
     items = Folder("cifar10").load("test")
     assert len(items) == 10000 and len(items.label_names) == 10 and (np.bincount(items.label) == 1000).all()
 

@@ -42,6 +42,6 @@ def test_what_is_missing_or_foreign_is_told(folder):
         Grocery(str(folder)).load("train")
 
 
-@pytest.mark.real_data
-def test_published_counts(data_root):
+@pytest.mark.real_data("grocery")
+def test_published_counts():
     assert [len(Grocery().load(split)) for split in ("train", "val", "test", "iconic")] == [2640, 296, 2485, 81]

@@ -1,6 +1,8 @@
 """The baselines that are published with the Fashion protocol: the same three digits."""
 
 import csv
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,15 +11,13 @@ from PIL import Image
 from ssljax.data.items import text
 from ssljax.retrieval import Embeddings, Retrieval, raw_pixels
 
-pytestmark = pytest.mark.real_data
+pytestmark = pytest.mark.real_data("fashion")
 
 
 @pytest.fixture(scope="module")
-def fashion(data_root):
+def fashion():
     """Columns, and pixels u8[n, 32, 32, 3], of the test split."""
-    folder = data_root / "fashion"
-    if not folder.is_dir():
-        pytest.skip("SSLJAX_DATA has no fashion/")
+    folder = Path(os.environ["SSLJAX_DATA"], "fashion")
     with open(folder / "styles.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     # decoded in full and then resized, as for the published figures; `decode` reads JPEGs at a smaller scale if it can
