@@ -2,6 +2,9 @@
 # make test         the test suite
 # make test-slow    what takes minutes
 # make test-older   what computes, with the instructions of older x86-64 processors
+# make lint         ruff: errors and format
+# make docs         the documentation as a site, in site/; fails on a broken link, or a table that results/ does not give
+# make lock         the newest versions that fit pyproject.toml, written to requirements.lock
 # Another Python: make PYTHON=python3.12 test. On a GPU or TPU machine: make EXTRAS=test,cuda quickstart.
 
 PYTHON ?= python3
@@ -9,7 +12,7 @@ EXTRAS ?= test
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: quickstart test test-slow test-older lint clean
+.PHONY: quickstart test test-slow test-older lint docs lock clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/ssljax train experiments/quickstart.py
@@ -32,12 +35,21 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-$(INSTALLED): pyproject.toml
+docs: $(VENV)/.installed-docs
+	$(VENV)/bin/python results/tables.py --check
+	$(VENV)/bin/python -m mkdocs build --quiet --strict
+
+lock: $(VENV)/.installed-dev
+	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --extra test --extra docs --upgrade --quiet \
+		--no-annotate --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+# The versions of requirements.lock, which the tests passed with; pip alone takes the newest.
+$(VENV)/.installed-%: pyproject.toml requirements.lock
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -c 'import sys; sys.exit("ssljax needs Python 3.11 or later, not " + sys.version) if sys.version_info < (3, 11) else None'
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet -e ".[$(EXTRAS)]"
+	$(VENV)/bin/python -m pip install --quiet --constraint requirements.lock -e ".[$*]"
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) site
