@@ -15,9 +15,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ssljax.files import write_json
-from ssljax.retrieval import Attributes, Embeddings, Words
-from ssljax.run import Run, environment
+from ssljax.data.atomic_files import write_json
+from ssljax.evaluation import Attributes, Embeddings, Words
+from ssljax.training.run_folder import Run, environment
 
 ANSWERS = ("values", "majority", "accuracy", "coverage@accuracy=0.9", "area", "ece_uncalibrated", "ece")
 

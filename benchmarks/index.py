@@ -3,7 +3,7 @@
 One table, and results/benchmark_index.json. All indexes search the same items in one process, with all cores. The items
 are generated with structure: n / 100 centres are drawn from a normal distribution in 128 dimensions, and each item, and
 each query, is a random centre plus 0.7 times normal noise; the metric is the cosine. Of each kind all efforts of
-`ssljax.retrieval.advice.contestants` are tried, the quickest that finds recall@10 >= 0.95 is kept (or the best that is
+`ssljax.search.advice.contestants` are tried, the quickest that finds recall@10 >= 0.95 is kept (or the best that is
 there), and those take turns; the medians are compared. "raw" is the library's own call on the very structure that ours
 searches, so that the ratio is what our checks and ids cost. FAISS and ScaNN are measured if they are installed.
 
@@ -26,10 +26,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ssljax.files import write_json
-from ssljax.retrieval import Exact, Index, ScaNN, top_k
-from ssljax.retrieval.advice import contestants
-from ssljax.run import environment
+from ssljax.data.atomic_files import write_json
+from ssljax.evaluation import top_k
+from ssljax.search import Exact, Index, ScaNN
+from ssljax.search.advice import contestants
+from ssljax.training.run_folder import environment
 
 DIM, K, RECALL = 128, 10, 0.95
 Figures = dict[str, float | str | None]

@@ -247,8 +247,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         figures = run(options, Path(folder))
     print_table(figures, options)
-    from ssljax.files import write_json
-    from ssljax.run import environment  # only now: it takes hold of the device
+    from ssljax.data.atomic_files import write_json
+    from ssljax.training.run_folder import environment  # only now: it takes hold of the device
 
     record = environment()
     for package in ("pillow", "simplejpeg", "torch"):

@@ -330,7 +330,7 @@ def main() -> None:
 
 def measure(cases: list[Case], options: Options) -> None:
     """Each case in turn: one table, and what is written at `options.output`."""
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # for all: see ssljax/allocator.py
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # for all: see ssljax/cli/allocator.py
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the processes share an accelerator
     figures, table = {}, Table("loss", "", "seconds", "ratio to blockwise", "peak MiB")
     for case in cases:
@@ -340,8 +340,8 @@ def measure(cases: list[Case], options: Options) -> None:
             cells = ["" if v is None else f"{v:,.4g}" for v in values] or [row_figures]
             table.add_row(str(case), row, *cells)
     Console().print(table)
-    from ssljax.files import write_json
-    from ssljax.run import environment  # only now: it takes hold of the device
+    from ssljax.data.atomic_files import write_json
+    from ssljax.training.run_folder import environment  # only now: it takes hold of the device
 
     before = json.loads(options.output.read_text())["table"] if options.output.exists() else {}
     write_json(options.output, {"environment": environment(), "table": before | figures})

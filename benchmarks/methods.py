@@ -181,7 +181,7 @@ def race(case: Case, references: dict[str, Contestant], options: Options) -> dic
 def main() -> None:
     """Measures, prints and writes."""
     options = tyro.cli(Options, description=__doc__)
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # for all: see ssljax/allocator.py
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # for all: see ssljax/cli/allocator.py
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the processes share an accelerator
     references = start(Case(REFERENCE, options.batch_size))
     cases = [Case(method, options.batch_size) for method in options.methods]
@@ -194,8 +194,8 @@ def main() -> None:
             values = [row] if isinstance(row, str) else row.values()
             table.add_row(case, name, *(v if isinstance(v, str) else f"{v:,.4g}" for v in values))
     Console().print(table)
-    from ssljax.files import write_json
-    from ssljax.run import environment  # only now: it takes hold of the device
+    from ssljax.data.atomic_files import write_json
+    from ssljax.training.run_folder import environment  # only now: it takes hold of the device
 
     before = json.loads(options.output.read_text())["table"] if options.output.exists() else {}
     write_json(options.output, {"environment": environment(), "table": before | figures})

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.retrieval import KNN, Embeddings, pair_ap, per_query_figures, top_k
-from ssljax.retrieval.metrics import PerQuery, relevant_items
-from ssljax.retrieval.shopee import Matches
-from ssljax.retrieval.vectors import normalise
+from ssljax.evaluation import KNN, Embeddings, pair_ap, per_query_figures, top_k
+from ssljax.evaluation.evaluators.shopee import Matches
+from ssljax.evaluation.metrics import PerQuery, relevant_items
+from ssljax.evaluation.vectors import normalise
 
 ITEMS, QUERIES, GROUPS, DEPTH = 40, 15, 12, 5
 Row = tuple[str, Any, Any, str]  # metric, ours, theirs, convention

@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ssljax import losses
-from ssljax.files import write_json
-from ssljax.run import environment
+from ssljax.data.atomic_files import write_json
+from ssljax.training.run_folder import environment
 
 BATCH, FEATURES, CLASSES, KEYS, PROTOTYPES, PATCHES = 32, 16, 8, 64, 12, 9
 SIZES = (7, 5)  # numbers of values of two attributes

@@ -19,8 +19,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ssljax.files import write_json
-from ssljax.retrieval import (
+from ssljax.data.atomic_files import write_json
+from ssljax.evaluation import (
     DatabaseAugmentation,
     Embeddings,
     NeighbourhoodBlending,
@@ -28,11 +28,11 @@ from ssljax.retrieval import (
     Retrieval,
     Whitening,
 )
-from ssljax.retrieval.metrics import is_relevant, per_query, relevant_items
-from ssljax.retrieval.rerank import k_reciprocal, min2
-from ssljax.retrieval.shopee import Matches
-from ssljax.retrieval.vectors import normalise
-from ssljax.run import Run, environment
+from ssljax.evaluation.evaluators.shopee import Matches
+from ssljax.evaluation.metrics import is_relevant, per_query, relevant_items
+from ssljax.evaluation.rerank import k_reciprocal, min2
+from ssljax.evaluation.vectors import normalise
+from ssljax.training.run_folder import Run, environment
 
 Splits = dict[str, Embeddings]
 Figures = dict[str, Any]

@@ -57,11 +57,12 @@ def serve(folder: Path, items: int, port: Connection) -> None:
     import uvicorn
 
     from ssljax.data.items import text
-    from ssljax.embed import Encoder
+    from ssljax.evaluation import Embeddings, Origin
+    from ssljax.evaluation.embed import Encoder
     from ssljax.models import ResNet
-    from ssljax.retrieval import Collection, Embeddings, Origin, default_index, save_collection
-    from ssljax.serve import Service
-    from ssljax.serve.server import config
+    from ssljax.search import Collection, default_index, save_collection
+    from ssljax.search.serve import Service
+    from ssljax.search.serve.server import config
     from ssljax.views import TwoCrops
 
     network, views = ResNet(depth=10, stem="cifar", width=16), TwoCrops(size=32)
@@ -158,8 +159,8 @@ def main(options: Options) -> None:
             table.add_row(kind, clients, *(f"{value:,.1f}" for value in row.values()))
     Console().print(table)
 
-    from ssljax.files import write_json
-    from ssljax.run import environment
+    from ssljax.data.atomic_files import write_json
+    from ssljax.training.run_folder import environment
 
     options_ = dataclasses.asdict(options) | {"output": str(options.output)}
     write_json(options.output, {"options": options_, "environment": environment(), "table": figures})

@@ -129,7 +129,7 @@ def race(case: Case, options: Options) -> dict[str, dict[str, float] | str]:
 def main() -> None:
     """Measures, prints and writes."""
     options = tyro.cli(Options, description=__doc__)
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # for both: see ssljax/allocator.py
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # for both: see ssljax/cli/allocator.py
     sizes = [("cifar", 32, 128), ("imagenet", 64, 64)]
     cases = [Case(*size, dtype) for size in sizes for dtype in options.dtypes]
     figures = {str(case): race(case, options) for case in cases}
@@ -139,8 +139,8 @@ def main() -> None:
             cells = [row] if isinstance(row, str) else ["" if v is None else f"{v:,.4g}" for v in row.values()]
             table.add_row(case, name, *cells)
     Console().print(table)
-    from ssljax.files import write_json
-    from ssljax.run import environment  # only now: it takes hold of the device
+    from ssljax.data.atomic_files import write_json
+    from ssljax.training.run_folder import environment  # only now: it takes hold of the device
 
     write_json(options.output, {"environment": environment(), "table": figures})
 

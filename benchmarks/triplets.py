@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ssljax.data import AttributeTriplets, Items
-from ssljax.files import write_json
-from ssljax.run import environment
+from ssljax.data.atomic_files import write_json
+from ssljax.training.run_folder import environment
 
 VALUES = {"kind": 140, "gender": 5, "colour": 46, "season": 4, "usage": 8}
 MISSING = {"kind": 0.0, "gender": 0.0, "colour": 0.02, "season": 0.05, "usage": 0.1}

@@ -310,8 +310,8 @@ def main() -> None:
             values = [row] if isinstance(row, str) else [f"{value:,.4g}" for value in row.values()]
             table.add_row(case, library, *values)
     Console().print(table)
-    from ssljax.files import write_json
-    from ssljax.run import environment  # only now: it takes hold of the device
+    from ssljax.data.atomic_files import write_json
+    from ssljax.training.run_folder import environment  # only now: it takes hold of the device
 
     write_json(options.output, {"environment": environment(), "table": figures})
 

@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ssljax.data import Catalogue, Grocery, Items
+from ssljax.data.atomic_files import write_json
 from ssljax.data.decode import decode, decode_whole
-from ssljax.data.watermarks import find_mark
-from ssljax.files import write_json
-from ssljax.retrieval import Embeddings, Retrieval, raw_pixels
-from ssljax.run import environment
+from ssljax.data.watermark_removal import find_mark
+from ssljax.evaluation import Embeddings, Retrieval, raw_pixels
+from ssljax.training.run_folder import environment
 from ssljax.views import Watermark
 
 QUALITIES = (75, 90)

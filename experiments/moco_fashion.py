@@ -20,10 +20,10 @@ quarters of 64 px photos, went from .388 to .442 on `val` (raw pixels .392).
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue
+from ssljax.evaluation import Retrieval
 from ssljax.methods import MoCo
 from ssljax.models import MLP, ResNet
 from ssljax.optim import AdamW
-from ssljax.retrieval import Retrieval
 from ssljax.views import TwoCrops
 
 FASHION = Catalogue(

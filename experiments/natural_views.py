@@ -15,10 +15,10 @@ from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import Grocery, Listings
+from ssljax.evaluation import Retrieval, Separation
 from ssljax.methods import MoBY, SimSiam
 from ssljax.models import MLP, ResNet
 from ssljax.optim import AdamW
-from ssljax.retrieval import Retrieval, Separation
 from ssljax.schedules import Cosine
 from ssljax.views import TwoCrops
 

@@ -6,10 +6,10 @@ ssljax search runs/quickstart PHOTO
 
 from ssljax.config import Experiment
 from ssljax.data import ToyCatalogue
+from ssljax.evaluation import Retrieval
 from ssljax.methods import MoCo
 from ssljax.models import MLP, ResNet
 from ssljax.optim import SGD
-from ssljax.retrieval import Retrieval
 from ssljax.views import TwoCrops
 
 config = Experiment(

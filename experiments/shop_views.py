@@ -16,10 +16,10 @@ from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue
+from ssljax.evaluation import Retrieval
 from ssljax.methods import Contrastive, MoCo
 from ssljax.models import MLP, ResNet
 from ssljax.optim import AdamW
-from ssljax.retrieval import Retrieval
 from ssljax.views import Collage, EcommerceViews, Perspective, TwoCrops, Watermark
 
 FASHION = Catalogue(

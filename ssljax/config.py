@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 from ssljax.data import Photos, ToyCatalogue
 from ssljax.data.items import did_you_mean, nearest
-from ssljax.experiment_file import place, plain_names, run_file
-from ssljax.fields import check_fields, settings, short
+from ssljax.evaluation import Retrieval
 from ssljax.methods import MoCo
 from ssljax.models import ResNet
 from ssljax.optim import SGD
-from ssljax.retrieval import Retrieval, default_index
-from ssljax.types import Precision, UserError
+from ssljax.search import default_index
+from ssljax.training.experiment_file import place, plain_names, run_file
+from ssljax.types import Precision, UserError, check_fields, settings, short
 from ssljax.views import TwoCrops
 
 

@@ -15,10 +15,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssljax.fields import check_fields
 from ssljax.models import layers
 from ssljax.schedules import Cosine, Warmup, check_schedule, value_at
-from ssljax.types import Array, Progress, PyTree, UserError, whole_steps
+from ssljax.types import Array, Progress, PyTree, UserError, check_fields, whole_steps
 
 OfStep = Callable[[Array], Array]  # i32[], steps that are done → f32[]
 

@@ -9,8 +9,8 @@ from tiny import BATCH, OPTIMIZER, VIEWS, Training
 
 from ssljax.data import ToyCatalogue
 from ssljax.data.photos import decode_all
+from ssljax.evaluation import Embeddings, Retrieval
 from ssljax.losses import embedding_std
-from ssljax.retrieval import Embeddings, Retrieval
 
 SIDE = 20
 

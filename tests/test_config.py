@@ -6,8 +6,8 @@ import pytest
 
 from ssljax.config import Experiment, load_experiments
 from ssljax.data import ToyCatalogue
+from ssljax.evaluation import Copydays, PairAP, Retrieval, Revisited, ShopeeF1
 from ssljax.optim import LARS, SGD, Adam
-from ssljax.retrieval import Copydays, PairAP, Retrieval, Revisited, ShopeeF1
 from ssljax.types import UserError
 from ssljax.views import Augmentation, TwoCrops
 
@@ -98,8 +98,8 @@ FILES = {
     "meant name": ("from ssljax.methods import Moco", "methods/__init__.py): did you mean 'MoCo'? (line 1)"),
     "unknown module": ("import ssljax.method", "No module named 'ssljax.method': did you mean 'methods'? (line 1)"),
     "unknown evaluator": (
-        "import ssljax.retrieval as r\nr.Retrival()",
-        "module 'ssljax.retrieval' has no attribute 'Retrival': did you mean 'Retrieval'? (line 2)",
+        "import ssljax.evaluation as r\nr.Retrival()",
+        "module 'ssljax.evaluation' has no attribute 'Retrival': did you mean 'Retrieval'? (line 2)",
     ),
     "sweep": (IMPORT + "config = Experiment(name='x')\nsweep = 5", "sweep=5 must be a list of experiments"),
     "sweep of others": (IMPORT + "config = Experiment(name='x')\nsweep = [3]", "a list of them: sweep[0]=3 is none"),

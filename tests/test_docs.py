@@ -14,9 +14,9 @@ from tiny import CROPS, Training
 
 from ssljax.data import ToyCatalogue, Triplets
 from ssljax.data.items import text
-from ssljax.loop import Setting
+from ssljax.evaluation import Embeddings
 from ssljax.models import without_files
-from ssljax.retrieval import Embeddings
+from ssljax.training.loop import Setting
 
 DOCS = Path(__file__).parent.parent / "docs"
 GUIDE = DOCS / "new_method.md"

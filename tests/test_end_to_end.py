@@ -19,17 +19,17 @@ import pytest
 from disturbances import Neighbour, Noise
 from PIL import Image
 
-from ssljax import finish
-from ssljax import robustness as ssljax_robustness
-from ssljax.checkpoint import Checkpoints
-from ssljax.cli import run as ssljax
-from ssljax.commands.shared import experiment_of
+from ssljax.cli import robustness as ssljax_robustness
+from ssljax.cli.main import run as ssljax
+from ssljax.cli.shared import experiment_of
 from ssljax.config import Experiment
-from ssljax.files import claimed
-from ssljax.finish import verdict
-from ssljax.loop import Setting
-from ssljax.retrieval import KNN, Embeddings, Retrieval
-from ssljax.run import Run
+from ssljax.data.atomic_files import claimed
+from ssljax.evaluation import KNN, Embeddings, Retrieval
+from ssljax.training import export as finish
+from ssljax.training.checkpoint import Checkpoints
+from ssljax.training.export import verdict
+from ssljax.training.loop import Setting
+from ssljax.training.run_folder import Run
 
 QUICKSTART = str(Path(__file__).parent.parent / "experiments" / "quickstart.py")
 SMALL = [
@@ -49,7 +49,7 @@ def train(runs: Path, *options: str) -> int:
 
 def started(runs: Path, *options: str, **environment: str) -> subprocess.Popen:
     """The same in a process of its own, so that it can be killed."""
-    command = [sys.executable, "-m", "ssljax.cli", "train", QUICKSTART, *SMALL, "--runs", str(runs), *options]
+    command = [sys.executable, "-m", "ssljax.cli.main", "train", QUICKSTART, *SMALL, "--runs", str(runs), *options]
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=os.environ | environment, **pipes)
 
@@ -115,7 +115,7 @@ def test_run_folder_is_complete(run):
 @pytest.mark.slow
 def test_quickstart_beats_raw_pixels_by_ten_points(tmp_path):
     quick = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}  # one device, and optimised, as a user has it
-    command = [sys.executable, "-m", "ssljax.cli", "train", QUICKSTART, "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", "ssljax.cli.main", "train", QUICKSTART, "--runs", str(tmp_path)]
     subprocess.run(command, env=quick, check=True, cwd=tmp_path)
     table = json.loads(Run(tmp_path / "quickstart").results.read_text())["table"]
     assert table["trained"]["test/cmc@1"] >= table["raw pixels"]["test/cmc@1"] + 0.10
@@ -652,7 +652,7 @@ from ssljax.config import Experiment
 from ssljax.data import Catalogue
 from ssljax.methods import SimCLR
 from ssljax.models import MLP, ResNet
-from ssljax.retrieval import Retrieval
+from ssljax.evaluation import Retrieval
 from ssljax.views import TwoCrops
 
 config = Experiment(
@@ -692,11 +692,11 @@ def test_too_many_bad_photos_stop_the_run(tmp_path, capsys):
 ROBUSTNESS = ["--strengths", "0.5", "1", "--items", "8"]
 IN_ANOTHER_PROCESS = """
 import sys
-import ssljax.robustness
+import ssljax.cli.robustness
 from disturbances import Neighbour, Noise
-from ssljax.cli import run
+from ssljax.cli.main import run
 
-ssljax.robustness.DISTURBANCES = (Noise(), Neighbour())
+ssljax.cli.robustness.DISTURBANCES = (Noise(), Neighbour())
 sys.exit(run(sys.argv[1:]))
 """
 
@@ -733,7 +733,7 @@ def test_robustness_on_the_data_of_another_experiment(copy, tmp_path, two_distur
     other.write_text(
         "from ssljax.config import Experiment\n"
         "from ssljax.data import ToyCatalogue\n"
-        "from ssljax.retrieval import Retrieval\n"
+        "from ssljax.evaluation import Retrieval\n"
         "config = Experiment(name='shapes', data=ToyCatalogue(listings=96, photos=2, size=32),\n"
         "                    evaluate=(Retrieval(relevant='shape', gallery='val'),))\n"
     )
@@ -756,7 +756,7 @@ def test_robustness_tells_what_is_wrong(copy, tmp_path, capsys):
     assert "there is no experiment file" in told(run, str(tmp_path / "none.py"))
     assert "is not a run folder" in told(str(tmp_path / "nowhere"))
     (tmp_path / "classes.py").write_text(
-        "from ssljax.config import Experiment\nfrom ssljax.retrieval import KNN\n"
+        "from ssljax.config import Experiment\nfrom ssljax.evaluation import KNN\n"
         "config = Experiment(name='classes', evaluate=(KNN(),))\n"
     )
     assert "evaluate has no Retrieval" in told(run, str(tmp_path / "classes.py"))

@@ -6,53 +6,34 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ssljax"
-# What each part may import of the others, from the bottom up.
+# What each folder, and each module at the root, may import of the others, from the bottom up.
 ALLOWED = {
     "types": set(),
-    "allocator": set(),
-    "fields": {"types"},
     "schedules": {"types"},
     "queue": {"types"},
-    "files": {"types"},
-    "paths": {"types"},
-    "text": set(),
     "sharding": {"queue", "types"},
     "losses": {"sharding", "types"},
     "models": {"sharding", "types"},
-    "optim": {"fields", "models", "schedules", "types"},
-    "views": {"fields", "paths", "types"},
-    "data": {"fields", "files", "logging", "paths", "sharding", "text", "types"},
-    "methods": {"fields", "losses", "models", "queue", "schedules", "sharding", "types"},
-    "retrieval": {"data", "fields", "files", "text", "types"},
-    "signals": set(),
+    "optim": {"models", "schedules", "types"},
+    "data": {"sharding", "types"},
+    "views": {"data", "types"},
+    "methods": {"losses", "models", "queue", "schedules", "sharding", "types"},
     "train": {"types"},
-    "checkpoint": {"files", "logging", "sharding", "types"},
-    "logging": {"files", "text"},
-    "experiment_file": set(),
-    "config": {"data", "experiment_file", "fields", "methods", "models", "optim", "retrieval", "types", "views"},
-    "contact_sheet": {"config", "data", "fields", "types", "views"},
-    "run": {"config", "experiment_file", "files", "logging", "sharding", "types"},
-    "embed": {"config", "data", "retrieval", "sharding", "types"},
-    "finish": {"config", "data", "embed", "files", "logging", "models", "retrieval", "run", "sharding", "types"},
-    "comparison": {"config", "files", "finish", "retrieval", "run", "types"},
-    "robustness": {"config", "data", "embed", "files", "logging", "retrieval", "run", "types", "views"},
-    "unmark": {"data", "logging", "paths", "retrieval", "text", "types"},
-    "loop": {"checkpoint", "config", "data", "embed", "files", "finish", "logging", "models"}
-    | {"retrieval", "robustness", "run", "sharding", "signals", "train", "types"},
-    "serve": {"data", "embed", "retrieval", "types"},
-    "commands": {"comparison", "config", "contact_sheet", "data", "embed", "files", "finish", "logging", "loop"}
-    | {"paths", "retrieval", "run", "serve", "sharding", "text", "types", "unmark"},
-    "__main__": {"cli"},
-    "cli": {"allocator", "commands", "data", "sharding", "signals", "text", "types"},
+    "evaluation": {"config", "data", "sharding", "types"},
+    "search": {"data", "evaluation", "types"},
+    "config": {"data", "evaluation", "methods", "models", "optim", "search", "training", "types", "views"},
+    "report": {"config", "data", "evaluation", "types", "views"},
+    "training": {"cli", "config", "data", "evaluation", "models", "report", "search", "sharding", "train", "types"},
+    "cli": {"config", "data", "evaluation", "report", "search", "sharding", "training", "types", "views"},
 }
 ONLY_IN = {
     "flax": "models/",
     "safetensors": "models/pretrained.py",
-    "scann": "retrieval/index/scann.py",
-    "faiss": "retrieval/index/faiss.py",
-    "orbax": "checkpoint.py",
-    "starlette": "serve/",
-    "uvicorn": "serve/server.py",
+    "scann": "search/index/scann.py",
+    "faiss": "search/index/faiss.py",
+    "orbax": "training/checkpoint.py",
+    "starlette": "search/serve/",
+    "uvicorn": "search/serve/server.py",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -9,19 +9,19 @@ import jax.numpy as jnp
 import pytest
 from every_loss import ALL, LABELS, MEMORY, OTHERS, PAIRS, Z
 from methods import METHODS, NAMES, crops_of
-from test_embed import EXPERIMENT
-from tiny import CROPS, SIMCLR, photos
+from tiny import CROPS, EXPERIMENT, SIMCLR, photos
 
 from ssljax.config import Experiment
-from ssljax.loop import Setting, _embedder
+from ssljax.evaluation.evaluators import linear_probe
+from ssljax.evaluation.rerank import reciprocal
+from ssljax.evaluation.top_k import _nearest
 from ssljax.models import ResNet, ViT, ops
-from ssljax.retrieval import linear_probe, topk
-from ssljax.retrieval.rerank import reciprocal
-from ssljax.run import Run
 from ssljax.train import init_state, train_step
+from ssljax.training.loop import Setting, _embedder
+from ssljax.training.run_folder import Run
 from ssljax.types import UserError
 from ssljax.views import EcommerceViews, Masked, MultiCrop
-from ssljax.views.suite import DISTURBANCES
+from ssljax.views.disturbances import DISTURBANCES
 
 
 def asked_for(lowered):
@@ -114,7 +114,7 @@ def test_search_and_classification_are_in_float32(coarse):
     rates = jnp.ones(2)
     epoch = linear_probe._epoch.lower((weights, weights), jax.random.key(0), x, rows, rates, rates, jnp.ones(2), 4)
     for lowered in (
-        topk._nearest.lower(x, x, rows, 2),
+        _nearest.lower(x, x, rows, 2),
         reciprocal._nearest.lower(x, jnp.ones((8, 8)), rows, x, jnp.float32(0.5), 2),
         epoch,
         linear_probe._right.lower(weights, x, rows),

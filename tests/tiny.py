@@ -5,9 +5,13 @@ import functools
 import jax
 import numpy as np
 
+from ssljax.config import Experiment
+from ssljax.data import ToyCatalogue
+from ssljax.evaluation import KNN, FewShot, LinearProbe, Retrieval
 from ssljax.methods import MoCo, SimCLR
 from ssljax.models import MLP, ResNet
 from ssljax.optim import SGD
+from ssljax.search import Exact
 from ssljax.sharding import make_mesh, place_batch, replicated, state_sharding
 from ssljax.train import init_state, train_step
 from ssljax.views import TwoCrops
@@ -21,6 +25,21 @@ CROPS = TwoCrops(size=16, jitter=0.0, grey=0.0, blur=0.0)
 MOCO = MoCo(encoder=ENCODER, projector=MLP(hidden=(16,), out=8), queue_size=3 * BATCH, momentum=0.9)
 SIMCLR = SimCLR(encoder=ENCODER, projector=MLP(hidden=(16,), out=8, batch_norm=True))
 OPTIMIZER = SGD(lr=0.1, weight_decay=1e-4)
+EXPERIMENT = Experiment(
+    name="tiny",
+    data=ToyCatalogue(listings=32, photos=3, size=32),
+    views=CROPS,
+    method=MOCO,
+    optimizer=SGD(lr=0.05),
+    epochs=2,
+    batch_size=BATCH,
+    photo_size=20,
+    log_every=1,
+    monitor=(KNN(k=5, split="val"), FewShot(shots=(1,), draws=2, split="val")),
+    monitor_every=1,
+    evaluate=(Retrieval(), LinearProbe(epochs=2), KNN(k=5)),
+    index=Exact(),
+)
 
 
 def photos(step: int = 0) -> dict[str, np.ndarray]:

@@ -8,10 +8,10 @@ ssljax train experiments/cifar10/barlow_twins.py
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import BarlowTwins
 from ssljax.models import ResNet
 from ssljax.optim import LARS
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.views import asymmetric_pair
 
 config = Experiment(

@@ -8,10 +8,10 @@ ssljax train experiments/cifar10/dino.py
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import DINO
 from ssljax.models import DINOHead, ResNet
 from ssljax.optim import LARS
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.schedules import Cosine, Linear
 from ssljax.views import asymmetric_pair
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import MoCo
 from ssljax.models import MLP, ResNet
 from ssljax.optim import SGD
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.views import TwoCrops
 
 VIEWS = {"scale": (0.2, 1.0), "blur": 0.0}

@@ -8,10 +8,10 @@ ssljax train experiments/cifar10/moco_v2_plus.py
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import MoBY
 from ssljax.models import MLP, Identity, ResNet
 from ssljax.optim import SGD
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.schedules import Cosine
 from ssljax.views import weak_pair
 

@@ -8,10 +8,10 @@ ssljax train experiments/cifar10/re_ssl.py
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import ReSSL
 from ssljax.models import ResNet
 from ssljax.optim import SGD
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.schedules import Cosine
 from ssljax.views import weak_strong_pair
 

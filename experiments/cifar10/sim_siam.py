@@ -8,10 +8,10 @@ ssljax train experiments/cifar10/sim_siam.py
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import SimSiam
 from ssljax.models import ResNet
 from ssljax.optim import SGD
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.views import weak_pair
 
 config = Experiment(

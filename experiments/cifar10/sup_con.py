@@ -8,10 +8,10 @@ ssljax train experiments/cifar10/sup_con.py
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import SupCon
 from ssljax.models import MLP, ResNet
 from ssljax.optim import SGD
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.views import symmetric_pair
 
 config = Experiment(

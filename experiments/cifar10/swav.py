@@ -8,10 +8,10 @@ ssljax train experiments/cifar10/swav.py
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import SwAV
 from ssljax.models import Prototypes, ResNet
 from ssljax.optim import LARS
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.views import symmetric_pair
 
 config = Experiment(

@@ -9,7 +9,7 @@ split, and CIFAR-10.
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Folder, Grocery, Part, Together
-from ssljax.retrieval import Retrieval
+from ssljax.evaluation import Retrieval
 
 FASHION, GROCERY, CIFAR10 = Catalogue("fashion/styles.csv", title="productDisplayName"), Grocery(), Folder("cifar10")
 WANTED = [Part(FASHION, "test", item="productDisplayName"), Part(GROCERY, "test", item="product")]

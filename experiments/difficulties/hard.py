@@ -8,6 +8,6 @@ studio photos: two ways of taking photos that have nothing in common. By chance 
 
 from ssljax.config import Experiment
 from ssljax.data import Grocery
-from ssljax.retrieval import Retrieval
+from ssljax.evaluation import Retrieval
 
 config = Experiment(name="hard", data=Grocery(), evaluate=(Retrieval(relevant="product", gallery="iconic"),))

@@ -8,7 +8,7 @@ the rest of Fashion, which has no style of the test split, all of Grocery, and C
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Folder, Grocery, Part, Together
-from ssljax.retrieval import Retrieval
+from ssljax.evaluation import Retrieval
 
 FASHION, GROCERY, CIFAR10 = Catalogue("fashion/styles.csv", title="productDisplayName"), Grocery(), Folder("cifar10")
 DISTRACTORS = [Part(FASHION, "train"), Part(FASHION, "val")]

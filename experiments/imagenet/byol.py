@@ -7,10 +7,10 @@ ssljax train experiments/imagenet/byol.py
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import BYOL
 from ssljax.models import ResNet
 from ssljax.optim import LARS
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.schedules import Cosine
 from ssljax.views import asymmetric_pair
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import DINO
 from ssljax.models import DINOHead, ViT
 from ssljax.optim import AdamW
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.schedules import Cosine, Linear
 from ssljax.views import MultiCrop
 

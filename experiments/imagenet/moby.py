@@ -8,10 +8,10 @@ ssljax train experiments/imagenet/moby.py
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import MoBY
 from ssljax.models import Swin
 from ssljax.optim import AdamW
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.views import asymmetric_pair
 
 config = Experiment(

@@ -13,10 +13,10 @@ from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import MoCo
 from ssljax.models import MLP, ResNet
 from ssljax.optim import SGD
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.schedules import Cosine, Steps
 from ssljax.views import TwoCrops
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS
+from ssljax.evaluation import KNN, LinearProbe
 from ssljax.methods import SimSiam
 from ssljax.models import MLP, Identity, ResNet
 from ssljax.optim import SGD
-from ssljax.retrieval import KNN, LinearProbe
 from ssljax.views import TwoCrops
 
 

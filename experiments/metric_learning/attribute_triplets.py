@@ -14,10 +14,10 @@ Published: twice as good as triplets from one label, on private data ("Visually 
 
 from ssljax.config import Experiment
 from ssljax.data import AttributeTriplets, Catalogue, Triplets
+from ssljax.evaluation import Retrieval
 from ssljax.methods import GivenTriplets
 from ssljax.models import Frozen, Pretrained, ResNet
 from ssljax.optim import AdamW
-from ssljax.retrieval import Retrieval
 from ssljax.views import OneCropEach
 
 FASHION = Catalogue(

@@ -12,10 +12,10 @@ Published: nothing on this data; for persons 18 x 4 and 32 x 4 were chosen (Herm
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes
+from ssljax.evaluation import Retrieval
 from ssljax.methods import MultiSimilarity
 from ssljax.models import Frozen, Pretrained, ResNet
 from ssljax.optim import AdamW
-from ssljax.retrieval import Retrieval
 from ssljax.views import OneCropEach
 
 FASHION = Catalogue(

@@ -16,10 +16,10 @@ from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes, FewLabels
+from ssljax.evaluation import Retrieval
 from ssljax.methods import MoCo, MultiSimilarity
 from ssljax.models import MLP, ResNet
 from ssljax.optim import AdamW
-from ssljax.retrieval import Retrieval
 from ssljax.views import OneCropEach, TwoCrops
 
 FASHION = Catalogue(

@@ -12,10 +12,10 @@ Published: metric learning against DINO, after fine-tuning on private shop photo
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes, FewLabels
+from ssljax.evaluation import Retrieval
 from ssljax.methods import MultiSimilarity
 from ssljax.models import Pretrained, ResNet
 from ssljax.optim import AdamW
-from ssljax.retrieval import Retrieval
 from ssljax.views import OneCropEach
 
 FASHION = Catalogue(

@@ -11,6 +11,7 @@ from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import AttributeTriplets, Catalogue, Classes, FewLabels, Photos, Triplets
+from ssljax.evaluation import Retrieval
 from ssljax.methods import (
     VAE,
     ArcFace,
@@ -31,7 +32,6 @@ from ssljax.methods import (
 )
 from ssljax.models import MLP, Identity, ResNet
 from ssljax.optim import SGD
-from ssljax.retrieval import Retrieval
 from ssljax.schedules import Linear
 from ssljax.views import OneCropEach, TwoCrops
 

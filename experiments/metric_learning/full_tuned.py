@@ -8,10 +8,10 @@ Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashi
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes, FewLabels
+from ssljax.evaluation import Retrieval
 from ssljax.methods import MultiSimilarity
 from ssljax.models import Pretrained, ResNet
 from ssljax.optim import SGD
-from ssljax.retrieval import Retrieval
 from ssljax.views import OneCropEach
 
 FASHION = Catalogue(

@@ -13,10 +13,10 @@ Published: 4 % more than the best task alone, on private data ("Visually Similar
 
 from ssljax.config import Experiment
 from ssljax.data import AttributeTriplets, Catalogue, Triplets
+from ssljax.evaluation import Retrieval
 from ssljax.methods import VAE, Attributes, GivenTriplets, MultiTask
 from ssljax.models import Frozen, Identity, Pretrained, ResNet
 from ssljax.optim import AdamW
-from ssljax.retrieval import Retrieval
 from ssljax.views import OneCropEach
 
 FASHION = Catalogue(

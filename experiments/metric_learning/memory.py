@@ -15,10 +15,10 @@ of it (Wang et al. 2020, "XBM", figure 4). Not on this data.
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes
+from ssljax.evaluation import Retrieval
 from ssljax.methods import Contrastive, Triplet
 from ssljax.models import Frozen, Pretrained, ResNet
 from ssljax.optim import AdamW
-from ssljax.retrieval import Retrieval
 from ssljax.views import OneCropEach
 
 FASHION = Catalogue(

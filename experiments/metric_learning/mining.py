@@ -15,6 +15,7 @@ from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes
+from ssljax.evaluation import Retrieval
 from ssljax.methods import (
     ArcFace,
     Contrastive,
@@ -30,7 +31,6 @@ from ssljax.methods import (
 )
 from ssljax.models import Frozen, Identity, Pretrained, ResNet
 from ssljax.optim import AdamW
-from ssljax.retrieval import Retrieval
 from ssljax.views import OneCropEach
 
 FASHION = Catalogue(

@@ -5,7 +5,7 @@ import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssljax.text import csv_cell
+from ssljax.data.text import csv_cell
 from ssljax.types import UserError
 
 COLUMNS = ("id", "photo", "reason")

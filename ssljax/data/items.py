@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ssljax.paths import existing
-from ssljax.text import comparable, readable, valid
+from ssljax.data.paths import existing
+from ssljax.data.text import comparable, readable, valid
 from ssljax.types import UserError
 
 Shares = tuple[float, float, float]

@@ -15,10 +15,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ssljax.data.atomic_files import open_regular
 from ssljax.data.items import raw_text
-from ssljax.files import open_regular
-from ssljax.logging import note
-from ssljax.text import comparable, stripped
+from ssljax.data.text import comparable, note, stripped
 from ssljax.types import UserError
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")

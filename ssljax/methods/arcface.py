@@ -3,7 +3,7 @@
 import dataclasses
 
 from ssljax.losses import arcface
-from ssljax.methods.supervised import WithMargin
+from ssljax.methods.base.supervised import WithMargin
 from ssljax.types import Array, Progress
 
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.losses import embedding_std, masked_attributes
-from ssljax.methods.checks import check_alike, check_labelled_views
-from ssljax.methods.network import Network, item_by_item
-from ssljax.methods.one_network import NetworkAux, OneNetwork
+from ssljax.methods.base.checks import check_alike, check_labelled_views
+from ssljax.methods.base.network import Network, item_by_item
+from ssljax.methods.base.one_network import NetworkAux, OneNetwork
 from ssljax.models import MLP, Identity
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError
 

@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import byol
-from ssljax.methods.checks import check_pair
-from ssljax.methods.one_network import pair_figures
-from ssljax.methods.with_teacher import WithPredictor
+from ssljax.methods.base.checks import check_pair
+from ssljax.methods.base.one_network import pair_figures
+from ssljax.methods.base.with_teacher import WithPredictor
 from ssljax.models import MLP
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
 

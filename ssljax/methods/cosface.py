@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from ssljax.losses import cosface
-from ssljax.methods.supervised import WithMargin
+from ssljax.methods.base.supervised import WithMargin
 from ssljax.types import Array, Progress
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import decoupled
-from ssljax.methods.one_network import Pairwise
+from ssljax.methods.base.one_network import Pairwise
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Params, Progress, UserError

@@ -6,13 +6,12 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from ssljax.fields import short
 from ssljax.losses import dino, embedding_std, entropy, kl_to_uniform, sinkhorn, update_center
-from ssljax.methods.checks import check_crops, check_share
-from ssljax.methods.with_teacher import TeacherAux, WithTeacher
+from ssljax.methods.base.checks import check_crops, check_share
+from ssljax.methods.base.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import DINOHead
 from ssljax.schedules import Cosine, Linear, check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError, pytree, short
 
 
 @pytree

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ssljax.losses import embedding_std, triplet_excess, view_cosines
 from ssljax.losses.pairs import mean_of_counted
-from ssljax.methods.one_network import NetworkAux, OneNetwork
+from ssljax.methods.base.one_network import NetworkAux, OneNetwork
 from ssljax.models import Identity
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError

@@ -11,13 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ssljax.fields import short
 from ssljax.losses import embedding_std, ibot, koleo
+from ssljax.methods.base.network import item_by_item
 from ssljax.methods.dino import DINO, DINOAux
-from ssljax.methods.network import item_by_item
 from ssljax.models import DINOHead, ViT
 from ssljax.schedules import value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, pytree, short
 
 
 @pytree

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import embedding_std, entropy, knowledge_distillation
-from ssljax.methods.with_frozen_teacher import WithFrozenTeacher
+from ssljax.methods.base.with_frozen_teacher import WithFrozenTeacher
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import References, lifted_structure
-from ssljax.methods.supervised import WithMemory
+from ssljax.methods.base.supervised import WithMemory
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Params, Progress
 

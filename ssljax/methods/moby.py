@@ -7,9 +7,9 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import info_nce, l2_normalise
-from ssljax.methods.checks import check_pair
-from ssljax.methods.one_network import pair_figures
-from ssljax.methods.with_teacher import TeacherAux, WithPredictor
+from ssljax.methods.base.checks import check_pair
+from ssljax.methods.base.one_network import pair_figures
+from ssljax.methods.base.with_teacher import TeacherAux, WithPredictor
 from ssljax.models import MLP
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at

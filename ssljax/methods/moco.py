@@ -11,14 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ssljax.fields import short
 from ssljax.losses import embedding_std, info_nce, l2_normalise
-from ssljax.methods.checks import check_pair
-from ssljax.methods.with_teacher import TeacherAux, WithTeacher
+from ssljax.methods.base.checks import check_pair
+from ssljax.methods.base.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import MLP, in_places, norm_groups
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError, pytree, short
 
 
 @pytree

@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import in_batch_info_nce
-from ssljax.methods.checks import check_pair
-from ssljax.methods.one_network import pair_figures
-from ssljax.methods.with_teacher import WithPredictor
+from ssljax.methods.base.checks import check_pair
+from ssljax.methods.base.one_network import pair_figures
+from ssljax.methods.base.with_teacher import WithPredictor
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress

@@ -3,7 +3,7 @@
 import dataclasses
 
 from ssljax.losses import References, multi_similarity
-from ssljax.methods.supervised import WithMemory
+from ssljax.methods.base.supervised import WithMemory
 from ssljax.types import Array, Aux, Batch, Params, Progress, UserError
 
 

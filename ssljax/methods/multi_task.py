@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import optax
 from jax.lax import stop_gradient
 
-from ssljax.fields import short
 from ssljax.losses import embedding_std
-from ssljax.methods.network import Network, variables_of
-from ssljax.methods.one_network import OneNetwork
+from ssljax.methods.base.network import Network, variables_of
+from ssljax.methods.base.one_network import OneNetwork
 from ssljax.methods.triplet import Triplet
 from ssljax.models import MLP, Identity, ResNet
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, pytree, short
 
 
 @pytree

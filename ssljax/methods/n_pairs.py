@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from ssljax.losses import l2_normalise, n_pairs
-from ssljax.methods.supervised import Supervised, SupervisedAux
+from ssljax.methods.base.supervised import Supervised, SupervisedAux
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError
 
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from ssljax.losses import in_batch_info_nce, l2_normalise
-from ssljax.methods.checks import check_pair, check_predictor
-from ssljax.methods.network import Network
-from ssljax.methods.one_network import OneNetwork, pair_figures
+from ssljax.methods.base.checks import check_pair, check_predictor
+from ssljax.methods.base.network import Network
+from ssljax.methods.base.one_network import OneNetwork, pair_figures
 from ssljax.models import MLP
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at

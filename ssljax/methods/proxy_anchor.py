@@ -3,7 +3,7 @@
 import dataclasses
 
 from ssljax.losses import proxy_anchor
-from ssljax.methods.supervised import AgainstClasses
+from ssljax.methods.base.supervised import AgainstClasses
 from ssljax.types import Array, Aux, Batch, Params, Progress, UserError
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from ssljax.losses import proxy_nca
-from ssljax.methods.supervised import AgainstClasses
+from ssljax.methods.base.supervised import AgainstClasses
 from ssljax.types import Array, Progress
 
 

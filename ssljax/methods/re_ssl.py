@@ -6,9 +6,9 @@ from typing import Any
 from jax.lax import stop_gradient
 
 from ssljax.losses import l2_normalise, re_ssl
-from ssljax.methods.checks import check_pair
-from ssljax.methods.one_network import pair_figures
-from ssljax.methods.with_teacher import TeacherAux, WithTeacher
+from ssljax.methods.base.checks import check_pair
+from ssljax.methods.base.one_network import pair_figures
+from ssljax.methods.base.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import MLP
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at

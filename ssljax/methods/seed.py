@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import l2_normalise, similarity_distillation
-from ssljax.methods.one_network import pair_figures
-from ssljax.methods.with_frozen_teacher import WithFrozenTeacher
-from ssljax.methods.with_teacher import TeacherAux
+from ssljax.methods.base.one_network import pair_figures
+from ssljax.methods.base.with_frozen_teacher import WithFrozenTeacher
+from ssljax.methods.base.with_teacher import TeacherAux
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, pytree

@@ -6,9 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from ssljax.losses import l2_normalise, negative_cosine
-from ssljax.methods.checks import check_predictor
-from ssljax.methods.network import Network
-from ssljax.methods.one_network import NetworkAux, OneNetwork, pair_figures
+from ssljax.methods.base.checks import check_predictor
+from ssljax.methods.base.network import Network
+from ssljax.methods.base.one_network import NetworkAux, OneNetwork, pair_figures
 from ssljax.models import MLP
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
 

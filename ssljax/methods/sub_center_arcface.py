@@ -3,7 +3,7 @@
 import dataclasses
 
 from ssljax.losses import sub_center_arcface
-from ssljax.methods.supervised import WithMargin
+from ssljax.methods.base.supervised import WithMargin
 from ssljax.types import Array, Aux, Batch, Params, Progress, UserError
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import References, sup_con
-from ssljax.methods.supervised import WithMemory
+from ssljax.methods.base.supervised import WithMemory
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Params, Progress

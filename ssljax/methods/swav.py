@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from ssljax.losses import embedding_std, entropy, l2_normalise, sinkhorn, swav
-from ssljax.methods.checks import check_crops, check_share
-from ssljax.methods.network import Network
-from ssljax.methods.one_network import OneNetwork
+from ssljax.methods.base.checks import check_crops, check_share
+from ssljax.methods.base.network import Network
+from ssljax.methods.base.one_network import OneNetwork
 from ssljax.models import MLP, Prototypes
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, reached, value_at

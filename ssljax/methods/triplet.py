@@ -5,7 +5,7 @@ from typing import Any
 
 from ssljax.losses import References, active_triplets, triplet
 from ssljax.losses.metric import Mining
-from ssljax.methods.supervised import WithMemory
+from ssljax.methods.base.supervised import WithMemory
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.losses import embedding_std, vae
-from ssljax.methods.network import Network, item_by_item
-from ssljax.methods.one_network import NetworkAux, OneNetwork
+from ssljax.methods.base.network import Network, item_by_item
+from ssljax.methods.base.one_network import NetworkAux, OneNetwork
 from ssljax.models import MLP, Decoder
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import vicreg
-from ssljax.methods.one_network import Pairwise
+from ssljax.methods.base.one_network import Pairwise
 from ssljax.models import MLP
 from ssljax.types import Array, Batch, Progress
 

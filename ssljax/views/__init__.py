@@ -5,19 +5,19 @@ A batch holds whole photos squashed to squares, `image` u8[B, N, S, S, 3], and t
 """
 
 from ssljax.views.augment import Augmentation, augment
-from ssljax.views.collage import Collage
+from ssljax.views.disturbances.collage import Collage
+from ssljax.views.disturbances.framing import BorderCrop, Padding, ScreenshotBars
+from ssljax.views.disturbances.jpeg import JPEG
+from ssljax.views.disturbances.perspective import Perspective, Rotation
+from ssljax.views.disturbances.recolour import HueShift, Light, Recolour
+from ssljax.views.disturbances.scribble import Scribble
+from ssljax.views.disturbances.watermark import Watermark
 from ssljax.views.ecommerce import EcommerceViews
-from ssljax.views.frame import BorderCrop, Padding, ScreenshotBars
-from ssljax.views.jpeg import JPEG
 from ssljax.views.masked import Masked
 from ssljax.views.multi_crop import MultiCrop
 from ssljax.views.one_crop_each import OneCropEach
-from ssljax.views.perspective import Perspective, Rotation
-from ssljax.views.recolour import HueShift, Light, Recolour
-from ssljax.views.scribble import Scribble
 from ssljax.views.two_crops import TwoCrops
 from ssljax.views.view_pairs import asymmetric_pair, symmetric_pair, weak_pair, weak_strong_pair
-from ssljax.views.watermark import Watermark
 
 __all__ = [
     "JPEG",

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ssljax.fields import check_fields, short
-from ssljax.types import UserError
+from ssljax.types import UserError, check_fields, short
 from ssljax.views import colour
 from ssljax.views.blur import blur
 from ssljax.views.crop import random_boxes, resize
-from ssljax.views.disturbance import Disturbance
+from ssljax.views.disturbances.disturbance import Disturbance
 
 
 @dataclasses.dataclass(frozen=True)

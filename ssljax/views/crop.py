@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ssljax.views.parts import PART, on_one_cpu
+from ssljax.views.cpu_subset import PART, on_one_cpu
 
 ATTEMPTS = 10  # boxes drawn before the central one is taken, as in torchvision
 

@@ -3,10 +3,10 @@
 import dataclasses
 from typing import Any
 
-from ssljax.views.collage import Collage
-from ssljax.views.perspective import Perspective
+from ssljax.views.disturbances.collage import Collage
+from ssljax.views.disturbances.perspective import Perspective
+from ssljax.views.disturbances.watermark import Watermark
 from ssljax.views.two_crops import TwoCrops
-from ssljax.views.watermark import Watermark
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ssljax.fields import check_fields, short
-from ssljax.types import Batch, UserError
+from ssljax.types import Batch, UserError, check_fields, short
 from ssljax.views.multi_crop import MultiCrop
 
 BLOCKS = 16  # drawn for each mask; their areas add up to several times what is to be masked

@@ -12,15 +12,15 @@ from methods import METHODS, NAMES, crops_of
 from tiny import BATCH, CROPS, ENCODER, MOCO, SIMCLR, STEPS, VIEWS, Training, seen
 from traffic import bytes_by_kind, sent, step_of
 
-from ssljax.checkpoint import Checkpoints
 from ssljax.methods import MultiTask, Triplet
-from ssljax.methods.supervised import Supervised
-from ssljax.methods.with_frozen_teacher import WithFrozenTeacher
-from ssljax.methods.with_teacher import WithTeacher
+from ssljax.methods.base.supervised import Supervised
+from ssljax.methods.base.with_frozen_teacher import WithFrozenTeacher
+from ssljax.methods.base.with_teacher import WithTeacher
 from ssljax.models import MLP, BatchNorm, Frozen, Identity, Pretrained, Prototypes, ViT, weights_bytes, whole
 from ssljax.optim import SGD
 from ssljax.schedules import Cosine, Linear
 from ssljax.sharding import batch_sharding, make_mesh, state_sharding
+from ssljax.training.checkpoint import Checkpoints
 from ssljax.types import Progress, UserError
 
 SHUFFLED = dataclasses.replace(MOCO, shuffle=True, encoder=dataclasses.replace(ENCODER, norm_groups=8))

@@ -1,0 +1,1 @@
+"""The command `ssljax`: the only code that reads command-line arguments."""

@@ -1,0 +1,193 @@
+"""The command that searches, and the open index that it and the service search."""
+
+import dataclasses
+import functools
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.table import Table
+
+from ssljax.cli.shared import Network, experiment_of, source_of, writing
+from ssljax.config import Experiment
+from ssljax.data import Catalogue
+from ssljax.data.decode import BadImage, decode, thumbnail_or_grey
+from ssljax.data.paths import check_no_address
+from ssljax.evaluation.embed import Encoder
+from ssljax.report import THUMBNAIL, Found, Query, write_search
+from ssljax.search import Collection
+from ssljax.training import loop
+from ssljax.training.logging import console, print_result, print_table
+from ssljax.training.run_folder import Run
+from ssljax.types import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchOptions:
+    """The items that are nearest to photos."""
+
+    where: tyro.conf.Positional[Path]
+    """An index that `ssljax index` built, or a run folder, whose own index is searched."""
+    photos: tyro.conf.Positional[tuple[str, ...]]
+    """Image files."""
+    top: Annotated[int, tyro.conf.arg(aliases=["--k"])] = 10
+    """How many items for each."""
+    html: Path | None = None
+    """Also write a page that shows the photos and what was found."""
+    run: Path | None = None
+    """The run that embeds the photos; by default the one that embedded what the index holds."""
+    network: Network | None = None
+    """Which of its networks; by default the one that embedded what the index holds."""
+
+
+def search(arguments: list[str]) -> None:
+    """`ssljax search WHERE PHOTO...`."""
+    options = tyro.cli(SearchOptions, args=arguments, prog="ssljax search")
+    if options.top < 1:
+        raise UserError(f"top={options.top} is too small: it must be at least 1")
+    if not options.photos:
+        raise UserError("name at least one photo: ssljax search WHERE PHOTO...")
+    found = Searched.of(options.where, options.run, options.network)
+    queries, bad = {}, []
+    for photo in options.photos:
+        try:
+            check_no_address(photo, "photo")
+            queries[Path(photo)] = decode(photo, found.encoder.photo_size)
+        except UserError as error:
+            bad.append(str(error))
+        except BadImage as error:
+            bad.append(f"{photo} cannot be read: {error}")
+    if queries:
+        _answer(options, found, queries)
+    if bad:  # after the answers to the others
+        raise UserError("\n".join(bad))
+
+
+def _answer(options: SearchOptions, found: "Searched", queries: dict[Path, tuple[np.ndarray, float]]) -> None:
+    """Prints, and shows on a page, what is nearest to each photo, decoded."""
+    embed = found.encoder.embed
+    vectors = np.concatenate([embed(image[None], np.float32([aspect])) for image, aspect in queries.values()])
+    ids, scores = found.collection.search(vectors, options.top)
+    for photo, row_ids, row_scores in zip(queries, ids, scores, strict=True):
+        if len(options.photos) > 1:
+            print_result(photo)
+        _print_nearest(found.collection, list(row_ids), row_scores)
+    if options.html is not None:
+        answers = [
+            Query(str(photo), thumbnail_or_grey(photo, THUMBNAIL), found.shown(row_ids, row_scores))
+            for photo, row_ids, row_scores in zip(queries, ids, scores, strict=True)
+        ]
+        with writing(options.html, "--html"):
+            write_search(options.html, str(options.where), len(found.collection), answers)
+        console.print(f"The page is {options.html}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Searched:
+    """An index that is open, what embeds photos for it, and where the photos of its items are."""
+
+    collection: Collection
+    encoder: Encoder
+    photo: Callable[[str], Any]
+    """id → what `decode` reads; None if there is no photo"""
+
+    @classmethod
+    def of(
+        cls, where: Path, run: Path | None, network: Network | None = None, *, to_change: bool = False
+    ) -> "Searched":
+        """Opens an index, or that of a run folder; raises UserError if its vectors are not of the run as it is now."""
+        own = _is_run(where)
+        if own:
+            experiment = experiment_of(Run(where))  # a damaged run folder is to be told first
+            if not Run(where).index.exists():
+                raise UserError(f"{where} has no index yet: train it to the end first")
+        elif not (where / "manifest.json").exists():
+            raise UserError(f"{where} is not a run folder, nor an index: name what `ssljax train` or `index` made")
+        folder = Run(where).index if own else where
+        try:
+            collection = Collection.open(folder, to_change=to_change)
+        except UserError as error:
+            raise UserError(f"{error} by `ssljax evaluate {shlex.quote(str(where))}`" if own else str(error)) from None
+        try:
+            run = Run(run or (where if own else _origin_of(collection)))
+            experiment = experiment_of(run)
+            network = network or (collection.origin.network if collection.origin else "student")
+            encoder = loop.encoder(loop.Setting.of_run(experiment, run), run, network)
+            _check_origin(collection, encoder, run)
+        except BaseException:
+            collection.close()
+            raise
+        trained = source_of(experiment)
+        collection.title = trained.title if isinstance(trained, Catalogue) else None
+        return cls(collection, encoder, _photos(collection, experiment if own else None))
+
+    def shown(self, ids: np.ndarray, scores: np.ndarray) -> list[Found]:
+        """What a page shows of these items."""
+        pairs = zip(ids, scores.tolist(), strict=True)
+        return [
+            Found(id, self.collection.item(id).caption(id), score, thumbnail_or_grey(self.photo(id), THUMBNAIL))
+            for id, score in pairs
+        ]
+
+
+def _is_run(folder: Path) -> bool:
+    run = Run(folder)
+    return run.source.exists() or run.options.exists()
+
+
+def _origin_of(collection: Collection) -> Path:
+    origin = collection.origin
+    if origin is None:
+        raise UserError(f"{collection.folder} does not say which run embedded its items: name it by --run")
+    if not os.path.isdir(origin.run):
+        raise UserError(f"{origin.run}, the run that embedded {collection.folder}, is not there: name it by --run")
+    return Path(origin.run)
+
+
+def _check_origin(collection: Collection, encoder: Encoder, run: Run) -> None:
+    """Vectors of two networks can have equal dimensions and nothing in common: answers would be noise."""
+    origin, network = collection.origin, encoder.origin.network
+    if origin is not None and origin.network != network:
+        raise UserError(
+            f"network={network}: {collection.folder} was embedded by the {origin.network}; leave --network out, or "
+            f"search an index of what `ssljax embed --network {network}` writes"
+        )
+    if origin is not None and origin.weights != encoder.origin.weights:
+        raise UserError(
+            f"{collection.folder} was embedded by other weights than {run.path} has now: embed its items and build the "
+            "index anew, or name the right run by --run"
+        )
+
+
+def _photos(collection: Collection, experiment: Experiment | None) -> Callable[[str], Any]:
+    """Id → photo: of the collection's files; for a run's own index also of its data, which may be no files."""
+
+    @functools.cache
+    def drawn() -> dict[str, Any]:
+        splits = [] if experiment is None else [experiment.data.load(split) for split in experiment.gallery]
+        return {str(id): (items, row) for items in splits for row, id in enumerate(items.ids)}
+
+    def photo(id: str) -> Any:
+        if id not in collection:
+            return None
+        path = collection.item(id).photo
+        if path is not None or id not in drawn():
+            return path
+        items, row = drawn()[id]
+        return items.photos[row]
+
+    return photo
+
+
+def _print_nearest(collection: Collection, ids: list[str], scores: np.ndarray) -> None:
+    items = [collection.item(id) for id in ids]
+    columns = list(dict.fromkeys(name for item in items for name in item.columns if name != "id"))
+    shown = [name for name in ("title", "label", "listing") if name in columns] or columns[:3]
+    printed = Table("", "score", "id", *shown)
+    for rank, (id, score, item) in enumerate(zip(ids, scores, items, strict=True), 1):
+        printed.add_row(str(rank), f"{score:.3f}", id, *(item.columns.get(name, "") for name in shown))
+    print_table(printed)

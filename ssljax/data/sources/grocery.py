@@ -1,0 +1,64 @@
+"""Grocery: phone photos of 81 products in shops, and a studio photo of each."""
+
+import csv
+import dataclasses
+
+import numpy as np
+
+from ssljax.data.items import Items, Paths, encode, text
+from ssljax.data.paths import find
+from ssljax.types import UserError
+
+PHOTOS_OF_A_LISTING = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Grocery:
+    """The "Hierarchical Grocery Store Image Dataset" (Klasson et al. 2019, WACV), as it is published.
+
+    Its splits are train, val and test, and "iconic", the studio photos. Listings are not published: three photos in a
+    row of one product (files 1 to 3, 4 to 6, ...) are taken for one, as they show the same shelf from other angles.
+    """
+
+    path: str = "grocery"
+    """the folder with train.txt and classes.csv; a relative path is looked up from here, then under SSLJAX_DATA"""
+
+    def load(self, split: str) -> Items:
+        """The photos of a split; the label is the product. Raises UserError as Source does."""
+        root = find(self.path)
+        try:
+            with open(root / "classes.csv", newline="", encoding="utf-8") as file:
+                classes = list(csv.DictReader(file))
+            names = {row["Class ID (int)"]: row["Class Name (str)"] for row in classes}
+            coarse = {row["Class ID (int)"]: row["Coarse Class Name (str)"] for row in classes}
+            if split == "iconic":
+                photos = [(row["Iconic Image Path (str)"].lstrip("/"), row["Class ID (int)"]) for row in classes]
+            else:
+                lines = (root / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+                photos = [tuple(line.replace(" ", "").split(",")[:2]) for line in lines if line.strip()]
+            paths, codes = map(list, zip(*photos, strict=True))
+            products = text(names[code] for code in codes)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"data.path={self.path!r}: split {split!r} needs {error.filename}; there are train, val, test and "
+                "iconic (the data is at github.com/marcusklasson/GroceryStoreDataset)"
+            ) from None
+        except (KeyError, ValueError, OSError) as error:
+            raise UserError(
+                f"data.path={self.path!r} is not the Grocery Store data set as published "
+                f"({type(error).__name__}: {error})"
+            ) from None
+        numbers = [int("".join(filter(str.isdigit, path.rpartition("_")[2])) or 1) for path in paths]
+        listing = text(
+            f"{product} {(number - 1) // PHOTOS_OF_A_LISTING}"
+            for product, number in zip(products, numbers, strict=True)
+        )
+        label = np.array([int(code) for code in codes], np.int32)
+        return Items(
+            ids=text(paths),
+            photos=Paths(root, text(paths)),
+            columns={"product": products, "category": text(coarse[code] for code in codes), "listing": listing},
+            label=label,
+            listing=encode(listing)[0],
+            label_names=tuple(names[str(code)] for code in range(len(names))),
+        )

@@ -1,0 +1,65 @@
+"""Evaluation: embeddings of splits, figures of retrieval and of classifiers on them, and what can be done to rankings.
+
+Nothing here trains, serves or draws pages. `evaluators/` holds one protocol a file, `rerank/` post-processing.
+"""
+
+from ssljax.evaluation.bootstrap import Difference, compare, intervals
+from ssljax.evaluation.embeddings import Embeddings, Origin, raw_pixels
+from ssljax.evaluation.evaluators.attributes import Attributes, predict_attribute
+from ssljax.evaluation.evaluators.copydays import Copydays
+from ssljax.evaluation.evaluators.few_shot import FewShot
+from ssljax.evaluation.evaluators.ground_truth import GroundTruth, read_ground_truth
+from ssljax.evaluation.evaluators.knn import KNN
+from ssljax.evaluation.evaluators.landmarks import landmarks_map
+from ssljax.evaluation.evaluators.linear_probe import LinearProbe
+from ssljax.evaluation.evaluators.pair_ap import PairAP, pair_ap
+from ssljax.evaluation.evaluators.retrieval import Retrieval, relevance
+from ssljax.evaluation.evaluators.revisited import Revisited
+from ssljax.evaluation.evaluators.separation import Separation
+from ssljax.evaluation.evaluators.shopee import ShopeeF1
+from ssljax.evaluation.evaluators.title_words import Words, predict_words
+from ssljax.evaluation.metrics import PerQuery, per_query_figures, retrieval_figures
+from ssljax.evaluation.pair_similarities import PairSimilarities, pair_similarities
+from ssljax.evaluation.rerank import DatabaseAugmentation, NeighbourhoodBlending, QueryExpansion, Whitening
+from ssljax.evaluation.robustness import Robustness
+from ssljax.evaluation.top_k import top_k
+from ssljax.evaluation.trapezoid import trapezoid_ap
+
+__all__ = [
+    "KNN",
+    "Attributes",
+    "Copydays",
+    "DatabaseAugmentation",
+    "Difference",
+    "Embeddings",
+    "FewShot",
+    "GroundTruth",
+    "LinearProbe",
+    "NeighbourhoodBlending",
+    "Origin",
+    "PairAP",
+    "PairSimilarities",
+    "PerQuery",
+    "QueryExpansion",
+    "Retrieval",
+    "Revisited",
+    "Robustness",
+    "Separation",
+    "ShopeeF1",
+    "Whitening",
+    "Words",
+    "compare",
+    "intervals",
+    "landmarks_map",
+    "pair_ap",
+    "pair_similarities",
+    "per_query_figures",
+    "predict_attribute",
+    "predict_words",
+    "raw_pixels",
+    "read_ground_truth",
+    "relevance",
+    "retrieval_figures",
+    "top_k",
+    "trapezoid_ap",
+]

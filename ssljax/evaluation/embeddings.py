@@ -1,0 +1,241 @@
+"""Embeddings of a split: vectors with the ids and all that evaluation and pages need to know of their items."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ssljax.data.atomic_files import open_regular, read_as, replace_file
+from ssljax.data.items import Items, check_numbers, check_unique, raw_text, text
+from ssljax.data.text import valid
+from ssljax.evaluation.vectors import checked
+from ssljax.types import UserError
+
+SCHEMA = 1
+PARQUET_KEY = b"ssljax"
+BASELINE = "raw pixels"  # how tables and pages call what `raw_pixels` gives
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The network that made embeddings: only what it makes of a photo can be compared with them."""
+
+    run: str
+    """the run folder, which may have been moved since"""
+    weights: str
+    """SHA-256 of the parameters, which tells if the run was trained anew since"""
+    network: str = "student"
+    """or "teacher": which of the run's networks"""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Embeddings:
+    """One row a photo, all fields aligned.
+
+    Raises UserError if the lengths differ, a vector is not finite, or a label or listing is no number of 32 bits.
+    """
+
+    ids: np.ndarray
+    """object[n] of str"""
+    vectors: np.ndarray
+    """f32[n, D], as the encoder gave them: not normalised"""
+    columns: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """the source's columns as text, object[n] of str; blank = missing"""
+    label: np.ndarray | None = None
+    """i32[n], -1 = missing"""
+    listing: np.ndarray | None = None
+    """i32[n]: photos of one listing share a number"""
+    photos: np.ndarray | None = None
+    """object[n] of str: where the photos lie, with bytes that are no text as lone surrogates; None if they are not
+    files"""
+    origin: Origin | None = None
+    """None if it is not known"""
+
+    def __post_init__(self):
+        object.__setattr__(self, "vectors", checked(self.vectors, "embeddings"))
+        for name in ("label", "listing"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_numbers(f"embeddings: {name}", getattr(self, name), 1))
+        fields = {"vectors": self.vectors, "label": self.label, "listing": self.listing, "photos": self.photos}
+        for name, values in (fields | self.columns).items():
+            if values is not None and len(values) != len(self.ids):
+                raise UserError(f"embeddings: {name} has {len(values)} rows and ids have {len(self.ids)}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, rows: np.ndarray) -> "Embeddings":
+        """Those at `rows`: i[m] or bool[n]."""
+        optional = {"label": self.label, "listing": self.listing, "photos": self.photos}
+        return Embeddings(
+            self.ids[rows],
+            self.vectors[rows],
+            {name: values[rows] for name, values in self.columns.items()},
+            **{name: None if values is None else values[rows] for name, values in optional.items()},
+        )
+
+    @classmethod
+    def of(cls, items: Items, vectors: np.ndarray) -> "Embeddings":
+        """Those of `items`, with vectors f32[n, D] in the same order."""
+        photos = None
+        if isinstance(items.photos[0], os.PathLike):
+            photos = raw_text(os.path.abspath(photo) for photo in items.photos)
+        return cls(items.ids, vectors, dict(items.columns), items.label, items.listing, photos)
+
+    @classmethod
+    def unseen(cls, items: Items) -> "Embeddings":
+        """Those of items that are not embedded, all vectors zero: enough to know what is relevant to what."""
+        return cls.of(items, np.zeros((len(items), 1), np.float32))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Embeddings"]) -> "Embeddings":
+        """All rows of several, of one data set if labels and listings are to agree.
+
+        A column that some parts lack is blank there; a label, a listing or photos are kept if all have them. Raises
+        UserError if an id comes twice, or they are of different networks.
+        """
+        parts = list(parts)
+        if len({part.vectors.shape[1] for part in parts}) > 1 or len({part.origin for part in parts}) > 1:
+            raise UserError("these embeddings are of different networks, and cannot be compared: embed all by one run")
+
+        def all_of(name: str) -> np.ndarray | None:
+            values = [getattr(part, name) for part in parts]
+            return None if any(v is None for v in values) else np.concatenate(values)
+
+        ids = all_of("ids")
+        check_unique(ids)
+        names = dict.fromkeys(name for part in parts for name in part.columns)
+        blank = {name: [part.columns.get(name, text([""] * len(part))) for part in parts] for name in names}
+        columns = {name: np.concatenate(values) for name, values in blank.items()}
+        fields = {name: all_of(name) for name in ("vectors", "label", "listing", "photos")}
+        return cls(ids, columns=columns, origin=parts[0].origin, **fields)
+
+    def save(self, path: Path) -> None:
+        """Writes one file, .npz without pickle or .parquet; a file there is replaced once the new one is complete.
+
+        The Parquet file has the columns id, vector (a list of D float32), and, as far as they are there, photo, label
+        and listing (numbers), and those of the source; one whose name is taken has a "_" more. What is no text in the
+        path of a photo is replaced in its column, and kept beside it for `load`.
+        """
+        path = Path(path)
+        replace_file(path, self._write_parquet if path.suffix == ".parquet" else self._write_npz)
+
+    def _write_npz(self, file: BinaryIO) -> None:
+        arrays = {name: values for name, values in self._arrays.items() if values is not None}
+        words = {
+            "schema": SCHEMA,
+            "arrays": list(arrays),
+            "ids": _strings(self.ids),
+            "columns": {name: _strings(values) for name, values in self.columns.items()},
+            "photos": None if self.photos is None else _strings(self.photos),
+            "origin": self.origin and dataclasses.asdict(self.origin),
+        }
+        # text as JSON: NumPy's fixed-width text would take four bytes for each character of the longest value
+        arrays["text"] = np.frombuffer(json.dumps(words).encode(), np.uint8)
+        np.savez(file, allow_pickle=False, **arrays)
+
+    def _write_parquet(self, file: BinaryIO) -> None:
+        import pyarrow  # slow to import, and only some need it
+        import pyarrow.parquet
+
+        rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(self.vectors.ravel()), self.vectors.shape[1])
+        table = {"id": _valid_strings(self.ids), "vector": rows}
+        if self.photos is not None:
+            table["photo"] = _valid_strings(self.photos)
+        table |= {name: self._arrays[name] for name in ("label", "listing") if self._arrays[name] is not None}
+        own, written = list(table), {}
+        for name, values in self.columns.items():
+            free = name
+            while free in table:
+                free += "_"
+            table[free], written[free] = _valid_strings(values), name
+        words = {"schema": SCHEMA, "own": own, "columns": written}
+        words["origin"] = self.origin and dataclasses.asdict(self.origin)
+        photos = zip(table.get("photo", ()), () if self.photos is None else self.photos, strict=True)
+        words["paths"] = {row: path for row, (shown, path) in enumerate(photos) if shown != path}
+        arrow = pyarrow.table(table)
+        arrow = arrow.replace_schema_metadata({PARQUET_KEY: json.dumps(words)})
+        pyarrow.parquet.write_table(arrow, file, write_page_checksum=True)
+
+    @property
+    def _arrays(self) -> dict[str, np.ndarray | None]:
+        return {"vectors": self.vectors, "label": self.label, "listing": self.listing}
+
+    @classmethod
+    def load(cls, path: Path) -> "Embeddings":
+        """What `save` wrote; raises UserError if there is no such file, it is damaged, or it is something else."""
+        path = Path(path)
+        remedy = "`ssljax evaluate RUN` writes them anew, and `ssljax embed` those of other data"
+        with read_as("embeddings", path, remedy):
+            try:
+                with open_regular(path) as file:
+                    return cls(**(_read_parquet if path.suffix == ".parquet" else _read_npz)(path, file))
+            except FileNotFoundError:
+                raise UserError(f"there are no embeddings {path}: {remedy}") from None
+
+
+def _read_npz(path: Path, stream: BinaryIO) -> dict[str, Any]:
+    with np.load(stream, allow_pickle=False) as file:
+        words = json.loads(file["text"].tobytes())
+        _check_schema(words, path)
+        return {
+            "ids": text(words["ids"]),
+            "columns": {name: text(values) for name, values in words["columns"].items()},
+            "photos": None if words["photos"] is None else raw_text(words["photos"]),
+            "origin": _origin(words),
+            **{name: file[name] for name in words["arrays"]},
+        }
+
+
+def _read_parquet(path: Path, stream: BinaryIO) -> dict[str, Any]:
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(stream, page_checksum_verification=True)
+    words = json.loads((table.schema.metadata or {})[PARQUET_KEY])
+    _check_schema(words, path)
+    vectors = table["vector"].combine_chunks()
+    fields = {name: table[name].to_numpy() for name in ("label", "listing") if name in words["own"]}
+    if "photo" in words["own"]:
+        fields["photos"] = raw_text(table["photo"].to_pylist())
+        for row, path in words.get("paths", {}).items():
+            fields["photos"][int(row)] = path
+    return {
+        "ids": text(table["id"].to_pylist()),
+        "vectors": vectors.flatten().to_numpy().reshape(len(vectors), vectors.type.list_size),
+        "columns": {name: text(table[free].to_pylist()) for free, name in words["columns"].items()},
+        "origin": _origin(words),
+        **fields,
+    }
+
+
+def _check_schema(words: dict[str, Any], path: Path) -> None:
+    if words["schema"] != SCHEMA:
+        raise UserError(f"{path} has schema {words['schema']}: this version of ssljax reads {SCHEMA}")
+
+
+def _origin(words: dict[str, Any]) -> Origin | None:
+    """None too for a file that was written before there was one."""
+    return Origin(**words["origin"]) if words.get("origin") else None
+
+
+def raw_pixels(photos: np.ndarray) -> np.ndarray:
+    """The baseline without training: f32[n, S * S * 3], the pixels in [0, 1] less their mean over the photos.
+
+    Args:
+      photos: u8[n, S, S, 3], ALL photos of a split, decoded at S = 32: the mean removed is that of the data set, not of
+        a photo (which costs most metrics up to a point).
+    """
+    x = photos.reshape(len(photos), -1).astype(np.float32) / 255
+    return x - x.mean(axis=0, dtype=np.float64).astype(np.float32)[None]
+
+
+def _strings(values: np.ndarray) -> list[str]:
+    return [str(value) for value in values]
+
+
+def _valid_strings(values: np.ndarray) -> list[str]:
+    return [valid(str(value)) for value in values]

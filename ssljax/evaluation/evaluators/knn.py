@@ -1,0 +1,87 @@
+"""The kNN classifier of self-supervised learning: how well neighbours tell the label, with nothing trained on top."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from ssljax.evaluation.embeddings import Embeddings
+from ssljax.evaluation.evaluators.labelled import labelled
+from ssljax.evaluation.evaluators.retrieval import named
+from ssljax.evaluation.top_k import top_k_chunks
+from ssljax.evaluation.vectors import normalise
+from ssljax.types import UserError, check_fields
+
+
+@dataclasses.dataclass(frozen=True)
+class KNN:
+    """Labels each photo of `split` by its `k` nearest in `gallery`, a cosine s having the vote exp(s / temperature).
+
+    Figures: `<split>/<name>/accuracy`, the share labelled rightly; `queries` and `queries_left_out`, the photos with
+    and without a label; and `k`, which is the number of labelled photos in `gallery` if there are no more than that.
+    Photos without a label do not vote; of labels with equal votes the lower number wins.
+    Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", section 3.4.
+    FAIR's and lightly's evaluations on CIFAR are this with k = 200, T = 0.1; DINO's with k = 20, T = 0.07.
+    """
+
+    k: int = 200
+    """Neighbours that vote."""
+    temperature: float = 0.1
+    """The lower, the more the nearest decide."""
+    gallery: str = "train"
+    """The split of the neighbours."""
+    split: str = "test"
+    """The split that is labelled."""
+    name: str = "knn"
+    """Part of the figures' names."""
+
+    def __post_init__(self):
+        check_fields(self, "KNN")
+        if self.k < 1:
+            raise UserError(f"KNN.k={self.k} must be at least 1: try 200")
+        if not self.temperature > 0:
+            raise UserError(f"KNN.temperature={self.temperature} must be above 0: try 0.1")
+        if self.gallery == self.split:
+            raise UserError(f"KNN.gallery and KNN.split are both {self.split!r}: a photo would vote for itself")
+
+    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+        """The figures, of embeddings by split; raises UserError if a split has no labels."""
+        (gallery, labels), (queries, truth) = (
+            labelled("KNN", embed(split), split) for split in (self.gallery, self.split)
+        )
+        gallery, queries = normalise(gallery), normalise(queries)
+        names, labels = np.unique(labels, return_inverse=True)  # votes are counted in a table of Q x classes
+        k = min(self.k, len(labels))
+        right = 0
+        for part, rows, scores in top_k_chunks(queries, gallery, k):
+            right += int((names[vote(labels[rows], scores, self.temperature)] == truth[part]).sum())
+        figures = {
+            "accuracy": right / len(truth),
+            "queries": len(truth),
+            "queries_left_out": len(embed(self.split)) - len(truth),
+            "k": k,
+        }
+        return named(figures, self.split, self.name)
+
+    def check(self, embed: Callable[[str], Embeddings]) -> None:
+        """Raises UserError if these items have no labels: to be known before training."""
+        for split in (self.gallery, self.split):
+            labelled("KNN", embed(split), split)
+
+
+def vote(labels: np.ndarray, scores: np.ndarray, temperature: float) -> np.ndarray:
+    """i32[Q]: each query's label with the most votes, of its neighbours' labels i32[Q, k] and cosines f32[Q, k]."""
+    return votes(labels, scores, temperature, int(labels.max()) + 1).argmax(axis=1).astype(np.int32)
+
+
+def votes(labels: np.ndarray, scores: np.ndarray, temperature: float, classes: int) -> np.ndarray:
+    """f64[Q, classes]: the votes for each label, that of the nearest neighbour being 1; arguments as for `vote`."""
+    each = weights(scores, temperature)
+    cells = np.arange(len(labels))[:, None] * classes + labels
+    return np.bincount(cells.ravel(), each.ravel(), minlength=len(labels) * classes).reshape(len(labels), classes)
+
+
+def weights(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """f64[Q, k]: the vote of each neighbour, exp(s / temperature) over that of the nearest; best first, f32[Q, k]."""
+    # relative to the nearest, so that a low temperature does not overflow
+    return np.exp((scores - scores[:, :1]) / np.float64(temperature))

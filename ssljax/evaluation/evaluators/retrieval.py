@@ -1,0 +1,209 @@
+"""Retrieval as an evaluator: how often the same, or a like, item is found."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ssljax.data.text import comparable
+from ssljax.evaluation.bootstrap import intervals
+from ssljax.evaluation.embeddings import Embeddings
+from ssljax.evaluation.metrics import PerQuery, per_query_figures
+from ssljax.evaluation.ranking import Ranking
+from ssljax.types import UserError, check_fields, short
+
+MOST_VALUES = 100  # of a column that figures are broken down by: more rows than that nobody reads
+BLANK = "(blank)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieval:
+    """Ranks a gallery by cosine for each query. Figures are called `<split>/[<name>/]cmc@1` and so on.
+
+    Queries are the items of `split` that have a relevant item in the gallery; `metrics.per_query` defines the figures.
+    Those of a part of the queries, by `by`, are called `<split>/[<name>/]<column>=<value>/cmc@1`, and the ends of an
+    interval, by `interval`, `cmc@1-low` and `cmc@1-high`. `per_query` gives the figures of each query.
+    """
+
+    relevant: str | tuple[str, ...] = "listing"
+    """Items are relevant to each other if they agree in this column, or in all of these, case and outer blanks ignored;
+    a blank agrees with nothing. "listing" and "label" are the data's own if there is no column of that name."""
+    split: str = "test"
+    """The split that the queries come from."""
+    gallery: str | None = None
+    """The split that is searched; None: the split of the queries, each left out of its own ranking."""
+    ks: tuple[int, ...] = (1, 5, 10)
+    """The ranks k of CMC@k and P@k."""
+    caps: tuple[int, ...] = ()
+    """Also report MAP@min(R, c) for these c, to compare with figures from a search no deeper than c."""
+    depths: tuple[int, ...] = ()
+    """Also report Google Landmarks' mAP@d, the average precision of the first d over min(R, d), for these d: (100,)."""
+    recalls: tuple[int, ...] = ()
+    """Also report information retrieval's recall at these k: hits in the first k, over R."""
+    by: str | None = None
+    """Also report the figures of the queries of each value of this column: at most 100 values."""
+    interval: float | None = None
+    """Also report the ends of each figure's bootstrap interval of this level, such as 0.95; see `bootstrap`. Where all
+    queries are of one group there is none."""
+    after: tuple[Any, ...] = ()
+    """Steps from unit vectors to those that are compared, in this order: Whitening, QueryExpansion, ..."""
+    name: str = ""
+    """Part of the figures' names, to tell apart several of these in one experiment."""
+
+    def __post_init__(self):
+        check_fields(self, "Retrieval")
+        if not self.ks or min(self.ks) < 1:
+            raise UserError(f"Retrieval.ks={self.ks} must be ranks, at least 1: try (1, 5, 10)")
+        for field in ("caps", "depths", "recalls"):
+            if min(getattr(self, field), default=1) < 1:
+                raise UserError(f"Retrieval.{field}={getattr(self, field)} must be at least 1: try (100,)")
+        if self.interval is not None and not 0 < self.interval < 1:
+            raise UserError(f"Retrieval.interval={self.interval} must be between 0 and 1: try 0.95")
+        if not self.relevant:
+            raise UserError("Retrieval.relevant is empty: name a column")
+        for step in self.after:
+            if not (callable(step) and hasattr(step, "check")):
+                raise UserError(f"Retrieval.after={short(step)} must be steps, such as Whitening(dim=128)")
+
+    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+        """The figures by `embed`; raises UserError if a column is missing or no query has a relevant item."""
+        found = self._found(embed)
+        figures = self._summary(found)
+        if self.by is None:
+            return named(figures, self.split, self.name)
+        values = np.array(self._parts(embed(self.split)), object)[found.ids]
+        for value in sorted(set(values.tolist())):
+            part = self._summary(found.select(values == value))
+            del part["queries_left_out"]
+            figures |= {f"{self.by}={value}/{name}": figure for name, figure in part.items()}
+        return named(figures, self.split, self.name)
+
+    def per_query(self, embed: Callable[[str], Embeddings]) -> PerQuery:
+        """The figures of each query, with its id: what `bootstrap.compare` wants of two runs. Raises as a call does."""
+        found = self._found(embed)
+        return dataclasses.replace(found, ids=embed(self.split).ids[found.ids])
+
+    def check(self, embed: Callable[[str], Embeddings]) -> None:
+        """Raises UserError if these items cannot be judged so, whatever their vectors: to be known before training."""
+        queries, gallery = (
+            part[part >= 0] for part in relevance(self.relevant, embed(self.split), embed(self.searched))
+        )
+        for step in self.after:
+            step.check(len(embed(self.searched)), embed)
+        repeated = np.bincount(queries).max(initial=0) > 1
+        if not (repeated if self.searched == self.split else np.isin(queries, gallery).any()):
+            raise UserError(
+                f"Retrieval.relevant={self.relevant!r}: no item of split {self.split!r} has a relevant one in the "
+                "gallery, as its values never repeat: name a column that related items share"
+            )
+        if self.by is not None:
+            self._parts(embed(self.split))
+
+    @property
+    def first_figure(self) -> str:
+        """The name of CMC@k at the first of `ks`, by which networks are compared."""
+        return next(iter(named({f"cmc@{self.ks[0]}": 0.0}, self.split, self.name)))
+
+    @property
+    def searched(self) -> str:
+        """The split that is searched."""
+        return self.split if self.gallery is None else self.gallery
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What relevant items agree in."""
+        return (self.relevant,) if isinstance(self.relevant, str) else self.relevant
+
+    @property
+    def meaning(self) -> str:
+        """What a relevant item is, to end a sentence: "of the same gender, articleType and baseColour"."""
+        *first, last = self.columns
+        return "of the same " + (f"{', '.join(first)} and {last}" if first else last)
+
+    def ranking(self, embed: Callable[[str], Embeddings]) -> Ranking:
+        """Who is looked for among whom, before any step of `after`."""
+        queries, gallery = embed(self.split), embed(self.searched)
+        query_groups, gallery_groups = relevance(self.relevant, queries, gallery)
+        own = np.arange(len(queries)) if self.searched == self.split else None
+        return Ranking(queries.vectors, query_groups, gallery.vectors, gallery_groups, own)
+
+    def groups(self, embeddings: Embeddings) -> np.ndarray:
+        """i32[n]: the number that items relevant to each other share; -1 = relevant to none."""
+        return relevance(self.relevant, embeddings)[0]
+
+    def _found(self, embed: Callable[[str], Embeddings]) -> PerQuery:
+        """The figures of each query, with its row in the split."""
+        ranking = self.ranking(embed)
+        if ranking.queries.shape[1] != ranking.gallery.shape[1]:
+            raise UserError(
+                f"the embeddings of {self.split!r} and {self.gallery!r} differ in their number of dimensions"
+            )
+        queries, gallery = ranking.units
+        for step in self.after:
+            queries, gallery = step(queries, gallery, ranking.own, embed)
+        try:
+            return per_query_figures(
+                queries,
+                ranking.query_groups,
+                gallery,
+                ranking.gallery_groups,
+                own=ranking.own,
+                ks=self.ks,
+                caps=self.caps,
+                depths=self.depths,
+                recalls=self.recalls,
+            )
+        except UserError as error:
+            raise UserError(f"Retrieval.relevant={self.relevant!r} on split {self.split!r}: {error}") from None
+
+    def _summary(self, found: PerQuery) -> dict[str, float]:
+        means = found.means()
+        if self.interval is None or len(np.unique(found.groups)) < 2:
+            return means
+        ends = {}
+        for name, (low, high) in intervals(found, level=self.interval).items():
+            ends |= {f"{name}-low": low, f"{name}-high": high}
+        return means | ends
+
+    def _parts(self, queries: Embeddings) -> list[str]:
+        """The value of `by` of each query, case and outer blanks ignored."""
+        values = [BLANK if value is None else str(value) for value in _values(queries, self.by, "Retrieval.by")]
+        if len(set(values)) > MOST_VALUES:
+            raise UserError(
+                f"Retrieval.by={self.by!r} has {len(set(values)):,} values: name a column of at most {MOST_VALUES}"
+            )
+        return values
+
+
+def named(figures: dict[str, float], split: str, name: str) -> dict[str, float]:
+    """The figures of an evaluator as a table has them, called `<split>/[<name>/]<figure>`."""
+    prefix = f"{split}/{name}/" if name else f"{split}/"
+    return {prefix + figure: value for figure, value in figures.items()}
+
+
+def relevance(
+    columns: str | tuple[str, ...], *embeddings: Embeddings, field: str = "Retrieval.relevant"
+) -> tuple[np.ndarray, ...]:
+    """For each of the embeddings, i32[n]: equal numbers where all `columns` agree, also between them; -1 for a blank.
+
+    Raises UserError if a column is missing, naming those there are; `field` is who names it.
+    """
+    columns = (columns,) if isinstance(columns, str) else columns
+    number: dict[tuple, int] = {}
+    groups = []
+    for part in embeddings:
+        keys = zip(*(_values(part, column, field) for column in columns), strict=True)
+        groups.append(np.array([-1 if None in k else number.setdefault(k, len(number)) for k in keys], np.int32))
+    return tuple(groups)
+
+
+def _values(embeddings: Embeddings, column: str, field: str) -> list[Any]:
+    """What items agree in; None where it is missing. `field` is who names the column."""
+    if column in embeddings.columns:
+        return [comparable(value).casefold() or None for value in embeddings.columns[column]]
+    own = {"label": embeddings.label, "listing": embeddings.listing}
+    there = list(dict.fromkeys([*embeddings.columns, *(name for name, values in own.items() if values is not None)]))
+    if column not in there:
+        raise UserError(f"{field}={column!r} is no column of the data: it has {', '.join(there) or 'none'}")
+    return [number if number >= 0 else None for number in own[column].tolist()]

@@ -1,0 +1,102 @@
+"""What queries find in a gallery, right or wrong: what pages show, and what robustness measures."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+from ssljax.evaluation.metrics import PerQuery, is_relevant, per_query_figures, relevant_items
+from ssljax.evaluation.top_k import top_k
+from ssljax.evaluation.vectors import normalise
+from ssljax.types import UserError
+
+CHUNK = 32  # queries whose scores with the whole gallery exist at once
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Finds:
+    """The gallery item that is nearest to each of the m queries that have a relevant one, all fields aligned."""
+
+    queries: np.ndarray
+    """i64[m], their rows"""
+    groups: np.ndarray
+    """i32[m]: items of the gallery that have a query's number are relevant to it"""
+    first: np.ndarray
+    """i32[m], the row that is found first"""
+    score: np.ndarray
+    """f32[m], its cosine"""
+    hit: np.ndarray
+    """bool[m], whether it is relevant"""
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @property
+    def per_query(self) -> PerQuery:
+        """CMC@1 of each query, with its row."""
+        return PerQuery(self.queries, self.groups, {"cmc@1": self.hit.astype(float)})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ranking:
+    """Queries and the gallery that they rank by cosine."""
+
+    queries: np.ndarray
+    """f32[Q, D], not normalised"""
+    query_groups: np.ndarray
+    """i32[Q]; items of the gallery that have a query's number are relevant to it; -1 = in no group"""
+    gallery: np.ndarray
+    """f32[n, D], not normalised"""
+    gallery_groups: np.ndarray
+    """i32[n]"""
+    own: np.ndarray | None = None
+    """i32[Q], the gallery row that each query is itself, left out of its ranking; None if it is not in the gallery"""
+
+    @property
+    def asked(self) -> np.ndarray:
+        """i64[m], the rows of the queries that have a relevant item."""
+        return np.flatnonzero(relevant_items(self.query_groups, self.gallery_groups, self.own))
+
+    def per_query(self, **settings) -> PerQuery:
+        """The figures of each query: what `metrics.per_query_figures` gives, by the settings that it takes."""
+        queries, gallery = self.units
+        return per_query_figures(queries, self.query_groups, gallery, self.gallery_groups, own=self.own, **settings)
+
+    def first(self) -> Finds:
+        """What is found first; raises UserError if no query has a relevant item."""
+        asked, (queries, gallery) = self.asked, self.units
+        if not len(asked):
+            raise UserError(f"none of the {len(self.queries)} queries has a relevant item in the gallery")
+        own = None if self.own is None else self.own[asked]
+        rows, scores = top_k(queries[asked], gallery, 1, exclude=own)
+        groups = self.query_groups[asked]
+        hit = is_relevant(groups, self.gallery_groups, rows)
+        return Finds(asked, groups, rows[:, 0], scores[:, 0], hit[:, 0])
+
+    def right(self, query: int) -> tuple[int, int]:
+        """The relevant gallery row that comes first for a query, and its rank, from 1; of equal ones the lower row."""
+        _, scores = next(self.scores(np.array([query])))
+        row = int(np.argmax(np.where(self.gallery_groups == self.query_groups[query], scores, -np.inf)))
+        return row, rank(scores, row)
+
+    def scores(self, queries: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Each of `queries` i[q] with its cosines f32[n] with the gallery, -inf with itself."""
+        units, gallery = self.units
+        for start in range(0, len(queries), CHUNK):
+            chunk = queries[start : start + CHUNK]
+            for query, scores in zip(chunk.tolist(), units[chunk] @ gallery.T, strict=True):
+                if self.own is not None:
+                    scores[self.own[query]] = -np.inf
+                yield query, scores
+
+    @functools.cached_property
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        """Queries f32[Q, D] and gallery f32[n, D], of unit length."""
+        gallery = normalise(self.gallery)
+        return gallery if self.queries is self.gallery else normalise(self.queries), gallery
+
+
+def rank(scores: np.ndarray, row: int) -> int:
+    """The rank, from 1, of one of the rows that f[n] scores; of equal ones the lower row comes first."""
+    return 1 + int((scores > scores[row]).sum()) + int((scores[:row] == scores[row]).sum())

@@ -1,0 +1,92 @@
+"""Items with several vectors: an item is found by any of its photos."""
+
+from typing import Literal
+
+import numpy as np
+
+from ssljax.evaluation.top_k import top_k
+from ssljax.types import UserError
+
+
+def collapse(items: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `k` items of each ranking of photos, each with the score of its best photo.
+
+    Args:
+      items: i32[Q, K], the item that each photo found is of, best photo first, from any index; -1 = none.
+      scores: f32[Q, K], falling.
+      k: how many items.
+
+    Returns:
+      items i32[Q, k] and scores f32[Q, k]; -1 and -inf from where there are no more.
+    """
+    order = np.argsort(items, axis=1, kind="stable")
+    of_item = np.take_along_axis(items, order, axis=1)
+    first = np.ones(items.shape, bool)
+    first[:, 1:] = of_item[:, 1:] != of_item[:, :-1]
+    new = np.empty_like(first)
+    np.put_along_axis(new, order, first, axis=1)
+    new &= items >= 0
+    place = np.cumsum(new, axis=1) - 1
+    query, column = np.nonzero(new & (place < k))
+    found, best = np.full((len(items), k), -1, np.int32), np.full((len(items), k), -np.inf, np.float32)
+    found[query, place[query, column]], best[query, place[query, column]] = items[query, column], scores[query, column]
+    return found, best
+
+
+def top_items(
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    items: np.ndarray,
+    k: int,
+    *,
+    by: Literal["max", "mean"] = "max",
+    exclude: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` items nearest to each query, exactly.
+
+    Args:
+      queries: f32[Q, D], of unit length.
+      gallery: f32[n, D], photos, of unit length.
+      items: i32[n], the item that each photo is of, from 0.
+      k: how many items, at least 1 and at most all.
+      by: an item's score is the largest of its photos' cosines, or their mean. Of equal ones the item with the earlier
+        photo comes first by "max", the lower number by "mean".
+      exclude: i32[Q], for each query the item that is not to be found: its own, where the query is of the gallery.
+
+    Returns:
+      items i32[Q, k] and scores f32[Q, k], best first; -1 and -inf where `exclude` leaves fewer.
+
+    Raises:
+      UserError: there are fewer items than `k`, or not an item number for each photo.
+    """
+    items = np.asarray(items)
+    if len(items) != len(gallery) or not 0 <= min(items, default=-1) <= max(items) < 2**31:
+        raise UserError(f"items: {len(gallery)} photos need as many item numbers from 0 to {2**31 - 1}")
+    if by not in ("max", "mean"):
+        raise UserError(f"by={by!r}: choose max or mean")
+    there, number = np.unique(items, return_inverse=True)
+    if not 1 <= k <= len(there):
+        raise UserError(f"k={k} must be at least 1 and at most {len(there)}, the number of items")
+    if by == "mean":
+        # the mean of the cosines is the cosine with the mean, as long as that is not made longer
+        means = np.zeros((len(there), gallery.shape[1]), np.float32)
+        np.add.at(means, number, gallery)
+        means /= np.bincount(number)[:, None].astype(np.float32)
+        if exclude is not None:
+            place = np.minimum(np.searchsorted(there, exclude), len(there) - 1)
+            exclude = np.where(there[place] == exclude, place, len(there))
+        rows, scores = top_k(queries, means, k, exclude=exclude)
+        return np.where(rows >= 0, there[rows], -1).astype(np.int32), scores
+    found, best = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
+    rest, depth = np.arange(len(queries)), min(2 * k, len(gallery))
+    while len(rest):
+        rows, scores = top_k(queries[rest], gallery, depth)
+        photo_of = items[rows]
+        if exclude is not None:
+            photo_of = np.where(photo_of == exclude[rest, None], -1, photo_of)
+        found[rest], best[rest] = collapse(photo_of, scores, k)
+        if depth == len(gallery):
+            break
+        # photos of few items fill the first ranks of these
+        rest, depth = rest[found[rest, -1] < 0], min(4 * depth, len(gallery))
+    return found, best

@@ -1,0 +1,124 @@
+"""Linen modules applied one after the other, with parameters and batch statistics as explicit trees."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.models import whole
+from ssljax.types import Array, PyTree, UserError, short
+
+
+class Network:
+    """Modules in their order, `Network(encoder=..., projector=...)`, each called as `module(x, train)`.
+
+    Parameters and statistics are dicts by the modules' names. The network of a teacher that lacks the last modules is
+    the same one: only modules whose parameters are given are applied. A `drop_path` rng is for the student alone.
+    """
+
+    def __init__(self, **modules: Any):
+        self._modules = modules
+
+    def init(self, rng: Array, images: Array) -> tuple[PyTree, PyTree]:
+        """Parameters and batch statistics for images f32[B, H, W, 3].
+
+        Raises UserError if a module refuses its settings or its input.
+        """
+        params, stats, x = {}, {}, images
+        for (name, module), module_rng in zip(
+            self._modules.items(), jax.random.split(rng, len(self._modules)), strict=True
+        ):
+            variables = _variables(name, module, module_rng, x)
+            params[name], stats[name] = variables.get("params", {}), variables.get("batch_stats", {})
+            shape = jax.eval_shape(lambda v, x, m=module: m.apply(v, x, train=False), variables, x)
+            x = jnp.zeros(shape.shape, shape.dtype)
+        return params, stats
+
+    def train(
+        self, params: PyTree, stats: PyTree, images: Array, rng: Array | None = None
+    ) -> tuple[dict[str, Array], PyTree]:
+        """What each module makes of a batch of images, in training mode, and the new statistics."""
+        outputs, new_stats, x = {}, {}, images
+        for i, name in enumerate(name for name in self._modules if name in params):
+            module_rng = None if rng is None else jax.random.fold_in(rng, i)
+            x, new_stats[name] = self.train_module(name, params, stats, x, module_rng)
+            outputs[name] = x
+        return outputs, new_stats
+
+    def train_module(
+        self, name: str, params: PyTree, stats: PyTree, x: Array, rng: Array | None = None, **options: Any
+    ) -> tuple[Any, PyTree]:
+        """What one module makes of `x` in training mode, and its new statistics."""
+        variables = {"params": params[name], "batch_stats": stats[name]}
+        rngs = None if rng is None else {"drop_path": rng}
+        output, updated = self._modules[name].apply(
+            variables, x, train=True, mutable=["batch_stats"], rngs=rngs, **options
+        )
+        return output, updated.get("batch_stats", {})
+
+    def train_views(
+        self, params: PyTree, stats: PyTree, views: Sequence[Array], rng: Array | None = None
+    ) -> tuple[list[dict[str, Array]], PyTree]:
+        """`train` on one view after the other: each is normalised by its own batch statistics."""
+        outputs = []
+        for i, images in enumerate(views):
+            output, stats = self.train(params, stats, images, None if rng is None else jax.random.fold_in(rng, i))
+            outputs.append(output)
+        return outputs, stats
+
+    def train_crops(
+        self, params: PyTree, stats: PyTree, views: Sequence[Array], rng: Array | None = None
+    ) -> tuple[list[dict[str, Array]], PyTree]:
+        """As `train_views`, but neighbouring views of one size are one batch, for many small crops (DINO, SwAV)."""
+        outputs = []
+        for i, (_, alike) in enumerate(itertools.groupby(views, key=lambda view: view.shape)):
+            alike = list(alike)
+            output, stats = self.train(
+                params, stats, item_by_item(alike), None if rng is None else jax.random.fold_in(rng, i)
+            )
+            apart = {name: x.reshape(-1, len(alike), *x.shape[1:]) for name, x in output.items()}
+            outputs += [{name: x[:, j] for name, x in apart.items()} for j in range(len(alike))]
+        return outputs, stats
+
+    def evaluate(self, params: PyTree, stats: PyTree, images: Array) -> dict[str, Array]:
+        """What each module makes of a batch of images, in evaluation mode."""
+        outputs, x = {}, images
+        for name, module in self._modules.items():
+            if name in params:
+                x = module.apply({"params": params[name], "batch_stats": stats[name]}, x, train=False)
+                outputs[name] = x
+        return outputs
+
+    def embed(self, params: PyTree, stats: PyTree, images: Array) -> Array:
+        """f32[B, F], the first module's output in evaluation mode."""
+        first = next(iter(self._modules))
+        return self.evaluate({first: params[first]}, stats, images)[first]
+
+    def width(self, name: str, params: PyTree, stats: PyTree, images: Array) -> int:
+        """How many numbers a module makes of an image."""
+        return jax.eval_shape(self.evaluate, params, stats, images)[name].shape[1]
+
+
+def item_by_item(views: Sequence[Array]) -> Array:
+    """[B V, ...] of V views' [B, ...]: all of the first item, then all of the second.
+
+    Split over devices as each view is, nothing moves; one view after the other, most of it would.
+    """
+    return jnp.stack(views, axis=1).reshape(-1, *views[0].shape[1:])
+
+
+def variables_of(params: PyTree, stats: PyTree) -> PyTree:
+    """Module → its linen variables."""
+    return {name: whole({"params": params[name], "batch_stats": stats[name]}) for name in params}
+
+
+def _variables(name: str, module: Any, rng: Array, x: Array) -> PyTree:
+    """A module's initial variables; what it refuses is told under the name of the option."""
+    if not hasattr(module, "apply"):
+        raise UserError(f"method.{name}={short(module)} must be a linen module, such as ResNet() or MLP()")
+    try:
+        return module.init(rng, x, train=False)
+    except UserError as error:
+        raise UserError(f"method.{name}.{error}") from None

@@ -1,0 +1,48 @@
+"""What the heads of a vision transformer look at: photos, clear where [CLS] attends to and in a blue haze elsewhere."""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from ssljax.report.jpeg import img
+
+PIXELS = 128
+HAZE = np.array([38, 52, 92])  # neither a black nor a white item has its colour
+THICK = 0.85
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Attention:
+    """Of n photos, all fields aligned."""
+
+    photos: np.ndarray
+    """u8[n, S, S, 3], as the encoder sees them"""
+    maps: np.ndarray
+    """f32[n, heads, h, w], what [CLS] takes of each patch in the last block"""
+    captions: list[str]
+
+
+def attention_maps(attention: Attention) -> str:
+    """HTML: a line a photo: as it is, the mean of the heads, and each head, with its largest weight over its mean."""
+    lines = []
+    for pixels, heads, caption in zip(attention.photos, attention.maps, attention.captions, strict=True):
+        pixels = np.asarray(Image.fromarray(pixels).resize((PIXELS, PIXELS), Image.Resampling.BICUBIC))
+        figures = [_figure(pixels, "photo", caption)]
+        for name, weights in [("all heads", heads.mean(axis=0)), *((f"head {i}", h) for i, h in enumerate(heads, 1))]:
+            peak = f"{weights.max() / max(weights.mean(), 1e-12):.1f}"
+            figures.append(_figure(_in_haze(pixels, weights), f"{name}, {peak} &times;", f"{caption}, {name}"))
+        lines.append("".join(figures))
+    return f"<div class=heads>{''.join(f'<ol>{line}</ol>' for line in lines)}</div>"
+
+
+def _in_haze(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The photo u8[S, S, 3] in a haze, thinner where weights f32[h, w] are larger and none at the largest."""
+    clear = Image.fromarray(np.asarray(weights / max(weights.max(), 1e-12), np.float32))
+    clear = np.asarray(clear.resize(pixels.shape[1::-1], Image.Resampling.BILINEAR))
+    haze = THICK * (1 - clear)[:, :, None]
+    return ((1 - haze) * pixels + haze * HAZE[None, None]).astype(np.uint8)
+
+
+def _figure(pixels: np.ndarray, below: str, caption: str) -> str:
+    return f"<li>{img(pixels, caption)}<small>{below}</small></li>"

@@ -1,0 +1,137 @@
+"""A contact sheet: what an experiment's views and disturbances make of its photos, in one picture."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ssljax.config import Experiment
+from ssljax.data.decode import BadImage, decode
+from ssljax.types import Batch, UserError, short
+from ssljax.views import Augmentation
+from ssljax.views.disturbances import DISTURBANCES
+from ssljax.views.disturbances.collage import MOST
+from ssljax.views.disturbances.disturbance import Disturbance
+
+STRENGTHS = (0, 0.25, 0.5, 0.75, 1)
+PHOTOS = 2  # in each row of a disturbance
+COLUMNS = PHOTOS * len(STRENGTHS)
+CELL, GAP, LABEL = 96, 4, 120  # pixels
+LINE = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Rows of images under captions."""
+
+    captions: list[str]
+    rows: list[tuple[str, list[np.ndarray]]]  # label, and f32[h, w, 3] in [0, 1] for each caption
+
+
+def contact_sheet(experiment: Experiment, rows: int) -> Image.Image:
+    """The picture: photos in rows with random views in columns, then a row for each disturbance at growing strengths.
+
+    The disturbances are the experiment's, or all there are if it has none; two photos are shown of each. The
+    experiment's seed decides which photos are shown and what happens to them.
+
+    Raises UserError if `rows` is not positive, or no photo can be read.
+    """
+    if rows < 1:
+        raise UserError(f"rows={rows} is too small: it must be at least 1")
+    views, rng = experiment.views, jax.random.PRNGKey(experiment.seed)
+    if not hasattr(views, "pixels"):
+        raise UserError(f"views={short(views)} cannot be drawn: define `pixels`, which undoes their normalisation")
+    names, batch = _photos(experiment, max(rows, MOST))  # a collage wants others
+    names = names[:rows]
+    embedded = jax.jit(lambda batch: views.pixels(views.evaluation(batch)["views"][0]))(batch)
+    disturbances = disturbances_of(views) or DISTURBANCES
+    return _draw(
+        [
+            _views(views, rng, batch, embedded, names),
+            _disturbances(disturbances, jax.random.fold_in(rng, COLUMNS), embedded, len(names)),
+        ]
+    )
+
+
+def disturbances_of(views: Any) -> list[Disturbance]:
+    """The disturbances of views and of the augmentations inside them, each once."""
+    parts = [getattr(views, field.name) for field in dataclasses.fields(views)]
+    inside = [d for part in parts if isinstance(part, Augmentation) for d in disturbances_of(part)]
+    own = views.disturbances if isinstance(views, Augmentation) else ()
+    return list(dict.fromkeys([*own, *inside]))
+
+
+def _photos(experiment: Experiment, count: int) -> tuple[list[str], Batch]:
+    """Some items of the train split whose photos can be read, by the sampler and the seed: ids, and a batch of them."""
+    items = experiment.data.load("train")
+    sampled = experiment.sampler.over(items, batch_size=experiment.batch_size, seed=experiment.seed)
+    names, images, aspects, reason = [], [], [], ""
+    batches = (sampled.rows(step) for step in range(sampled.batches_per_epoch))
+    for rows in (item for batch in batches for item in batch.reshape(-1, sampled.photos)):
+        try:
+            photos, shapes = zip(*(decode(items.photos[row], experiment.photo_size) for row in rows), strict=True)
+        except BadImage as error:
+            reason = reason or f"{items.ids[rows[0]]}: {error}"
+            continue
+        names.append(str(items.ids[rows[0]]))
+        images.append(photos)
+        aspects.append(shapes)
+        if len(names) == count:
+            break
+    if not names:
+        raise UserError(f"data: not one photo of the train split can be read ({reason})")
+    return names, {"image": np.array(images), "aspect": np.array(aspects, np.float32)}
+
+
+def _views(views: Any, rng: jax.Array, batch: Batch, embedded: jax.Array, names: list[str]) -> Block:
+    """A row a photo: what is embedded of it, and as many steps' random views as there is room for."""
+    make = jax.jit(lambda rng, batch: [views.pixels(view) for view in views(rng, batch)["views"]])
+    steps = [make(rng, batch)]
+    for step in range(1, (COLUMNS - 1) // len(steps[0])):
+        steps.append(make(jax.random.fold_in(rng, step), batch))
+    columns = [np.asarray(embedded)] + [np.asarray(view) for step in steps for view in step]
+    captions = ["embedded"] + [f"view {k + 1}" for step in steps for k in range(len(step))]
+    return Block(captions, [(name, [column[k] for column in columns]) for k, name in enumerate(names)])
+
+
+def _disturbances(disturbances: list[Disturbance], rng: jax.Array, embedded: jax.Array, photos: int) -> Block:
+    """A row a disturbance: two of the first `photos`, each at all strengths, by the same random numbers."""
+    planes, rows = jnp.moveaxis(embedded, 3, 1), []
+    for row, disturbance in enumerate(disturbances):
+        disturb, key = jax.jit(disturbance.disturb), jax.random.fold_in(rng, row)
+        disturbed = [disturb(key, planes, jnp.full(len(planes), s, jnp.float32)) for s in STRENGTHS]
+        shown = [(PHOTOS * row + k) % photos for k in range(PHOTOS)]
+        images = [np.moveaxis(np.asarray(batch[k]), 0, 2) for k in shown for batch in disturbed]
+        rows.append((type(disturbance).__name__, images))
+    return Block([f"{s:g}" for s in STRENGTHS] * PHOTOS, rows)
+
+
+def _draw(blocks: list[Block]) -> Image.Image:
+    """The blocks one under the other, every image as large as a cell."""
+    step = CELL + GAP
+    width = LABEL + max(len(block.captions) for block in blocks) * step
+    height = sum(LINE + len(block.rows) * step for block in blocks)
+    sheet = Image.new("RGB", (width, height), "gainsboro")  # so that white photos end somewhere
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+
+    top = 0
+    for block in blocks:
+        for column, caption in enumerate(block.captions):
+            draw.text((LABEL + column * step, top + 2), caption, "black", font)
+        top += LINE
+        for label, images in block.rows:
+            draw.text((GAP, top + CELL // 2 - 6), _short(label), "black", font)
+            for column, image in enumerate(images):
+                pixels = Image.fromarray(np.round(255 * np.clip(image, 0, 1)).astype(np.uint8))
+                sheet.paste(pixels.resize((CELL, CELL)), (LABEL + column * step, top))
+            top += step
+    return sheet
+
+
+def _short(label: str) -> str:
+    """What fits beside a row, in characters that Pillow's own font has."""
+    plain = label.encode("ascii", "replace").decode()
+    return plain if len(plain) <= 18 else f"{plain[:15]}..."

@@ -1,0 +1,66 @@
+"""A 2-D map of embeddings: near points are similar photos."""
+
+import html
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ssljax.report.jpeg import jpeg
+
+POINTS = 1000
+COLOURS = 8
+PIXELS = 56
+
+
+def embedding_map(
+    vectors: np.ndarray, photo: Callable[[int], np.ndarray], captions: list[str], kinds: Sequence[str] | None
+) -> str:
+    """A t-SNE of a sample; each point carries its place in one sprite of thumbnails, shown on hover or all at once."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(vectors))[:POINTS])
+    if len(rows) < 5 or np.ptp(vectors[rows], axis=0).max() < 1e-6:
+        return "<p class=note>Too few items, or all embeddings are the same: no map.</p>"
+    xy, aspect = _flat(vectors[rows])
+    kinds = ["" if kinds is None else str(kinds[row]) for row in rows]
+    common = [kind for kind, _ in Counter(k for k in kinds if k).most_common(COLOURS)]
+    columns = math.ceil(math.sqrt(len(rows)))
+    sprite = Image.new("RGB", (columns * PIXELS, math.ceil(len(rows) / columns) * PIXELS))
+    points = []
+    for place, (row, (x, y)) in enumerate(zip(rows, xy, strict=True)):
+        line, column = divmod(place, columns)
+        tile = ImageOps.fit(Image.fromarray(np.asarray(photo(int(row)))), (PIXELS, PIXELS))
+        sprite.paste(tile, (column * PIXELS, line * PIXELS))
+        kind = kinds[place]
+        colour = common.index(kind) if kind in common else "x" if common else 0
+        caption = html.escape(captions[row] + (f"\n{kind}" if kind else ""))
+        style = f"left:{x:.2f}%;top:{y:.2f}%;--c:{column};--r:{line}"
+        points.append(f"<i class='c{colour}' style='{style}' data-caption='{caption}'></i>")
+    keys = [f"<button type=button data-colour=c{i}>{html.escape(kind)}</button>" for i, kind in enumerate(common)]
+    if common and len(set(kinds)) > len(common):
+        keys.append("<button type=button data-colour=cx>others</button>")
+    size = f"aspect-ratio:{aspect:.3f};--columns:{columns};--lines:{math.ceil(len(rows) / columns)}"
+    return (
+        f"<div class=atlas><style>.map.photos i,.map+.tip i{{background-image:url({jpeg(sprite)})}}</style>"
+        f"<label class=switch><input type=checkbox>show the photos</label>"
+        f"<div class=keys>{''.join(keys)}</div><div class=map style='{size}'>{''.join(points)}</div>"
+        f"<div class=tip hidden style='{size}'><i></i><span></span></div></div>"
+    )
+
+
+def _flat(vectors: np.ndarray) -> tuple[np.ndarray, float]:
+    """f32[n, D] -> f[n, 2] in percent of a frame, and the frame's width / height, by t-SNE started from PCA."""
+    from sklearn.decomposition import PCA  # a second to import, and only the map needs it
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # threads that wait by spinning take ten times as long on a busy machine
+        few = PCA(min(50, *vectors.shape), random_state=0).fit_transform(vectors)
+        few = np.pad(few, ((0, 0), (0, max(0, 2 - few.shape[1]))))
+        start = few[:, :2] / few[:, 0].std() * 1e-4  # as scikit-learn's init="pca"
+        xy = TSNE(perplexity=min(30.0, (len(few) - 1) / 3), init=start).fit_transform(few)
+    middle, extent = (xy.max(axis=0) + xy.min(axis=0)) / 2, np.maximum(np.ptp(xy, axis=0), 1e-9)
+    aspect = float(np.clip(extent[0] / extent[1], 0.8, 1.9))
+    side = max(extent[0] / aspect, extent[1])  # one scale for both axes: the frame is side * aspect wide
+    return 50 + 92 * (xy - middle) / (side * np.array([aspect, 1.0])), aspect

@@ -1,0 +1,228 @@
+"""Checkpoints by Orbax: asynchronous, atomic, restorable on another number of devices.
+
+Each holds the training state, the position in the data, the time spent, and the checksums of all these files. Orbax
+writes to a temporary folder and renames it at the end, so a half-written one is never seen as a checkpoint.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from ssljax.data.atomic_files import MOST_JSON, checksums, first_damaged, read_bytes, write_json
+from ssljax.sharding import any_process, first_says, is_first_process
+from ssljax.training.logging import console
+from ssljax.types import PyTree, UserError
+
+KEPT = 2
+CHECKSUMS = "checksums.json"
+CHECKED = "checksums"  # in the position: whether the checkpoint was saved with them
+
+
+def _hush_what_is_raised_too() -> None:
+    """When the disk is full Orbax raises one error, and logs and prints pages of others from its threads: those go."""
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname and "exception was never retrieved" not in record.getMessage()
+
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(is_wanted)
+    show = sys.unraisablehook
+
+    def show_wanted(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":  # tensorstore reports to one that the error ended
+            show(unraisable)
+
+    sys.unraisablehook = show_wanted
+
+
+_hush_what_is_raised_too()
+
+
+class _Checked(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """A folder under way that gets the checksums of its files before the rename which makes it a checkpoint.
+
+    Not of the two files that Orbax writes after that and beside the parts: nothing is restored from them.
+    """
+
+    async def finalize(self) -> None:
+        step = self.get_final().name
+        if step.isdecimal():  # the parts of a checkpoint come here too, before it
+            folder = Path(self.get())
+            files = {name: found for name, found in checksums(folder).items() if "/" in name}
+            write_json(folder / CHECKSUMS, {"step": int(step), "files": files})
+        await super().finalize()
+
+
+class Checkpoints:
+    """The checkpoints of a run, the last two kept."""
+
+    def __init__(self, folder: Path):
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT,
+            create=True,
+            enable_async_checkpointing=True,
+            temporary_path_class=_Checked,
+            lightweight_initialize=True,  # or else it stops at notes of its own that are damaged
+        )
+        self._folder = folder.absolute()
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._position: dict[str, Any] = {}
+        self._damaged: list[int] = []
+
+    @property
+    def latest(self) -> int | None:
+        """The step of the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of those that are kept; waits until everything is on disk, as `wait` does."""
+        self.wait()
+        return list(self._manager.all_steps())
+
+    def save(self, step: int, state: PyTree, position: dict[str, Any]) -> None:
+        """Begins to save `state`, and `position`, which must be JSON; returns once they are copied.
+
+        Raises OSError if this cannot be written, or what was saved before it.
+        """
+        self._set_damaged_aside()
+        position = ocp.args.JsonSave(position | {CHECKED: True})
+        with self._raising_os_errors():
+            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), position=position))
+
+    def restore(self, shapes: PyTree, shardings: PyTree) -> PyTree:
+        """The newest state whose every byte is right, laid out by `shardings`; `shapes` is that of `jax.eval_shape`.
+
+        Says so on the console if it is not the newest, or was saved without checksums. Raises UserError if there is
+        none, or if a file cannot be read though it is there: then nothing was found to be damaged.
+        """
+        target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target), position=ocp.args.JsonRestore())
+        damaged: dict[int, str] = {}
+        while True:
+            step, checked = self._newest_whole(damaged)
+            restored, reason = None, None
+            try:
+                restored = self._manager.restore(step, args=args)
+                if restored.position.pop(CHECKED, False) and not checked:
+                    reason = f"{CHECKSUMS} is missing"
+            except Exception as error:  # on a broken checkpoint Orbax raises whatever it stumbles over
+                reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            if not any_process(reason is not None):
+                break
+            reason = reason or "another process says why"
+            if checked:
+                raise UserError(
+                    f"{self._folder / str(step)} cannot be restored ({reason}), though its checksums are right: if "
+                    "another version of ssljax trained it, use that one; or else try again"
+                )
+            damaged[step] = reason
+        for bad, reason in damaged.items():
+            console.print(f"{self._folder / str(bad)} cannot be read ({reason}): step {step} is used instead.")
+        if not checked:
+            console.print(
+                f"{self._folder / str(step)} has no checksums, as an earlier version of ssljax saved it: damage that "
+                "can still be read would go unnoticed."
+            )
+        self._position, self._damaged = restored.position, list(damaged)
+        return restored.state
+
+    def _newest_whole(self, damaged: dict[int, str]) -> tuple[int, bool]:
+        """The newest step that is not `damaged` by its checksums, and whether it has some; adds those that are.
+
+        The first process looks, and all go by it.
+        """
+        unread, newest, checked = None, None, False
+        try:
+            for step in sorted(self._manager.all_steps(), reverse=True) if is_first_process() else ():
+                if step in damaged:
+                    continue
+                checked, reason = self._checked(step)
+                if reason is None:
+                    newest = step
+                    break
+                damaged[step] = reason
+        except OSError as error:
+            unread = error
+        if any_process(unread is not None):
+            raise UserError(
+                f"{getattr(unread, 'filename', None) or self._folder} cannot be read "
+                f"({getattr(unread, 'strerror', None) or 'by the first process'}), which need not be damage: try again"
+            )
+        newest, checked = first_says([-1 if newest is None else newest, checked])
+        if newest < 0:
+            reasons = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
+            raise UserError(
+                f"no checkpoint in {self._folder} can be read ({reasons}): if another version of ssljax trained it, "
+                "use that one; or else put back a copy of one, or train anew with --restart or another --name"
+            )
+        return int(newest), bool(checked)
+
+    def _checked(self, step: int) -> tuple[bool, str | None]:
+        """Whether a checkpoint has checksums, and what is wrong by them; raises OSError if it cannot be read."""
+        folder = self._folder / str(step)
+        try:
+            content = json.loads(read_bytes(folder / CHECKSUMS, MOST_JSON))
+            saved, damaged = content["step"], first_damaged(folder, content["files"])
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EFBIG, errno.EISDIR):  # no file at all
+                return True, f"{CHECKSUMS} is damaged"
+            if not isinstance(error, FileNotFoundError):
+                raise
+            checksums(folder)  # to know that all can be read, or why not
+            return False, None
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return True, f"{CHECKSUMS} is damaged"
+        if damaged is not None:
+            return True, f"{damaged.relative_to(folder)} is missing or damaged"
+        return True, None if saved == step else f"it is that of step {saved}"
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """What was saved beside the state that was restored."""
+        return self._position
+
+    def _set_damaged_aside(self) -> None:
+        """Renames the checkpoints that could not be read: Orbax saves none before the newest that it sees."""
+        for step in self._damaged if is_first_process() else ():
+            with contextlib.suppress(FileNotFoundError):  # somebody else has cleared it
+                (self._folder / str(step)).rename(self._folder / f"damaged-{step}-{time.time_ns()}")
+        if any_process(bool(self._damaged)):
+            self._manager.reload()
+        self._damaged = []
+
+    def wait(self) -> None:
+        """Returns once everything is on disk; raises OSError if it cannot be written."""
+        with self._raising_os_errors():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _raising_os_errors(self) -> Iterator[None]:
+        """Within it what the system refuses, and Orbax words in ways of its own, is an OSError of the folder."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), str(self._folder)) from error
+        except Exception as error:
+            number = re.search(r"os_error_code='(\d+)'", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(self._folder)) from error
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._raising_os_errors():
+            self._manager.close()

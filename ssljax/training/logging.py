@@ -1,0 +1,146 @@
+"""What a run writes as it goes: metrics.jsonl, TensorBoard events, and one line on the terminal."""
+
+import contextlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+from ssljax.data.atomic_files import read_text, write_text, writing_to
+from ssljax.data.text import shown
+
+
+class _Console(Console):
+    """Shows text as it is: neither markup nor what would steer the terminal has an effect, in cells of tables too."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(shown(text), **options | {"markup": False, "emoji": False, "highlight": False})
+
+
+console = _Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Prints a result to standard output; cells are text, not markup."""
+    _Console().print(table)
+
+
+def print_result(result: object) -> None:
+    """Prints a line of a result, such as the path of what was written, to standard output."""
+    print(shown(str(result)))
+
+
+def print_warnings() -> None:
+    """Shows the package's log records on the console instead of wherever the root logger sends them."""
+    logger = logging.getLogger("ssljax")
+    logger.propagate = False
+    logger.handlers = [_ConsoleHandler()]
+
+
+class _ConsoleHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(record.getMessage())
+
+
+class MetricsWriter:
+    """Appends figures to metrics.jsonl and to TensorBoard's event files.
+
+    Lines after `resumed_at` are dropped at the start: the steps that a killed run made after its last checkpoint are
+    made again, and would appear twice.
+    """
+
+    def __init__(self, path: Path, tensorboard: Path, *, resumed_at: int = 0):
+        self._path = path
+        write_text(path, "".join(line for line in _lines(path) if _step(line) <= resumed_at))
+        tensorboard.mkdir(parents=True, exist_ok=True)
+        # not SummaryWriter, whose thread would fail alone when the disk is full
+        self._tensorboard, self._events = tensorboard, EventsWriter(str(tensorboard / "events"))
+        start = SessionLog(status=SessionLog.START)  # TensorBoard hides what comes after it in older files
+        self._events.write_event(Event(step=resumed_at + 1, session_log=start))
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        """One line {"step": step, **figures}; a figure that is not finite is written as null."""
+        plain = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        with writing_to(self._path), self._path.open("a", encoding="utf-8") as file:  # anew: it may have been removed
+            file.write(json.dumps({"step": step, **plain}) + "\n")
+        with writing_to(self._tensorboard):
+            for name, value in figures.items():
+                self._events.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+            self._events.flush()
+
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with writing_to(self._tensorboard):
+            self._events.close()
+
+
+class ProgressBar:
+    """Steps, images/s, time left and the main figures on one line; on a pipe, a line every half minute."""
+
+    def __init__(self, total: int, start: int, batch_size: int):
+        self._batch_size, self._total = batch_size, total
+        self._start, self._done, self._printed = start, 0, time.monotonic()
+        self._began = time.monotonic()
+        columns = [TextColumn("step"), MofNCompleteColumn(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
+        self._bar = Progress(*columns, TextColumn("{task.fields[figures]}"), console=console, transient=False)
+        self._task = self._bar.add_task("train", total=total, completed=start, figures="")
+
+    def __enter__(self) -> "ProgressBar":
+        if console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    @property
+    def images_per_second(self) -> float:
+        """Since the first step of this process, which compiles, was done."""
+        return max(self._done - 1, 0) * self._batch_size / max(time.monotonic() - self._began, 1e-9)
+
+    def update(self, step: int, figures: dict[str, float]) -> None:
+        """Shows that `step` steps are done."""
+        self._done = step - self._start
+        if self._done == 1:
+            self._began = time.monotonic()
+        shown = [f"{self.images_per_second:,.0f} images/s"]
+        shown += [f"{name} {value:.3g}" for name, value in figures.items()]
+        self._bar.update(self._task, completed=step, figures="  ".join(shown))
+        now = time.monotonic()
+        if not console.is_terminal and (now - self._printed > 30 or step == self._total):
+            self._printed = now
+            console.print(f"step {step}/{self._total}  " + "  ".join(shown))
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal for what comes before the first step; gives a function that is told how many are done."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file that may not exist."""
+    return read_text(path).splitlines(keepends=True) if path.exists() else []
+
+
+def _step(line: str) -> float:
+    """The step of a line; infinite if it is no whole line: a killed run may have left half of one."""
+    try:
+        return float(json.loads(line)["step"]) if line.endswith("}\n") else math.inf
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return math.inf

@@ -1,0 +1,268 @@
+"""The run folder, runs/<name>/: what is in it, and when a run may go on in it.
+
+config.json       the experiment, every field      checkpoints/    the last training states
+experiment.py     the file it came from            embeddings/     one file a split
+imported/         modules beside that file         index/          what `ssljax search` asks
+options.json      the options given beside it      samples/        some photos of the gallery, to search with
+environment.json  versions, commit, devices        results.json    the final figures
+data.json         shapes of a training batch       report.html     the page to look at
+metrics.jsonl     one line a logged step           weights/        the final parameters, for others to start from
+tensorboard/      the same for TensorBoard         robustness.*    what `ssljax robustness` found: figures and a page
+bad_inputs*.csv   photos that could not be read      evaluation-*.json  what `ssljax evaluate RUN DATA` found
+lock              held by who trains here              refreshed/        what the sampler goes by
+
+Of several processes the first writes all this; the others write their own metrics and bad inputs in process1/ and on.
+"""
+
+import contextlib
+import dataclasses
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+
+from ssljax.config import Experiment, differences, resolved, training
+from ssljax.data.atomic_files import CLAIM, claimed, read_json, write_json
+from ssljax.sharding import any_process, is_first_process
+from ssljax.training.experiment_file import IMPORTED, copy_file
+from ssljax.training.logging import console
+from ssljax.types import UserError
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder by its path; the names of what lies in it."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The experiment, every field."""
+        return self.path / "config.json"
+
+    @property
+    def source(self) -> Path:
+        """The copy of the experiment file."""
+        return self.path / "experiment.py"
+
+    @property
+    def options(self) -> Path:
+        """The command-line options and the position in the sweep, if any."""
+        return self.path / "options.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, commit and devices."""
+        return self.path / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        """The number of training photos, and the shapes of a batch of them."""
+        return self.path / "data.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of training states."""
+        return self.path / "checkpoints"
+
+    @property
+    def index(self) -> Path:
+        """Folder of the search index."""
+        return self.path / "index"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of some photos of the gallery."""
+        return self.path / "samples"
+
+    @property
+    def results(self) -> Path:
+        """The final figures; it exists once the run is complete."""
+        return self.path / "results.json"
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.path / "report.html"
+
+    def robustness(self, data: str = "") -> Path:
+        """The figures of disturbed photos, of the run's own data or of another's; the page is the same as .html."""
+        return self.path / (f"robustness-{data}.json" if data else "robustness.json")
+
+    def evaluation(self, data: str) -> Path:
+        """The figures on another experiment's data."""
+        return self.path / f"evaluation-{data}.json"
+
+    @property
+    def own(self) -> Path:
+        """Where this process writes what each writes for itself: the first one in the run folder."""
+        index = jax.process_index()
+        return self.path / f"process{index}" if index else self.path
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.own / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's events."""
+        return self.own / "tensorboard"
+
+    def bad_inputs(self, data: str = "") -> Path:
+        """Photos that could not be read, with the reason: of the run's own data, or of another's."""
+        return self.own / (f"bad_inputs-{data}.csv" if data else "bad_inputs.csv")
+
+    def weights(self, network: str) -> Path:
+        """The file with the parameters of the student or of the teacher."""
+        return self.path / "weights" / f"{network}.safetensors"
+
+    def embeddings(self, split: str) -> Path:
+        """The file with a split's embeddings."""
+        return self.path / "embeddings" / f"{split}.npz"
+
+    def refreshed(self, step: int) -> Path:
+        """The file of what the sampler goes by from a step on, until it looks at the embeddings anew."""
+        return self.path / "refreshed" / f"{step}.npy"
+
+    def prepare(
+        self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
+    ) -> None:
+        """Makes the folder, or checks that the one there is of the same experiment; `restart` empties it first.
+
+        Raises UserError if the folder is of another experiment, naming what differs, or cannot be made or written.
+        """
+        self.by_first(lambda: self._prepare(experiment, source, options, data, restart=restart))
+        self.by_each(lambda: self.own.mkdir(exist_ok=True))
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """The folder for these processes alone, to train in; raises UserError if other ones do."""
+        with contextlib.ExitStack() as claims:
+            self.by_first(lambda: claims.enter_context(claimed(self.path)))
+            yield
+
+    def by_first(self, act: Callable[[], object]) -> None:
+        """The first process acts, the others wait for it; all raise UserError if it refuses."""
+        self.by_each(act if is_first_process() else lambda: None)
+
+    def by_each(self, act: Callable[[], T]) -> T:
+        """What `act` gives; every process acts, and all raise UserError if one refuses, or its disk does."""
+        given, refused = None, None
+        try:
+            given = act()
+        except UserError as error:
+            refused = error
+        except OSError as error:
+            refused = UserError(
+                f"the run folder {self.path} cannot be written ({error.strerror or error}): "
+                "choose another --runs or --name"
+            )
+        if any_process(refused is not None):
+            raise refused or UserError("distributed: another process refuses, and says why")
+        return given
+
+    def _prepare(
+        self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
+    ) -> None:
+        if restart and self.path.exists() and not self.config.is_file():
+            raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")
+        self.path.mkdir(parents=True, exist_ok=True)
+        with claimed(self.path):  # not while another process trains in it
+            if restart and self.config.is_file():
+                self._empty(source)
+            self._fill(experiment, source, options, data)
+
+    def _empty(self, source: Path) -> None:
+        """Deletes what a run left, all but the lock, which is held, and `source`, if it is the run's own copy."""
+        kept = {self.path / CLAIM}
+        if self.source.exists() and self.source.samefile(source):
+            kept |= {self.source, self.path / IMPORTED}
+        # the results first, without which it is not complete, and last the configuration, without which it is no run
+        for path in sorted(self.path.iterdir(), key=lambda path: (path == self.config, path != self.results)):
+            if path in kept:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def _fill(self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any]) -> None:
+        if self.config.exists():
+            remedy = "put it back, choose another --name, or --restart to delete the run"
+            # runs of before there was a precision do not say theirs
+            before = {"precision": experiment.precision} | read_json(self.config, remedy, "epochs")
+            changed = differences(training(before), training(resolved(experiment)) | {"epochs": before["epochs"]})
+            if changed:
+                raise UserError(
+                    f"{self.path} holds a run of another configuration ({'; '.join(changed[:3])}): "
+                    "choose another --name, or --restart to delete it"
+                )
+            self._prolong(before["epochs"], experiment.epochs)
+        elif self.checkpoints.exists() or self.results.exists():
+            raise UserError(f"{self.config} is missing, so the run cannot go on: put it back, or choose another --name")
+        copy_file(source, self.source)
+        write_json(self.options, options)
+        write_json(self.environment, environment())
+        write_json(self.data, data)
+        write_json(self.config, resolved(experiment))  # last: a folder with it is complete
+
+    def _prolong(self, before: int, epochs: int) -> None:
+        """Makes a run of `before` epochs, complete or not, one of `epochs`; raises UserError if those are fewer."""
+        if epochs < before:
+            raise UserError(
+                f"{self.path} holds a run of {before} epochs, and epochs={epochs} is fewer: a run only goes on longer; "
+                f"choose epochs={before} or more, another --name, or --restart to delete it"
+            )
+        if epochs > before:
+            self.results.unlink(missing_ok=True)  # they are of the shorter run
+            console.print(
+                f"{self.path} goes on to {epochs} epochs instead of {before}: from here on the learning rate, and all "
+                "else that follows a schedule, is that of the longer training."
+            )
+
+
+def environment() -> dict[str, Any]:
+    """Versions, git commit, host and devices, for the record."""
+    packages = ("ssljax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scann")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": git_commit(),
+        "platform": platform.platform(),
+        "cpu_cores": os.cpu_count(),
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the project's checkout, with "+changes" if files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != here:
+            return None  # installed inside somebody else's repository
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,77 @@
+"""The item in another colour, and the photo in another light."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ssljax.views import colour
+from ssljax.views.cpu_subset import Take, change
+from ssljax.views.disturbances.disturbance import Disturbance
+
+FAINT, CLEAR = 0.05, 0.2  # difference from the ground, in any channel, where the item begins and is in full
+BORDER = 64  # pixels of the border that are looked at
+LIGHT = dict(brightness=0.6, contrast=0.6, saturation=0.8)  # factors are up to 1 ± this at strength 1
+
+
+@dataclasses.dataclass(frozen=True)
+class HueShift(Disturbance):
+    """The item's hue is turned, either way, by half the colour circle at strength 1; what is grey stays grey."""
+
+    def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
+        """As `Disturbance.disturb`."""
+        turns = strength / 2 * jax.random.rademacher(rng, strength.shape)
+
+        def turned(take: Take) -> Array:
+            some = take(images)
+            difference = colour.turn_hue(some, take(turns)) - some
+            return jnp.clip(some + foreground(some)[:, None] * difference, 0, 1)
+
+        return change(images, strength > 0, turned)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recolour(Disturbance):
+    """The item's mean colour moves towards a random one, and arrives there at strength 1: black may become red.
+
+    All its pixels move alike, so that its pattern and its folds remain.
+    """
+
+    def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
+        """As `Disturbance.disturb`."""
+        aim = jax.random.uniform(rng, (len(strength), 3), minval=0.1, maxval=0.9)
+
+        def recoloured(take: Take) -> Array:
+            some = take(images)
+            share = foreground(some)
+            area = jnp.maximum(share.sum((1, 2)), 1e-6)
+            mean = (share[:, None] * some).sum((2, 3)) / area[:, None]
+            shift = take(strength)[:, None] * (take(aim) - mean)
+            return jnp.clip(some + share[:, None] * shift[:, :, None, None], 0, 1)
+
+        return change(images, strength > 0, recoloured)
+
+
+@dataclasses.dataclass(frozen=True)
+class Light(Disturbance):
+    """Brightness, contrast and saturation in random order, by factors half as far again from 1 as MoCo v2's jitter
+    (twice as far for saturation) at strength 1; any further, a photo on white can be all white."""
+
+    def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
+        """As `Disturbance.disturb`."""
+        amounts = colour.draw_jitter(rng, strength > 0, **LIGHT, hue=0.0)
+        factors = 1 + strength[:, None] * (amounts.factors - 1)
+        return change(images, strength > 0, lambda take: colour.blend(*map(take, (images, amounts.kinds, factors))))
+
+
+def foreground(images: Array) -> Array:
+    """How much each pixel belongs to the item, f32[B, H, W] in [0, 1]: how far it is from the ground's colour.
+
+    The ground is the median colour along the border of the image, f32[B, 3, H, W].
+    """
+    border = jnp.concatenate([images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1]], axis=2)
+    some = border[:, :, :: max(1, border.shape[2] // BORDER)]  # sorting all of them takes longer than all the rest
+    ground = jnp.median(some, axis=2)
+    difference = jnp.abs(images - ground[:, :, None, None]).max(1)
+    return jnp.clip((difference - FAINT) / (CLEAR - FAINT), 0, 1)

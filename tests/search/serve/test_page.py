@@ -1,0 +1,63 @@
+"""The page, in a browser: a photo is dropped on it, and the neighbours are seen."""
+
+import os
+from pathlib import Path
+
+import pytest
+from search.serve.browser import browser
+from search.serve.serving import collection, photo, served
+
+IDS = "[...document.querySelectorAll('#found button')].map((card) => card.querySelector('small span').textContent)"
+SHOWN = "[...document.querySelectorAll('#found img')].filter((image) => image.naturalWidth > 0).length"
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("profile")) as tab:
+        yield tab
+
+
+def test_a_photo_that_is_dropped_finds_its_neighbours(tab, tmp_path):
+    with served(collection(tmp_path)) as address:
+        tab.look(1280, 900, "light")
+        tab.open(address + "/")
+        tab.wait("document.querySelector('#items').textContent == '20 items ·'")
+        (tmp_path / "mine.png").write_bytes(photo(7))
+        tab.drop(tmp_path / "mine.png", "#drop")
+        tab.wait(f"{SHOWN} == 12")
+        assert tab.value(IDS)[0] == "shelf/7"
+        assert tab.value("document.querySelector('#name').textContent") == "mine.png"
+        assert tab.value("document.querySelector('#found b').textContent") == "<b>Mug</b> 7"
+        assert tab.value("document.querySelector('#asked').naturalWidth") == 80
+        for width, height in ((1280, 900), (360, 740)):
+            for scheme in ("light", "dark"):
+                tab.look(width, height, scheme)
+                assert tab.value("document.documentElement.scrollWidth <= innerWidth")
+                if folder := os.environ.get("SSLJAX_SCREENSHOTS"):
+                    tab.screenshot(Path(folder) / f"serve_{width}_{scheme}.png")
+        tab.value("document.querySelector('#found button').click()")
+        tab.wait(f"{SHOWN} == 12 && !{IDS}.includes('shelf/7')")
+        assert all(asked.startswith((address, "blob:")) for asked in tab.requested)
+        assert [error for error in tab.errors if "favicon" not in str(error)] == []
+
+
+def test_what_is_no_photo_is_said(tab, tmp_path):
+    with served(collection(tmp_path)) as address:
+        tab.open(address + "/")
+        (tmp_path / "text.jpg").write_text("no photo")
+        tab.drop(tmp_path / "text.jpg", "#drop")
+        tab.wait("document.querySelector('#said').classList.contains('wrong')")
+        assert "not an image" in tab.value("document.querySelector('#said').textContent")
+        assert tab.value("document.querySelectorAll('#found li').length") == 0
+    tab.drop(tmp_path / "0.png", "#drop")
+    tab.wait("document.querySelector('#said').textContent == 'The service does not answer.'")
+
+
+def test_the_page_of_the_api_is_read_in_a_browser(tab, tmp_path):
+    with served(collection(tmp_path, 2)) as address:
+        for scheme in ("light", "dark"):
+            tab.look(900, 900, scheme)
+            tab.open(address + "/docs")
+            assert tab.value("document.querySelectorAll('section').length") == 11
+            if folder := os.environ.get("SSLJAX_SCREENSHOTS"):
+                tab.screenshot(Path(folder) / f"serve_docs_{scheme}.png")
