@@ -332,7 +332,7 @@ def test_the_title_column_of_the_run_is_that_of_the_service(shop, run, tmp_path)
 
 def piped(command: str, **environment: str) -> subprocess.CompletedProcess:
     """What a shell makes of `command`, in which $SSLJAX is the command line's program; its code is ssljax's own."""
-    program = f"{shlex.quote(sys.executable)} -m ssljax.cli.main"
+    program = f"{shlex.quote(sys.executable)} -m ssljax.cli"
     shell = f"set -o pipefail; {command.replace('$SSLJAX', program)}"
     kept = {
         name: os.environ[name] for name in ("PATH", "PYTHONPATH", "JAX_COMPILATION_CACHE_DIR") if name in os.environ

@@ -132,7 +132,7 @@ def test_worker_processes_read_what_is_defined_beside_the_file(tmp_path):
 
 def test_modules_of_the_working_directory_are_not_taken_for_pythons(tmp_path):
     (tmp_path / "random.py").write_text("raise RuntimeError")
-    command = [sys.executable, "-m", "ssljax", "report", "nowhere"]
+    command = [sys.executable, "-m", "ssljax.cli", "report", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and "nowhere is not a run folder" in done.stderr
 

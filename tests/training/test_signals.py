@@ -103,7 +103,7 @@ def test_worker_processes_end_too():
 
 def interrupted_at(line: str, folder: Path, number: int, *options: str) -> tuple[int, str]:
     """The exit code of a training that gets a signal once it has said `line`, and what it says then."""
-    command = [sys.executable, "-m", "ssljax", "train", QUICKSTART, *SMALL, "--runs", str(folder), *options]
+    command = [sys.executable, "-m", "ssljax.cli", "train", QUICKSTART, *SMALL, "--runs", str(folder), *options]
     process = started(command)
     said = ""
     while not re.search(line, said):
