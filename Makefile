@@ -37,7 +37,7 @@ lint: $(INSTALLED)
 
 docs: $(VENV)/.installed-docs
 	$(VENV)/bin/python results/tables.py --check
-	$(VENV)/bin/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
 
 lock: $(VENV)/.installed-dev
 	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --extra test --extra docs --upgrade --quiet \

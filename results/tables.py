@@ -94,7 +94,7 @@ def sweep(files: tuple[str, ...], figures: tuple[str, ...], *, start: str | None
                 rows.append([label, *(_with_interval(record["table"][network], figure) for figure in figures)])
     for label, baseline in baselines.items():
         rows.append([label, *(_with_interval(baseline, figure) for figure in figures)])
-    said = ", ".join(f"`experiments/{file}.py`" for file in files)
+    said = ", ".join(f"[`experiments/{file}.py`](../experiments/{file}.py)" for file in files)
     title = f"By {said}" + (f" ({circumstances} for the last)" if circumstances else "")
     return f"{title}:\n\n" + markdown(["", *figures], rows)
 
@@ -210,7 +210,7 @@ def pages() -> dict[Path, str]:
             benchmark("parity", "Largest relative difference from other libraries, in value and in gradient"),
         ],
         DOCS / "metrics.md": [benchmark("metrics", "Largest difference of figures from other libraries")],
-        DOCS / "index.md": [
+        DOCS / "indexes.md": [
             benchmark("index", "Search by cosine, recall@10, batches of 10,000"),
         ],
         DOCS / "methods.md": [

@@ -19,6 +19,7 @@ from ssljax.models import without_files
 from ssljax.training.loop import Setting
 
 DOCS = Path(__file__).parent.parent / "docs"
+PACKAGE = Path(__file__).parent.parent / "ssljax"
 GUIDE = DOCS / "new_method.md"
 METRICS = DOCS / "metrics.md"
 EXPERIMENTS = re.findall(r"```python\n(.*?)```", (DOCS / "metric_learning.md").read_text(), re.DOTALL)
@@ -99,3 +100,9 @@ def test_the_snippets_on_classes_and_triplets_run_in_their_order(tmp_path, monke
     samplers = [config.sampler for config in configs.values()]
     for sampler in (*samplers, Triplets(names["single"]), Triplets(names["tags"])):
         assert sampler.over(items, batch_size=32, seed=0).rows(0).size in (32, 96)
+
+
+def test_the_reference_has_a_page_of_each_package_that_exports_names():
+    pages = {re.search(r"^::: (\S+)", page.read_text(), re.MULTILINE)[1] for page in DOCS.glob("reference/*.md")}
+    packages = {f"ssljax.{init.parent.name}" for init in PACKAGE.glob("*/__init__.py") if "__all__" in init.read_text()}
+    assert packages <= pages
