@@ -19,9 +19,21 @@ from ssljax.evaluation import Retrieval
 from ssljax.methods import MoCo
 from ssljax.models import ResNet
 from ssljax.optim import SGD
-from ssljax.search import default_index
+from ssljax.search import Builder, default_index
 from ssljax.training.experiment_file import place, plain_names, run_file
-from ssljax.types import Precision, UserError, check_fields, settings, short
+from ssljax.types import (
+    Evaluator,
+    Method,
+    Optimizer,
+    Precision,
+    Sampler,
+    Source,
+    UserError,
+    Views,
+    check_fields,
+    settings,
+    short,
+)
 from ssljax.views import TwoCrops
 
 
@@ -31,17 +43,17 @@ class Experiment:
 
     name: str
     """Name of the run folder, runs/<name>."""
-    data: Any = ToyCatalogue()
+    data: Source = ToyCatalogue()
     """Where photos come from: Catalogue, Folder, TFDS, Arrays, ToyCatalogue, Grocery, several of them Together, or
     one with FewLabels."""
-    sampler: Any = Photos()
+    sampler: Sampler = Photos()
     """What batches are made of: Photos, Listings with two photos of each, for views with `natural`, Classes with some
     photos of each, or Triplets of attributes."""
-    views: Any = TwoCrops(size=64)
+    views: Views = TwoCrops(size=64)
     """How the method's views are made of a photo, on the accelerator."""
-    method: Any = MoCo(encoder=ResNet(norm_groups=8), shuffle=True)
+    method: Method = MoCo(encoder=ResNet(norm_groups=8), shuffle=True)
     """What is learnt from the views."""
-    optimizer: Any = SGD(lr=0.06, weight_decay=5e-4)
+    optimizer: Optimizer = SGD(lr=0.06, weight_decay=5e-4)
     """SGD, LARS, Adam or AdamW."""
     epochs: int = 200
     """Passes over the train split."""
@@ -70,15 +82,15 @@ class Experiment:
     """Steps between checkpoints; the last step always has one."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
-    monitor: tuple[Any, ...] = ()
+    monitor: tuple[Evaluator, ...] = ()
     """Evaluators run during training: choose on a validation split, `Retrieval(split="val")`. A teacher's figures are
     logged under `teacher/`."""
     monitor_every: int = 10
     """Epochs between them."""
-    evaluate: tuple[Any, ...] = (Retrieval(),)
+    evaluate: tuple[Evaluator, ...] = (Retrieval(),)
     """Evaluators run at the end, for the trained embedding, the teacher's if there is one, the untrained one, and raw
     pixels."""
-    index: Any = default_index()
+    index: Builder = default_index()
     """The index that `ssljax search` asks: ScaNN (on Linux) or Exact."""
     gallery: tuple[str, ...] = ("test",)
     """The splits that the index holds."""

@@ -17,7 +17,7 @@ import optax
 
 from ssljax.models import layers
 from ssljax.schedules import Cosine, Warmup, check_schedule, value_at
-from ssljax.types import Array, Progress, PyTree, UserError, check_fields, whole_steps
+from ssljax.types import Array, Progress, PyTree, Scheduled, UserError, check_fields, whole_steps
 
 OfStep = Callable[[Array], Array]  # i32[], steps that are done → f32[]
 
@@ -134,9 +134,9 @@ class Optimizer:
 
     lr: float
     """Peak learning rate, as it is applied (not per 256 images)."""
-    weight_decay: Any = 0.0
+    weight_decay: Scheduled = 0.0
     """Decay of the weights: a number or a schedule; biases and norms are left out."""
-    schedule: Any = Cosine(1.0, 0.0)
+    schedule: Scheduled = Cosine(1.0, 0.0)
     """Factor on `lr` as a function of progress after the warm-up: a schedule, or a number."""
     warmup: float = 0.0
     """Share of training over which the learning rate rises from 0 in a straight line."""

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ssljax.types import Array, Progress, UserError
+from ssljax.types import Array, Progress, Scheduled, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Warmup(Schedule):
     """A straight line from 0 over the first `share` of training, then `then` over what is left of it."""
 
     share: float
-    then: Any
+    then: Scheduled
 
     def __post_init__(self):
         if not 0 <= self.share < 1:

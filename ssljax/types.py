@@ -4,12 +4,21 @@ import dataclasses
 import math
 import numbers
 import reprlib
-from collections.abc import Sequence
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Protocol, TypeVar, Union, dataclass_transform, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
+
+if TYPE_CHECKING:  # names for the signatures; nothing above is imported when the program runs
+    from ssljax.data.items import Items
+    from ssljax.data.samplers import Batches
+    from ssljax.evaluation.embeddings import Embeddings
 
 Array = jax.Array
 PyTree = Any
@@ -34,7 +43,7 @@ class RunStopped(RuntimeError):
     """A training that cannot go on, through no mistake of the command's: one sentence that says why and where."""
 
 
-@dataclass_transform(frozen_default=True)
+@typing.dataclass_transform(frozen_default=True)
 def pytree(cls: type[T]) -> type[T]:
     """Makes `cls` a frozen dataclass whose fields are children of a JAX pytree."""
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
@@ -87,6 +96,96 @@ class Progress:
         return Progress(self.step, self.total, self.begin + (1 - self.begin) * share)
 
 
+@runtime_checkable
+class Schedule(Protocol):
+    """A value that changes in the course of training. Those of `ssljax.schedules` take a `Progress`.
+
+    A function of one's own takes the share of the steps that are done, f32[] in [0, 1]; see `schedules.value_at`.
+    """
+
+    def __call__(self, progress: Any, /) -> Array:
+        """f32[], the value at `progress`."""
+        ...
+
+
+if TYPE_CHECKING:
+    Scheduled = float | Schedule
+else:  # tyro would make each union a subcommand; it makes an option of what the default is
+    Scheduled = Any
+"""A constant or a schedule."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where photos come from. Sources are frozen dataclasses: their fields become options of the command line."""
+
+    def load(self, split: str, /) -> "Items":
+        """The items of a split ("train", "val", "test"); raises UserError if there is no such split or it is empty."""
+        ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Decides which photos make up a batch. Samplers are frozen dataclasses: their fields become options."""
+
+    def over(self, items: "Items", *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> "Batches":
+        """The batches of a split; raises UserError if it does not suit.
+
+        Args:
+            items: the split.
+            batch_size: B, over all processes.
+            seed: decides the orders, and what is drawn.
+            shard: (index, count) of this process.
+        """
+        ...
+
+
+@runtime_checkable
+class RefreshingSampler(Sampler, Protocol):
+    """A sampler that looks at the embeddings from time to time, to make harder batches.
+
+    It has the same items before and after, each as often, so that an epoch keeps its steps.
+    """
+
+    @property
+    def refresh_every(self) -> int | None:
+        """Epochs between refreshes, the first of them before the first step; None: never."""
+        ...
+
+    def refresh(self, items: "Items", embeddings: np.ndarray, again: int, path: Path) -> None:
+        """Writes what follows from the embeddings into a file; only the first process does.
+
+        Args:
+            items: n photos, the train split.
+            embeddings: f32[n, D], of the encoder as it is; 0 for photos that cannot be read.
+            again: how many refreshes came before.
+            path: the file, a .npy.
+        """
+        ...
+
+    def reading(self, path: Path) -> Sampler:
+        """The sampler that goes by what `refresh` wrote; its `over` raises UserError if that is not there."""
+        ...
+
+
+@runtime_checkable
+class Views(Protocol):
+    """Makes a method's views of a batch, on the accelerator."""
+
+    def __call__(self, rng: Array, batch: Batch) -> Batch:
+        """The batch with random `views`: a tuple of f32[B, h, w, 3]."""
+        ...
+
+    def evaluation(self, batch: Batch) -> Batch:
+        """The batch with one deterministic view, for embedding."""
+        ...
+
+    def pixels(self, view: Array) -> Array:
+        """f32[B, h, w, 3] in [0, 1], a view as people see it: not normalised."""
+        ...
+
+
+@runtime_checkable
 class Method(Protocol):
     """A training method: four pure functions over explicit state, and no state of its own.
 
@@ -122,10 +221,10 @@ class TeacherMethod(Method, Protocol):
         ...
 
 
-class LabelledMethod(Method, Protocol):
+class CheckedMethod(Method, Protocol):
     """A method that needs to know something of the train split: what defines `check` is one."""
 
-    def check(self, items: Any, batches: Any, views: int) -> None:
+    def check(self, items: "Items", batches: "Batches", views: int) -> None:
         """Raises UserError if the train split does not suit: without labels, say.
 
         items: its `Items`; batches: its `Batches`; views: how many there are of an item.
@@ -150,19 +249,46 @@ class WeightsMethod(Method, Protocol):
         ...
 
 
-class Views(Protocol):
-    """What makes a method's views of a batch, on the accelerator."""
+@runtime_checkable
+class Optimizer(Protocol):
+    """The rule that updates parameters."""
 
-    def __call__(self, rng: Array, batch: Batch) -> Batch:
-        """The batch with random `views`: a tuple of f32[B, h, w, 3]."""
+    def build(self, total_steps: int, method: Method, /) -> optax.GradientTransformation:
+        """The rule for a training of so many steps, which leaves alone what the method freezes."""
         ...
 
-    def evaluation(self, batch: Batch) -> Batch:
-        """The batch with one deterministic view, for embedding."""
+    def learning_rate(self, progress: Progress, /) -> Array:
+        """f32[], to be logged."""
         ...
 
-    def pixels(self, view: Array) -> Array:
-        """f32[B, h, w, 3] in [0, 1], a view as people see it: not normalised."""
+
+Embed = Callable[[str], "Embeddings"]
+"""Split name → its embeddings, computed once."""
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Turns embeddings into named figures."""
+
+    if TYPE_CHECKING:  # tyro narrows a protocol to the class of the default only if it has nothing but methods
+
+        @property
+        def split(self) -> str:
+            """The split that is judged."""
+
+        @property
+        def name(self) -> str:
+            """Part of the figures' names, to tell apart several of a kind in one experiment; may be empty."""
+
+    def check(self, embed: Embed, /) -> None:
+        """Raises UserError before training if what follows it would fail: a column that is missing, and the like.
+
+        The embeddings that `embed` gives have ids, labels and columns, but no vectors.
+        """
+        ...
+
+    def __call__(self, embed: Embed, /) -> dict[str, float]:
+        """The figures, by their names."""
         ...
 
 
@@ -188,7 +314,7 @@ def check_fields(value: Any, path: str = "") -> None:
             fitting = _fitting(given, field.type)
         except TypeError:
             raise UserError(f"{name}={short(given)} must be {_wanted(field.type)}{_hint(given, field.type)}") from None
-        if isinstance(fitting, type) and field.type is Any:
+        if isinstance(fitting, type) and (field.type is Any or getattr(field.type, "_is_protocol", False)):
             raise UserError(f"{name}={short(fitting)} is a class: write {short(fitting)}()")
         if fitting is not given:
             object.__setattr__(value, field.name, fitting)

@@ -534,6 +534,17 @@ def test_an_unknown_option_is_exit_code_2(capsys):
     assert "--method.temperature" in capsys.readouterr().err
 
 
+def test_every_field_of_an_experiments_parts_is_an_option(capsys):
+    with pytest.raises(SystemExit):
+        ssljax(["train", QUICKSTART, "--help"])
+    help_ = capsys.readouterr().out
+    for part in ("data.listings", "views.size", "method.temperature", "method.encoder.depth", "optimizer.lr"):
+        assert f"--{part} " in help_
+    for part in ("evaluate.0.split", "evaluate.0.relevant", "index.metric"):
+        assert f"--{part} " in help_
+    assert "{fixed}" not in help_
+
+
 @pytest.mark.parametrize("command", ["train", "sweep"])
 def test_help_without_a_file(command, capsys):
     with pytest.raises(SystemExit) as exit_:

@@ -41,7 +41,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 def imported(path: Path) -> set[str]:
     """Dotted names of all modules that a file imports."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in tree.body:  # what only type checkers read is no import
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -1,7 +1,7 @@
 """Data: sources of photos, the reading of them, and the batches that a step gets."""
 
-from ssljax.data.items import Items, Source
-from ssljax.data.samplers import Classes, Listings, Photos, Sampler
+from ssljax.data.items import Items
+from ssljax.data.samplers import Classes, Listings, Photos
 from ssljax.data.samplers.triplets import AttributeTriplets, Triplets
 from ssljax.data.sources.arrays import Arrays
 from ssljax.data.sources.catalogue import Catalogue
@@ -25,8 +25,6 @@ __all__ = [
     "Listings",
     "Part",
     "Photos",
-    "Sampler",
-    "Source",
     "Together",
     "ToyCatalogue",
     "Triplets",

@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -80,14 +80,6 @@ class Items:
             listing=None if self.listing is None else self.listing[rows],
             attributes=None if self.attributes is None else self.attributes[rows],
         )
-
-
-class Source(Protocol):
-    """Where items come from. Sources are frozen dataclasses: their fields become options of the command line."""
-
-    def load(self, split: str) -> Items:
-        """The items of a split ("train", "val", "test"); raises UserError if there is no such split or it is empty."""
-        ...
 
 
 class PhotosAt(Sequence):

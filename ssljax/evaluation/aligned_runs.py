@@ -1,16 +1,13 @@
 """Two runs' embeddings of the items that both have, so that both are asked the same of the same gallery."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
 from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.retrieval import Retrieval, relevance
 from ssljax.evaluation.ranking import Ranking
-from ssljax.types import UserError
-
-Embed = Callable[[str], Embeddings]
+from ssljax.types import Embed, UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,9 +14,8 @@ from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.pipeline import ordered_batches
 from ssljax.evaluation import Embeddings, Origin, raw_pixels
 from ssljax.sharding import place_whole_batch, replicated
-from ssljax.types import Array, Aux, Batch, Params, TrainState
+from ssljax.types import Array, Aux, Batch, Embed, Params, TrainState
 
-Embed = Callable[[str], Embeddings]
 RAW_PIXELS_SIDE = 32
 
 

@@ -31,7 +31,7 @@ class Attributes(OneNetwork):
         return Network(encoder=self.encoder, projector=self.projector, classifiers=MLP(hidden=(), out=sum(self.values)))
 
     def check(self, items: Any, batches: Any, views: int) -> None:
-        """See `LabelledMethod.check`."""
+        """See `CheckedMethod.check`."""
         check_alike(self.labelled_views, batches)
         if items.attributes is None:
             raise UserError("Attributes learns from attributes, and the data has none: name columns in data.attributes")

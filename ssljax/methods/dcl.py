@@ -7,7 +7,7 @@ from ssljax.losses import decoupled
 from ssljax.methods.base.one_network import Pairwise
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Params, Progress, UserError
+from ssljax.types import Array, Aux, Batch, Params, Progress, Scheduled, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,7 @@ class DCL(Pairwise):
 
     projector: Any = MLP(hidden=(512,), out=128, batch_norm=True)
     """Maps embeddings to what the loss compares."""
-    temperature: Any = 0.1
+    temperature: Scheduled = 0.1
     """Divides the cosines: a number or a schedule."""
     sigma: float | None = None
     """Width of DCLW's weighting of the positives, published as .5; None leaves them alike."""

@@ -11,7 +11,7 @@ from ssljax.methods.base.checks import check_crops, check_share
 from ssljax.methods.base.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import DINOHead
 from ssljax.schedules import Cosine, Linear, check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError, pytree, short
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError, pytree, short
 
 
 @pytree
@@ -27,11 +27,11 @@ class DINO(WithTeacher):
 
     projector: Any = DINOHead(out=65536)
     """Maps embeddings to logits over prototypes."""
-    momentum: Any = Cosine(0.996, 1.0)
+    momentum: Scheduled = Cosine(0.996, 1.0)
     """The teacher keeps this share of itself at each step: a number or a schedule."""
-    student_temperature: Any = 0.1
+    student_temperature: Scheduled = 0.1
     """Divides the student's logits: a number or a schedule."""
-    teacher_temperature: Any = Linear(0.04, 0.07, until=0.1)
+    teacher_temperature: Scheduled = Linear(0.04, 0.07, until=0.1)
     """Divides the teacher's logits, lower than the student's: a number or a schedule."""
     centring: Literal["centre", "sinkhorn"] = "centre"
     """centre: a moving average is subtracted from the teacher's logits; sinkhorn: Sinkhorn-Knopp spreads them over the

@@ -10,7 +10,7 @@ from ssljax.losses.pairs import mean_of_counted
 from ssljax.methods.base.one_network import NetworkAux, OneNetwork
 from ssljax.models import Identity
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +19,11 @@ class GivenTriplets(OneNetwork):
 
     projector: Any = Identity()
     """Maps embeddings to what the loss compares: nothing, as embeddings are what is searched."""
-    margin: Any = 0.2
+    margin: Scheduled = 0.2
     """Distance of unit vectors by which the negative must be further away: a number or a schedule."""
 
     def check(self, items: Any, batches: Any, views: int) -> None:
-        """See `LabelledMethod.check`."""
+        """See `CheckedMethod.check`."""
         if batches.alike:
             raise UserError(
                 "GivenTriplets needs items of an anchor, a positive and a negative, and the sampler's are of photos "

@@ -7,7 +7,7 @@ from ssljax.losses import embedding_std, entropy, knowledge_distillation
 from ssljax.methods.base.with_frozen_teacher import WithFrozenTeacher
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class KnowledgeDistillation(WithFrozenTeacher):
 
     projector: Any = MLP(hidden=(), out=1000)
     """Maps embeddings to logits, as many as the teacher's."""
-    temperature: Any = 4.0
+    temperature: Scheduled = 4.0
     """Divides both logits: a number or a schedule."""
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:

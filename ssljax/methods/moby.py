@@ -13,7 +13,7 @@ from ssljax.methods.base.with_teacher import TeacherAux, WithPredictor
 from ssljax.models import MLP
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, pytree
 
 
 @pytree
@@ -32,7 +32,7 @@ class MoBY(WithPredictor):
     """Maps embeddings to what the loss compares."""
     queue_size: int = 4096
     """Keys of past batches in each of the two queues; a multiple of the batch size."""
-    temperature: Any = 0.2
+    temperature: Scheduled = 0.2
     """Divides the cosines: a number or a schedule."""
     scale: float = 1.0
     """Multiplies the sum of the two directions: .5 makes it their mean."""

@@ -17,7 +17,7 @@ from ssljax.methods.base.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import MLP, in_places, norm_groups
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError, pytree, short
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError, pytree, short
 
 
 @pytree
@@ -33,11 +33,11 @@ class MoCo(WithTeacher):
 
     projector: Any = MLP(hidden=(512,), out=128)
     """Maps embeddings to what the loss compares."""
-    momentum: Any = 0.99
+    momentum: Scheduled = 0.99
     """The teacher keeps this share of itself at each step: a number or a schedule."""
     queue_size: int = 4096
     """Keys of past batches to compare with; a multiple of the batch size."""
-    temperature: Any = 0.2
+    temperature: Scheduled = 0.2
     """Divides the cosines: a number or a schedule."""
     symmetric: bool = False
     """Each view is anchor once, and the loss is the mean of the two; twice the cost of a step."""

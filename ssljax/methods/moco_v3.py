@@ -9,7 +9,7 @@ from ssljax.methods.base.one_network import pair_figures
 from ssljax.methods.base.with_teacher import WithPredictor
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class MoCoV3(WithPredictor):
     """Maps embeddings to what the loss compares."""
     predictor: Any = MLP(hidden=(4096,), out=256, batch_norm=True, last_batch_norm=True, last_affine=False)
     """Maps the student's projection to the teacher's."""
-    temperature: Any = 0.2
+    temperature: Scheduled = 0.2
     """Divides the cosines: a number or a schedule."""
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:

@@ -58,7 +58,7 @@ class MultiTask:
         return {f"{n}_{k + 1}" if k else n: task for n, k, task in zip(names, numbers, self.tasks, strict=True)}
 
     def check(self, items: Any, batches: Any, views: int) -> None:
-        """See `LabelledMethod.check`: of every task that has it."""
+        """See `CheckedMethod.check`: of every task that has it."""
         for i, task in enumerate(self.tasks):
             if not hasattr(task, "check"):
                 continue

@@ -15,7 +15,7 @@ from ssljax.models import MLP
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
 from ssljax.sharding import on_own_columns
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, pytree
 
 
 @pytree
@@ -36,7 +36,7 @@ class NNCLR(OneNetwork):
     """Maps a view's projection to the other's neighbour."""
     queue_size: int = 65536
     """Past projections to seek in; a multiple of the batch size."""
-    temperature: Any = 0.1
+    temperature: Scheduled = 0.1
     """Divides the cosines: a number or a schedule."""
 
     @property

@@ -12,7 +12,7 @@ from ssljax.methods.base.with_teacher import TeacherAux, WithTeacher
 from ssljax.models import MLP
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, pytree
 
 
 @pytree
@@ -30,9 +30,9 @@ class ReSSL(WithTeacher):
     """Maps embeddings to what the loss compares."""
     queue_size: int = 4096
     """Keys of past batches to relate to; a multiple of the batch size."""
-    student_temperature: Any = 0.1
+    student_temperature: Scheduled = 0.1
     """Divides the student's cosines: a number or a schedule."""
-    teacher_temperature: Any = 0.04
+    teacher_temperature: Scheduled = 0.04
     """Divides the teacher's cosines, lower than the student's: a number or a schedule."""
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:

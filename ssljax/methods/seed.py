@@ -1,7 +1,6 @@
 """SEED (Fang et al. 2021, arXiv 2101.04731): a small student's relations to past items follow a large teacher's."""
 
 import dataclasses
-from typing import Any
 
 from ssljax.losses import l2_normalise, similarity_distillation
 from ssljax.methods.base.one_network import pair_figures
@@ -9,7 +8,7 @@ from ssljax.methods.base.with_frozen_teacher import WithFrozenTeacher
 from ssljax.methods.base.with_teacher import TeacherAux
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, pytree
 
 
 @pytree
@@ -25,9 +24,9 @@ class SEED(WithFrozenTeacher):
 
     queue_size: int = 65536
     """The teacher's keys to relate to, this batch's among them; a multiple of the batch size."""
-    student_temperature: Any = 0.2
+    student_temperature: Scheduled = 0.2
     """Divides the student's cosines: a number or a schedule."""
-    teacher_temperature: Any = 0.01
+    teacher_temperature: Scheduled = 0.01
     """Divides the teacher's cosines: a number or a schedule."""
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:

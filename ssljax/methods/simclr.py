@@ -7,7 +7,7 @@ from ssljax.losses import nt_xent
 from ssljax.methods.base.one_network import Pairwise
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Params, Progress
+from ssljax.types import Array, Aux, Batch, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,7 @@ class SimCLR(Pairwise):
 
     projector: Any = MLP(hidden=(512,), out=128, batch_norm=True)
     """Maps embeddings to what the loss compares."""
-    temperature: Any = 0.2
+    temperature: Scheduled = 0.2
     """Divides the cosines: a number or a schedule."""
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:

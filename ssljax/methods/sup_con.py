@@ -7,7 +7,7 @@ from ssljax.losses import References, sup_con
 from ssljax.methods.base.supervised import WithMemory
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Params, Progress
+from ssljax.types import Array, Aux, Batch, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,7 @@ class SupCon(WithMemory):
 
     projector: Any = MLP(hidden=(2048,), out=256, batch_norm=True)
     """Maps embeddings to what the loss compares."""
-    temperature: Any = 0.1
+    temperature: Scheduled = 0.1
     """Divides the cosines: a number or a schedule."""
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:

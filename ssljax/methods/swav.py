@@ -15,7 +15,7 @@ from ssljax.methods.base.one_network import OneNetwork
 from ssljax.models import MLP, Prototypes
 from ssljax.queue import Queue, empty_queue, enqueue
 from ssljax.schedules import check_schedule, reached, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, Scheduled, UserError, pytree
 
 
 @pytree
@@ -34,7 +34,7 @@ class SwAV(OneNetwork):
     """Maps embeddings to what is compared with the prototypes."""
     prototypes: Any = Prototypes(out=3000)
     """Scores a projection by its cosine with each prototype."""
-    temperature: Any = 0.1
+    temperature: Scheduled = 0.1
     """Divides the scores: a number or a schedule."""
     epsilon: float = 0.05
     """Smoothness of the assignments."""

@@ -1,13 +1,12 @@
 """Triplet (Schroff et al. 2015, arXiv 1503.03832): an item is nearer to its class than to others, by a margin."""
 
 import dataclasses
-from typing import Any
 
 from ssljax.losses import References, active_triplets, triplet
 from ssljax.losses.metric import Mining
 from ssljax.methods.base.supervised import WithMemory
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +15,7 @@ class Triplet(WithMemory):
 
     mining: Mining = "batch_hard"
     """Which triplets count: all, easy, semi_hard, hard, or of each anchor the hardest."""
-    margin: Any = 0.2
+    margin: Scheduled = 0.2
     """Distance of unit vectors by which negatives must be further away: a number or a schedule."""
     soft: bool = False
     """log(1 + exp(x)) instead of max(0, x): triplets beyond the margin go on to pull a little."""

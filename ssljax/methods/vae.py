@@ -11,7 +11,7 @@ from ssljax.methods.base.network import Network, item_by_item
 from ssljax.methods.base.one_network import NetworkAux, OneNetwork
 from ssljax.models import MLP, Decoder
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class VAE(OneNetwork):
     """Maps embeddings to the posterior: a mean and a log variance, half of its numbers each."""
     decoder: Any = Decoder(side=16)
     """Maps a draw from the posterior to a small image."""
-    beta: Any = 1.0
+    beta: Scheduled = 1.0
     """Weight of the KL divergence: a number or a schedule."""
 
     @property

@@ -15,7 +15,6 @@ from ssljax.data.atomic_files import MANIFEST, read_json, replace_file, write_js
 from ssljax.data.decode import BadImage, decode, thumbnail, thumbnail_or_grey
 from ssljax.data.items import did_you_mean
 from ssljax.evaluation import Embeddings, Origin, relevance
-from ssljax.evaluation.embed import Embed
 from ssljax.evaluation.embeddings import BASELINE
 from ssljax.models import Pretrained, ViT, cls_attention, weights_bytes
 from ssljax.report import MOST, THUMBNAIL, Attention, write_report
@@ -23,7 +22,7 @@ from ssljax.search import save_collection
 from ssljax.sharding import is_first_process
 from ssljax.training.logging import console
 from ssljax.training.run_folder import Run
-from ssljax.types import Array, Batch, PyTree, UserError
+from ssljax.types import Array, Batch, Embed, PyTree, UserError
 
 SAMPLES = 6
 SAMPLE_SIDE = 256

@@ -18,13 +18,13 @@ from jax.sharding import Mesh
 
 from ssljax.cli.robustness import robustness
 from ssljax.config import Experiment
-from ssljax.data import Items, Sampler
+from ssljax.data import Items
 from ssljax.data.atomic_files import read_json
 from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.pipeline import TrainBatches, batch_shapes
 from ssljax.data.samplers import Batches
 from ssljax.evaluation import Embeddings, Origin, Robustness
-from ssljax.evaluation.embed import Embed, Embedder, Encoder
+from ssljax.evaluation.embed import Embedder, Encoder
 from ssljax.evaluation.robustness import Curve
 from ssljax.models import without_files
 from ssljax.sharding import any_process, check_batch_size, make_mesh, one_device, replicated, state_sharding
@@ -34,7 +34,7 @@ from ssljax.training.export import evaluate, finish
 from ssljax.training.logging import MetricsWriter, ProgressBar, console, counting
 from ssljax.training.run_folder import Run
 from ssljax.training.signals import StopRequest
-from ssljax.types import PyTree, RunStopped, TrainState, UserError
+from ssljax.types import Embed, PyTree, RunStopped, Sampler, TrainState, UserError
 
 COLLAPSED = 0.05  # an embedding_std below this is said in words
 

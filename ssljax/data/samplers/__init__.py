@@ -3,55 +3,11 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from ssljax.data.items import Items, did_you_mean, encode
 from ssljax.types import UserError, check_fields
-
-
-class Sampler(Protocol):
-    """What decides on the batches; samplers are frozen dataclasses: their fields become options."""
-
-    def over(self, items: Items, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> "Batches":
-        """The batches of a split; raises UserError if it does not suit.
-
-        Args:
-            items: the split.
-            batch_size: B, over all processes.
-            seed: decides the orders, and what is drawn.
-            shard: (index, count) of this process.
-        """
-        ...
-
-
-class Refreshing(Sampler, Protocol):
-    """A sampler that looks at the embeddings from time to time, to make harder batches.
-
-    It has the same items before and after, each as often, so that an epoch keeps its steps.
-    """
-
-    @property
-    def refresh_every(self) -> int | None:
-        """Epochs between refreshes, the first of them before the first step; None: never."""
-        ...
-
-    def refresh(self, items: Items, embeddings: np.ndarray, again: int, path: Path) -> None:
-        """Writes what follows from the embeddings into a file; only the first process does.
-
-        Args:
-            items: n photos, the train split.
-            embeddings: f32[n, D], of the encoder as it is; 0 for photos that cannot be read.
-            again: how many refreshes came before.
-            path: the file, a .npy.
-        """
-        ...
-
-    def reading(self, path: Path) -> Sampler:
-        """The sampler that goes by what `refresh` wrote; its `over` raises UserError if that is not there."""
-        ...
 
 
 class Turns:

@@ -402,11 +402,11 @@ class Triplets:
         return Batches(turns, OneEach(anchors, mined, seed).draw, 3, turns.batches, identity, alike=False)
 
     def refresh(self, items: Items, embeddings: np.ndarray, again: int, path: Path) -> None:
-        """See `Refreshing.refresh`."""
+        """See `RefreshingSampler.refresh`."""
         self.mining.mine(items, path=path, embeddings=embeddings, among=self.among, again=again)
 
     def reading(self, path: Path) -> "Triplets":
-        """See `Refreshing.reading`."""
+        """See `RefreshingSampler.reading`."""
         return dataclasses.replace(self, path=str(path), refresh_every=None)
 
     def _load(self, items: Items) -> np.ndarray:

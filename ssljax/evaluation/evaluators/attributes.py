@@ -11,7 +11,7 @@ import dataclasses
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ssljax.evaluation.evaluators.linear_probe import LinearProbe
 from ssljax.evaluation.evaluators.retrieval import named
 from ssljax.evaluation.top_k import top_k_chunks
 from ssljax.evaluation.vectors import checked, normalise
-from ssljax.types import UserError, check_fields
+from ssljax.types import Embed, UserError, check_fields
 
 # letters and digits, with the minus of a number before them or the plus and # of a name behind them
 WORD = re.compile(r"(?:(?<![^\W_])-(?=\d))?[^\W_]+(?:[+#]+(?![^\W_]))?")
@@ -282,14 +282,14 @@ class Attributes:
                 "differ: an item would vote for itself"
             )
 
-    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+    def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures, of embeddings by split; raises UserError as `check`."""
         figures: dict[str, float] = {}
         for column in self.columns:
             figures |= {f"{column}/{name}": value for name, value in self._figures(column, embed).items()}
         return named(figures, self.split, self.name)
 
-    def check(self, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, embed: Embed) -> None:
         """Raises UserError if a column is not there, has too few values, or none in a split."""
         for column in self.columns:
             vote = self._voters(column, embed)
@@ -306,7 +306,7 @@ class Attributes:
                         f"{column!r} in split {self.gallery!r} are too few to train a classifier: choose larger shares"
                     ) from None
 
-    def _column(self, column: str, embed: Callable[[str], Embeddings], split: str) -> np.ndarray:
+    def _column(self, column: str, embed: Embed, split: str) -> np.ndarray:
         columns = embed(split).columns
         if column not in columns:
             raise UserError(
@@ -314,7 +314,7 @@ class Attributes:
             )
         return columns[column]
 
-    def _voters(self, column: str, embed: Callable[[str], Embeddings]) -> NeighbourVote:
+    def _voters(self, column: str, embed: Embed) -> NeighbourVote:
         values = self._column(column, embed, self.gallery)
         settings = {"k": self.k, "temperature": self.temperature, "missing": self.missing}
         try:
@@ -333,7 +333,7 @@ class Attributes:
         order = np.random.default_rng(self.seed).permutation(len(vote.labels))
         return np.sort(order[: max(1, round(share * len(order)))])  # of equal neighbours the lower row votes, as always
 
-    def _figures(self, column: str, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+    def _figures(self, column: str, embed: Embed) -> dict[str, float]:
         vote = self._voters(column, embed)
         truth = vote.codes(self._column(column, embed, self.split))
         asked, truth = embed(self.split).vectors[truth != -1], truth[truth != -1]

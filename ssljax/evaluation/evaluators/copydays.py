@@ -1,19 +1,17 @@
 """Copydays: is an attacked photo's original found, among originals and distractors?"""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import PurePath
 
 import numpy as np
 
 from ssljax.data.items import text
-from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.retrieval import named, relevance
 from ssljax.evaluation.metrics import PerQuery, relevant_items
 from ssljax.evaluation.top_k import top_k_chunks
 from ssljax.evaluation.trapezoid import trapezoid_ap
 from ssljax.evaluation.vectors import normalise
-from ssljax.types import UserError, check_fields
+from ssljax.types import Embed, UserError, check_fields
 
 BLOCK = "block"
 DIGITS = 4  # of a file's name, which say the block
@@ -45,11 +43,11 @@ class Copydays:
         if self.gallery == self.split:
             raise UserError(f"Copydays.gallery and Copydays.split are both {self.split!r}: a photo would find itself")
 
-    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+    def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if no query has an original in the gallery."""
         return named(self.per_query(embed).means(), self.split, self.name)
 
-    def per_query(self, embed: Callable[[str], Embeddings]) -> PerQuery:
+    def per_query(self, embed: Embed) -> PerQuery:
         """The figures of each query, with its id; raises as a call does."""
         queries, gallery = embed(self.split), embed(self.gallery)
         query_blocks, gallery_blocks, positives = self._truth(embed)
@@ -65,11 +63,11 @@ class Copydays:
             figures["cmc@1"][part] = relevant[:, 0]
         return PerQuery(queries.ids[asked], query_blocks[asked], figures, left_out=len(queries) - len(asked))
 
-    def check(self, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, embed: Embed) -> None:
         """Raises UserError if no query has an original in the gallery: to be known before training."""
         self._truth(embed)
 
-    def _truth(self, embed: Callable[[str], Embeddings]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _truth(self, embed: Embed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Blocks of the queries and of the gallery, and how many originals each query has."""
         parts = [embed(self.split), embed(self.gallery)]
         if self.block is None:

@@ -1,16 +1,14 @@
 """Few-shot classification: how well a handful of labelled photos of each class tell the rest."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
-from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.labelled import labelled
 from ssljax.evaluation.evaluators.retrieval import named
 from ssljax.evaluation.top_k import top_k
 from ssljax.evaluation.vectors import normalise
-from ssljax.types import UserError, check_fields
+from ssljax.types import Embed, UserError, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +47,7 @@ class FewShot:
                 f"FewShot.gallery and FewShot.split are both {self.split!r}: photos would be their own example"
             )
 
-    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+    def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures, of embeddings by split; raises UserError as `check`."""
         examples, rows_of_class, queries, truth = self._parts(embed)
         examples, queries = normalise(examples), normalise(queries)
@@ -68,11 +66,11 @@ class FewShot:
         figures |= {"classes": len(rows_of_class), "queries": len(truth), "queries_left_out": left_out}
         return named(figures, self.split, self.name)
 
-    def check(self, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, embed: Embed) -> None:
         """Raises UserError if there are no labels, too few photos of each class, or none to be judged."""
         self._parts(embed)
 
-    def _parts(self, embed: Callable[[str], Embeddings]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]:
+    def _parts(self, embed: Embed) -> tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]:
         """The gallery's vectors and each class's rows in it; the queries' vectors and the places of their classes."""
         examples, labels = labelled("FewShot", embed(self.gallery), self.gallery)
         queries, truth = labelled("FewShot", embed(self.split), self.split)

@@ -1,16 +1,14 @@
 """The kNN classifier of self-supervised learning: how well neighbours tell the label, with nothing trained on top."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
-from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.labelled import labelled
 from ssljax.evaluation.evaluators.retrieval import named
 from ssljax.evaluation.top_k import top_k_chunks
 from ssljax.evaluation.vectors import normalise
-from ssljax.types import UserError, check_fields
+from ssljax.types import Embed, UserError, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +42,7 @@ class KNN:
         if self.gallery == self.split:
             raise UserError(f"KNN.gallery and KNN.split are both {self.split!r}: a photo would vote for itself")
 
-    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+    def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures, of embeddings by split; raises UserError if a split has no labels."""
         (gallery, labels), (queries, truth) = (
             labelled("KNN", embed(split), split) for split in (self.gallery, self.split)
@@ -63,7 +61,7 @@ class KNN:
         }
         return named(figures, self.split, self.name)
 
-    def check(self, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, embed: Embed) -> None:
         """Raises UserError if these items have no labels: to be known before training."""
         for split in (self.gallery, self.split):
             labelled("KNN", embed(split), split)

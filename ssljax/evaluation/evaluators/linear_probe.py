@@ -3,16 +3,14 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.labelled import labelled
 from ssljax.evaluation.evaluators.retrieval import named
-from ssljax.types import Array, UserError, check_fields
+from ssljax.types import Array, Embed, UserError, check_fields
 
 MANY_CLASSES = 10  # with more, the share of rows whose label is among the best five is told too
 MOMENTUM = 0.9
@@ -68,7 +66,7 @@ class LinearProbe:
         if self.train == self.split:
             raise UserError(f"LinearProbe.train and LinearProbe.split are both {self.split!r}: judge on another split")
 
-    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+    def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures, of embeddings by split; raises UserError as `check`."""
         vectors, labels, chosen = self._examples(embed)
         queries, truth = labelled("LinearProbe", embed(self.split), self.split)
@@ -103,12 +101,12 @@ class LinearProbe:
         }
         return named(figures, self.split, self.name)
 
-    def check(self, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, embed: Embed) -> None:
         """Raises UserError if a split has no labels, or `train` too few to choose by or to tell classes apart."""
         self._examples(embed)
         labelled("LinearProbe", embed(self.split), self.split)
 
-    def _examples(self, embed: Callable[[str], Embeddings]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _examples(self, embed: Embed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Vectors f32[n, D] and labels i32[n] of the training photos, and which of them choose: bool[n]."""
         vectors, labels = labelled("LinearProbe", embed(self.train), self.train)
         count = round(self.validation * len(labels))

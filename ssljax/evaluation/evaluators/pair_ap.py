@@ -5,16 +5,14 @@ one. Whoever must decide by score whether there is an answer at all needs these 
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
-from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.retrieval import named, relevance
 from ssljax.evaluation.metrics import is_relevant, relevant_items
 from ssljax.evaluation.top_k import top_k_chunks
 from ssljax.evaluation.vectors import normalise
-from ssljax.types import UserError, check_fields
+from ssljax.types import Embed, UserError, check_fields
 
 
 def pair_ap(scores: np.ndarray, true: np.ndarray, positives: int) -> float:
@@ -68,7 +66,7 @@ class PairAP:
         if self.k < 1:
             raise UserError(f"PairAP.k={self.k} must be at least 1: try 100")
 
-    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+    def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or no pair is true."""
         query_groups, gallery_groups, own, positives = self._truth(embed)
         queries, gallery = (normalise(embed(split).vectors) for split in (self.split, self.searched))
@@ -85,7 +83,7 @@ class PairAP:
         }
         return named(figures, self.split, self.name)
 
-    def check(self, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, embed: Embed) -> None:
         """Raises UserError if these items have no true pair, whatever their vectors: to be known before training."""
         self._truth(embed)
 
@@ -94,9 +92,7 @@ class PairAP:
         """The split that is searched."""
         return self.split if self.gallery is None else self.gallery
 
-    def _truth(
-        self, embed: Callable[[str], Embeddings]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+    def _truth(self, embed: Embed) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
         """Groups of the queries and the gallery, each query's own row in it, and its number of relevant items."""
         queries, gallery = embed(self.split), embed(self.searched)
         query_groups, gallery_groups = relevance(self.relevant, queries, gallery, field="PairAP.relevant")

@@ -1,7 +1,6 @@
 """Retrieval as an evaluator: how often the same, or a like, item is found."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from ssljax.evaluation.bootstrap import intervals
 from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.metrics import PerQuery, per_query_figures
 from ssljax.evaluation.ranking import Ranking
-from ssljax.types import UserError, check_fields, short
+from ssljax.types import Embed, UserError, check_fields, short
 
 MOST_VALUES = 100  # of a column that figures are broken down by: more rows than that nobody reads
 BLANK = "(blank)"
@@ -66,7 +65,7 @@ class Retrieval:
             if not (callable(step) and hasattr(step, "check")):
                 raise UserError(f"Retrieval.after={short(step)} must be steps, such as Whitening(dim=128)")
 
-    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+    def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or no query has a relevant item."""
         found = self._found(embed)
         figures = self._summary(found)
@@ -79,12 +78,12 @@ class Retrieval:
             figures |= {f"{self.by}={value}/{name}": figure for name, figure in part.items()}
         return named(figures, self.split, self.name)
 
-    def per_query(self, embed: Callable[[str], Embeddings]) -> PerQuery:
+    def per_query(self, embed: Embed) -> PerQuery:
         """The figures of each query, with its id: what `bootstrap.compare` wants of two runs. Raises as a call does."""
         found = self._found(embed)
         return dataclasses.replace(found, ids=embed(self.split).ids[found.ids])
 
-    def check(self, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, embed: Embed) -> None:
         """Raises UserError if these items cannot be judged so, whatever their vectors: to be known before training."""
         queries, gallery = (
             part[part >= 0] for part in relevance(self.relevant, embed(self.split), embed(self.searched))
@@ -121,7 +120,7 @@ class Retrieval:
         *first, last = self.columns
         return "of the same " + (f"{', '.join(first)} and {last}" if first else last)
 
-    def ranking(self, embed: Callable[[str], Embeddings]) -> Ranking:
+    def ranking(self, embed: Embed) -> Ranking:
         """Who is looked for among whom, before any step of `after`."""
         queries, gallery = embed(self.split), embed(self.searched)
         query_groups, gallery_groups = relevance(self.relevant, queries, gallery)
@@ -132,7 +131,7 @@ class Retrieval:
         """i32[n]: the number that items relevant to each other share; -1 = relevant to none."""
         return relevance(self.relevant, embeddings)[0]
 
-    def _found(self, embed: Callable[[str], Embeddings]) -> PerQuery:
+    def _found(self, embed: Embed) -> PerQuery:
         """The figures of each query, with its row in the split."""
         ranking = self.ranking(embed)
         if ranking.queries.shape[1] != ranking.gallery.shape[1]:

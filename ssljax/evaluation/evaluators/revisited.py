@@ -1,19 +1,18 @@
 """Revisited Oxford and Paris (Radenović et al. 2018, "Revisiting Oxford and Paris"): easy, medium and hard."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
 
-from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.ground_truth import LISTS, GroundTruth, read_ground_truth
 from ssljax.evaluation.evaluators.retrieval import named
 from ssljax.evaluation.metrics import PerQuery
 from ssljax.evaluation.top_k import top_k_chunks
 from ssljax.evaluation.trapezoid import trapezoid_ap
 from ssljax.evaluation.vectors import normalise
-from ssljax.types import UserError, check_fields
+from ssljax.types import Embed, UserError, check_fields
 
 # What is right at each level. Of the three lists the others are junk.
 LEVELS = {"easy": ("easy",), "medium": ("easy", "hard"), "hard": ("hard",)}
@@ -66,7 +65,7 @@ class Revisited:
         if min(self.ks, default=1) < 1:
             raise UserError(f"Revisited.ks={self.ks} must be ranks, at least 1: try (1, 5, 10)")
 
-    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+    def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if the file cannot be read or a photo of it is not there."""
         figures = {
             f"{level}/{name}": value
@@ -75,7 +74,7 @@ class Revisited:
         }
         return named(figures, self.split, self.name)
 
-    def per_query(self, embed: Callable[[str], Embeddings]) -> dict[str, PerQuery]:
+    def per_query(self, embed: Embed) -> dict[str, PerQuery]:
         """Level → the figures of each query, with its id; queries of one building are a group. Raises as a call does.
 
         A level without a right item for any query is not there.
@@ -108,11 +107,11 @@ class Revisited:
             if found
         }
 
-    def check(self, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, embed: Embed) -> None:
         """Raises UserError if the file cannot be read, or a photo of it is not there: to be known before training."""
         self._truth(embed)
 
-    def _truth(self, embed: Callable[[str], Embeddings]) -> tuple[GroundTruth, np.ndarray, np.ndarray]:
+    def _truth(self, embed: Embed) -> tuple[GroundTruth, np.ndarray, np.ndarray]:
         """The file's content, and the rows of its queries and of its gallery in the splits."""
         truth = read_ground_truth(Path(self.ground_truth))
         rows = []

@@ -1,7 +1,6 @@
 """How far apart groups are, as an evaluator: nearer within a listing than between listings?"""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.retrieval import named, relevance
 from ssljax.evaluation.pair_similarities import pair_similarities
 from ssljax.evaluation.vectors import normalise
-from ssljax.types import UserError, check_fields
+from ssljax.types import Embed, UserError, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Separation:
         if self.pairs < 1 or self.seed < 0:
             raise UserError(f"Separation.pairs={self.pairs} must be at least 1, and seed={self.seed} at least 0")
 
-    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+    def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or there are no such pairs."""
         embeddings = embed(self.split)
         found = pair_similarities(
@@ -45,7 +44,7 @@ class Separation:
         figures = {"auc": found.auc, "within": float(found.within.mean()), "between": float(found.between.mean())}
         return named(figures, self.split, self.name)
 
-    def check(self, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, embed: Embed) -> None:
         """Raises UserError if these items have no such pairs, whatever their vectors: to be known before training."""
         groups = self._groups(embed(self.split))
         try:

@@ -1,16 +1,14 @@
 """Shopee's price match: which of all listings are the same product, by a threshold that was chosen elsewhere."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
-from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.retrieval import named, relevance
 from ssljax.evaluation.metrics import is_relevant, relevant_items
 from ssljax.evaluation.top_k import top_k_chunks
 from ssljax.evaluation.vectors import normalise
-from ssljax.types import UserError, check_fields
+from ssljax.types import Embed, UserError, check_fields
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,7 +95,7 @@ class ShopeeF1:
                 f"ShopeeF1.calibrate and ShopeeF1.split are both {self.split!r}: choose the threshold elsewhere"
             )
 
-    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+    def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError as `check`."""
         chosen, judged = (
             Matches.of(normalise(embed(split).vectors), groups, self.most - 1)
@@ -112,11 +110,11 @@ class ShopeeF1:
         }
         return named(figures, self.split, self.name)
 
-    def check(self, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, embed: Embed) -> None:
         """Raises UserError if a column is missing, the splits share a product, or one has no product of two items."""
         self._groups(embed)
 
-    def _groups(self, embed: Callable[[str], Embeddings]) -> tuple[np.ndarray, np.ndarray]:
+    def _groups(self, embed: Embed) -> tuple[np.ndarray, np.ndarray]:
         splits = (self.calibrate, self.split)
         groups = relevance(self.relevant, *(embed(split) for split in splits), field="ShopeeF1.relevant")
         for split, part in zip(splits, groups, strict=True):

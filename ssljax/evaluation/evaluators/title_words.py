@@ -6,19 +6,18 @@ A text that never repeats cannot be told as a whole by a vote, and its words can
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
 
 from ssljax.data.items import did_you_mean
-from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.attributes import key
 from ssljax.evaluation.evaluators.knn import weights
 from ssljax.evaluation.evaluators.retrieval import named
 from ssljax.evaluation.top_k import top_k
 from ssljax.evaluation.vectors import checked, normalise
-from ssljax.types import UserError, check_fields
+from ssljax.types import Embed, UserError, check_fields
 
 THRESHOLDS = np.arange(1, 20) / 20
 
@@ -142,7 +141,7 @@ class Words:
                 f"Words.gallery={self.gallery!r}, validation={self.validation!r} and split={self.split!r} must differ"
             )
 
-    def __call__(self, embed: Callable[[str], Embeddings]) -> dict[str, float]:
+    def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures, of embeddings by split; raises UserError as `check`."""
         words = _Words.of(self._texts(embed, self.gallery))
         frequent = np.argsort(-words.contains.sum(axis=0), kind="stable")
@@ -169,13 +168,13 @@ class Words:
         found |= {"queries": len(sizes), "queries_left_out": len(embed(self.split)) - len(sizes)}
         return named({f"{self.column}/{name}": value for name, value in found.items()}, self.split, self.name)
 
-    def check(self, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, embed: Embed) -> None:
         """Raises UserError if the column is not there, or blank in all items of a split."""
         for split in (self.gallery, self.validation, self.split):
             if not any(map(key, self._texts(embed, split))):
                 raise UserError(f"Words.column={self.column!r} is blank in all items of split {split!r}")
 
-    def _texts(self, embed: Callable[[str], Embeddings], split: str) -> np.ndarray:
+    def _texts(self, embed: Embed, split: str) -> np.ndarray:
         columns = embed(split).columns
         if self.column not in columns:
             raise UserError(

@@ -1,15 +1,13 @@
 """Iterative neighbourhood blending: items move towards those that are surely like them."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
-from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.rerank.expansion import weighted_sum
 from ssljax.evaluation.rerank.step import check_neighbours
 from ssljax.evaluation.top_k import top_k
-from ssljax.types import UserError, check_fields
+from ssljax.types import Embed, UserError, check_fields
 
 
 def blend(
@@ -53,7 +51,7 @@ class NeighbourhoodBlending:
             raise UserError(f"NeighbourhoodBlending.k={self.k} must be at least 2, the item itself and another: try 51")
 
     def __call__(
-        self, queries: np.ndarray, gallery: np.ndarray, own: np.ndarray | None, embed: Callable[[str], Embeddings]
+        self, queries: np.ndarray, gallery: np.ndarray, own: np.ndarray | None, embed: Embed
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `PostProcessing`."""
         self.check(len(gallery), embed)
@@ -63,6 +61,6 @@ class NeighbourhoodBlending:
             gallery = blended
         return queries, gallery
 
-    def check(self, items: int, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, items: int, embed: Embed) -> None:
         """See `PostProcessing`."""
         check_neighbours("NeighbourhoodBlending.k", self.k - 1, items)

@@ -1,16 +1,14 @@
 """Query expansion and database-side augmentation: a vector is averaged with those of its neighbours."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 from scipy import sparse
 
-from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.rerank.step import check_neighbours
 from ssljax.evaluation.top_k import top_k
 from ssljax.evaluation.vectors import normalise
-from ssljax.types import UserError, check_fields
+from ssljax.types import Embed, UserError, check_fields
 
 
 def expand(
@@ -57,13 +55,13 @@ class QueryExpansion:
         _check_fields(self)
 
     def __call__(
-        self, queries: np.ndarray, gallery: np.ndarray, own: np.ndarray | None, embed: Callable[[str], Embeddings]
+        self, queries: np.ndarray, gallery: np.ndarray, own: np.ndarray | None, embed: Embed
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `PostProcessing`."""
         self.check(len(gallery), embed)
         return expand(queries, gallery, *top_k(queries, gallery, self.k, exclude=own), alpha=self.alpha), gallery
 
-    def check(self, items: int, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, items: int, embed: Embed) -> None:
         """See `PostProcessing`."""
         check_neighbours("QueryExpansion.k", self.k, items)
 
@@ -86,14 +84,14 @@ class DatabaseAugmentation:
         _check_fields(self)
 
     def __call__(
-        self, queries: np.ndarray, gallery: np.ndarray, own: np.ndarray | None, embed: Callable[[str], Embeddings]
+        self, queries: np.ndarray, gallery: np.ndarray, own: np.ndarray | None, embed: Embed
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `PostProcessing`."""
         self.check(len(gallery), embed)
         rows, scores = top_k(gallery, gallery, self.k, exclude=np.arange(len(gallery)))
         return queries, expand(gallery, gallery, rows, scores, alpha=self.alpha)
 
-    def check(self, items: int, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, items: int, embed: Embed) -> None:
         """See `PostProcessing`."""
         check_neighbours("DatabaseAugmentation.k", self.k, items)
 

@@ -1,19 +1,17 @@
 """What may be done to vectors between the encoder and the search."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
-from ssljax.evaluation.embeddings import Embeddings
-from ssljax.types import UserError
+from ssljax.types import Embed, UserError
 
 
 class PostProcessing(Protocol):
     """A step from vectors to vectors of unit length, which are then compared by cosine as before."""
 
     def __call__(
-        self, queries: np.ndarray, gallery: np.ndarray, own: np.ndarray | None, embed: Callable[[str], Embeddings]
+        self, queries: np.ndarray, gallery: np.ndarray, own: np.ndarray | None, embed: Embed
     ) -> tuple[np.ndarray, np.ndarray]:
         """The new queries f32[Q, d] and gallery f32[n, d]; raises UserError as `check`.
 
@@ -25,7 +23,7 @@ class PostProcessing(Protocol):
         """
         ...
 
-    def check(self, items: int, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, items: int, embed: Embed) -> None:
         """Raises UserError if this cannot be done with a gallery of so many items: to be known before training."""
         ...
 

@@ -1,13 +1,11 @@
 """PCA whitening: fewer dimensions, in which all directions that vary at all vary alike."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
-from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.vectors import normalise
-from ssljax.types import UserError, check_fields
+from ssljax.types import Embed, UserError, check_fields
 
 ROWS_AT_ONCE = 4096
 SMALLEST = 1e-6  # of the largest variance: what float32 leaves of directions that do not vary
@@ -97,7 +95,7 @@ class Whitening:
             raise UserError(f"Whitening.shrinkage={self.shrinkage} must be between 0 and 1: try 0.1")
 
     def __call__(
-        self, queries: np.ndarray, gallery: np.ndarray, own: np.ndarray | None, embed: Callable[[str], Embeddings]
+        self, queries: np.ndarray, gallery: np.ndarray, own: np.ndarray | None, embed: Embed
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `PostProcessing`."""
         try:
@@ -106,7 +104,7 @@ class Whitening:
             raise UserError(f"Whitening of split {self.fit!r}: {error}") from None
         return normalise(whiten(queries)), normalise(whiten(gallery))
 
-    def check(self, items: int, embed: Callable[[str], Embeddings]) -> None:
+    def check(self, items: int, embed: Embed) -> None:
         """See `PostProcessing`."""
         if self.dim >= len(embed(self.fit)):
             raise UserError(

@@ -17,7 +17,7 @@ from ssljax.methods.base.one_network import OneNetwork
 from ssljax.models import Identity
 from ssljax.queue import Queue, empty_memory, enqueue
 from ssljax.schedules import check_schedule, reached, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError, pytree
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError, pytree
 
 
 @pytree
@@ -47,7 +47,7 @@ class Supervised(OneNetwork, abc.ABC):
         """The loss f32[] of projections f32[N, D] with labels i32[N], the new state, and figures to log."""
 
     def check(self, items: Any, batches: Any, views: int) -> None:
-        """See `LabelledMethod.check`."""
+        """See `CheckedMethod.check`."""
         check_alike(self.labelled_views, batches)
         labels = items.label
         if labels is None:
@@ -104,7 +104,7 @@ class WithMemory(Supervised):
     """Weight of the loss against the memory, beside the batch's own."""
 
     def check(self, items: Any, batches: Any, views: int) -> None:
-        """See `LabelledMethod.check`."""
+        """See `CheckedMethod.check`."""
         super().check(items, batches, views)
         sizes = np.unique(items.label[items.label >= 0], return_counts=True)[1]
         if sizes.max() == 1 == (self.labelled_views or views):
@@ -177,7 +177,7 @@ class AgainstClasses(Supervised):
         return self.classes, features
 
     def check(self, items: Any, batches: Any, views: int) -> None:
-        """See `LabelledMethod.check`."""
+        """See `CheckedMethod.check`."""
         super().check(items, batches, views)
         largest = int(np.max(items.label))
         if largest >= self.classes:
@@ -211,7 +211,7 @@ class WithMargin(AgainstClasses):
 
     scale: float = 64.0
     """Factor on the cosines; 30 or so for few classes."""
-    margin: Any = 0.5
+    margin: Scheduled = 0.5
     """Radians, or a cosine for CosFace: a number, or a schedule, such as Linear(0.0, 0.5, until=0.2) for a ramp."""
     class_sizes: tuple[int, ...] = ()
     """Photos of each class, for margins by size (Ha et al. 2020, equation 1): the smallest has `margin`."""
@@ -238,7 +238,7 @@ class WithMargin(AgainstClasses):
         return super().init(rng, batch)
 
     def check(self, items: Any, batches: Any, views: int) -> None:
-        """See `LabelledMethod.check`."""
+        """See `CheckedMethod.check`."""
         super().check(items, batches, views)
         if len(self.class_sizes) != self.classes:
             return  # none, or refused by `init`

@@ -11,7 +11,7 @@ from ssljax.methods.base.ema import ema
 from ssljax.methods.base.network import Network, variables_of
 from ssljax.models import MLP, ResNet
 from ssljax.schedules import Cosine, check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Params, Progress, PyTree, pytree
+from ssljax.types import Array, Aux, Batch, Params, Progress, PyTree, Scheduled, pytree
 
 
 @pytree
@@ -31,7 +31,7 @@ class WithTeacher:
     """Maps images to embeddings."""
     projector: Any = MLP(hidden=(4096,), out=256, batch_norm=True)
     """Maps embeddings to what the loss compares."""
-    momentum: Any = Cosine(0.99, 1.0)
+    momentum: Scheduled = Cosine(0.99, 1.0)
     """The teacher keeps this share of itself at each step: a number or a schedule."""
 
     @property

@@ -14,7 +14,7 @@ import operator
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -57,10 +57,14 @@ class Structure(Protocol):
         ...
 
 
+@runtime_checkable
 class Builder(Protocol):
     """The settings of a kind of index: a frozen dataclass of values that JSON can hold."""
 
-    metric: Metric
+    if TYPE_CHECKING:  # see `types.Evaluator`
+
+        @property
+        def metric(self) -> Metric: ...
 
     def build(self, ids: Sequence[Id], vectors: Array) -> "Index":
         """An index of items with unique ids, and vectors [n, D] of any real type; n may be 0.
