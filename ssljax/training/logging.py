@@ -42,10 +42,8 @@ def print_result(result: object) -> None:
 
 
 def print_warnings() -> None:
-    """Shows the package's log records on the console instead of wherever the root logger sends them."""
-    logger = logging.getLogger("ssljax")
-    logger.propagate = False
-    logger.handlers = [_ConsoleHandler()]
+    """Shows the package's log records on the console."""
+    logging.getLogger("ssljax").handlers = [_ConsoleHandler()]
 
 
 class _ConsoleHandler(logging.Handler):

@@ -86,10 +86,10 @@ def test_text_that_is_neither_utf_8_nor_western_is_refused_and_not_guessed(tmp_p
         assert read(tmp_path, "t.csv", f"id;name\n1;{text}\n".encode("cp1252"))["name"] == [text]
 
 
-def test_bytes_in_utf_8_that_are_none_are_carried_on_and_said(tmp_path, capsys):
+def test_bytes_in_utf_8_that_are_none_are_carried_on_and_said(tmp_path, caplog):
     content = "id,name\n1,Größe\n".encode() + b"2,caf\xe9\n"
     assert read(tmp_path, "t.csv", content)["name"] == ["Größe", "caf\udce9"]
-    assert "t.csv: 1 bytes are not UTF-8" in capsys.readouterr().err
+    assert "t.csv: 1 bytes are not UTF-8" in caplog.text
     items = Catalogue(str(tmp_path / "t.csv"), images="name").load_all()
     assert items.columns["name"][1] == "caf\ufffd"  # text that can be written
     assert str(items.photos[1]) == str(tmp_path / "caf\udce9")  # and the name of a file that can be opened

@@ -68,24 +68,24 @@ def test_wrong_folders_are_one_sentence(tmp_path):
         Folder(touch(tmp_path / "y", "train/a/1.jpg", "train/b/1.jpg")).load("train")
 
 
-def test_what_is_hidden_is_neither_a_class_nor_a_photo(tmp_path, capsys):
+def test_what_is_hidden_is_neither_a_class_nor_a_photo(tmp_path, caplog):
     hidden = (".ipynb_checkpoints/1.jpg", ".thumbnails/2.jpg", "__MACOSX/cat/._0.jpg", "cat/@eaDir/0.jpg",
               "cat/._0.jpg", "cat/.DS_Store", "cat/Thumbs.db", "desktop.ini", "cat/.hidden/0.jpg")  # fmt: skip
     items = Folder(touch(tmp_path, "cat/0.jpg", "cat/1.jpg", "dog/0.jpg", *hidden), shares=(1, 0, 0)).load("train")
     assert list(items.ids) == ["cat/0.jpg", "cat/1.jpg", "dog/0.jpg"] and items.label_names == ("cat", "dog")
-    assert "left out" not in capsys.readouterr().err
+    assert "left out" not in caplog.text
 
 
 def test_a_hidden_folder_itself_may_be_named(tmp_path):
     assert len(Folder(touch(tmp_path / ".cache/x", "a/0.jpg", "a/1.jpg"), shares=(1, 0, 0)).load("train")) == 2
 
 
-def test_what_is_no_photo_that_can_be_read_is_said(tmp_path, capsys):
+def test_what_is_no_photo_that_can_be_read_is_said(tmp_path, caplog):
     others = ("a/0.heic", "a/1.HEIC", "a/2.jxl", "a/3.h5", "a/4.eps", "a/5.mpg", "a/6", "a/notes.txt")
     source = Folder(touch(tmp_path, "a/0.jpg", "a/1.jp2", *others), shares=(1, 0, 0))
     assert list(source.load("train").ids) == ["a/0.jpg", "a/1.jp2"]
     source.load("train")
-    said = capsys.readouterr().err
+    said = caplog.text
     assert said.count("left out") == 1 and "not in a format of photos that can be read: 2 .heic" in said
     assert all(f"1 {kind}" in said for kind in (".jxl", ".h5", ".eps", ".mpg", "without a suffix", ".txt"))
     with pytest.raises(UserError, match=r"holds no image that can be read, only files ending in \.heic"):
@@ -99,17 +99,17 @@ def test_photos_by_their_suffix_are_those_that_the_decoder_reads():
         assert Image.registered_extensions()[suffix] in FORMATS
 
 
-def test_a_class_called_train_is_a_class_where_others_are_beside_it(tmp_path, capsys):
+def test_a_class_called_train_is_a_class_where_others_are_beside_it(tmp_path, caplog):
     vehicles = [f"{kind}/{k}.jpg" for kind in ("bus", "car", "train") for k in range(9)]
     source = Folder(touch(tmp_path, *vehicles))
     assert sorted(i for split in ("train", "val", "test") for i in source.load(split).ids) == sorted(vehicles)
     assert source.load("train").label_names == ("bus", "car", "train") and source.split_names() == ()
-    assert "train is taken for a class" in capsys.readouterr().err
+    assert "train is taken for a class" in caplog.text
     items = dataclasses.replace(source, splits=True).load("train")
     assert len(items) == 9 and items.label is None
     splits = Folder(touch(tmp_path / "s", "train/a/0.jpg", "train/a/1.jpg", "test/a/0.jpg", "extra/0.jpg"))
     assert splits.load("train").label_names == ("a",) and splits.split_names() == ("train", "test")
-    assert "extra are none of train, val and test" in capsys.readouterr().err
+    assert "extra are none of train, val and test" in caplog.text
     alone = Folder(touch(tmp_path / "t", "train/a/0.jpg", "train/a/1.jpg", "unlabelled/0.jpg"))
     assert alone.load("train").label_names == ("a",) and alone.split_names() == ("train",)
     assert dataclasses.replace(splits, splits=False, shares=(1, 0, 0)).load("train").label_names[0] == "extra"
