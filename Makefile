@@ -2,7 +2,7 @@
 # make test         the test suite
 # make test-slow    what takes minutes
 # make test-older   what computes, with the instructions of older x86-64 processors
-# make lint         ruff: errors and format
+# make lint         ruff: errors and format; hadolint: the Dockerfile
 # make docs         the documentation as a site, in site/; fails on a broken link, or a table that results/ does not give
 # make lock         the newest versions that fit pyproject.toml, written to requirements.lock
 # Another Python: make PYTHON=python3.12 test. On a GPU or TPU machine: make EXTRAS=test,cuda quickstart.
@@ -34,6 +34,7 @@ test-older: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	test ! -x $(VENV)/bin/hadolint || $(VENV)/bin/hadolint Dockerfile  # has wheels for Linux on x86-64 alone
 
 docs: $(VENV)/.installed-docs
 	$(VENV)/bin/python results/tables.py --check
