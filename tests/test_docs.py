@@ -106,3 +106,8 @@ def test_the_reference_has_a_page_of_each_package_that_exports_names():
     pages = {re.search(r"^::: (\S+)", page.read_text(), re.MULTILINE)[1] for page in DOCS.glob("reference/*.md")}
     packages = {f"ssljax.{init.parent.name}" for init in PACKAGE.glob("*/__init__.py") if "__all__" in init.read_text()}
     assert packages <= pages
+
+
+def test_every_guide_is_in_the_navigation_of_the_site():
+    navigation = (DOCS.parent / "mkdocs.yml").read_text()
+    assert not [page for page in DOCS.rglob("*.md") if page.relative_to(DOCS).as_posix() not in navigation]
