@@ -8,8 +8,7 @@ from ssljax.config import Experiment
 from ssljax.data.atomic_files import write_json
 from ssljax.evaluation import Retrieval, compare
 from ssljax.evaluation.aligned_runs import Paired
-from ssljax.report import Compared, write_comparison
-from ssljax.report.thumbnails import Thumbnails
+from ssljax.report import Compared, Thumbnails, write_comparison
 from ssljax.training.export import Load, Shown, kinds, saved_embeddings
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError

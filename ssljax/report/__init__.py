@@ -1,20 +1,19 @@
-"""One page about a run: `report.html` in the run folder, a single static file that asks nothing of the network.
+"""Pages about runs: one static file each that loads nothing from the network, and the contact sheet of views.
 
-Its parts: the facts of the run, the table of results beside the raw-pixel baseline, training curves, queries with their
-ten nearest, failures by category, distances within and between groups, links between photos of listings, a 2-D map of
-the embeddings, and the attention of vision transformers. page.html.template holds the looks, of all pages.
-Whatever came from data is escaped, and where there is nothing to show the page says so: an empty run still has a page.
+A module a page: `run_page` (report.html of a run), `comparison_page`, `robustness_page`, `search_page` and
+`watermark_page`. Modules gather data, and `templates/` has the text and looks. Whatever came from data is escaped, and
+where there is nothing to show the page says so: an empty run still has a page.
 
     write_report(run, embeddings, groups=embeddings.listing, photo=lambda row: items_as_u8[row])
 """
 
 from ssljax.report.attention import Attention
-from ssljax.report.comparison import Compared, write_comparison
-from ssljax.report.jpeg import THUMBNAIL
-from ssljax.report.marks import Cleaned, write_before_after
-from ssljax.report.page import MOST, write_report
-from ssljax.report.robustness import Example, write_robustness
-from ssljax.report.search import Found, Query, write_search
+from ssljax.report.comparison_page import Compared, write_comparison
+from ssljax.report.photos import THUMBNAIL, Thumbnails
+from ssljax.report.robustness_page import Example, write_robustness
+from ssljax.report.run_page import MOST, write_report
+from ssljax.report.search_page import Found, Query, write_search
+from ssljax.report.watermark_page import Cleaned, write_before_after
 
 __all__ = [
     "MOST",
@@ -25,6 +24,7 @@ __all__ = [
     "Example",
     "Found",
     "Query",
+    "Thumbnails",
     "write_before_after",
     "write_comparison",
     "write_report",

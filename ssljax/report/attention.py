@@ -3,9 +3,10 @@
 import dataclasses
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
-from ssljax.report.jpeg import img
+from ssljax.report.page import render
 
 PIXELS = 128
 HAZE = np.array([38, 52, 92])  # neither a black nor a white item has its colour
@@ -23,17 +24,17 @@ class Attention:
     captions: list[str]
 
 
-def attention_maps(attention: Attention) -> str:
-    """HTML: a line a photo: as it is, the mean of the heads, and each head, with its largest weight over its mean."""
+def attention_maps(attention: Attention) -> Markup:
+    """A line for each photo: as it is, the mean of the heads, and each head, with its largest weight over its mean."""
     lines = []
     for pixels, heads, caption in zip(attention.photos, attention.maps, attention.captions, strict=True):
         pixels = np.asarray(Image.fromarray(pixels).resize((PIXELS, PIXELS), Image.Resampling.BICUBIC))
-        figures = [_figure(pixels, "photo", caption)]
+        line = [(pixels, "photo", caption)]
         for name, weights in [("all heads", heads.mean(axis=0)), *((f"head {i}", h) for i, h in enumerate(heads, 1))]:
             peak = f"{weights.max() / max(weights.mean(), 1e-12):.1f}"
-            figures.append(_figure(_in_haze(pixels, weights), f"{name}, {peak} &times;", f"{caption}, {name}"))
-        lines.append("".join(figures))
-    return f"<div class=heads>{''.join(f'<ol>{line}</ol>' for line in lines)}</div>"
+            line.append((_in_haze(pixels, weights), f"{name}, {peak}", f"{caption}, {name}"))
+        lines.append(line)
+    return render("attention.html", lines=lines)
 
 
 def _in_haze(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -42,7 +43,3 @@ def _in_haze(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     clear = np.asarray(clear.resize(pixels.shape[1::-1], Image.Resampling.BILINEAR))
     haze = THICK * (1 - clear)[:, :, None]
     return ((1 - haze) * pixels + haze * HAZE[None, None]).astype(np.uint8)
-
-
-def _figure(pixels: np.ndarray, below: str, caption: str) -> str:
-    return f"<li>{img(pixels, caption)}<small>{below}</small></li>"

@@ -1,16 +1,18 @@
-"""The report's charts as inline SVG, without a plotting library; colours are classes of the page's style sheet."""
+"""The charts of the pages as inline SVG, without a plotting library: positions here, marks in templates/chart.html."""
 
-import html
 import itertools
 import json
 import math
 
 import numpy as np
+from markupsafe import Markup
+
+from ssljax.report.page import MINUS, number, render
 
 WIDTH, HEIGHT = 340, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 34
-MINUS = "\N{MINUS SIGN}"
-MAX_POINTS = 300  # of a curve; more steps than that are averaged, so that a long run's page stays small
+FRAME = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM}
+MAX_POINTS = 300  # of a curve: a longer one is averaged, so that the page of a long run stays small
 
 
 def lines(
@@ -21,12 +23,12 @@ def lines(
     *,
     x_label: str = "step",
     seen: tuple[float, ...] = (),
-) -> str:
-    """A panel of curves over 0 to `last`: name -> [(step, value), ...].
+) -> Markup:
+    """A panel of curves over 0 to `last`.
 
     Args:
       title: of the panel.
-      series: name -> points.
+      series: name -> [(step, value), ...].
       last: the end of the x-axis.
       reference: a dashed level (name, value).
       x_label: what a step is.
@@ -35,50 +37,33 @@ def lines(
     series = {name: _thinned(points) for name, points in series.items()}
     levels = [*np.concatenate(list(series.values()))[:, 1], *([reference[1]] if reference else []), *seen]
     x, y = _Axis(0, last, across=True), _Axis(min(levels), max(levels))
-    marks = []
-    for i, points in enumerate(series.values()):
-        pixels = [(round(x(step), 1), round(y(value), 1)) for step, value in points]
-        marks.append(f"<polyline class='line s{i}' points='{' '.join(f'{px},{py}' for px, py in pixels)}'/>")
-        if len(pixels) <= 20:
-            marks.extend(f"<circle class='dot s{i}' cx={px} cy={py} r=3 />" for px, py in pixels)
-    legend = "".join(f"<span class='key s{i}'>{html.escape(name)}</span>" for i, name in enumerate(series))
-    legend = legend if len(series) > 1 else ""
-    if reference:
-        level = y(reference[1])
-        marks.append(f"<path class=reference d='M{LEFT} {level:.1f}H{WIDTH - RIGHT}'/>")
-        legend += f"<span class='key reference'>{html.escape(reference[0])} {number(reference[1])}</span>"
-    values = {
-        name: [[round(x(s), 1), round(y(v), 1), number(s), number(v)] for s, v in p] for name, p in series.items()
+    curves = {
+        name: [(round(x(step), 1), round(y(value), 1), number(step), number(value)) for step, value in points]
+        for name, points in series.items()
     }
-    return _panel(title, legend, x, y, x_label, "".join(marks), values)
+    level = reference and {"name": reference[0], "value": number(reference[1]), "y": y(reference[1])}
+    legend = list(series) if len(series) > 1 else []
+    return _panel(title, legend, x, y, x_label, curves=curves, reference=level)
 
 
-def histogram(title: str, counts: dict[str, np.ndarray], edges: np.ndarray, x_label: str) -> str:
+def histogram(title: str, counts: dict[str, np.ndarray], edges: np.ndarray, x_label: str) -> Markup:
     """A panel of overlaid histograms: name -> the share of each bin, f[len(edges) - 1]."""
-    x, y = _Axis(edges[0], edges[-1], across=True), _Axis(0.0, max(c.max() for c in counts.values()))
-    marks = []
-    for i, share in enumerate(counts.values()):
+    x, y = _Axis(edges[0], edges[-1], across=True), _Axis(0.0, max(c.max() for c in counts.values()), shares=True)
+    areas = []
+    for share in counts.values():
         tops = "".join(f"V{y(v):.1f}H{x(right):.1f}" for v, right in zip(share, edges[1:], strict=True))
-        marks.append(f"<path class='area s{i}' d='M{x(edges[0]):.1f} {y(0.0):.1f}{tops}V{y(0.0):.1f}Z'/>")
+        areas.append(f"M{x(edges[0]):.1f} {y(0.0):.1f}{tops}V{y(0.0):.1f}Z")
+    bins = []
     for b, (left, right) in enumerate(itertools.pairwise(edges)):
-        shares = ", ".join(f"{html.escape(name)} {share[b]:.1%}" for name, share in counts.items())
-        box = f"x={x(left):.1f} width={x(right) - x(left):.1f} y={TOP} height={HEIGHT - TOP - BOTTOM}"
-        marks.append(f"<rect class=bin {box}><title>{left:.2f} to {right:.2f}: {shares}</title></rect>")
-    legend = "".join(f"<span class='key s{i}'>{html.escape(name)}</span>" for i, name in enumerate(counts))
-    return _panel(title, legend, x, y, x_label, "".join(marks), {}, share_axis=True)
-
-
-def number(value: float) -> str:
-    """A number as short as it can be read: 1200 -> 1,200, 0.00012 -> 0.00012, 0.61234 -> 0.612."""
-    if value == int(value) and abs(value) < 1e7:
-        return f"{int(value):,}".replace("-", MINUS)
-    return (f"{value:,.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.3g}").replace("-", MINUS)
+        shares = ", ".join(f"{name} {share[b]:.1%}" for name, share in counts.items())
+        bins.append((x(left), x(right) - x(left), f"{left:.2f} to {right:.2f}: {shares}"))
+    return _panel(title, list(counts), x, y, x_label, areas=areas, bins=bins)
 
 
 class _Axis:
-    """A linear map from [low, high] to the panel's pixels, widened to round ticks unless across; `ticks` to labels."""
+    """A linear map from [low, high] to the panel's pixels, widened to round ticks unless across."""
 
-    def __init__(self, low: float, high: float, across: bool = False):
+    def __init__(self, low: float, high: float, across: bool = False, shares: bool = False):
         low, high = float(low), float(high)
         if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):  # one point, or a constant
             room = abs(low) * 0.1 or 1.0
@@ -90,11 +75,11 @@ class _Axis:
         else:
             low, high = first * step, last * step
         decimals = max(0, -math.floor(math.log10(step)))
-        style = f",.{decimals}f" if decimals <= 5 else ".3g"
-        self.ticks = {t * step: format(t * step, style).replace("-", MINUS) for t in range(first, last + 1)}
+        style = ".0%" if shares else f",.{decimals}f" if decimals <= 5 else ".3g"
         start, end = (LEFT, WIDTH - RIGHT) if across else (HEIGHT - BOTTOM, TOP)
         self.slope = (end - start) / (high - low)
         self.offset = start - low * self.slope
+        self.ticks = [(self(t * step), format(t * step, style).replace("-", MINUS)) for t in range(first, last + 1)]
 
     def __call__(self, value: float) -> float:
         return float(self.offset + self.slope * value)
@@ -114,23 +99,9 @@ def _thinned(points: list[tuple[float, float]]) -> np.ndarray:
     return np.stack([points[i : i + stretch].mean(axis=0) for i in range(0, len(points), stretch)])
 
 
-def _panel(
-    title: str, legend: str, x: _Axis, y: _Axis, x_label: str, marks: str, values: dict, share_axis: bool = False
-) -> str:
-    grid = "".join(
-        f"<path class=grid d='M{LEFT} {y(t):.1f}H{WIDTH - RIGHT}'/>"
-        f"<text x={LEFT - 6} y={y(t) + 3.5:.1f} text-anchor=end>{f'{t:.0%}' if share_axis else label}</text>"
-        for t, label in y.ticks.items()
-    )
-    grid += "".join(
-        f"<text x={x(t):.1f} y={HEIGHT - BOTTOM + 15} text-anchor=middle>{label}</text>" for t, label in x.ticks.items()
-    )
-    grid += f"<text class=axis x={(LEFT + WIDTH - RIGHT) / 2} y={HEIGHT - 3} text-anchor=middle>{x_label}</text>"
-    data = (
-        f" data-x='{x_label}' data-values='{html.escape(json.dumps(values, separators=(',', ':')))}'" if values else ""
-    )
-    title = html.escape(title)
-    return (
-        f"<figure class=panel><figcaption><h3>{title}</h3><span class=keys>{legend}</span></figcaption>"
-        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img aria-label='{title}'{data}>{grid}{marks}</svg></figure>"
+def _panel(title: str, legend: list[str], x: _Axis, y: _Axis, x_label: str, **marks) -> Markup:
+    data = json.dumps(marks.get("curves", {}), separators=(",", ":"))  # what script.js shows at the pointer
+    marks = {"curves": {}, "areas": [], "bins": [], "reference": None} | marks
+    return render(
+        "chart.html", title=title, legend=legend, x=x.ticks, y=y.ticks, x_label=x_label, data=data, **FRAME, **marks
     )

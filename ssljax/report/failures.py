@@ -1,22 +1,58 @@
 """Queries whose first find is wrong, by category: the most confident mistakes first."""
 
-import html
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
+from ssljax.data.text import comparable
+from ssljax.evaluation.bootstrap import intervals
+from ssljax.evaluation.evaluators.retrieval import BLANK
+from ssljax.evaluation.metrics import PerQuery
 from ssljax.evaluation.ranking import Finds, Ranking
-from ssljax.report import charts
-from ssljax.report.kinds import by_kind, line, share
-from ssljax.report.thumbnails import Thumbnails
+from ssljax.report.page import cosine, number, render
+from ssljax.report.photos import Thumbnails
 
-MARKS = {"hit": "<b>✓</b>", "miss": "<b>&times;</b>"}
+KINDS = 30  # shown one by one; the others are pooled
+
+
+class Share(NamedTuple):
+    """CMC@1 of some queries, with its 95 % interval where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, found: PerQuery) -> "Share":
+        ends = intervals(found, level=0.95)["cmc@1"] if len(np.unique(found.groups)) > 1 else ()
+        return cls(float(found.figures["cmc@1"].mean()), *ends)
+
+
+class Case(NamedTuple):
+    """A query, and what it found: (whether it is right, thumbnail, caption)."""
+
+    query: Markup
+    found: list[tuple[bool, Markup, str]]
+
+
+class Cases(NamedTuple):
+    """Some queries of a category."""
+
+    total: int
+    shown: list[Case]
+
+    @property
+    def more(self) -> int:
+        return self.total - len(self.shown)
 
 
 def failures(
     ranking: Ranking, finds: Finds, kinds: Sequence[str], thumbnails: Thumbnails, *, relevant: str, most: int
-) -> str:
-    """HTML: CMC@1 of each category, and `most` of its mistakes, those of the largest cosine first.
+) -> Markup:
+    """CMC@1 of each category, and `most` of its mistakes, those of the largest cosine first.
 
     Args:
       ranking: of the queries.
@@ -26,50 +62,46 @@ def failures(
       relevant: how the page says what a hit is.
       most: cases a category.
     """
-    offset = 0 if ranking.own is not None else len(ranking.queries)
+    offset = photos_before(ranking)
+
+    def case(m: int) -> Case:
+        query = int(finds.queries[m])
+        right, rank = ranking.right(query)
+        wrong = False, thumbnails(offset + int(finds.first[m])), cosine(finds.score[m])
+        return Case(thumbnails(query), [wrong, (True, thumbnails(offset + right), f"rank {number(rank)}")])
+
     parts = []
     for name, rows in by_kind(kinds, ~finds.hit):
-        wrong = rows[~finds.hit[rows]]
-        wrong = wrong[np.argsort(-finds.score[wrong], kind="stable")]
-        cards = []
-        for m in wrong[:most].tolist():
-            query = int(finds.queries[m])
-            right, rank = ranking.right(query)
-            cards.append(
-                case(
-                    asked(thumbnails(query)),
-                    photo("miss", thumbnails(offset + int(finds.first[m])), cosine(finds.score[m])),
-                    photo("hit", thumbnails(offset + right), f"rank {rank:,}"),
-                )
-            )
-        cells = (share(finds.per_query.select(rows)), f"{len(wrong):,} of {len(rows):,} wrong")
-        more = f"<p class=note>{len(wrong) - most:,} more.</p>" if len(wrong) > most else ""
-        body = f"<ol class=cases>{''.join(cards)}</ol>{more}" if cards else ""
-        parts.append(line(name, cells, body, opened=not parts))
-    return f"{key(relevant)}<div class=kinds>{''.join(parts)}</div>{thumbnails.style()}"
+        wrong = surest(finds, rows[~finds.hit[rows]])
+        cases = Cases(len(wrong), [case(m) for m in wrong[:most].tolist()])
+        parts.append(
+            {"name": name, "queries": len(rows), "cases": cases, "share": Share.of(finds.per_query.select(rows))}
+        )
+    return render("failures.html", relevant=relevant, kinds=parts, style=thumbnails.style())
 
 
-def key(relevant: str) -> str:
-    """What the marks mean."""
-    said = f"<li class=hit>{MARKS['hit']} {html.escape(relevant)}</li><li class=miss>{MARKS['miss']} another</li>"
-    return f"<ul class=marks>{said}</ul>"
+def photos_before(ranking: Ranking) -> int:
+    """The thumbnail of gallery row 0: 0, or where the gallery is another split, the number of queries."""
+    return 0 if ranking.own is not None else len(ranking.queries)
 
 
-def case(*photos: str) -> str:
-    """A query and what there is to see beside it."""
-    return f"<li>{''.join(photos)}</li>"
+def surest(finds: Finds, rows: np.ndarray) -> np.ndarray:
+    """`rows` i[k], those that found something at the largest cosine first."""
+    return rows[np.argsort(-finds.score[rows], kind="stable")]
 
 
-def asked(thumbnail: str) -> str:
-    """The query of a case."""
-    return f"<span class=query>{thumbnail}<small>query</small></span>"
+def by_kind(kinds: Sequence[str], noted: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Categories and their rows i[k], of `kinds` str[m]: those with the most `noted` rows (bool[m]) first.
 
-
-def photo(kind: str, thumbnail: str, below: str) -> str:
-    """A find of a case, "hit" or "miss"."""
-    return f"<span class={kind}><em>{thumbnail}{MARKS[kind]}</em><small>{below}</small></span>"
-
-
-def cosine(value: float) -> str:
-    """A cosine as a caption."""
-    return f"{value:.2f}".replace("-", charts.MINUS)
+    At most KINDS come; the last then has the rows of all others.
+    """
+    kinds = [comparable(str(kind)) or BLANK for kind in kinds]
+    noted_of = Counter(kind for kind, at in zip(kinds, noted.tolist(), strict=True) if at)
+    order = sorted(set(kinds), key=lambda kind: (-noted_of[kind], kind))
+    shown = order if len(order) <= KINDS else order[: KINDS - 1]
+    place = {kind: i for i, kind in enumerate(shown)}
+    places = np.array([place.get(kind, len(shown)) for kind in kinds], int)
+    for i, kind in enumerate(shown):
+        yield kind, np.flatnonzero(places == i)
+    if len(order) > len(shown):
+        yield f"the {len(order) - len(shown):,} others", np.flatnonzero(places == len(shown))

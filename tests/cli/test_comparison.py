@@ -176,7 +176,7 @@ def test_a_vision_transformer_shows_what_its_student_looks_at(runs):
     assert ssljax(["report", "good"]) == 0
     html = runs[0].report.read_text()
     loads_nothing(html)
-    assert "id=attention" in html and html.count("all heads, 1") == finish.ATTENDED
+    assert 'id="attention"' in html and html.count("all heads, 1") == finish.ATTENDED
     shown = finish._attention(runs[0], experiment, items)
     assert shown.photos.shape == (finish.ATTENDED, 16, 16, 3) and shown.maps.shape == (finish.ATTENDED, 2, 4, 4)
     normal = (shown.photos / 255 - np.array(experiment.views.mean)) / np.array(experiment.views.std)

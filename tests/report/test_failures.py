@@ -14,11 +14,10 @@ from ssljax.evaluation.ranking import Ranking
 from ssljax.evaluation.vectors import normalise
 from ssljax.report import Compared, write_comparison
 from ssljax.report.attention import PIXELS, Attention, attention_maps
-from ssljax.report.failures import failures
-from ssljax.report.kinds import KINDS, by_kind
+from ssljax.report.failures import KINDS, by_kind, failures
 from ssljax.report.listings import listings
-from ssljax.report.thumbnails import COLUMNS, GAP, Thumbnails
-from ssljax.report.thumbnails import PIXELS as SIDE
+from ssljax.report.photos import COLUMNS, GAP, Thumbnails
+from ssljax.report.photos import PIXELS as SIDE
 
 
 def run(seed: int, noise: float = 1.0, items: int = 60) -> Ranking:
@@ -150,7 +149,7 @@ def test_links_have_the_colour_of_their_distance():
     html = listings(vectors, ranking.query_groups, colour, [HOSTILE] * 18, HOSTILE)
     page = Page(html)
     assert len(page.of("svg")) == 6 and len(page.of("image")) == 36
-    links = re.findall(r"class='link d(\d)' d='([^']*)'", html)
+    links = re.findall(r'class="link d(\d)" d="([^"]*)"', html)
     assert {level for level, path in links if "C" in path} == {"0", "1", "2"}
     assert {level for level, path in links if "L" in path} <= {"2", "3", "4"}
     assert len(links) == 6 * (3 + 3 + 9)

@@ -11,8 +11,9 @@ from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.ranking import Ranking
 from ssljax.evaluation.vectors import normalise
 from ssljax.report import charts, write_report
-from ssljax.report.gallery import answers, choose
-from ssljax.report.page import read_metrics
+from ssljax.report.neighbours import answers, choose
+from ssljax.report.page import MINUS, number
+from ssljax.report.run_page import read_metrics
 
 
 def make_run(path, *, title="product", items=24, groups_of=3):
@@ -66,7 +67,7 @@ def test_table_compares_with_the_baseline_and_marks_the_best(tmp_path):
     text = make_run(tmp_path).read_text(encoding="utf-8")
     assert text.index(">raw pixels</th>") < text.index(">trained</th>")
     assert "+23.0</span><b>61.0<small> %</small></b>" in text
-    assert "<td class=count>21</td>" in text and "<td>&ndash;</td>" in text
+    assert '<td class="count">21</td>' in text and "<td>\N{EN DASH}</td>" in text
     assert "1 min 15 s" in text and "8 x product" in text and "aaaaaaaa+changes" in text
 
 
@@ -161,7 +162,7 @@ def test_curves_are_finite_and_inside_their_panel():
 
 def test_numbers_are_short():
     values = (1200.0, 0.00012, 0.61234, -2.5, 12345.6, 0.0)
-    assert [charts.number(v) for v in values] == ["1,200", "0.00012", "0.612", charts.MINUS + "2.5", "12,346", "0"]
+    assert [number(v) for v in values] == ["1,200", "0.00012", "0.612", MINUS + "2.5", "12,346", "0"]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """A 2-D map of embeddings: near points are similar photos."""
 
-import html
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image, ImageOps
 
-from ssljax.report.jpeg import jpeg
+from ssljax.report.page import render
 
 POINTS = 1000
 COLOURS = 8
@@ -17,36 +17,28 @@ PIXELS = 56
 
 def embedding_map(
     vectors: np.ndarray, photo: Callable[[int], np.ndarray], captions: list[str], kinds: Sequence[str] | None
-) -> str:
+) -> Markup:
     """A t-SNE of a sample; each point carries its place in one sprite of thumbnails, shown on hover or all at once."""
-    rows = np.sort(np.random.default_rng(0).permutation(len(vectors))[:POINTS])
+    rows = np.sort(np.random.default_rng(0).permutation(len(vectors))[:POINTS]).tolist()
     if len(rows) < 5 or np.ptp(vectors[rows], axis=0).max() < 1e-6:
-        return "<p class=note>Too few items, or all embeddings are the same: no map.</p>"
+        return render("map.html", points=None)
     xy, aspect = _flat(vectors[rows])
     kinds = ["" if kinds is None else str(kinds[row]) for row in rows]
     common = [kind for kind, _ in Counter(k for k in kinds if k).most_common(COLOURS)]
     columns = math.ceil(math.sqrt(len(rows)))
-    sprite = Image.new("RGB", (columns * PIXELS, math.ceil(len(rows) / columns) * PIXELS))
+    lines = math.ceil(len(rows) / columns)
+    sprite = Image.new("RGB", (columns * PIXELS, lines * PIXELS))
     points = []
-    for place, (row, (x, y)) in enumerate(zip(rows, xy, strict=True)):
+    for place, (row, (x, y), kind) in enumerate(zip(rows, xy, kinds, strict=True)):
         line, column = divmod(place, columns)
-        tile = ImageOps.fit(Image.fromarray(np.asarray(photo(int(row)))), (PIXELS, PIXELS))
+        tile = ImageOps.fit(Image.fromarray(np.asarray(photo(row))), (PIXELS, PIXELS))
         sprite.paste(tile, (column * PIXELS, line * PIXELS))
-        kind = kinds[place]
         colour = common.index(kind) if kind in common else "x" if common else 0
-        caption = html.escape(captions[row] + (f"\n{kind}" if kind else ""))
-        style = f"left:{x:.2f}%;top:{y:.2f}%;--c:{column};--r:{line}"
-        points.append(f"<i class='c{colour}' style='{style}' data-caption='{caption}'></i>")
-    keys = [f"<button type=button data-colour=c{i}>{html.escape(kind)}</button>" for i, kind in enumerate(common)]
-    if common and len(set(kinds)) > len(common):
-        keys.append("<button type=button data-colour=cx>others</button>")
-    size = f"aspect-ratio:{aspect:.3f};--columns:{columns};--lines:{math.ceil(len(rows) / columns)}"
-    return (
-        f"<div class=atlas><style>.map.photos i,.map+.tip i{{background-image:url({jpeg(sprite)})}}</style>"
-        f"<label class=switch><input type=checkbox>show the photos</label>"
-        f"<div class=keys>{''.join(keys)}</div><div class=map style='{size}'>{''.join(points)}</div>"
-        f"<div class=tip hidden style='{size}'><i></i><span></span></div></div>"
-    )
+        caption = captions[row] + (f"\n{kind}" if kind else "")
+        points.append({"x": x, "y": y, "column": column, "line": line, "colour": colour, "caption": caption})
+    others = bool(common) and len(set(kinds)) > len(common)
+    size = f"aspect-ratio:{aspect:.3f};--columns:{columns};--lines:{lines}"
+    return render("map.html", points=points, common=common, others=others, size=size, sprite=sprite)
 
 
 def _flat(vectors: np.ndarray) -> tuple[np.ndarray, float]:

@@ -1,0 +1,115 @@
+"""The page of two runs on the same queries: figures with intervals, and what one finds that the other misses."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ssljax.evaluation.bootstrap import Difference, compare
+from ssljax.evaluation.ranking import Finds, Ranking
+from ssljax.report.failures import Case, Cases, Share, by_kind, photos_before, surest
+from ssljax.report.page import cosine, number, points, write_page
+from ssljax.report.photos import Thumbnails
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compared:
+    """Runs A and B on the same m queries."""
+
+    names: tuple[str, str]
+    facts: dict[str, str]
+    """what was asked of which photos; empty ones are not shown"""
+    rankings: tuple[Ranking, Ranking]
+    finds: tuple[Finds, Finds]
+    means: tuple[dict[str, float], dict[str, float]]
+    """figure → mean, of each run"""
+    differences: dict[str, Difference]
+    """figure → B less A"""
+    kinds: Sequence[str]
+    """str[m], the category of each query"""
+    relevant: str
+    """what a hit is, to end a sentence"""
+
+    @property
+    def alone(self) -> dict[str, dict[str, int]]:
+        """Category → how many queries it has, and how many only A and only B find; the rare ones are pooled."""
+        a, b = (finds.hit for finds in self.finds)
+        return {
+            kind: {"queries": len(rows), "a": int((a & ~b)[rows].sum()), "b": int((b & ~a)[rows].sum())}
+            for kind, rows in by_kind(self.kinds, a != b)
+        }
+
+    @property
+    def statement(self) -> str:
+        """Who finds more, how surely, and on which queries, in a sentence or two."""
+        found, (a, b) = self.differences["cmc@1"], self.names
+        if found.low > 0:
+            said = f"{b} finds a right one first more often than {a}"
+        elif found.high < 0:
+            said = f"{b} finds a right one first less often than {a}"
+        else:
+            said = f"{b} and {a} cannot be told apart by what they find first"
+        return (
+            f"{said}: {points(found.mean)} points of CMC@1 (95 % interval {points(found.low)} to {points(found.high)}; "
+            f"p {p_value(found.p_value)}). {found.better:,} queries are found by {b} alone and {found.worse:,} by {a} "
+            f"alone, of {found.queries:,} in {found.groups:,} groups."
+        )
+
+
+def write_comparison(path: Path, compared: Compared, thumbnails: Thumbnails, *, command: str, most: int) -> None:
+    """Writes the page.
+
+    Args:
+      path: the file.
+      compared: the two runs.
+      thumbnails: the query of row q is photo q; where the gallery is another split, its row g is photo Q + g.
+      command: the command line that writes it again.
+      most: cases a category, of each kind.
+    """
+    first, second = compared.finds
+    kinds = []
+    for name, rows in by_kind(compared.kinds, first.hit != second.hit):
+        found = [finds.per_query.select(rows) for finds in compared.finds]
+        several = len(np.unique(found[0].groups)) > 1
+        kinds.append(
+            {
+                "name": name,
+                "queries": len(rows),
+                "shares": [Share.of(part) for part in found],
+                "mean": float((found[1].figures["cmc@1"] - found[0].figures["cmc@1"]).mean()),
+                "difference": compare(*found, "cmc@1", draws=1000) if several else None,
+                "sides": [_found_alone(compared, rows, finder, thumbnails, most) for finder in (0, 1)],
+            }
+        )
+    write_page(
+        path,
+        "comparison.html",
+        title=" and ".join(compared.names),
+        facts=compared.facts,
+        command=command,
+        compared=compared,
+        kinds=kinds,
+        p_value=p_value,
+        style=thumbnails.style(),
+    )
+
+
+def _found_alone(compared: Compared, rows: np.ndarray, finder: int, thumbnails: Thumbnails, most: int) -> Cases:
+    """Those of the queries `rows` that run `finder` finds and the other misses: its surest mistakes first."""
+    found, missed, other = compared.finds[finder], compared.finds[1 - finder], compared.rankings[1 - finder]
+    offset = photos_before(other)
+
+    def case(m: int) -> Case:
+        query = int(found.queries[m])
+        caption = f"{cosine(missed.score[m])}, right at {number(other.right(query)[1])}"
+        hit = True, thumbnails(offset + int(found.first[m])), cosine(found.score[m])
+        return Case(thumbnails(query), [hit, (False, thumbnails(offset + int(missed.first[m])), caption)])
+
+    lost = surest(missed, rows[found.hit[rows] & ~missed.hit[rows]])
+    return Cases(len(lost), [case(m) for m in lost[:most].tolist()])
+
+
+def p_value(value: float) -> str:
+    """A p-value to three digits."""
+    return f"{value:.3f}" if value >= 0.001 else "below 0.001"
