@@ -24,7 +24,7 @@ test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m slow
 
 # Results may differ in the last bits; no test may depend on them.
-COMPUTES := tests/losses tests/retrieval tests/test_optim.py tests/test_queue.py
+COMPUTES := tests/losses tests/evaluation tests/report tests/search/index $(wildcard tests/search/*.py) tests/test_optim.py tests/test_queue.py
 test-older: $(INSTALLED)
 	XLA_FLAGS=--xla_cpu_max_isa=AVX2 OPENBLAS_CORETYPE=Haswell \
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow" $(COMPUTES)
