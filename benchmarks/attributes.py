@@ -1,7 +1,7 @@
-"""How well neighbours tell the columns of Fashion from the embeddings of a finished run, beside a linear classifier.
+"""How well neighbours predict the columns of Fashion from the embeddings of a finished run, beside a linear classifier.
 
-Two tables, results/benchmark_attributes.json and results/benchmark_words.json. `Attributes` and `Words` say what the
-figures mean; their settings are the defaults. The run must have saved the embeddings of all splits:
+Two tables, results/benchmark_attributes.json and results/benchmark_words.json. `Attributes` and `TitleWords` explain
+the figures; their settings are the defaults. The run must have saved the embeddings of all splits:
 
     ssljax train experiments/moco_fashion.py --gallery train val test
     python benchmarks/attributes.py runs/moco_fashion
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ssljax.data.atomic_files import write_json
-from ssljax.evaluation import Attributes, Embeddings, Words
+from ssljax.evaluation import Attributes, Embeddings, TitleWords
 from ssljax.training.run_folder import Run, environment
 
 ANSWERS = ("values", "majority", "accuracy", "coverage@accuracy=0.9", "area", "ece_uncalibrated", "ece")
@@ -54,7 +54,7 @@ def main() -> None:
         few["neighbours"] |= own
         table[column] = few
     for column in options.texts:
-        own = Words(column=column)(parts.__getitem__)
+        own = TitleWords(column=column)(parts.__getitem__)
         own = {name: own[f"test/words/{column}/{name}"] for name in ("precision", "recall", "f1", "frequent_f1")}
         words[column] = {"neighbours": own}
     for column, rows in (table | words).items():

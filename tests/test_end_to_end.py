@@ -486,7 +486,7 @@ MISTAKES = {
     "epochs": (["train", QUICKSTART, "--epochs", "0"], "epochs=0 is too small"),
     "share": (["train", QUICKSTART, "--max-bad-share", "3"], "max_bad_share=3.0 is not a share"),
     "depth": (["train", QUICKSTART, "--method.encoder.depth", "17"], "encoder.depth=17"),
-    "relevant": (["train", QUICKSTART, "--evaluate.0.relevant", "brand"], "is no column of the data"),
+    "relevant": (["train", QUICKSTART, "--evaluate.0.relevant", "brand"], "is not a column of the data"),
     "never repeats": (["train", QUICKSTART, "--data.photos", "1"], "its values never repeat"),
     "gallery": (["train", QUICKSTART, "--gallery", "holdout"], "holdout"),
     "name": (["train", QUICKSTART, "--name", "../up"], "name='../up' cannot name a folder"),

@@ -13,8 +13,8 @@ from tiny import CROPS, EXPERIMENT, SIMCLR, photos
 
 from ssljax.config import Experiment
 from ssljax.evaluation.evaluators import linear_probe
+from ssljax.evaluation.nearest import _nearest
 from ssljax.evaluation.rerank import reciprocal
-from ssljax.evaluation.top_k import _nearest
 from ssljax.models import ResNet, ViT, ops
 from ssljax.train import init_state, train_step
 from ssljax.training.loop import Setting, _embedder

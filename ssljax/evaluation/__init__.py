@@ -12,18 +12,17 @@ from ssljax.evaluation.evaluators.ground_truth import GroundTruth, read_ground_t
 from ssljax.evaluation.evaluators.knn import KNN
 from ssljax.evaluation.evaluators.landmarks import landmarks_map
 from ssljax.evaluation.evaluators.linear_probe import LinearProbe
-from ssljax.evaluation.evaluators.pair_ap import PairAP, pair_ap
-from ssljax.evaluation.evaluators.retrieval import Retrieval, relevance
+from ssljax.evaluation.evaluators.pair_ap import PairAP
+from ssljax.evaluation.evaluators.retrieval import Retrieval
 from ssljax.evaluation.evaluators.revisited import Revisited
-from ssljax.evaluation.evaluators.separation import Separation
+from ssljax.evaluation.evaluators.separation import PairSimilarities, Separation, pair_similarities
 from ssljax.evaluation.evaluators.shopee import ShopeeF1
-from ssljax.evaluation.evaluators.title_words import Words, predict_words
-from ssljax.evaluation.metrics import PerQuery, per_query_figures, retrieval_figures
-from ssljax.evaluation.pair_similarities import PairSimilarities, pair_similarities
+from ssljax.evaluation.evaluators.title_words import TitleWords, predict_words
+from ssljax.evaluation.metrics import PerQuery, pair_ap, per_query_figures, retrieval_figures, trapezoid_ap
+from ssljax.evaluation.nearest import top_k
+from ssljax.evaluation.ranking import relevance
 from ssljax.evaluation.rerank import DatabaseAugmentation, NeighbourhoodBlending, QueryExpansion, Whitening
 from ssljax.evaluation.robustness import Robustness
-from ssljax.evaluation.top_k import top_k
-from ssljax.evaluation.trapezoid import trapezoid_ap
 
 __all__ = [
     "KNN",
@@ -46,8 +45,8 @@ __all__ = [
     "Robustness",
     "Separation",
     "ShopeeF1",
+    "TitleWords",
     "Whitening",
-    "Words",
     "compare",
     "intervals",
     "landmarks_map",

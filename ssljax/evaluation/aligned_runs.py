@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from ssljax.evaluation.embeddings import Embeddings
-from ssljax.evaluation.evaluators.retrieval import Retrieval, relevance
-from ssljax.evaluation.ranking import Ranking
+from ssljax.evaluation.evaluators.retrieval import Retrieval
+from ssljax.evaluation.ranking import Ranking, relevance
 from ssljax.types import Embed, UserError
 
 

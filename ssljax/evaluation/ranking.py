@@ -1,17 +1,47 @@
-"""What queries find in a gallery, right or wrong: what pages show, and what robustness measures."""
+"""Which items are relevant to which, and what queries find in a gallery, right or wrong."""
 
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from ssljax.data.text import comparable
+from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.metrics import PerQuery, is_relevant, per_query_figures, relevant_items
-from ssljax.evaluation.top_k import top_k
+from ssljax.evaluation.nearest import top_k
 from ssljax.evaluation.vectors import normalise
-from ssljax.types import UserError
+from ssljax.types import Embed, UserError
 
 CHUNK = 32  # queries whose scores with the whole gallery exist at once
+
+
+def relevance(
+    columns: str | tuple[str, ...], *embeddings: Embeddings, field: str = "Retrieval.relevant"
+) -> tuple[np.ndarray, ...]:
+    """For each of the embeddings, i32[n]: equal numbers where all `columns` agree, also between them; -1 for a blank.
+
+    Raises UserError if a column is missing, naming those there are; `field` is the setting that names the columns.
+    """
+    columns = (columns,) if isinstance(columns, str) else columns
+    number: dict[tuple, int] = {}
+    groups = []
+    for part in embeddings:
+        keys = zip(*(compared_values(part, column, field) for column in columns), strict=True)
+        groups.append(np.array([-1 if None in k else number.setdefault(k, len(number)) for k in keys], np.int32))
+    return tuple(groups)
+
+
+def compared_values(embeddings: Embeddings, column: str, field: str) -> list[Any]:
+    """The values of a column as they are compared, case and outer blanks ignored; None where one is missing."""
+    if column in embeddings.columns:
+        return [comparable(value).casefold() or None for value in embeddings.columns[column]]
+    own = {"label": embeddings.label, "listing": embeddings.listing}
+    there = list(dict.fromkeys([*embeddings.columns, *(name for name, values in own.items() if values is not None)]))
+    if column not in there:
+        raise UserError(f"{field}={column!r} is not a column of the data: it has {', '.join(there) or 'none'}")
+    return [number if number >= 0 else None for number in own[column].tolist()]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,7 +51,7 @@ class Finds:
     queries: np.ndarray
     """i64[m], their rows"""
     groups: np.ndarray
-    """i32[m]: items of the gallery that have a query's number are relevant to it"""
+    """i32[m]: gallery items with a query's number are relevant to it"""
     first: np.ndarray
     """i32[m], the row that is found first"""
     score: np.ndarray
@@ -45,7 +75,7 @@ class Ranking:
     queries: np.ndarray
     """f32[Q, D], not normalised"""
     query_groups: np.ndarray
-    """i32[Q]; items of the gallery that have a query's number are relevant to it; -1 = in no group"""
+    """i32[Q]; gallery items with a query's number are relevant to it; -1 = in no group"""
     gallery: np.ndarray
     """f32[n, D], not normalised"""
     gallery_groups: np.ndarray
@@ -53,18 +83,45 @@ class Ranking:
     own: np.ndarray | None = None
     """i32[Q], the gallery row that each query is itself, left out of its ranking; None if it is not in the gallery"""
 
+    @classmethod
+    def of(
+        cls,
+        embed: Embed,
+        relevant: str | tuple[str, ...],
+        split: str,
+        gallery: str | None = None,
+        *,
+        field: str = "Retrieval.relevant",
+    ) -> "Ranking":
+        """The items of `split` and of `gallery`, or if that is None among themselves; raises as `relevance`."""
+        queries, searched = embed(split), embed(gallery or split)
+        query_groups, gallery_groups = relevance(relevant, queries, searched, field=field)
+        own = np.arange(len(queries)) if gallery in (None, split) else None
+        return cls(queries.vectors, query_groups, searched.vectors, gallery_groups, own)
+
+    @property
+    def positives(self) -> np.ndarray:
+        """R of each query, i64[Q]: how many relevant items it has."""
+        return relevant_items(self.query_groups, self.gallery_groups, self.own)
+
     @property
     def asked(self) -> np.ndarray:
         """i64[m], the rows of the queries that have a relevant item."""
-        return np.flatnonzero(relevant_items(self.query_groups, self.gallery_groups, self.own))
+        return np.flatnonzero(self.positives)
+
+    def nearest(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Cosines f32[Q, k] of the nearest, falling, and which of these are relevant, bool[Q, k]; see `top_k`."""
+        queries, gallery = self.units
+        rows, scores = top_k(queries, gallery, k, exclude=self.own)
+        return scores, is_relevant(self.query_groups, self.gallery_groups, rows)
 
     def per_query(self, **settings) -> PerQuery:
-        """The figures of each query: what `metrics.per_query_figures` gives, by the settings that it takes."""
+        """The figures of each query; the settings are those of `metrics.per_query_figures`."""
         queries, gallery = self.units
         return per_query_figures(queries, self.query_groups, gallery, self.gallery_groups, own=self.own, **settings)
 
     def first(self) -> Finds:
-        """What is found first; raises UserError if no query has a relevant item."""
+        """The nearest item of each query; raises UserError if no query has a relevant item."""
         asked, (queries, gallery) = self.asked, self.units
         if not len(asked):
             raise UserError(f"none of the {len(self.queries)} queries has a relevant item in the gallery")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from ssljax.evaluation.pair_similarities import pair_similarities
+from ssljax.evaluation.evaluators.separation import pair_similarities
 from ssljax.report.page import number, render
 from ssljax.report.photos import THUMBNAIL
 from ssljax.types import UserError

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ssljax.data.atomic_files import read_text
 from ssljax.evaluation.embeddings import BASELINE, Embeddings
-from ssljax.evaluation.pair_similarities import pair_similarities
+from ssljax.evaluation.evaluators.separation import pair_similarities
 from ssljax.evaluation.ranking import Ranking
 from ssljax.report import charts
 from ssljax.report.attention import Attention, attention_maps

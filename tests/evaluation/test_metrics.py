@@ -148,7 +148,7 @@ def test_the_chunks_of_queries_make_no_difference(monkeypatch):
     rng = np.random.default_rng(0)
     vectors, groups = rng.standard_normal((37, 3), np.float32), rng.integers(-1, 9, 37).astype(np.int32)
     whole = per_query_figures(vectors, groups, vectors, groups, own=np.arange(37), **RANKS)
-    monkeypatch.setattr("ssljax.evaluation.top_k.SCORES_AT_ONCE", 4 * 37)
+    monkeypatch.setattr("ssljax.evaluation.nearest.SCORES_AT_ONCE", 4 * 37)
     parts = per_query_figures(vectors, groups, vectors, groups, own=np.arange(37), **RANKS)
     for name, values in whole.figures.items():
         assert parts.figures[name].tolist() == values.tolist()

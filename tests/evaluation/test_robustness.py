@@ -255,5 +255,5 @@ def test_without_a_retrieval_there_is_nothing_to_measure():
     experiment = dataclasses.replace(EXPERIMENT, evaluate=(KNN(),))
     with pytest.raises(UserError, match="evaluate has no Retrieval"):
         Pool.of(experiment, experiment.data.load, lambda items: None, {}, QUICK)
-    with pytest.raises(UserError, match="is no column"):
+    with pytest.raises(UserError, match="is not a column"):
         pool(relevant="brand")

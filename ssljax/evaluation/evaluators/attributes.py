@@ -1,10 +1,10 @@
-"""Attributes from neighbours: any column of a catalogue, told by a vote of the nearest items, with nothing trained.
+"""Attributes from neighbours: predicts any column of a catalogue by a vote of the nearest items, with no training.
 
-    told = predict_attribute(new_photos, catalogue_photos, colours)
-    told.values, told.confidence
+    predicted = predict_attribute(new_photos, catalogue_photos, colours)
+    predicted.values, predicted.confidence
 
-Values are compared as people read them: case, accents' encoding, blanks and most punctuation do not matter (see `key`),
-and what only says that there is none is missing. A missing value does not vote; a rare misspelling is outvoted.
+Values are compared as people read them: case, blanks, most punctuation and the encoding of accents do not matter (see
+`key`). Values such as "n/a" are missing. A missing value does not vote; a rare misspelling is outvoted.
 """
 
 import dataclasses
@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ssljax.data.items import did_you_mean, text
+from ssljax.data.items import text
 from ssljax.evaluation.embeddings import Embeddings
+from ssljax.evaluation.evaluators.base import check_above_0, check_at_least, check_splits, named, text_column
 from ssljax.evaluation.evaluators.knn import votes
 from ssljax.evaluation.evaluators.linear_probe import LinearProbe
-from ssljax.evaluation.evaluators.retrieval import named
-from ssljax.evaluation.top_k import top_k_chunks
+from ssljax.evaluation.nearest import top_k_chunks
 from ssljax.evaluation.vectors import checked, normalise
 from ssljax.types import Embed, UserError, check_fields
 
@@ -34,7 +34,7 @@ SCALES = np.geomspace(0.1, 10, 41)  # temperatures that calibration chooses from
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a column is told to be."""
+    """Predicted values of a column."""
 
     values: np.ndarray
     """object[Q] of str, in the gallery's most frequent spelling"""
@@ -54,9 +54,9 @@ def predict_attribute(
 ) -> Prediction:
     """The value that the nearest items of the gallery vote for, a cosine s having the vote exp(s / temperature).
 
-    One more vote, as large as the nearest item's, is shared out as the values are in the whole gallery: rare values win
-    no ties, and neighbours that agree are not certain, unless the gallery knows one value. With `validation` the shares
-    are raised to a power, so that on those items a confidence is the share of answers that are right (see
+    One more vote, as large as the nearest item's, is divided as the values are in the whole gallery. So rare values win
+    no ties, and neighbours that agree are not certain unless the gallery has only one value. With `validation` the
+    shares are raised to a power so that, on those items, a confidence is the share of answers that are right (see
     `NeighbourVote.fit_scale`).
 
     Args:
@@ -66,10 +66,11 @@ def predict_attribute(
       k: neighbours that vote; all, if fewer have a value.
       temperature: the lower, the more the nearest decide.
       validation: vectors real [m, D] and values str[m] of other items than the gallery's, or None.
-      missing: what is no value.
+      missing: values that mean that there is none.
 
     Raises:
-      UserError: the vectors are not finite matrices of one D, the values not as many, all missing, or out of range.
+      UserError: the vectors are not finite matrices of the same D; the values are not as many or all missing; or a
+        setting is out of range.
     """
     gallery = checked(gallery, "gallery")
     queries = checked(queries, "queries", gallery.shape[1])
@@ -95,11 +96,11 @@ class NeighbourVote:
     names: tuple[str, ...]
     """the value of code 0, 1, ..., in its most frequent spelling"""
     keys: dict[str, int]
-    """the code of what `key` makes of a value"""
+    """`key` of a value → its code"""
     k: int
     temperature: float
     missing: frozenset[str]
-    """`key` of what is no value"""
+    """`key` of the values that mean that there is none"""
 
     @classmethod
     def of(
@@ -129,12 +130,12 @@ class NeighbourVote:
         return cls(normalise(vectors[codes >= 0]), codes[codes >= 0], names, keys, k, temperature, blank)
 
     def codes(self, values: Sequence[str]) -> np.ndarray:
-        """i32[m]: the codes of values; -1 = missing, -2 = none of the gallery's."""
+        """i32[m]: the codes of values; -1 = missing, -2 = not in the gallery."""
         same = map(key, values)
         return np.array([-1 if s in self.missing else self.keys.get(s, UNKNOWN) for s in same], np.int32)
 
     def fewer(self, rows: np.ndarray) -> "NeighbourVote":
-        """The same with the items at `rows` only; values that none of these has stay."""
+        """The same with only the items at `rows`; values that none of them has keep their codes."""
         return dataclasses.replace(self, vectors=self.vectors[rows], labels=self.labels[rows])
 
     def shares(self, queries: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -152,10 +153,10 @@ class NeighbourVote:
         return codes, confidence
 
     def fit_scale(self, queries: np.ndarray, truth: np.ndarray) -> float:
-        """The scale that makes confidences on other items likeliest, of those between 0.1 and 10.
+        """The scale between 0.1 and 10 under which the answers to these queries are likeliest.
 
-        Temperature scaling (Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2), by the
-        likelihood of the answers being right or wrong, as the truth may be a value that has no share.
+        Temperature scaling (Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2), with the
+        likelihood of the answers being right or wrong, because the true value may have no share.
 
         Args:
           queries: f32[Q, D].
@@ -177,12 +178,12 @@ class NeighbourVote:
 
 
 def key(value: str | None) -> str:
-    """What spellings of one value share: "T-Shirt " and "t shirt" are one, and so are "É" as one character or two.
+    """What all spellings of a value share: "T-Shirt " and "t shirt" are one, and so are "É" as one character or two.
 
-    "-5" and "5" are two, and so are "C", "C++" and "C#". None is as blank.
+    "-5" and "5" are two, and so are "C", "C++" and "C#". None counts as blank.
     """
     plain = unicodedata.normalize("NFKC", "" if value is None else str(value)).casefold().replace("\u2212", "-")
-    # a value of signs alone, as "++", stays one
+    # a value of signs alone, such as "++", is kept
     return " ".join(WORD.findall(plain)) or plain.strip()
 
 
@@ -192,7 +193,7 @@ def _confidence(p: np.ndarray, scale: float) -> np.ndarray:
 
 
 def coverage_accuracy(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coverage f64[m], growing, and accuracy f64[m]: of answers given only from a confidence on, for each there is.
+    """Coverage f64[m], rising, and accuracy f64[m] of the answers at or above each confidence.
 
     Args:
       confidence: f64[Q].
@@ -207,7 +208,7 @@ def coverage_accuracy(confidence: np.ndarray, right: np.ndarray) -> tuple[np.nda
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """ECE: mean over the answers of |accuracy - mean confidence| of their bin, of 15 equally wide ones.
+    """ECE: the mean over the answers of |accuracy - mean confidence| in their bin, one of 15 of equal width.
 
     Source: Guo et al. 2017, equation 3; Naeini et al. 2015.
 
@@ -221,15 +222,16 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Attributes:
-    """How well columns are told by the neighbours in `gallery`, and by a linear classifier, from few labels and all.
+    """How well the neighbours in `gallery`, and a linear classifier, predict columns from few labels and from all.
 
     Figures, called `<split>/<name>/<column>/accuracy` and so on:
-    - accuracy: the share of `queries` told rightly; `majority`, if the gallery's most frequent value is told to all.
+    - accuracy: the share of `queries` whose value is predicted; majority: that of always predicting the gallery's
+      most frequent value.
     - coverage@accuracy=0.9 (for each of `accuracies`): the largest share of queries that can be answered, the most
-      confident first, with so many answers right.
+      confident first, with that share of the answers right.
     - area: the mean accuracy over all coverages.
     - ece and ece_uncalibrated: calibration errors, with the `scale` fitted on `validation`, and with 1.
-    - accuracy@1% and linear@1% (for each of `shares`): with so many of the gallery's values only; the second by a
+    - accuracy@1% and linear@1% (for each of `shares`): with only that share of the gallery's values; the second by a
       linear classifier on the same vectors and values (`LinearProbe`).
     - queries, queries_left_out (no value) and queries_unknown (asked, but their value is not in the gallery, so that
       every answer is wrong); values and voters, the numbers of values and of items with one in the gallery.
@@ -242,15 +244,15 @@ class Attributes:
     temperature: float = 0.05
     """The lower, the more the nearest decide."""
     shares: tuple[float, ...] = (0.01, 0.05, 0.1, 1.0)
-    """Shares of the gallery's values, drawn by the seed, the smaller ones among the larger."""
+    """Shares of the gallery's values, drawn by the seed; a smaller share is part of a larger one."""
     accuracies: tuple[float, ...] = (0.9, 0.95)
-    """What answers are to be right with, for the coverage."""
+    """Shares of right answers for which the coverage is reported."""
     linear_steps: int = 1000
     """Of SGD, for the linear classifier; 0 for none."""
     probe: LinearProbe = LinearProbe(learning_rates=(0.003, 0.01, 0.03, 0.1, 0.3))
-    """The linear classifier; its splits and epochs are given by the fields here."""
+    """The linear classifier; the fields here decide its splits and epochs."""
     missing: tuple[str, ...] = MISSING
-    """What is no value."""
+    """Values that mean that there is none."""
     seed: int = 0
     """Decides which values are known."""
     gallery: str = "train"
@@ -258,7 +260,7 @@ class Attributes:
     validation: str | None = "val"
     """The split that confidences are calibrated on; None leaves them."""
     split: str = "test"
-    """The split that is told."""
+    """The split whose values are predicted."""
     name: str = "attributes"
     """Part of the figures' names."""
 
@@ -266,21 +268,12 @@ class Attributes:
         check_fields(self, "Attributes")
         if not self.columns or len(set(self.columns)) < len(self.columns):
             raise UserError(f"Attributes.columns={self.columns} must name columns, each once")
-        for field in ("k", "linear_steps", "seed"):
-            least = int(field == "k")
-            if getattr(self, field) < least:
-                raise UserError(f"Attributes.{field}={getattr(self, field)} must be at least {least}")
-        if not self.temperature > 0:
-            raise UserError(f"Attributes.temperature={self.temperature} must be above 0: try 0.05")
+        check_at_least(self, k=1, linear_steps=0, seed=0)
+        check_above_0(self, "temperature", "shares", "accuracies")
         for field in ("shares", "accuracies"):
-            values = getattr(self, field)
-            if min(values, default=1) <= 0 or max(values, default=1) > 1:
-                raise UserError(f"Attributes.{field}={values} must be above 0 and at most 1")
-        if len({self.gallery, self.validation, self.split}) < 3:
-            raise UserError(
-                f"Attributes.gallery={self.gallery!r}, validation={self.validation!r} and split={self.split!r} must "
-                "differ: an item would vote for itself"
-            )
+            if max(getattr(self, field), default=1) > 1:
+                raise UserError(f"Attributes.{field}={getattr(self, field)} must be at most 1")
+        check_splits(self, "gallery", "validation", "split", because="an item would vote for itself")
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures, of embeddings by split; raises UserError as `check`."""
@@ -294,8 +287,7 @@ class Attributes:
         for column in self.columns:
             vote = self._voters(column, embed)
             for split in filter(None, (self.validation, self.split)):
-                if not (vote.codes(self._column(column, embed, split)) != -1).any():
-                    raise UserError(f"Attributes.columns: {column!r} is missing in all items of split {split!r}")
+                self._asked(column, vote, embed, split)
             for share in self.shares if self.linear_steps else ():
                 probe, parts = self._linear(vote, self._known(vote, share), vote.vectors[:1], vote.labels[:1])
                 try:
@@ -306,16 +298,8 @@ class Attributes:
                         f"{column!r} in split {self.gallery!r} are too few to train a classifier: choose larger shares"
                     ) from None
 
-    def _column(self, column: str, embed: Embed, split: str) -> np.ndarray:
-        columns = embed(split).columns
-        if column not in columns:
-            raise UserError(
-                f"Attributes.columns: {column!r} is no column of the data{did_you_mean(column, list(columns))}"
-            )
-        return columns[column]
-
     def _voters(self, column: str, embed: Embed) -> NeighbourVote:
-        values = self._column(column, embed, self.gallery)
+        values = text_column(embed, self.gallery, column, "Attributes.columns")
         settings = {"k": self.k, "temperature": self.temperature, "missing": self.missing}
         try:
             vote = NeighbourVote.of(embed(self.gallery).vectors, values, **settings)
@@ -328,33 +312,30 @@ class Attributes:
             )
         return vote
 
+    def _asked(self, column: str, vote: NeighbourVote, embed: Embed, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors f32[Q, D] and codes i32[Q] of the items of `split` that have a value."""
+        codes = vote.codes(text_column(embed, split, column, "Attributes.columns"))
+        if not (codes != -1).any():
+            raise UserError(f"Attributes.columns: {column!r} is missing in all items of split {split!r}")
+        return embed(split).vectors[codes != -1], codes[codes != -1]
+
     def _known(self, vote: NeighbourVote, share: float) -> np.ndarray:
-        """The rows of the voters whose values are known."""
+        """The rows of the voters whose values are known, rising: of equal neighbours the lower row still votes."""
         order = np.random.default_rng(self.seed).permutation(len(vote.labels))
-        return np.sort(order[: max(1, round(share * len(order)))])  # of equal neighbours the lower row votes, as always
+        return np.sort(order[: max(1, round(share * len(order)))])
 
     def _figures(self, column: str, embed: Embed) -> dict[str, float]:
         vote = self._voters(column, embed)
-        truth = vote.codes(self._column(column, embed, self.split))
-        asked, truth = embed(self.split).vectors[truth != -1], truth[truth != -1]
-        if not len(truth):
-            raise UserError(f"Attributes.columns: {column!r} is missing in all items of split {self.split!r}")
-        scale = 1.0
-        if self.validation is not None:
-            scale = vote.fit_scale(
-                embed(self.validation).vectors, vote.codes(self._column(column, embed, self.validation))
-            )
-        told, confidence = vote.predict(asked, scale)
-        _, uncalibrated = vote.predict(asked)
-        right = told == truth
+        queries, truth = self._asked(column, vote, embed, self.split)
+        scale = 1.0 if self.validation is None else vote.fit_scale(*self._asked(column, vote, embed, self.validation))
+        predicted, confidence = vote.predict(queries, scale)
+        _, uncalibrated = vote.predict(queries)
+        right = predicted == truth
         coverage, accuracy = coverage_accuracy(confidence, right)
         figures = {
             "accuracy": float(right.mean()),
             "majority": float((truth == np.bincount(vote.labels).argmax()).mean()),
-            **{
-                f"coverage@accuracy={least:g}": float(coverage[accuracy >= least].max(initial=0))
-                for least in self.accuracies
-            },
+            **{f"coverage@accuracy={a:g}": float(coverage[accuracy >= a].max(initial=0)) for a in self.accuracies},
             "area": float(np.sum(np.diff(coverage, prepend=0) * accuracy)),
             "ece": calibration_error(confidence, right),
             "ece_uncalibrated": calibration_error(uncalibrated, right),
@@ -362,27 +343,29 @@ class Attributes:
         }
         for share in self.shares:
             known = self._known(vote, share)
-            told, _ = vote.fewer(known).predict(asked)
-            figures[f"accuracy@{100 * share:g}%"] = float((told == truth).mean())
+            predicted, _ = vote.fewer(known).predict(queries)
+            figures[f"accuracy@{100 * share:g}%"] = float((predicted == truth).mean())
             if self.linear_steps:
-                probe, parts = self._linear(vote, known, asked, truth)
+                probe, parts = self._linear(vote, known, queries, truth)
                 figures[f"linear@{100 * share:g}%"] = probe(parts.__getitem__)["test/probe/accuracy"]
-        left_out = len(embed(self.split)) - len(truth)
-        figures |= {"queries": len(truth), "queries_left_out": left_out}
-        figures["queries_unknown"] = int((truth == UNKNOWN).sum())
-        return figures | {"values": len(vote.names), "voters": len(vote.labels)}
+        return figures | {
+            "queries": len(truth),
+            "queries_left_out": len(embed(self.split)) - len(truth),
+            "queries_unknown": int((truth == UNKNOWN).sum()),
+            "values": len(vote.names),
+            "voters": len(vote.labels),
+        }
 
     def _linear(
-        self, vote: NeighbourVote, known: np.ndarray, asked: np.ndarray, truth: np.ndarray
+        self, vote: NeighbourVote, known: np.ndarray, queries: np.ndarray, truth: np.ndarray
     ) -> tuple[LinearProbe, dict[str, Embeddings]]:
-        """The linear classifier, and what it learns from and is asked: the voters at `known`, and vectors f32[Q, D]
-        with their codes i32[Q]."""
+        """The linear classifier, and its splits: the voters at `known`, and queries f32[Q, D] with codes i32[Q]."""
         vectors, labels = vote.vectors[known], vote.labels[known]
         trained = len(labels) - round(self.probe.validation * len(labels))
-        a_pass = max(1, trained // max(1, min(self.probe.batch_size, trained)))
-        epochs = max(1, round(self.linear_steps / a_pass))
+        steps = max(1, trained // max(1, min(self.probe.batch_size, trained)))
+        epochs = max(1, round(self.linear_steps / steps))
         probe = dataclasses.replace(self.probe, epochs=epochs, train="train", split="test", name="probe")
-        # a value that the gallery lacks has a number beyond all, and counts as told wrongly
+        # a value that the gallery lacks gets a number above all others, which is never predicted
         truth = np.where(truth == UNKNOWN, len(vote.names), truth)
-        parts = {"train": (vectors, labels), "test": (normalise(asked), truth)}
+        parts = {"train": (vectors, labels), "test": (normalise(queries), truth)}
         return probe, {split: Embeddings(np.arange(len(x)), x, label=y) for split, (x, y) in parts.items()}

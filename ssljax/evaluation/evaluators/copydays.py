@@ -6,11 +6,11 @@ from pathlib import PurePath
 import numpy as np
 
 from ssljax.data.items import text
-from ssljax.evaluation.evaluators.retrieval import named, relevance
-from ssljax.evaluation.metrics import PerQuery, relevant_items
-from ssljax.evaluation.top_k import top_k_chunks
-from ssljax.evaluation.trapezoid import trapezoid_ap
-from ssljax.evaluation.vectors import normalise
+from ssljax.evaluation.embeddings import Embeddings
+from ssljax.evaluation.evaluators.base import check_splits, named
+from ssljax.evaluation.metrics import PerQuery, cmc, is_relevant, trapezoid_ap
+from ssljax.evaluation.nearest import top_k_chunks
+from ssljax.evaluation.ranking import Ranking
 from ssljax.types import Embed, UserError, check_fields
 
 BLOCK = "block"
@@ -21,7 +21,7 @@ DIGITS = 4  # of a file's name, which say the block
 class Copydays:
     """Ranks the whole gallery for each query. Figures are called `<split>/[<name>/]trapezoid-map-over-r` and so on.
 
-    - trapezoid-map-over-r: the mean of `trapezoid.trapezoid_ap`, with R the originals of the query's block: one.
+    - trapezoid-map-over-r: the mean of `metrics.trapezoid_ap`, with R the originals of the query's block: one.
     - cmc@1: how often an original of the block is first.
     - queries, queries_left_out: those with an original in the gallery, and those without.
 
@@ -40,8 +40,7 @@ class Copydays:
 
     def __post_init__(self):
         check_fields(self, "Copydays")
-        if self.gallery == self.split:
-            raise UserError(f"Copydays.gallery and Copydays.split are both {self.split!r}: a photo would find itself")
+        check_splits(self, "gallery", "split", because="a photo would find itself")
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if no query has an original in the gallery."""
@@ -49,37 +48,34 @@ class Copydays:
 
     def per_query(self, embed: Embed) -> PerQuery:
         """The figures of each query, with its id; raises as a call does."""
-        queries, gallery = embed(self.split), embed(self.gallery)
-        query_blocks, gallery_blocks, positives = self._truth(embed)
-        asked = np.flatnonzero(positives)
+        ranking = self._ranking(embed)
+        asked, positives, (queries, gallery) = ranking.asked, ranking.positives, ranking.units
         figures = {"trapezoid-map-over-r": np.empty(len(asked)), "cmc@1": np.empty(len(asked))}
-        vectors = normalise(queries.vectors[asked])
-        for part, rows, _ in top_k_chunks(vectors, normalise(gallery.vectors), len(gallery)):
-            query = asked[part]
-            relevant = gallery_blocks[rows] == query_blocks[query][:, None]
+        for part, rows, _ in top_k_chunks(queries[asked], gallery, len(gallery)):
+            relevant = is_relevant(ranking.query_groups[asked[part]], ranking.gallery_groups, rows)
             figures["trapezoid-map-over-r"][part] = [
-                trapezoid_ap(np.flatnonzero(row) + 1, r) for row, r in zip(relevant, positives[query], strict=True)
+                trapezoid_ap(np.flatnonzero(row) + 1, r)
+                for row, r in zip(relevant, positives[asked[part]], strict=True)
             ]
-            figures["cmc@1"][part] = relevant[:, 0]
-        return PerQuery(queries.ids[asked], query_blocks[asked], figures, left_out=len(queries) - len(asked))
+            figures["cmc@1"][part] = cmc(relevant, 1)
+        ids, groups = embed(self.split).ids[asked], ranking.query_groups[asked]
+        return PerQuery(ids, groups, figures, left_out=len(queries) - len(asked))
 
     def check(self, embed: Embed) -> None:
-        """Raises UserError if no query has an original in the gallery: to be known before training."""
-        self._truth(embed)
+        """Raises UserError if no query has an original in the gallery."""
+        self._ranking(embed)
 
-    def _truth(self, embed: Embed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Blocks of the queries and of the gallery, and how many originals each query has."""
-        parts = [embed(self.split), embed(self.gallery)]
-        if self.block is None:
-            names = [text(PurePath(i).name[:DIGITS] for i in part.ids) for part in parts]
-            parts = [
-                dataclasses.replace(part, columns={BLOCK: blocks}) for part, blocks in zip(parts, names, strict=True)
-            ]
-        query_blocks, gallery_blocks = relevance((self.block or BLOCK,), *parts, field="Copydays.block")
-        positives = relevant_items(query_blocks, gallery_blocks)
-        if not positives.any():
+    def _ranking(self, embed: Embed) -> Ranking:
+        def with_blocks(split: str) -> Embeddings:
+            part = embed(split)
+            if self.block is not None:
+                return part
+            return dataclasses.replace(part, columns={BLOCK: text(PurePath(i).name[:DIGITS] for i in part.ids)})
+
+        ranking = Ranking.of(with_blocks, self.block or BLOCK, self.split, self.gallery, field="Copydays.block")
+        if not len(ranking.asked):
             raise UserError(
                 f"Copydays: no item of split {self.split!r} has its original in {self.gallery!r}: name the column "
                 "`block` that they share"
             )
-        return query_blocks, gallery_blocks, positives
+        return ranking

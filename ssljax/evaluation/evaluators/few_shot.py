@@ -4,9 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from ssljax.evaluation.evaluators.labelled import labelled
-from ssljax.evaluation.evaluators.retrieval import named
-from ssljax.evaluation.top_k import top_k
+from ssljax.evaluation.evaluators.base import check_at_least, check_splits, labelled, named
+from ssljax.evaluation.nearest import top_k
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
 
@@ -37,15 +36,10 @@ class FewShot:
 
     def __post_init__(self):
         check_fields(self, "FewShot")
-        if not self.shots or min(self.shots) < 1:
-            raise UserError(f"FewShot.shots={self.shots} must be numbers of photos, at least 1: try (1, 5, 10)")
-        for name, least in (("draws", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"FewShot.{name}={getattr(self, name)} must be at least {least}")
-        if self.gallery == self.split:
-            raise UserError(
-                f"FewShot.gallery and FewShot.split are both {self.split!r}: photos would be their own example"
-            )
+        check_at_least(self, shots=1, draws=1, seed=0)
+        if not self.shots:
+            raise UserError("FewShot.shots=() is empty: try (1, 5, 10)")
+        check_splits(self, "gallery", "split", because="photos would be their own example")
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures, of embeddings by split; raises UserError as `check`."""

@@ -4,11 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from ssljax.evaluation.evaluators.labelled import labelled
-from ssljax.evaluation.evaluators.retrieval import named
-from ssljax.evaluation.top_k import top_k_chunks
+from ssljax.evaluation.evaluators.base import check_above_0, check_at_least, check_splits, labelled, named
+from ssljax.evaluation.nearest import top_k_chunks
 from ssljax.evaluation.vectors import normalise
-from ssljax.types import Embed, UserError, check_fields
+from ssljax.types import Embed, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +34,9 @@ class KNN:
 
     def __post_init__(self):
         check_fields(self, "KNN")
-        if self.k < 1:
-            raise UserError(f"KNN.k={self.k} must be at least 1: try 200")
-        if not self.temperature > 0:
-            raise UserError(f"KNN.temperature={self.temperature} must be above 0: try 0.1")
-        if self.gallery == self.split:
-            raise UserError(f"KNN.gallery and KNN.split are both {self.split!r}: a photo would vote for itself")
+        check_at_least(self, k=1)
+        check_above_0(self, "temperature")
+        check_splits(self, "gallery", "split", because="a photo would vote for itself")
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures, of embeddings by split; raises UserError if a split has no labels."""

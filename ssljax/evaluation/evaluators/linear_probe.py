@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.evaluation.evaluators.labelled import labelled
-from ssljax.evaluation.evaluators.retrieval import named
+from ssljax.evaluation.evaluators.base import check_above_0, check_at_least, check_splits, labelled, named
 from ssljax.types import Array, Embed, UserError, check_fields
 
 MANY_CLASSES = 10  # with more, the share of rows whose label is among the best five is told too
@@ -54,17 +53,14 @@ class LinearProbe:
 
     def __post_init__(self):
         check_fields(self, "LinearProbe")
-        if not self.learning_rates or min(self.learning_rates) <= 0:
-            raise UserError(f"LinearProbe.learning_rates={self.learning_rates} must be above 0: try (0.01, 0.1, 1.0)")
-        if not self.weight_decays or min(self.weight_decays) < 0:
-            raise UserError(f"LinearProbe.weight_decays={self.weight_decays} must be 0 or more: try (0.0, 1e-4)")
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"LinearProbe.{name}={getattr(self, name)} must be at least {least}")
+        check_at_least(self, epochs=1, batch_size=1, seed=0, weight_decays=0)
+        check_above_0(self, "learning_rates")
+        for name in ("learning_rates", "weight_decays"):
+            if not getattr(self, name):
+                raise UserError(f"LinearProbe.{name}=() is empty: name at least one")
         if not 0 < self.validation < 1:
-            raise UserError(f"LinearProbe.validation={self.validation} is no share: choose above 0 and below 1, as 0.1")
-        if self.train == self.split:
-            raise UserError(f"LinearProbe.train and LinearProbe.split are both {self.split!r}: judge on another split")
+            raise UserError(f"LinearProbe.validation={self.validation} must be between 0 and 1: try 0.1")
+        check_splits(self, "train", "split", because="judge on another split")
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures, of embeddings by split; raises UserError as `check`."""

@@ -1,43 +1,17 @@
 """Average precision of pairs sorted all together: is one threshold right for all queries?
 
 A search that ranks each query's answers well may still give one query's right answer a lower score than another's wrong
-one. Whoever must decide by score whether there is an answer at all needs these figures.
+one. These figures matter to whoever must decide by score whether there is an answer at all.
 """
 
 import dataclasses
 
 import numpy as np
 
-from ssljax.evaluation.evaluators.retrieval import named, relevance
-from ssljax.evaluation.metrics import is_relevant, relevant_items
-from ssljax.evaluation.top_k import top_k_chunks
-from ssljax.evaluation.vectors import normalise
+from ssljax.evaluation.evaluators.base import check_at_least, named
+from ssljax.evaluation.metrics import pair_ap
+from ssljax.evaluation.ranking import Ranking
 from ssljax.types import Embed, UserError, check_fields
-
-
-def pair_ap(scores: np.ndarray, true: np.ndarray, positives: int) -> float:
-    """Sum over ranks i of P(i) true_i, over all `positives`, of pairs ranked by score.
-
-    Of pairs with equal scores the wrong ones come first, so that ties cannot help. Infinite scores are allowed.
-    Source: Perronnin et al. 2009, "A family of contextual measures of similarity between distributions with application
-    to image retrieval", for uAP; GAP is the same with one pair a query.
-
-    Args:
-      scores: f[P], larger is more alike.
-      true: bool[P].
-      positives: how many pairs are true, with those that are not among the P.
-
-    Raises:
-      UserError: there is no true pair, fewer than among the P, or a score is NaN.
-    """
-    hits = int(np.sum(true))
-    if positives < max(hits, 1):
-        raise UserError(f"positives={positives} must be at least 1, and at least the {hits} true pairs that are ranked")
-    if np.isnan(scores).any():
-        raise UserError(f"{int(np.isnan(scores).sum())} of {len(scores)} scores are NaN: they cannot be ranked")
-    order = np.lexsort((true, -scores))
-    ranks = np.flatnonzero(np.asarray(true)[order]) + 1
-    return float((np.arange(1, hits + 1) / ranks).sum() / positives)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,41 +37,27 @@ class PairAP:
 
     def __post_init__(self):
         check_fields(self, "PairAP")
-        if self.k < 1:
-            raise UserError(f"PairAP.k={self.k} must be at least 1: try 100")
+        check_at_least(self, k=1)
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or no pair is true."""
-        query_groups, gallery_groups, own, positives = self._truth(embed)
-        queries, gallery = (normalise(embed(split).vectors) for split in (self.split, self.searched))
-        scores = np.empty((len(queries), self.k), np.float32)
-        true = np.empty((len(queries), self.k), bool)
-        for part, rows, part_scores in top_k_chunks(queries, gallery, self.k, exclude=own):
-            scores[part], true[part] = part_scores, is_relevant(query_groups[part], gallery_groups, rows)
-        there = np.isfinite(scores)  # beyond the end of a small gallery there are no pairs
+        ranking = self._ranking(embed)
+        scores, true = ranking.nearest(self.k)
+        positives, there = ranking.positives, np.isfinite(scores)  # a small gallery has fewer than k pairs a query
         figures = {
             "uap": pair_ap(scores[there], true[there], int(positives.sum())),
             "gap": pair_ap(scores[:, 0], true[:, 0], int((positives > 0).sum())),
             "true_pairs": int(positives.sum()),
-            "queries": len(queries),
+            "queries": len(scores),
         }
         return named(figures, self.split, self.name)
 
     def check(self, embed: Embed) -> None:
-        """Raises UserError if these items have no true pair, whatever their vectors: to be known before training."""
-        self._truth(embed)
+        """Raises UserError if these items have no true pair, whatever their vectors."""
+        self._ranking(embed)
 
-    @property
-    def searched(self) -> str:
-        """The split that is searched."""
-        return self.split if self.gallery is None else self.gallery
-
-    def _truth(self, embed: Embed) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-        """Groups of the queries and the gallery, each query's own row in it, and its number of relevant items."""
-        queries, gallery = embed(self.split), embed(self.searched)
-        query_groups, gallery_groups = relevance(self.relevant, queries, gallery, field="PairAP.relevant")
-        own = np.arange(len(queries)) if self.searched == self.split else None
-        positives = relevant_items(query_groups, gallery_groups, own)
-        if not positives.any():
+    def _ranking(self, embed: Embed) -> Ranking:
+        ranking = Ranking.of(embed, self.relevant, self.split, self.gallery, field="PairAP.relevant")
+        if not len(ranking.asked):
             raise UserError(f"PairAP.relevant={self.relevant!r}: no item of split {self.split!r} has a relevant one")
-        return query_groups, gallery_groups, own, positives
+        return ranking

@@ -1,15 +1,15 @@
-"""Retrieval as an evaluator: how often the same, or a like, item is found."""
+"""Retrieval as an evaluator: how often the same item, or one like it, is found."""
 
 import dataclasses
 from typing import Any
 
 import numpy as np
 
-from ssljax.data.text import comparable
 from ssljax.evaluation.bootstrap import intervals
 from ssljax.evaluation.embeddings import Embeddings
+from ssljax.evaluation.evaluators.base import check_at_least, named
 from ssljax.evaluation.metrics import PerQuery, per_query_figures
-from ssljax.evaluation.ranking import Ranking
+from ssljax.evaluation.ranking import Ranking, compared_values, relevance
 from ssljax.types import Embed, UserError, check_fields, short
 
 MOST_VALUES = 100  # of a column that figures are broken down by: more rows than that nobody reads
@@ -52,15 +52,13 @@ class Retrieval:
 
     def __post_init__(self):
         check_fields(self, "Retrieval")
-        if not self.ks or min(self.ks) < 1:
-            raise UserError(f"Retrieval.ks={self.ks} must be ranks, at least 1: try (1, 5, 10)")
-        for field in ("caps", "depths", "recalls"):
-            if min(getattr(self, field), default=1) < 1:
-                raise UserError(f"Retrieval.{field}={getattr(self, field)} must be at least 1: try (100,)")
+        check_at_least(self, ks=1, caps=1, depths=1, recalls=1)
+        if not self.ks:
+            raise UserError("Retrieval.ks=() is empty: try (1, 5, 10)")
         if self.interval is not None and not 0 < self.interval < 1:
             raise UserError(f"Retrieval.interval={self.interval} must be between 0 and 1: try 0.95")
         if not self.relevant:
-            raise UserError("Retrieval.relevant is empty: name a column")
+            raise UserError(f"Retrieval.relevant={self.relevant!r} is empty: name a column")
         for step in self.after:
             if not (callable(step) and hasattr(step, "check")):
                 raise UserError(f"Retrieval.after={short(step)} must be steps, such as Whitening(dim=128)")
@@ -79,19 +77,15 @@ class Retrieval:
         return named(figures, self.split, self.name)
 
     def per_query(self, embed: Embed) -> PerQuery:
-        """The figures of each query, with its id: what `bootstrap.compare` wants of two runs. Raises as a call does."""
+        """The figures of each query, with its id, as `bootstrap.compare` takes them; raises as a call does."""
         found = self._found(embed)
         return dataclasses.replace(found, ids=embed(self.split).ids[found.ids])
 
     def check(self, embed: Embed) -> None:
-        """Raises UserError if these items cannot be judged so, whatever their vectors: to be known before training."""
-        queries, gallery = (
-            part[part >= 0] for part in relevance(self.relevant, embed(self.split), embed(self.searched))
-        )
+        """Raises UserError if these items cannot be judged, whatever their vectors."""
         for step in self.after:
             step.check(len(embed(self.searched)), embed)
-        repeated = np.bincount(queries).max(initial=0) > 1
-        if not (repeated if self.searched == self.split else np.isin(queries, gallery).any()):
+        if not len(self.ranking(embed).asked):
             raise UserError(
                 f"Retrieval.relevant={self.relevant!r}: no item of split {self.split!r} has a relevant one in the "
                 "gallery, as its values never repeat: name a column that related items share"
@@ -121,11 +115,8 @@ class Retrieval:
         return "of the same " + (f"{', '.join(first)} and {last}" if first else last)
 
     def ranking(self, embed: Embed) -> Ranking:
-        """Who is looked for among whom, before any step of `after`."""
-        queries, gallery = embed(self.split), embed(self.searched)
-        query_groups, gallery_groups = relevance(self.relevant, queries, gallery)
-        own = np.arange(len(queries)) if self.searched == self.split else None
-        return Ranking(queries.vectors, query_groups, gallery.vectors, gallery_groups, own)
+        """Queries and gallery, before any step of `after`."""
+        return Ranking.of(embed, self.relevant, self.split, self.gallery)
 
     def groups(self, embeddings: Embeddings) -> np.ndarray:
         """i32[n]: the number that items relevant to each other share; -1 = relevant to none."""
@@ -136,7 +127,7 @@ class Retrieval:
         ranking = self.ranking(embed)
         if ranking.queries.shape[1] != ranking.gallery.shape[1]:
             raise UserError(
-                f"the embeddings of {self.split!r} and {self.gallery!r} differ in their number of dimensions"
+                f"the embeddings of splits {self.split!r} and {self.gallery!r} differ in their number of dimensions"
             )
         queries, gallery = ranking.units
         for step in self.after:
@@ -167,42 +158,9 @@ class Retrieval:
 
     def _parts(self, queries: Embeddings) -> list[str]:
         """The value of `by` of each query, case and outer blanks ignored."""
-        values = [BLANK if value is None else str(value) for value in _values(queries, self.by, "Retrieval.by")]
+        values = [BLANK if v is None else str(v) for v in compared_values(queries, self.by, "Retrieval.by")]
         if len(set(values)) > MOST_VALUES:
             raise UserError(
                 f"Retrieval.by={self.by!r} has {len(set(values)):,} values: name a column of at most {MOST_VALUES}"
             )
         return values
-
-
-def named(figures: dict[str, float], split: str, name: str) -> dict[str, float]:
-    """The figures of an evaluator as a table has them, called `<split>/[<name>/]<figure>`."""
-    prefix = f"{split}/{name}/" if name else f"{split}/"
-    return {prefix + figure: value for figure, value in figures.items()}
-
-
-def relevance(
-    columns: str | tuple[str, ...], *embeddings: Embeddings, field: str = "Retrieval.relevant"
-) -> tuple[np.ndarray, ...]:
-    """For each of the embeddings, i32[n]: equal numbers where all `columns` agree, also between them; -1 for a blank.
-
-    Raises UserError if a column is missing, naming those there are; `field` is who names it.
-    """
-    columns = (columns,) if isinstance(columns, str) else columns
-    number: dict[tuple, int] = {}
-    groups = []
-    for part in embeddings:
-        keys = zip(*(_values(part, column, field) for column in columns), strict=True)
-        groups.append(np.array([-1 if None in k else number.setdefault(k, len(number)) for k in keys], np.int32))
-    return tuple(groups)
-
-
-def _values(embeddings: Embeddings, column: str, field: str) -> list[Any]:
-    """What items agree in; None where it is missing. `field` is who names the column."""
-    if column in embeddings.columns:
-        return [comparable(value).casefold() or None for value in embeddings.columns[column]]
-    own = {"label": embeddings.label, "listing": embeddings.listing}
-    there = list(dict.fromkeys([*embeddings.columns, *(name for name, values in own.items() if values is not None)]))
-    if column not in there:
-        raise UserError(f"{field}={column!r} is no column of the data: it has {', '.join(there) or 'none'}")
-    return [number if number >= 0 else None for number in own[column].tolist()]

@@ -6,11 +6,10 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from ssljax.evaluation.evaluators.base import check_at_least, named
 from ssljax.evaluation.evaluators.ground_truth import LISTS, GroundTruth, read_ground_truth
-from ssljax.evaluation.evaluators.retrieval import named
-from ssljax.evaluation.metrics import PerQuery
-from ssljax.evaluation.top_k import top_k_chunks
-from ssljax.evaluation.trapezoid import trapezoid_ap
+from ssljax.evaluation.metrics import PerQuery, trapezoid_ap
+from ssljax.evaluation.nearest import top_k_chunks
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
 
@@ -21,7 +20,7 @@ LEVELS = {"easy": ("easy",), "medium": ("easy", "hard"), "hard": ("hard",)}
 def revisited_query(ranks: np.ndarray, positives: int, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
     """The figures of one query at one level, of its whole ranking.
 
-    - trapezoid-map-over-r: `trapezoid.trapezoid_ap`.
+    - trapezoid-map-over-r: `metrics.trapezoid_ap`.
     - p@k-over-min(last,k): hits in the first min(last, k), over that; last is the rank of the last relevant item. The
       paper's mP@k, so that a query with few relevant items can reach 1.
 
@@ -62,8 +61,7 @@ class Revisited:
 
     def __post_init__(self):
         check_fields(self, "Revisited")
-        if min(self.ks, default=1) < 1:
-            raise UserError(f"Revisited.ks={self.ks} must be ranks, at least 1: try (1, 5, 10)")
+        check_at_least(self, ks=1)
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if the file cannot be read or a photo of it is not there."""

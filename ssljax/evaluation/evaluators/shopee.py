@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from ssljax.evaluation.evaluators.retrieval import named, relevance
+from ssljax.evaluation.evaluators.base import check_at_least, check_splits, named
 from ssljax.evaluation.metrics import is_relevant, relevant_items
-from ssljax.evaluation.top_k import top_k_chunks
+from ssljax.evaluation.nearest import top_k
+from ssljax.evaluation.ranking import relevance
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
 
@@ -25,11 +26,9 @@ class Matches:
     @classmethod
     def of(cls, vectors: np.ndarray, groups: np.ndarray, k: int) -> "Matches":
         """By dot product of vectors f32[n, D] of unit length; groups i32[n], -1 is a product of its own."""
-        scores, true = np.empty((len(vectors), k), np.float32), np.empty((len(vectors), k), bool)
         own = np.arange(len(vectors))
-        for part, rows, part_scores in top_k_chunks(vectors, vectors, k, exclude=own):
-            scores[part], true[part] = part_scores, is_relevant(groups[part], groups, rows)
-        return cls(scores, true, 1 + relevant_items(groups, groups, own))
+        rows, scores = top_k(vectors, vectors, k, exclude=own)
+        return cls(scores, is_relevant(groups, groups, rows), 1 + relevant_items(groups, groups, own))
 
     def f1(self, threshold: float) -> np.ndarray:
         """f64[n], the F1 of each row if all from `threshold` on are predicted."""
@@ -88,12 +87,8 @@ class ShopeeF1:
 
     def __post_init__(self):
         check_fields(self, "ShopeeF1")
-        if self.most < 2:
-            raise UserError(f"ShopeeF1.most={self.most} must be at least 2, as a row itself is one: try 50")
-        if self.calibrate == self.split:
-            raise UserError(
-                f"ShopeeF1.calibrate and ShopeeF1.split are both {self.split!r}: choose the threshold elsewhere"
-            )
+        check_at_least(self, most=2)
+        check_splits(self, "calibrate", "split", because="choose the threshold on another split")
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError as `check`."""

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from ssljax.evaluation.nearest import top_k
 from ssljax.evaluation.rerank.expansion import weighted_sum
 from ssljax.evaluation.rerank.step import check_neighbours
-from ssljax.evaluation.top_k import top_k
 from ssljax.types import Embed, UserError, check_fields
 
 

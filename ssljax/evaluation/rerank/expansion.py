@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 from scipy import sparse
 
+from ssljax.evaluation.nearest import top_k
 from ssljax.evaluation.rerank.step import check_neighbours
-from ssljax.evaluation.top_k import top_k
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from ssljax.evaluation.top_k import top_k
+from ssljax.evaluation.nearest import top_k
 from ssljax.types import UserError
 
 

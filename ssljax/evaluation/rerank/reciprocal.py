@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
-from ssljax.evaluation.top_k import SCORES_AT_ONCE, top_k
+from ssljax.evaluation.nearest import SCORES_AT_ONCE, top_k
 from ssljax.types import Array, UserError
 
 Sparse = sparse.csr_array

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ssljax.evaluation.top_k import top_k
+from ssljax.evaluation.nearest import top_k
 from ssljax.search.index.base import Id, Index, Metric
 from ssljax.types import Array, UserError, check_fields
 

@@ -203,7 +203,7 @@ def test_columns_that_cannot_be_told(parts, splits, value, sentence):
 
 
 def test_a_column_that_is_not_there_and_too_few_labels(parts):
-    with pytest.raises(UserError, match=r"'color' is no column of the data: did you mean 'colour'"):
+    with pytest.raises(UserError, match=r"'color' is not a column of the data: did you mean 'colour'"):
         Attributes(columns=("color",)).check(parts.get)
     with pytest.raises(UserError, match=r"shares=\(0\.01, 1\.0\): 0\.01 of the 300 items with 'colour'.*larger"):
         dataclasses.replace(EVALUATOR, shares=(0.01, 1.0)).check(parts.get)

@@ -20,7 +20,7 @@ def made(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_loop(seed, monkeypatch):
-    monkeypatch.setattr("ssljax.evaluation.top_k.SCORES_AT_ONCE", 16)  # a few queries at a time
+    monkeypatch.setattr("ssljax.evaluation.nearest.SCORES_AT_ONCE", 16)  # a few queries at a time
     splits = made(seed)
     gallery = splits["original"].vectors / np.linalg.norm(splits["original"].vectors, axis=1, keepdims=True)
     scores = []
@@ -44,7 +44,7 @@ def test_a_column_may_say_the_block():
     }
     figures = Copydays(block="photo", name="n")(splits.get)
     assert figures["strong/n/trapezoid-map-over-r"] == pytest.approx((1 + 1 / 4) / 2)
-    with pytest.raises(UserError, match=r"Copydays\.block='Photo' is no column"):
+    with pytest.raises(UserError, match=r"Copydays\.block='Photo' is not a column"):
         Copydays(block="Photo").check(splits.get)
 
 

@@ -68,7 +68,7 @@ def loop(queries, gallery, same):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("gallery", [None, "train"])
 def test_the_evaluator_sorts_the_pairs_of_all_queries_also_of_those_without_an_answer(seed, gallery, monkeypatch):
-    monkeypatch.setattr("ssljax.evaluation.top_k.SCORES_AT_ONCE", 12)  # a few queries at a time
+    monkeypatch.setattr("ssljax.evaluation.nearest.SCORES_AT_ONCE", 12)  # a few queries at a time
     splits = {"test": split(["a", "a", "b", "c", "", ""], seed), "train": split(["a", "b", "b", "x", ""], seed + 50)}
     # cosines that are equal in exact arithmetic may differ in the last digit: rounded in both
     figures = PairAP("title", gallery=gallery, k=9)({name: rounded(part) for name, part in splits.items()}.get)
@@ -96,7 +96,7 @@ def test_true_pairs_beyond_k_count_as_never_found():
 def test_no_true_pair_and_bad_fields():
     with pytest.raises(UserError, match=r"PairAP\.relevant='title'.*'test'"):
         PairAP("title").check({"test": split(["a", "b"], 0)}.get)
-    with pytest.raises(UserError, match=r"PairAP\.relevant='Title' is no column"):
+    with pytest.raises(UserError, match=r"PairAP\.relevant='Title' is not a column"):
         PairAP("Title").check({"test": split(["a", "b"], 0)}.get)
     with pytest.raises(UserError, match=r"PairAP\.k=0"):
         PairAP(k=0)

@@ -121,7 +121,7 @@ def test_a_column_of_too_many_values_is_refused_before_training():
     split = embeddings([str(i // 2) for i in range(202)])
     with pytest.raises(UserError, match=r"Retrieval\.by='title' has 101 values"):
         Retrieval("title", by="title").check({"test": split}.get)
-    with pytest.raises(UserError, match=r"Retrieval\.by='Colour' is no column"):
+    with pytest.raises(UserError, match=r"Retrieval\.by='Colour' is not a column"):
         Retrieval("title", by="Colour").check({"test": split}.get)
 
 

@@ -80,7 +80,7 @@ def loop(gnd, splits, ks):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_equals_the_loop_with_junk_distractors_and_queries_without_answers(tmp_path, seed, monkeypatch):
-    monkeypatch.setattr("ssljax.evaluation.top_k.SCORES_AT_ONCE", 40)  # a few queries at a time
+    monkeypatch.setattr("ssljax.evaluation.nearest.SCORES_AT_ONCE", 40)  # a few queries at a time
     path, gnd, splits = made(tmp_path, seed)
     evaluator = Revisited(str(path), ks=(1, 3, 10))
     evaluator.check(splits.get)

@@ -25,7 +25,7 @@ def test_what_cannot_be_judged_is_told_before_training():
     alone = embeddings(np.ones((3, 2), np.float32), ["a", "b", "c"])
     with pytest.raises(UserError, match=r"Separation.relevant='shelf' on split 'test': .* need a group of two items"):
         Separation(relevant="shelf").check(lambda split: alone)
-    with pytest.raises(UserError, match="is no column of the data"):
+    with pytest.raises(UserError, match="is not a column of the data"):
         Separation(relevant="shop").check(lambda split: alone)
     with pytest.raises(UserError, match=r"Separation\.pairs=0"):
         Separation(pairs=0)

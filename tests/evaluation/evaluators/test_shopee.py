@@ -51,7 +51,7 @@ def test_by_hand_itself_counts_on_both_sides():
 def test_the_chunks_of_items_make_no_difference(monkeypatch):
     vectors, groups = random(0, n=30)
     whole = Matches.of(vectors, groups, 5)
-    monkeypatch.setattr("ssljax.evaluation.top_k.SCORES_AT_ONCE", 4 * 30)
+    monkeypatch.setattr("ssljax.evaluation.nearest.SCORES_AT_ONCE", 4 * 30)
     parts = Matches.of(vectors, groups, 5)
     assert (parts.scores == whole.scores).all() and (parts.true == whole.true).all()
 
@@ -102,7 +102,7 @@ def test_bad_inputs():
         ShopeeF1("title").check({"val": pair, "test": pair}.get)
     with pytest.raises(UserError, match="'test'"):
         ShopeeF1("title").check({"val": pair, "test": split(list("xyz"), np.arange(3.0))}.get)
-    with pytest.raises(UserError, match=r"ShopeeF1\.relevant='Title' is no column"):
+    with pytest.raises(UserError, match=r"ShopeeF1\.relevant='Title' is not a column"):
         ShopeeF1("Title").check({"val": pair, "test": pair}.get)
     with pytest.raises(UserError, match=r"ShopeeF1\.most=1"):
         ShopeeF1(most=1)

@@ -5,7 +5,7 @@ import pytest
 
 from ssljax.data.items import text
 from ssljax.evaluation import Embeddings
-from ssljax.evaluation.evaluators.title_words import Words, predict_words
+from ssljax.evaluation.evaluators.title_words import TitleWords, predict_words
 from ssljax.types import UserError
 
 TITLES = ("Nike Men's blue Shirt", "nike men shirt, RED", "", "Puma women Shoe", "Puma shoe blue", "Bag")
@@ -40,7 +40,7 @@ PARTS = {
     "val": split(["a shirt", "b shoe"]),
     "test": split(["a shirt", "b boot", "", "a shirt new"]),
 }
-EVALUATOR = Words(column="title", k=2)
+EVALUATOR = TitleWords(column="title", k=2)
 
 
 def test_figures_by_hand():
@@ -73,7 +73,7 @@ def test_mistakes():
         with pytest.raises(UserError, match=sentence):
             predict_words(**({"queries": x, "gallery": x, "texts": ["a", "b"]} | change))
     with pytest.raises(UserError, match="did you mean 'title'"):
-        Words(column="Titel").check(PARTS.get)
-    for wrong, sentence in (({"k": 0}, r"Words\.k=0"), ({"gallery": "test"}, "must differ")):
+        TitleWords(column="Titel").check(PARTS.get)
+    for wrong, sentence in (({"k": 0}, r"TitleWords\.k=0"), ({"gallery": "test"}, "vote for itself")):
         with pytest.raises(UserError, match=sentence):
-            Words(**({"column": "title"} | wrong))
+            TitleWords(**({"column": "title"} | wrong))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssljax.evaluation.top_k import _chunk_size, _nearest, top_k
+from ssljax.evaluation.nearest import _chunk_size, _nearest, top_k
 from ssljax.types import UserError
 
 

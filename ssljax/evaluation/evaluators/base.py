@@ -1,0 +1,70 @@
+"""What evaluators share: items with a label, columns, names of figures, and checks of settings."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ssljax.data.items import did_you_mean
+from ssljax.evaluation.embeddings import Embeddings
+from ssljax.types import Embed, UserError
+
+
+def named(figures: dict[str, float], split: str, name: str) -> dict[str, float]:
+    """The figures of an evaluator as tables have them, called `<split>/[<name>/]<figure>`."""
+    prefix = f"{split}/{name}/" if name else f"{split}/"
+    return {prefix + figure: value for figure, value in figures.items()}
+
+
+def labelled(evaluator: str, embeddings: Embeddings, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors f32[n, D] and labels i32[n] of the items of `split` that have a label.
+
+    Raises UserError, in the name of `evaluator`, if there is none.
+    """
+    rows = np.flatnonzero(embeddings.label >= 0) if embeddings.label is not None else []
+    if not len(rows):
+        raise UserError(f"{evaluator} needs labels, and split {split!r} has none: name the label's column in `data`")
+    return embeddings.vectors[rows], embeddings.label[rows]
+
+
+def text_column(embed: Embed, split: str, name: str, field: str) -> np.ndarray:
+    """object[n] of str, a column of a split; raises UserError if it has none of that `name`, the value of `field`."""
+    columns = embed(split).columns
+    if name not in columns:
+        raise UserError(f"{field}: {name!r} is not a column of the data{did_you_mean(name, list(columns))}")
+    return columns[name]
+
+
+def check_at_least(evaluator: Any, **least: int) -> None:
+    """Raises UserError if a field, or one of the numbers in it, is below its least value."""
+    for field, low in least.items():
+        if _smallest(evaluator, field) < low:
+            raise UserError(_too_small(evaluator, field, f"at least {low}"))
+
+
+def check_above_0(evaluator: Any, *fields: str) -> None:
+    """Raises UserError if a field, or one of the numbers in it, is not above 0."""
+    for field in fields:
+        if not _smallest(evaluator, field) > 0:
+            raise UserError(_too_small(evaluator, field, "above 0"))
+
+
+def _smallest(evaluator: Any, field: str) -> float:
+    value = getattr(evaluator, field)
+    return min(value, default=np.inf) if isinstance(value, tuple) else value
+
+
+def _too_small(evaluator: Any, field: str, wanted: str) -> str:
+    """The error; its remedy is the field's default, if that is one."""
+    default = {f.name: f.default for f in dataclasses.fields(evaluator)}[field]
+    remedy = f": try {default}" if default not in (0, (), None, dataclasses.MISSING) else ""
+    return f"{type(evaluator).__name__}.{field}={getattr(evaluator, field)} must be {wanted}{remedy}"
+
+
+def check_splits(evaluator: Any, *fields: str, because: str) -> None:
+    """Raises UserError if two of the `fields` name one split, which `because` says why not."""
+    name, field_of = type(evaluator).__name__, {}
+    for field in fields:
+        split = getattr(evaluator, field)
+        if split is not None and field_of.setdefault(split, field) != field:
+            raise UserError(f"{name}.{field_of[split]} and {name}.{field} are both {split!r}: {because}")
