@@ -44,7 +44,7 @@ class Experiment:
     name: str
     """Name of the run folder, runs/<name>."""
     data: Source = ToyCatalogue()
-    """Where photos come from: Catalogue, Folder, TFDS, Arrays, ToyCatalogue, Grocery, several of them Together, or
+    """Where photos come from: Catalogue, Folder, TFDS, Arrays, ToyCatalogue, Grocery, several of them in a Concat, or
     one with FewLabels."""
     sampler: Sampler = Photos()
     """What batches are made of: Photos, Listings with two photos of each, for views with `natural`, Classes with some

@@ -17,7 +17,7 @@ import optax
 
 if TYPE_CHECKING:  # names for the signatures; nothing above is imported when the program runs
     from ssljax.data.items import Items
-    from ssljax.data.samplers import Batches
+    from ssljax.data.samplers.base import Batches
     from ssljax.evaluation.embeddings import Embeddings
 
 Array = jax.Array
@@ -302,11 +302,11 @@ def settings(value: Any) -> list[dataclasses.Field]:
     return [f for f in dataclasses.fields(value) if f.init and f.name not in module]
 
 
-def check_fields(value: Any, path: str = "") -> None:
+def check_fields(value: Any, path: str = "", /, **least: int) -> None:
     """Raises UserError if a field of a dataclass, or of those inside it, is not what its annotation says.
 
     Numbers must be finite. A list where a tuple is due is made one. `path` is the option that holds `value`, such as
-    "method.encoder"; "" if its fields are options themselves.
+    "method.encoder"; "" if its fields are options themselves. `least` gives fields their least values; None passes.
     """
     for field in settings(value):
         name, given = f"{path}.{field.name}" if path else field.name, getattr(value, field.name)
@@ -322,6 +322,8 @@ def check_fields(value: Any, path: str = "") -> None:
         for inner, part in inside.items():
             if dataclasses.is_dataclass(part):
                 check_fields(part, inner)
+        if field.name in least and fitting is not None and fitting < least[field.name]:
+            raise UserError(f"{name}={fitting} is too small: it must be at least {least[field.name]}")
 
 
 def short(value: Any) -> str:

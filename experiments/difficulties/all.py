@@ -8,11 +8,11 @@ split, and CIFAR-10.
 """
 
 from ssljax.config import Experiment
-from ssljax.data import Catalogue, Folder, Grocery, Part, Together
+from ssljax.data import Catalogue, Concat, Folder, Grocery, Part
 from ssljax.evaluation import Retrieval
 
 FASHION, GROCERY, CIFAR10 = Catalogue("fashion/styles.csv", title="productDisplayName"), Grocery(), Folder("cifar10")
 WANTED = [Part(FASHION, "test", item="productDisplayName"), Part(GROCERY, "test", item="product")]
 DISTRACTORS = [Part(FASHION, "train"), Part(FASHION, "val"), Part(CIFAR10, "train"), Part(CIFAR10, "test")]
 
-config = Experiment(name="all", data=Together((*WANTED, *DISTRACTORS)), evaluate=(Retrieval(relevant="item"),))
+config = Experiment(name="all", data=Concat((*WANTED, *DISTRACTORS)), evaluate=(Retrieval(relevant="item"),))

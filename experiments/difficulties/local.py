@@ -7,7 +7,7 @@ the rest of Fashion, which has no style of the test split, all of Grocery, and C
 """
 
 from ssljax.config import Experiment
-from ssljax.data import Catalogue, Folder, Grocery, Part, Together
+from ssljax.data import Catalogue, Concat, Folder, Grocery, Part
 from ssljax.evaluation import Retrieval
 
 FASHION, GROCERY, CIFAR10 = Catalogue("fashion/styles.csv", title="productDisplayName"), Grocery(), Folder("cifar10")
@@ -17,6 +17,6 @@ DISTRACTORS += [Part(CIFAR10, split) for split in ("train", "test")]
 
 config = Experiment(
     name="local",
-    data=Together((Part(FASHION, "test", item="productDisplayName"), *DISTRACTORS)),
+    data=Concat((Part(FASHION, "test", item="productDisplayName"), *DISTRACTORS)),
     evaluate=(Retrieval(relevant="item"),),
 )

@@ -1,11 +1,14 @@
 """Data: sources of photos, the reading of them, and the batches that a step gets."""
 
 from ssljax.data.items import Items
-from ssljax.data.samplers import Classes, Listings, Photos
-from ssljax.data.samplers.triplets import AttributeTriplets, Triplets
+from ssljax.data.samplers.attribute_triplets import AttributeTriplets
+from ssljax.data.samplers.classes import Classes
+from ssljax.data.samplers.listings import Listings
+from ssljax.data.samplers.photos import Photos
+from ssljax.data.samplers.triplets import Triplets
 from ssljax.data.sources.arrays import Arrays
 from ssljax.data.sources.catalogue import Catalogue
-from ssljax.data.sources.concat import Part, Together
+from ssljax.data.sources.concat import Concat, Part
 from ssljax.data.sources.few_labels import FewLabels
 from ssljax.data.sources.folder import Folder
 from ssljax.data.sources.grocery import Grocery
@@ -18,6 +21,7 @@ __all__ = [
     "AttributeTriplets",
     "Catalogue",
     "Classes",
+    "Concat",
     "FewLabels",
     "Folder",
     "Grocery",
@@ -25,7 +29,6 @@ __all__ = [
     "Listings",
     "Part",
     "Photos",
-    "Together",
     "ToyCatalogue",
     "Triplets",
 ]

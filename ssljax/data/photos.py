@@ -9,7 +9,7 @@ import numpy as np
 
 from ssljax.data.bad_inputs import BadPhoto
 from ssljax.data.decode import BadImage, decode
-from ssljax.data.samplers import Batches
+from ssljax.data.samplers.base import Batches
 from ssljax.types import UserError
 
 TASK = 4  # photos a thread takes at a time: a task costs tens of microseconds, a small photo as much

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from ssljax.data.bad_inputs import BadInputs, BadPhoto
 from ssljax.data.items import Items
 from ssljax.data.photos import Decoded, Decoder, decode_all, replace_bad
-from ssljax.data.samplers import Batches
+from ssljax.data.samplers.base import Batches
 from ssljax.sharding import batch_sharding, place_batch, replicated
 from ssljax.types import Array, Batch, UserError
 

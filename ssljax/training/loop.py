@@ -22,7 +22,7 @@ from ssljax.data import Items
 from ssljax.data.atomic_files import read_json
 from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.pipeline import TrainBatches, batch_shapes
-from ssljax.data.samplers import Batches
+from ssljax.data.samplers.base import Batches
 from ssljax.evaluation import Embeddings, Origin, Robustness
 from ssljax.evaluation.embed import Embedder, Encoder
 from ssljax.evaluation.robustness import Curve

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssljax.data import Classes, Listings, Photos
 from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.decode import FORMATS, decode
 from ssljax.data.items import Items
 from ssljax.data.pipeline import TrainBatches, batch_shapes, ordered_batches
-from ssljax.data.samplers import Classes, Listings, Photos
 from ssljax.sharding import make_mesh
 from ssljax.types import UserError
 

@@ -1,4 +1,4 @@
-"""Together: splits of several sources as one, to search in as many photos as a market has."""
+"""Concat: splits of several sources as one, to search in as many photos as a market has."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True)
-class Together:
+class Concat:
     """Parts as one split, "test", with the columns `item` (blank for distractors) and `title`.
 
     Items of two parts are the same if the parts are of equal sources and their columns agree.

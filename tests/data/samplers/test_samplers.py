@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssljax.data import Classes, Listings, Photos
 from ssljax.data.items import Items
-from ssljax.data.samplers import Classes, Listings, Photos
 from ssljax.types import UserError
 
 
@@ -194,7 +194,7 @@ def test_the_category_of_a_class_is_that_of_most_of_its_photos():
     data = Items(np.arange(10), list(range(10)), {"kind": column}, label)
     batches = Classes(per_class=2, within="kind").over(data, batch_size=4, seed=0)
     together = {frozenset(data.label[batches.rows(b)[:, 0]]) for b in range(40)}
-    assert batches.turns._order.category.tolist() == [2, 1, 0, 1] and frozenset({1, 3}) in together
+    assert batches.order.category.tolist() == [2, 1, 0, 1] and frozenset({1, 3}) in together
 
 
 def test_classes_that_do_not_suit():

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ssljax.data import Classes, Items
+from ssljax.data import AttributeTriplets, Classes, Items, Triplets
 from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.pipeline import TrainBatches
-from ssljax.data.samplers.triplets import AttributeTriplets, Triplets
 from ssljax.types import UserError
 
 NAMES = ("kind", "colour", "season", "use")
@@ -256,7 +255,7 @@ def test_mined_again_draws_others_from_the_same_candidates():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"refresh_every": 0}, "sampler.refresh_every=0 is too small: it must be at least 1, or None"),
+        ({"refresh_every": 0}, "sampler.refresh_every=0 is too small: it must be at least 1"),
         (
             {"refresh_every": 1, "path": "mined.npy"},
             "sampler.path='mined.npy' would not be used with sampler.refresh_every=1",

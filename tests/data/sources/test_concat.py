@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssljax.data import Part, Together, ToyCatalogue
+from ssljax.data import Concat, Part, ToyCatalogue
 from ssljax.types import UserError
 
 ONE, OTHER = ToyCatalogue(listings=16, photos=2, size=16), ToyCatalogue(listings=8, photos=3, size=16, seed=1)
@@ -11,7 +11,7 @@ ONE, OTHER = ToyCatalogue(listings=16, photos=2, size=16), ToyCatalogue(listings
 
 def test_photos_are_at_their_places_and_items_keep_to_their_source():
     parts = (Part(ONE, "test", item="listing"), Part(OTHER, "train", item="listing"), Part(ONE, "val"))
-    items = Together(parts).load("test")
+    items = Concat(parts).load("test")
     loaded = [part.data.load(part.split) for part in parts]
     photos = [photo for part in loaded for photo in part.photos]
     assert len(items) == len(photos) == 4 + 18 + 4
@@ -24,13 +24,13 @@ def test_photos_are_at_their_places_and_items_keep_to_their_source():
 
 
 def test_one_item_may_have_photos_in_two_splits_of_its_source():
-    items = Together((Part(ONE, "train", item="shape"), Part(ONE, "test", item="shape"))).load("test")
+    items = Concat((Part(ONE, "train", item="shape"), Part(ONE, "test", item="shape"))).load("test")
     train, test = (set(ONE.load(split).columns["shape"]) for split in ("train", "test"))
     assert len(set(items.columns["item"])) == len(train | test)
 
 
 def test_mistakes_are_named():
     with pytest.raises(UserError, match=r"there is no split 'train'"):
-        Together((Part(ONE, "test"),)).load("train")
+        Concat((Part(ONE, "test"),)).load("train")
     with pytest.raises(UserError, match=r"item='brand' is no column of split 'test': it has listing, title"):
-        Together((Part(ONE, "test", item="brand"),)).load("test")
+        Concat((Part(ONE, "test", item="brand"),)).load("test")
