@@ -592,7 +592,7 @@ DAMAGES = [
     ("report", "environment.json", cut, "the same `ssljax train` command writes it anew"),
     ("report", "embeddings/test.npz", Path.unlink, "`ssljax evaluate RUN` writes them"),
     ("search", "options.json", cut, "options.json is damaged"),
-    ("search", "index/manifest.json", cut, "build the index anew by `ssljax evaluate {run}`"),
+    ("search", "index/manifest.json", cut, "build the index anew with `ssljax evaluate {run}`"),
 ]
 
 

@@ -111,7 +111,9 @@ class Searched:
         try:
             collection = Collection.open(folder, to_change=to_change)
         except UserError as error:
-            raise UserError(f"{error} by `ssljax evaluate {shlex.quote(str(where))}`" if own else str(error)) from None
+            command = f"ssljax evaluate {shlex.quote(str(where))}" if own else "ssljax index"
+            anew = str(error).endswith("build the index anew")
+            raise UserError(f"{error} with `{command}`" if anew else str(error)) from None
         try:
             run = Run(run or (where if own else _origin_of(collection)))
             experiment = experiment_of(run)

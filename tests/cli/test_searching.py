@@ -300,7 +300,7 @@ def test_a_served_index_is_searched_changed_and_saved(number, shop, index, tmp_p
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and "Traceback" not in errors, errors
     assert re.search(rf"24 items\. Compiling \.\.\.\n.*\nReady after \d+ s: http://127\.0\.0\.1:{port}\n", errors)
-    assert len(Collection.open(where)) == 25 and not any(path.stat().st_size for path in where.glob("changes-*"))
+    assert len(Collection.open(where)) == 25 and len(list(where.glob("items-*"))) == 1
 
 
 def test_mistakes_in_serving_are_one_sentence(shop, run, index, tmp_path, capsys):

@@ -1,14 +1,18 @@
 """A collection keeps index, items and changes together, over saves, crashes, full disks and second writers."""
 
+import contextlib
 import errno
 import os
 import random
 import shutil
+import sqlite3
 import threading
 
 import numpy as np
 import pytest
+from search.serve.serving import full_disk
 
+from ssljax.data.atomic_files import save_folder
 from ssljax.data.items import text
 from ssljax.evaluation import Embeddings, Origin
 from ssljax.search import Collection, Exact, open_index, save_collection
@@ -44,7 +48,7 @@ def test_items_are_what_the_embeddings_say(folder):
     assert str(shop.item("item 1").photo) == "/shop/1.jpg"
     assert [shop.item(i).caption(i) for i in ("item 0", "item 1", "none")] == ["item 0", "Mug 1", "none"]
     assert len(open_index(folder)) == 6
-    with pytest.raises(UserError, match="opened to be searched only"):
+    with pytest.raises(UserError, match="opened for searching only"):
         shop.remove("item 1")
 
 
@@ -71,7 +75,7 @@ def test_changes_are_there_again_without_a_save(folder):
     assert again.item("item 3") == ({}, None)
 
 
-def test_a_save_makes_journals_and_removed_photos_go(folder):
+def test_a_save_takes_the_vectors_from_the_database_and_removed_photos_go(folder):
     shop = Collection.open(folder, to_change=True)
     assert not shop.unsaved
     for i in range(3):
@@ -82,10 +86,13 @@ def test_a_save_makes_journals_and_removed_photos_go(folder):
     shop.save()
     assert not shop.unsaved
     shop.close()
-    assert sum(path.stat().st_size for path in folder.glob("changes-*")) == 0
+    (database,) = folder.glob("items-*")
+    with contextlib.closing(sqlite3.connect(database)) as items:
+        assert items.execute("SELECT count(*), count(vector) FROM items").fetchone() == (8, 0)
     again = Collection.open(folder, to_change=True)
-    assert len(again) == 8 and not again.unsaved and len(list(folder.glob("changes-*"))) == 1
+    assert len(again) == 8 and not again.unsaved
     again.close()
+    assert len(list(folder.glob("items-*"))) == 1
 
 
 def test_what_is_refused_changes_nothing(folder):
@@ -98,28 +105,22 @@ def test_what_is_refused_changes_nothing(folder):
         shop.put("new", np.ones(DIM + 1, np.float32), {})
     with pytest.raises(UserError):
         shop.remove("none")
-    assert not shop.unsaved and len(shop) == 6 and not list((folder / "photos").iterdir())
+    assert not shop.unsaved and len(shop) == 6 and not list(folder.glob("photos/*"))
     shop.close()
 
 
-def test_a_full_disk_changes_nothing_and_the_next_change_is_kept(folder, monkeypatch):
+def test_a_full_disk_changes_nothing_and_the_next_change_is_kept(folder):
     shop, before = Collection.open(folder, to_change=True), vector()
     shop.put("mine", before, {"title": "before"})
-
-    def full(handle, line, write=os.write):
-        write(handle, line[: len(line) // 2])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "write", full)
-        for act in (
-            lambda: shop.put("new", vector(), {}, b"photo"),
-            lambda: shop.put("mine", vector(), {"title": "after"}, replace=True),
-            lambda: shop.remove("item 0"),
-        ):
-            with pytest.raises(OSError, match="No space"):
-                act()
-    assert len(shop) == 7 and shop.item("mine").columns == {"title": "before"}
+    for act in (
+        lambda: shop.put("new", vector(), {}),
+        lambda: shop.put("new", vector(), {}, b"photo" * 1000),
+        lambda: shop.put("mine", vector(), {"title": "after"}, replace=True),
+        lambda: shop.remove("item 0"),
+    ):
+        with full_disk(), pytest.raises(OSError, match=r"cannot be written|File too large"):
+            act()
+    assert len(shop) == 7 and shop.item("mine").columns == {"title": "before"} and not list(folder.glob("photos/*"))
     assert shop.search(before[None], 1)[1][0, 0] == pytest.approx(1)
     shop.put("later", vector(), {})
     shop.close()
@@ -142,17 +143,56 @@ def test_a_save_that_fails_keeps_the_changes(folder, monkeypatch):
     assert len(Collection.open(folder)) == 8
 
 
-def test_a_change_that_was_cut_off_is_no_change_and_a_damaged_one_is_said(folder):
+def test_a_change_that_was_cut_off_is_no_change_and_those_before_it_are_kept(folder):
     shop = Collection.open(folder, to_change=True)
-    shop.put("whole", vector(), {})
+    log = next(folder.glob("items-*.db-wal"))
+    sizes = [log.stat().st_size]
+    for i in range(4):
+        shop.put(f"new {i}", vector(), {"title": str(i)})
+        sizes.append(log.stat().st_size)
+    for n, end in enumerate(sizes):
+        for cut in {end, *(end + 1 + RNG.integers(0, sizes[n + 1] - end - 1, 5) if n < 4 else [])}:
+            copy = shutil.copytree(folder, folder.parent / f"cut {cut}")
+            with open(copy / log.name, "rb+") as file:
+                file.truncate(cut)
+            for to_change in (False, True):
+                with contextlib.closing(Collection.open(copy, to_change=to_change)) as again:
+                    assert len(again) == 6 + n and all(f"new {i}" in again for i in range(n)), (n, cut)
     shop.close()
-    (journal,) = folder.glob("changes-*")
-    line = journal.read_bytes()
-    journal.write_bytes(line + line[:20])
-    assert len(Collection.open(folder)) == 7
-    journal.write_bytes(line[:20] + b"\n" + line)
-    with pytest.raises(UserError, match="damaged"):
+
+
+def test_a_damaged_database_is_refused_in_a_sentence(folder):
+    (path,) = folder.glob("items-*.db")
+    whole = path.read_bytes()
+    with contextlib.closing(sqlite3.connect(":memory:")) as other:
+        other.execute("CREATE TABLE other (id TEXT)")
+        foreign = other.serialize()
+    fewer = database_of_other_items(folder)
+    for damaged in (b"", b"no database", whole[:5000], whole[:4096] + b"x" * 4096 + whole[8192:], foreign, fewer):
+        path.write_bytes(damaged)
+        for to_change in (False, True):
+            with pytest.raises(UserError, match="build the index anew"):
+                Collection.open(folder, to_change=to_change)
+    path.unlink()
+    with pytest.raises(UserError, match="its database of items, is missing"):
         Collection.open(folder)
+
+
+def database_of_other_items(folder) -> bytes:
+    """A database that has an item more than the index."""
+    save_collection(folder.parent / "other", Exact(), some(7))
+    (path,) = (folder.parent / "other").glob("items-*.db")
+    return path.read_bytes()
+
+
+def test_a_folder_of_the_format_before_sqlite_is_refused_and_replaced(folder):
+    index, old = open_index(folder), folder.parent / "old"
+    save_folder(old, index.facts | {"origin": None, "journal": 1}, index.write)
+    (old / "changes-1.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"older version of ssljax.*build the index anew"):
+        Collection.open(old)
+    save_collection(old, Exact(), some(3))
+    assert len(Collection.open(old)) == 3 and not list(old.glob("changes-*"))
 
 
 def test_what_is_found_is_known_while_items_come_and_go(folder):
@@ -201,7 +241,7 @@ def test_what_is_no_collection_is_said(tmp_path):
         with pytest.raises(UserError, match="is not there"):
             Collection.open(tmp_path / "none", to_change=to_change)
     Exact().build(["a"], np.ones((1, DIM))).save(tmp_path / "index")
-    with pytest.raises(UserError, match="without what is known of its items"):
+    with pytest.raises(UserError, match="an index but no items"):
         Collection.open(tmp_path / "index")
 
 

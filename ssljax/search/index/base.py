@@ -162,10 +162,7 @@ class Index:
     @classmethod
     def of(cls, builder: Builder, ids: Sequence[Id], vectors: Array) -> "Index":
         """See `Builder.build`."""
-        ids = _checked_ids(ids)
-        vectors = _prepared(vectors, builder.metric, "vectors")
-        if len(ids) != len(vectors):
-            raise UserError(f"there are {len(ids)} ids and {len(vectors)} vectors: an index needs one for each item")
+        ids, vectors = _paired(ids, vectors, builder.metric)
         structure = builder.structure(vectors) if len(ids) else None
         return cls(builder, _State(structure, _Rows.of(ids, vectors), _Rows.of([], vectors[:0])))
 
@@ -174,6 +171,12 @@ class Index:
 
     def __contains__(self, item: Id) -> bool:
         return isinstance(item, str | numbers.Integral) and not isinstance(item, bool) and item in self._row_of
+
+    @property
+    def ids(self) -> list[Id]:
+        """The ids of all items, in no particular order."""
+        with self._changing:
+            return list(self._row_of)
 
     @property
     def builder(self) -> Builder:
@@ -269,23 +272,32 @@ class Index:
           UserError: an id is there already, comes twice, or is neither text nor integer; or the vectors are not finite,
             or of the wrong shape, type or dimension.
         """
-        ids = _checked_ids(ids)
-        vectors = _prepared(vectors, self._builder.metric, "vectors", self._state.main.vectors.shape[1])
-        if len(ids) != len(vectors):
-            raise UserError(f"there are {len(ids)} ids and {len(vectors)} vectors: an index needs one for each item")
+        ids, vectors = self._paired(ids, vectors)
         with self._changing:
-            there = [i for i in ids if i in self._row_of]
-            if there and not replace:
-                raise UserError(
-                    f"{len(there)} of {len(ids)} items are in the index already (such as {there[0]!r}): remove them, "
-                    "or add with replace=True"
-                )
+            there = self._there(ids, replace)
             state = self._without(there)
             first = len(state.main) + len(state.tail)
             state = dataclasses.replace(state, tail=_extended(state.tail, ids, vectors))
             self._row_of.update(zip(ids, range(first, first + len(ids)), strict=True))
             self._state = state
         self._rebuild_if_due()
+
+    def check_addable(self, ids: Sequence[Id], vectors: Array, *, replace: bool = False) -> None:
+        """Raises what `add` would raise."""
+        self._there(self._paired(ids, vectors)[0], replace)
+
+    def _paired(self, ids: Sequence[Id], vectors: Array) -> tuple[list[Id], np.ndarray]:
+        return _paired(ids, vectors, self._builder.metric, self._state.main.vectors.shape[1])
+
+    def _there(self, ids: list[Id], replace: bool) -> list[Id]:
+        """Which of them are in the index, as they may be with `replace` only."""
+        there = [i for i in ids if i in self._row_of]
+        if there and not replace:
+            raise UserError(
+                f"{len(there)} of {len(ids)} items are in the index already (such as {there[0]!r}): remove them, "
+                "or add with replace=True"
+            )
+        return there
 
     def remove(self, ids: Sequence[Id]) -> None:
         """Removes items, all or none. Raises UserError if one is not there or comes twice."""
@@ -544,6 +556,14 @@ def _checked_ids(ids: Sequence[Id], *, unique: bool = True) -> list[Id]:
         twice = next(i for i, count in collections.Counter(checked_ids).items() if count > 1)
         raise UserError(f"id {twice!r} comes more than once: every item needs an id of its own")
     return checked_ids
+
+
+def _paired(ids: Sequence[Id], vectors: Array, metric: Metric, dim: int | None = None) -> tuple[list[Id], np.ndarray]:
+    """Ids and vectors, checked, of as many items."""
+    ids, vectors = _checked_ids(ids), _prepared(vectors, metric, "vectors", dim)
+    if len(ids) != len(vectors):
+        raise UserError(f"there are {len(ids)} ids and {len(vectors)} vectors: an index needs one for each item")
+    return ids, vectors
 
 
 def _prepared(vectors: Array, metric: Metric, field: str, dim: int | None = None) -> np.ndarray:

@@ -140,9 +140,9 @@ class Service:
         if self.collection.unsaved:
             try:
                 self.collection.save()
-            except (OSError, UserError) as error:  # the journal still has the changes, and the next save may succeed
+            except (OSError, UserError) as error:  # the database has the changes, and the next save may succeed
                 self._metrics.failed_saves.inc()
-                log.error("the index cannot be saved: %s; its changes are in the journal", error)
+                log.error("the index cannot be saved: %s; its changes are in the database", error)
 
     async def page(self, request: Request) -> Response:
         """GET /"""
@@ -371,7 +371,7 @@ class _Metrics:
         self.failed_saves = Counter("ssljax_failed_saves", "Saves of the index that failed", registry=r)
         items = Gauge("ssljax_items", "Items in the index", registry=r)
         items.set_function(lambda: len(collection))
-        unsaved = Gauge("ssljax_unsaved_changes", "1 if changes are in the journal only", registry=r)
+        unsaved = Gauge("ssljax_unsaved_changes", "1 if the saved index lacks changes", registry=r)
         unsaved.set_function(lambda: collection.unsaved)
 
     def observe(self, scope: dict[str, Any], status: int, seconds: float) -> None:

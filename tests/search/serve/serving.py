@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import resource
+import signal
 import socket
 import threading
 import time
@@ -72,6 +74,19 @@ def served(
             time.sleep(0.01)
         yield address
         assert httpx.get(f"{address}/healthz", timeout=30).json()["status"] == "ok"
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """Within it no file of this process can grow."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
 @contextlib.contextmanager
