@@ -134,6 +134,21 @@ def first_says(numbers: list[int]) -> list[int]:
     return np.asarray(multihost_utils.broadcast_one_to_all(np.array(numbers))).tolist()
 
 
+def sum_over_processes(x: np.ndarray) -> np.ndarray:
+    """The sum over the processes, in all of them; or, of booleans, whether any is true. All must ask."""
+    if jax.process_count() == 1:
+        return x
+    return multihost_utils.process_allgather(x).sum(axis=0, dtype=x.dtype)
+
+
+def own_places(mesh: Mesh, n: int) -> np.ndarray:
+    """bool[n], the places of a global batch that lie on this process's devices."""
+    own = np.zeros(n, bool)
+    for (rows,) in batch_sharding(mesh).addressable_devices_indices_map((n,)).values():
+        own[rows] = True
+    return own
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
@@ -151,7 +166,7 @@ def place_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, Array]:
 
 
 def place_whole_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, Array]:
-    """A global batch that every process has in full, as arrays split over all devices."""
+    """A global batch of which every process has at least its `own_places`, as arrays split over all devices."""
     sharding = batch_sharding(mesh)
     return {name: jax.make_array_from_callback(x.shape, sharding, x.__getitem__) for name, x in batch.items()}
 

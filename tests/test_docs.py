@@ -16,7 +16,7 @@ from ssljax.data import ToyCatalogue, Triplets
 from ssljax.data.items import text
 from ssljax.evaluation import Embeddings
 from ssljax.models import without_files
-from ssljax.training.loop import Setting
+from ssljax.training.setup import Setup
 
 DOCS = Path(__file__).parent.parent / "docs"
 PACKAGE = Path(__file__).parent.parent / "ssljax"
@@ -79,8 +79,8 @@ def test_the_experiments_of_the_guide_to_metric_learning_suit_their_data(code):
     exec(code, names)
     config = names["config"]
     method = without_files(config.method)  # there is no run to start from
-    setting = Setting.of(dataclasses.replace(config, method=method, batch_size=128))
-    assert setting.shapes.params["encoder"]
+    setup = Setup.of(dataclasses.replace(config, method=method, batch_size=128))
+    assert setup.spec.shapes.params["encoder"]
 
 
 def test_the_snippets_on_classes_and_triplets_run_in_their_order(tmp_path, monkeypatch):
@@ -96,7 +96,7 @@ def test_the_snippets_on_classes_and_triplets_run_in_their_order(tmp_path, monke
     assert list(configs) == ["sup_con_toy", "triplets_toy", "triplets_hard"]
     items, mined = names["items"], names["mined"]
     assert mined.shape == (len(items), 7, 2) and (mined >= 0).mean() > 0.5
-    assert Setting.of(configs["triplets_hard"]).batch["image"].shape == (32, 3, 64, 64, 3)
+    assert Setup.of(configs["triplets_hard"]).spec.batch["image"].shape == (32, 3, 64, 64, 3)
     samplers = [config.sampler for config in configs.values()]
     for sampler in (*samplers, Triplets(names["single"]), Triplets(names["tags"])):
         assert sampler.over(items, batch_size=32, seed=0).rows(0).size in (32, 96)

@@ -28,8 +28,8 @@ from ssljax.evaluation import KNN, Embeddings, Retrieval
 from ssljax.training import export as finish
 from ssljax.training.checkpoint import Checkpoints
 from ssljax.training.export import verdict
-from ssljax.training.loop import Setting
 from ssljax.training.run_folder import Run
+from ssljax.training.setup import Setup
 
 QUICKSTART = str(Path(__file__).parent.parent / "experiments" / "quickstart.py")
 SMALL = [
@@ -56,9 +56,9 @@ def started(runs: Path, *options: str, **environment: str) -> subprocess.Popen:
 
 def final_state(run: Run):
     """The state in the last checkpoint."""
-    setting = Setting.of(experiment_of(run))
+    setup = Setup.of(experiment_of(run))
     with Checkpoints(run.checkpoints) as checkpoints:
-        return jax.device_get(checkpoints.restore(setting.shapes, setting.shardings))
+        return jax.device_get(checkpoints.restore(setup.spec.shapes, setup.spec.shardings))
 
 
 def wait_for(condition, seconds: float = 600) -> None:

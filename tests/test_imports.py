@@ -19,11 +19,11 @@ ALLOWED = {
     "views": {"data", "types"},
     "methods": {"losses", "models", "queue", "schedules", "sharding", "types"},
     "train": {"types"},
-    "evaluation": {"config", "data", "sharding", "types"},
+    "evaluation": {"config", "data", "models", "sharding", "training", "types"},
     "search": {"data", "evaluation", "types"},
     "config": {"data", "evaluation", "methods", "models", "optim", "search", "training", "types", "views"},
     "report": {"config", "data", "evaluation", "types", "views"},
-    "training": {"cli", "config", "data", "evaluation", "models", "report", "search", "sharding", "train", "types"},
+    "training": {"config", "data", "evaluation", "models", "report", "search", "sharding", "train", "types"},
     "cli": {"config", "data", "evaluation", "report", "search", "sharding", "training", "types", "views"},
 }
 ONLY_IN = {

@@ -17,8 +17,8 @@ from ssljax.evaluation.nearest import _nearest
 from ssljax.evaluation.rerank import reciprocal
 from ssljax.models import ResNet, ViT, ops
 from ssljax.train import init_state, train_step
-from ssljax.training.loop import Setting, _embedder
 from ssljax.training.run_folder import Run
+from ssljax.training.setup import Setup
 from ssljax.types import UserError
 from ssljax.views import EcommerceViews, Masked, MultiCrop
 from ssljax.views.disturbances import DISTURBANCES
@@ -63,15 +63,15 @@ def test_so_it_is_in_the_forms_for_accelerators(encoder, platform, monkeypatch, 
 @pytest.mark.parametrize("precision, level", [("tensorfloat32", "HIGH"), ("bfloat16", "DEFAULT")])
 def test_the_setting_is_that_of_the_network_and_of_it_alone(precision, level):
     assert asked_for(step_of(SIMCLR, CROPS, precision=precision)) == {level, "HIGHEST"}
-    setting = Setting.of(dataclasses.replace(EXPERIMENT, precision=precision))
-    lowered = setting.step().lower(setting.shapes, setting.batch)
+    setup = Setup.of(dataclasses.replace(EXPERIMENT, precision=precision))
+    lowered = setup.step().lower(setup.spec.shapes, setup.spec.batch)
     assert asked_for(lowered) == {level, "HIGHEST"}
 
 
 def test_photos_are_embedded_in_float32_unless_asked_otherwise(tmp_path, coarse):
     for evaluation, level in (("float32", "HIGHEST"), ("tensorfloat32", "HIGH")):
-        setting = Setting.of(dataclasses.replace(EXPERIMENT, precision="bfloat16", evaluation_precision=evaluation))
-        state, embedder = setting.shapes, _embedder(setting, Run(tmp_path))
+        setup = Setup.of(dataclasses.replace(EXPERIMENT, precision="bfloat16", evaluation_precision=evaluation))
+        state, embedder = setup.spec.shapes, setup.embedder(Run(tmp_path))
         for network in embedder.networks:
             lowered = embedder._apply[network].lower(state.params, state.aux, photos())
             assert asked_for(lowered) == {level, "HIGHEST"}  # the view is always float32
@@ -130,7 +130,7 @@ def test_what_is_no_precision_is_refused(field, value):
 
 
 def test_a_matrix_of_bfloat16_is_one_with_any_setting():
-    """`dtype` is the model's: the setting is of float32 alone, and changes nothing in what is bfloat16."""
+    """`dtype` is the model's: the setup is of float32 alone, and changes nothing in what is bfloat16."""
     method = dataclasses.replace(SIMCLR, encoder=SIMCLR.encoder.clone(dtype="bfloat16"))
     text = step_of(method, CROPS).as_text()
     assert re.search(r"stablehlo\.dot_general.*xbf16>, tensor<.*xbf16>\) -> tensor<.*xf32>", text)

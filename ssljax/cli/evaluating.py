@@ -9,14 +9,15 @@ import tyro
 from rich.table import Table
 
 from ssljax.cli.comparison import compare_runs
+from ssljax.cli.robustness import robustness as measure_robustness
 from ssljax.cli.shared import Network, experiment_of, print_figures, print_verdict, results_of, writing
 from ssljax.config import Experiment, load_experiments
 from ssljax.data.atomic_files import read_json, write_json
 from ssljax.evaluation import Robustness
+from ssljax.evaluation.restore import Restored, check_evaluation
 from ssljax.evaluation.robustness import summary
 from ssljax.report import MOST, Compared
 from ssljax.training import export as finish
-from ssljax.training import loop
 from ssljax.training.logging import console, print_result, print_table
 from ssljax.training.run_folder import Run, environment
 from ssljax.types import UserError
@@ -84,14 +85,15 @@ def evaluate(arguments: list[str]) -> None:
     run = Run(options.run)
     experiment = experiment_of(run)
     if options.data is None:
-        setting = loop.Setting.of_run_to_evaluate(experiment, run)
-        results = loop.evaluate_run(setting, run)
+        results = finish.finish(run, Restored.of(run, experiment, evaluate=True))
         print_figures(results["table"])
         print_verdict(results)
         return
     other, _ = load_experiments(options.data)
-    setting = loop.Setting.of_run(dataclasses.replace(experiment, data=other.data, evaluate=other.evaluate), run)
-    table = loop.evaluate_on(setting, run, data=other.name)
+    experiment = dataclasses.replace(experiment, data=other.data, evaluate=other.evaluate)
+    restored = Restored.of(run, experiment, bad_inputs=run.bad_inputs(other.name))
+    check_evaluation(experiment.evaluate, (), restored.load)
+    table = finish.evaluate(experiment, finish.table_rows(restored))
     command, path = shlex.join(["ssljax", "evaluate", *arguments]), run.evaluation(other.name)
     found = {"data": other.name, "command": command, "table": table, "verdict": finish.verdict(other, table)}
     write_json(path, found | {"environment": environment()})
@@ -140,10 +142,9 @@ def robustness(arguments: list[str]) -> None:
         other, _ = load_experiments(options.data)
         data = other.name
         experiment = dataclasses.replace(experiment, data=other.data, evaluate=other.evaluate)
-    setting = loop.Setting.of_run(experiment, run)
     command = shlex.join(["ssljax", "robustness", *arguments])
     kept = {"network": options.network, "data": data, "command": command}
-    results, curves = loop.measure_robustness(setting, run, options.suite, **kept)
+    results, curves = measure_robustness(Restored.of(run, experiment), options.suite, **kept)
     queries = f"{results['queries']:,} of {results['queries_in_all']:,} queries"
     console.print(f"{queries} in {results['items']:,} photos. The page is {run.robustness(data).with_suffix('.html')}.")
     print(

@@ -17,9 +17,9 @@ from ssljax.data.paths import check_no_address
 from ssljax.data.tables import read_table
 from ssljax.data.text import comparable
 from ssljax.evaluation import Embeddings
+from ssljax.evaluation.restore import Restored
 from ssljax.search import Exact, Faiss, ScaNN, advice, default_index, save_collection
 from ssljax.search.index import Builder, Metric
-from ssljax.training import loop
 from ssljax.training.logging import console, print_result, print_table
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
@@ -98,13 +98,14 @@ def embed(arguments: list[str]) -> None:
     experiment = experiment_of(run)
     data, splits = _data(options, experiment)
     share = experiment.max_bad_share if options.max_bad_share is None else options.max_bad_share
-    setting = loop.Setting.of_run(dataclasses.replace(experiment, data=data, max_bad_share=share), run)
-    photos = sum(len(setting.load(split)) for split in splits)
-    console.print(f"Embedding {photos:,} photos ...")
     bad_inputs = options.output.with_name(f"{options.output.name}.bad_inputs.csv")
+    experiment = dataclasses.replace(experiment, data=data, max_bad_share=share)
+    restored = Restored.of(run, experiment, bad_inputs=bad_inputs)
+    photos = sum(len(restored.load(split)) for split in splits)
+    console.print(f"Embedding {photos:,} photos ...")
     with writing(bad_inputs, "--output"):
         bad_inputs.unlink(missing_ok=True)  # of another time, and perhaps of other data
-    embeddings = loop.embed(setting, run, splits, network=options.network, bad_inputs=bad_inputs)
+    embeddings = restored.embed(splits, options.network)
     with writing(options.output, "--output"):
         embeddings.save(options.output)
     bad = photos - len(embeddings)

@@ -21,6 +21,7 @@ from ssljax.evaluation import Embeddings, relevance
 from ssljax.evaluation.embed import RAW_PIXELS_SIDE
 from ssljax.evaluation.embeddings import BASELINE
 from ssljax.evaluation.ranking import Ranking
+from ssljax.evaluation.restore import Restored
 from ssljax.evaluation.robustness import (
     FIGURES,
     SIDES,
@@ -35,7 +36,7 @@ from ssljax.evaluation.robustness import (
 )
 from ssljax.report import Example, write_robustness
 from ssljax.training.logging import console, counting
-from ssljax.training.run_folder import Run, environment
+from ssljax.training.run_folder import environment
 from ssljax.types import Array, Batch, UserError
 from ssljax.views.crop import Box, resize
 from ssljax.views.disturbances import DISTURBANCES
@@ -223,23 +224,21 @@ def measure(
 
 
 def robustness(
-    run: Run,
-    experiment: Experiment,
-    load: Callable[[str], Items],
-    bad: Callable[[Items], BadInputs],
-    ways: Ways,
-    suite: Robustness,
-    *,
-    network: str,
-    data: str,
-    command: str,
+    restored: Restored, suite: Robustness, *, network: str, data: str, command: str
 ) -> tuple[dict[str, Any], list[Curve]]:
     """Measures, and writes robustness.html and then robustness.json into the run folder; gives what they hold.
 
     Examples are of what `network` lost. `data` names other data than the run's own, and becomes a part of the files'
     names; blank for its own. `command` is what measures it again.
     """
-    pool = Pool.of(experiment, load, bad, ways, suite)
+    restored.check_network(network)
+    run, experiment, embedder = restored.run, restored.experiment, restored.embedder
+
+    def bad(items: Items) -> BadInputs:
+        return BadInputs(run.bad_inputs(data), total=len(items), limit=experiment.max_bad_share)
+
+    ways = {name: functools.partial(embedder.batch, restored.state, network=name) for name in embedder.networks}
+    pool = Pool.of(experiment, restored.load, bad, ways, suite)
     curves, examples = measure(pool, suite, DISTURBANCES, network)
     retrieval = experiment.retrieval
     results = {

@@ -18,9 +18,9 @@ from ssljax.data import Catalogue
 from ssljax.data.decode import BadImage, decode, thumbnail_or_grey
 from ssljax.data.paths import check_no_address
 from ssljax.evaluation.embed import Encoder
+from ssljax.evaluation.restore import Restored
 from ssljax.report import THUMBNAIL, Found, Query, write_search
 from ssljax.search import Collection
-from ssljax.training import loop
 from ssljax.training.logging import console, print_result, print_table
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
@@ -118,7 +118,7 @@ class Searched:
             run = Run(run or (where if own else _origin_of(collection)))
             experiment = experiment_of(run)
             network = network or (collection.origin.network if collection.origin else "student")
-            encoder = loop.encoder(loop.Setting.of_run(experiment, run), run, network)
+            encoder = Restored.of(run, experiment, complete=False).encoder(network)
             _check_origin(collection, encoder, run)
         except BaseException:
             collection.close()

@@ -21,6 +21,7 @@ from ssljax.training import export as finish
 from ssljax.training import loop
 from ssljax.training.logging import console, print_table
 from ssljax.training.run_folder import Run
+from ssljax.training.setup import Setup
 from ssljax.types import RunStopped, UserError
 
 
@@ -79,7 +80,7 @@ def sweep(arguments: list[str]) -> None:
 
 def _train_all(source: Path, experiments: Sequence[Experiment], options: SweepOptions, again: str) -> None:
     for experiment in experiments:
-        loop.Setting.of(experiment)  # a mistake in the last one should not show after the first ones are trained
+        Setup.of(experiment)  # a mistake in the last one should not show after the first ones are trained
     table: dict[str, Any] = {}
     for position, experiment in enumerate(experiments):
         if options.only not in (None, position):
@@ -125,15 +126,15 @@ def _train(
     source: Path, experiment: Experiment, recorded: dict[str, Any], again: str, runs: Path, restart: bool
 ) -> dict[str, Any] | None:
     run = Run(runs / experiment.name)
-    setting = loop.Setting.of(experiment)
-    run.prepare(experiment, source, recorded, setting.data, restart=restart)
+    setup = Setup.of(experiment)
+    run.prepare(experiment, source, recorded, setup.data, restart=restart)
     missing = finish.missing(run, experiment)
     if run.results in missing:
-        return loop.train(setting, run, command=again)
+        return loop.train(setup, run, command=again)
     results = results_of(run, "delete it, and the same command writes it anew")
     if missing and any(run.checkpoints.glob("[0-9]*")):
         console.print(f"{missing[0]} is missing: what follows training is made anew.")
-        return loop.train(setting, run, command=again)
+        return loop.train(setup, run, command=again)
     if missing:
         console.print(f"{missing[0]} is missing, and there is no checkpoint to make it by.")
     console.print(f"{run.path} is complete; --restart trains it anew.")

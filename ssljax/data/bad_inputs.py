@@ -56,14 +56,15 @@ class BadInputs:
         if row[:2] not in self._listed:
             self._append(row)
 
-    def check(self) -> None:
-        """Raises UserError if more than the limit are bad."""
-        if self.count <= self._limit * self._total:
+    def check(self, count: int | None = None) -> None:
+        """Raises UserError if more than the limit are bad: of `count`, where several processes share the photos."""
+        count = self.count if count is None else count
+        if count <= self._limit * self._total:
             return
         first = "; ".join(f"{photo or id}: {reason}" for (id, photo), reason in list(self._met.items())[:3])
         listed = "" if self._path is None else f"; all that were met are listed in {self._path}"
         raise UserError(
-            f"{self.count} of {self._total} photos cannot be read, more than max_bad_share={self._limit} allows "
+            f"{count} of {self._total} photos cannot be read, more than max_bad_share={self._limit} allows "
             f"({first}{listed}): mend or remove them, or allow more. There may be others, as it stopped here"
         )
 

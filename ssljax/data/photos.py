@@ -40,22 +40,30 @@ class Decoder:
     def __len__(self) -> int:
         return len(self._photos)
 
-    def read(self, rows: np.ndarray, places: int | None = None) -> tuple[Decoded, list[BadPhoto]]:
-        """The photos at rows i[n] in the first of `places` (default: n) places; and those of them that are bad."""
-        n = len(rows)
-        decoded = _empty(places or n, self._size)
-        tasks = [range(start, min(start + TASK, n)) for start in range(0, n, TASK)]
-        run = map if self._pool is None else self._pool.map
-        bad = run(lambda task: [b for place in task if (b := self.read_one(int(rows[place]), place, decoded))], tasks)
+    def read(self, rows: np.ndarray, small: np.ndarray | None = None) -> tuple[Decoded, list[BadPhoto]]:
+        """The photos at rows i[n], and those of them that are bad; the place of a row of -1 is left empty.
+
+        With `small`, u8[n, s, s, 3], the photos are decoded to that size too, into it.
+        """
+        decoded = _empty(len(rows), self._size)
+        places = np.flatnonzero(rows >= 0).tolist()
+        tasks = [places[start : start + TASK] for start in range(0, len(places), TASK)]
+
+        def read_task(task: list[int]) -> list[BadPhoto]:
+            return [bad for place in task if (bad := self._read_one(int(rows[place]), place, decoded, small))]
+
+        bad = (map if self._pool is None else self._pool.map)(read_task, tasks)
         return decoded, [photo for part in bad for photo in part]
 
-    def read_one(self, row: int, place: int, decoded: Decoded) -> BadPhoto | None:
+    def _read_one(self, row: int, place: int, decoded: Decoded, small: np.ndarray | None) -> BadPhoto | None:
         """Decodes the photo at `row` into `place`; tells if it is bad."""
         name = ""
         try:
             photo = self._photos[row]
             name = str(photo) if isinstance(photo, Path | str) else ""
             decoded.image[place], decoded.aspect[place] = decode(photo, self._size)
+            if small is not None:
+                small[place], _ = decode(photo, small.shape[1])
         except BadImage as error:
             return BadPhoto(row, name, str(error))
         decoded.good[place] = True

@@ -22,7 +22,7 @@ from ssljax.data.bad_inputs import BadInputs, BadPhoto
 from ssljax.data.items import Items
 from ssljax.data.photos import Decoded, Decoder, decode_all, replace_bad
 from ssljax.data.samplers.base import Batches
-from ssljax.sharding import batch_sharding, place_batch, replicated
+from ssljax.sharding import batch_sharding, place_batch, replicated, sum_over_processes
 from ssljax.types import Array, Batch, UserError
 
 # Two batches are made at a time, so that the decoding threads have the next one to go on with when one ends.
@@ -37,7 +37,16 @@ def batch_shapes(items: Items, *, batch_size: int, size: int, photos: int = 1) -
     return {name: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for name, x in none.items()}
 
 
-def ordered_batches(items: Items, *, batch_size: int, size: int, bad: BadInputs, threads: int = 8) -> Iterator[Batch]:
+def ordered_batches(
+    items: Items,
+    *,
+    batch_size: int,
+    size: int,
+    bad: BadInputs,
+    threads: int = 8,
+    small: int | None = None,
+    own: np.ndarray | None = None,
+) -> Iterator[Batch]:
     """All photos once and in order, as host arrays.
 
     Args:
@@ -46,23 +55,30 @@ def ordered_batches(items: Items, *, batch_size: int, size: int, bad: BadInputs,
         size: S, the side of the squares.
         bad: where bad photos are recorded.
         threads: that decode.
+        small: s, the side of other squares to which the photos are decoded too.
+        own: bool[B], the places of a batch that this process decodes, if every process iterates; default: all.
 
     Yields:
-        `image` u8[B, 1, S, S, 3], `aspect` f32[B, 1], `index` i32[B], `valid` bool[B], which is False at the places
-        of bad photos and at those that fill the last batch; and what the items have of `label`, `listing`,
-        `attributes`.
+        `image` u8[B, 1, S, S, 3], `aspect` f32[B, 1], both zero where not `own`; `index` i32[B]; `valid` bool[B], which
+        is False at the places of bad photos and at those that fill the last batch; `small` u8[B, s, s, 3]; and what the
+        items have of `label`, `listing`, `attributes`.
 
     Raises:
-        UserError: if too many photos are bad.
+        UserError: if too many photos are bad, in all processes.
     """
     decoder = Decoder(items.photos, size=size, threads=threads)
-    batches = grain.MapDataset.range(math.ceil(len(items) / batch_size)).map(_OrderedBatch(decoder, batch_size))
+    own = np.ones(batch_size, bool) if own is None else own
+    batches = grain.MapDataset.range(math.ceil(len(items) / batch_size)).map(_OrderedBatch(decoder, own, small))
     iterator = iter(batches.to_iter_dataset(AHEAD))
     try:
         for made in iterator:
-            record_bad(bad, items, made.bad)
+            _record(bad, items, made.bad)
+            bad.check(int(sum_over_processes(np.array(bad.count))))
             image, aspect, good = made.decoded
-            yield {"image": image[:, None], "aspect": aspect[:, None], "valid": good} | _columns(items, made.rows)
+            batch = {"image": image[:, None], "aspect": aspect[:, None], "valid": sum_over_processes(good)}
+            if made.small is not None:
+                batch["small"] = sum_over_processes(made.small)
+            yield batch | _columns(items, made.rows)
     finally:
         iterator.close()
         decoder.close()
@@ -204,6 +220,8 @@ class _Made(NamedTuple):
     bad: list[BadPhoto]
     refused: UserError | None = None
     """no batch, as the photos that can be read do not suffice"""
+    small: np.ndarray | None = None
+    """u8[b, s, s, 3], the photos at another size, if that was asked for"""
 
 
 class _DecodedBatch:
@@ -256,14 +274,16 @@ class _CachedBatch:
 class _OrderedBatch:
     """Number → batch in order; the last is filled up with the first photo, which is not valid there."""
 
-    def __init__(self, decoder: Decoder, batch_size: int):
-        self._decoder, self._batch_size = decoder, batch_size
+    def __init__(self, decoder: Decoder, own: np.ndarray, small: int | None):
+        self._decoder, self._own, self._small = decoder, own, small
 
     def __call__(self, batch: int) -> _Made:
-        start, n = batch * self._batch_size, len(self._decoder)
-        rows = np.arange(start, min(start + self._batch_size, n))
-        decoded, bad = self._decoder.read(rows, places=self._batch_size)
-        return _Made(np.pad(rows, (0, self._batch_size - len(rows))), decoded, bad)
+        size = len(self._own)
+        rows = np.arange(batch * size, (batch + 1) * size)
+        there = rows < len(self._decoder)
+        small = None if self._small is None else np.zeros((size, self._small, self._small, 3), np.uint8)
+        decoded, bad = self._decoder.read(np.where(there & self._own, rows, -1), small)
+        return _Made(np.where(there, rows, 0), decoded, bad, small=small)
 
 
 def _columns(items: Items, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -273,9 +293,13 @@ def _columns(items: Items, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def record_bad(bad: BadInputs, items: Items, photos: list[BadPhoto]) -> None:
     """Lists bad photos of `items`; raises UserError if there are too many."""
+    _record(bad, items, photos)
+    bad.check()
+
+
+def _record(bad: BadInputs, items: Items, photos: list[BadPhoto]) -> None:
     for photo in photos:
         bad.record(items.ids[photo.row], photo.name, photo.reason)
-    bad.check()
 
 
 def _gatherer(image: np.ndarray, mesh: Mesh | None) -> Callable[[np.ndarray | Array], Array]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,7 +14,8 @@ from ssljax.data import Items
 from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.pipeline import ordered_batches
 from ssljax.evaluation import Embeddings, Origin, raw_pixels
-from ssljax.sharding import place_whole_batch, replicated
+from ssljax.evaluation.embeddings import BASELINE
+from ssljax.sharding import own_places, place_whole_batch, replicated
 from ssljax.types import Array, Aux, Batch, Embed, Params, TrainState
 
 RAW_PIXELS_SIDE = 32
@@ -31,12 +33,15 @@ class Encoder:
 
 
 class Embedder:
-    """Embeds splits of an experiment's data: decoded, one evaluation view, embedded. Bad photos are left out."""
+    """Embeds splits of an experiment's data: decoded, one evaluation view, embedded.
+
+    Photos that cannot be read are left out, and listed in the file `bad_inputs` if one is given.
+    """
 
     def __init__(
-        self, experiment: Experiment, mesh: Mesh, load: Callable[[str], Items], bad: Callable[[Items], BadInputs]
+        self, experiment: Experiment, mesh: Mesh, load: Callable[[str], Items], bad_inputs: Path | None = None
     ):
-        self._experiment, self._mesh, self._load, self._bad = experiment, mesh, load, bad
+        self._experiment, self._mesh, self._load, self._bad_inputs = experiment, mesh, load, bad_inputs
         views = experiment.views
 
         def compiled(embed: Callable[[Params, Aux, Batch], Array]) -> Callable[[Params, Aux, Batch], Array]:
@@ -62,33 +67,43 @@ class Embedder:
             return np.asarray(jax.device_get(self._apply[network](state.params, state.aux, batch)))
 
     def by(self, state: TrainState, network: str = "student") -> Embed:
-        """Split name → embeddings by one of the `networks` of `state`; each split is computed once."""
+        """Split → its embeddings by one of the `networks` of `state`; each split is embedded once."""
+        return self.together({network: (state, network)})[network]
 
-        def vectors(batches: Iterator[Batch]) -> Iterator[np.ndarray]:
-            return (self.batch(state, batch, network)[batch["valid"]] for batch in batches)
+    def by_networks(self, state: TrainState) -> dict[str, Embed]:
+        """Network → split → its embeddings, for all `networks` of `state`; each split is decoded once."""
+        return self.together({network: (state, network) for network in self.networks})
 
-        return self._by_split(vectors, self._experiment.photo_size)
+    def together(self, rows: Mapping[str, tuple[TrainState, str]], *, baseline: bool = False) -> dict[str, Embed]:
+        """Row → split → its embeddings by a network of a state; each split is decoded once for all rows.
 
-    def raw_pixels(self) -> Embed:
-        """Split name → 32x32 RGB pixels less the split's mean: the baseline that needs no training."""
+        With `baseline` there is a last row of raw pixels: 32x32 RGB less the split's mean, which needs no training.
+        """
 
-        def vectors(batches: Iterator[Batch]) -> Iterator[np.ndarray]:
-            yield raw_pixels(np.concatenate([batch["image"][batch["valid"], 0] for batch in batches]))
-
-        return self._by_split(vectors, RAW_PIXELS_SIDE)
-
-    def _by_split(self, vectors: Callable[[Iterator[Batch]], Iterator[np.ndarray]], size: int) -> Embed:
         @functools.cache
-        def embed(split: str) -> Embeddings:
-            e, items, rows = self._experiment, self._load(split), []
+        def embed(split: str) -> dict[str, Embeddings]:
+            items, side = self._load(split), RAW_PIXELS_SIDE if baseline else None
+            places, vectors, pixels = [], {name: [] for name in rows}, []
+            for batch in self._batches(items, side):
+                valid = batch["valid"]
+                places.append(batch["index"][valid])
+                for name, (state, network) in rows.items():
+                    vectors[name].append(self.batch(state, batch, network)[valid])
+                if baseline:
+                    pixels.append(batch["small"][valid])
+            found = items.select(np.concatenate(places))
+            whole = {name: np.concatenate(parts) for name, parts in vectors.items()}
+            if baseline:
+                whole[BASELINE] = raw_pixels(np.concatenate(pixels))
+            return {name: Embeddings.of(found, made) for name, made in whole.items()}
 
-            def batches() -> Iterator[Batch]:
-                bad = self._bad(items)
-                for batch in ordered_batches(items, batch_size=e.batch_size, size=size, bad=bad, threads=e.threads):
-                    rows.append(batch["index"][batch["valid"]])
-                    yield batch
+        names = [*rows, BASELINE] if baseline else list(rows)
+        return {name: lambda split, name=name: embed(split)[name] for name in names}
 
-            embedded = np.concatenate(list(vectors(batches())))
-            return Embeddings.of(items.select(np.concatenate(rows)), embedded)
-
-        return embed
+    def _batches(self, items: Items, small: int | None) -> Iterator[Batch]:
+        """All photos in order; of several processes, each decodes those that its own devices embed."""
+        e = self._experiment
+        bad = BadInputs(self._bad_inputs, total=len(items), limit=e.max_bad_share)
+        own = own_places(self._mesh, e.batch_size)
+        options = {"size": e.photo_size, "small": small, "threads": e.threads}
+        return ordered_batches(items, batch_size=e.batch_size, bad=bad, own=own, **options)

@@ -14,15 +14,16 @@ from ssljax.data import Items
 from ssljax.data.atomic_files import MANIFEST, read_json, replace_file, write_json
 from ssljax.data.decode import BadImage, decode, thumbnail, thumbnail_or_grey
 from ssljax.data.items import did_you_mean
-from ssljax.evaluation import Embeddings, Origin, relevance
+from ssljax.evaluation import Embeddings, relevance
 from ssljax.evaluation.embeddings import BASELINE
+from ssljax.evaluation.restore import Restored
 from ssljax.models import Pretrained, ViT, cls_attention, weights_bytes
 from ssljax.report import MOST, THUMBNAIL, Attention, write_report
 from ssljax.search import save_collection
-from ssljax.sharding import is_first_process
+from ssljax.sharding import is_first_process, replicated
 from ssljax.training.logging import console
 from ssljax.training.run_folder import Run
-from ssljax.types import Array, Batch, Embed, PyTree, UserError
+from ssljax.types import Array, Batch, Embed, PyTree, TrainState, UserError
 
 SAMPLES = 6
 SAMPLE_SIDE = 256
@@ -36,32 +37,28 @@ UNTRAINED = {BASELINE: "raw pixels", "untrained": "the untrained network"}
 Load = Callable[[str], Items]
 
 
-def finish(
-    run: Run,
-    experiment: Experiment,
-    load: Load,
-    rows: dict[str, Embed],
-    weights: dict[str, PyTree],
-    origin: Origin,
-    facts: dict[str, Any],
-) -> dict[str, Any]:
+def finish(run: Run, trained: Restored) -> dict[str, Any]:
     """Evaluates, and writes weights, embeddings, index, samples, report.html and results.json; gives the results.
 
     results.json is the last, and says that all the others are there.
-
-    `rows` are the ways to embed that the table compares, at least "trained"; `weights` are what `WeightsMethod.weights`
-    gives, or nothing; `origin` is what made the embeddings of "trained"; `facts` join the results.
     """
     environment = read_json(run.environment, "the same `ssljax train` command writes it anew")
     console.print("Embedding and evaluating ...")
+    experiment, steps = trained.experiment, trained.spec.total_steps
+    rows = table_rows(trained, {"untrained": (trained.spec.initial(), "student")})
     table = evaluate(experiment, rows)
-    splits = saved_splits(experiment)
-    embeddings = {split: dataclasses.replace(rows["trained"](split), origin=origin) for split in splits}
+    origin = trained.origin()
+    embeddings = {
+        split: dataclasses.replace(rows["trained"](split), origin=origin) for split in saved_splits(experiment)
+    }
+    weights = _weights(trained)
     results = {
         "name": experiment.name,
         "table": table,
         "verdict": verdict(experiment, table),
-        **facts,
+        "steps": steps,
+        "seconds": trained.seconds,
+        "images_per_second": steps * experiment.batch_size / trained.seconds,
         "environment": environment,
         "config": resolved(experiment),
     }
@@ -72,10 +69,26 @@ def finish(
         for split, part in embeddings.items():
             part.save(run.embeddings(split))
         build_index(run, experiment, embeddings.__getitem__)
-        write_samples(run, load(experiment.gallery[0]))
-        report(run, experiment, load, embeddings.__getitem__, results=results)
+        write_samples(run, trained.load(experiment.gallery[0]))
+        report(run, experiment, trained.load, embeddings.__getitem__, results=results)
         write_json(run.results, results)
     return results
+
+
+def table_rows(trained: Restored, more: dict[str, tuple[TrainState, str]] | None = None) -> dict[str, Embed]:
+    """What a table compares: row → split → its embeddings. The networks of a state, then `more`, then raw pixels."""
+    networks = {"trained" if n == "student" else n: (trained.state, n) for n in trained.embedder.networks}
+    return trained.embedder.together(networks | (more or {}), baseline=True)
+
+
+def _weights(trained: Restored) -> dict[str, PyTree]:
+    """What the method has to save for others, on the host; nothing if it defines no `weights`."""
+    method, mesh = trained.experiment.method, trained.spec.mesh
+    if not hasattr(method, "weights"):
+        return {}
+    with jax.set_mesh(mesh):
+        whole = jax.jit(method.weights, out_shardings=replicated(mesh))(trained.state.params, trained.state.aux)
+    return jax.device_get(whole)
 
 
 def verdict(experiment: Experiment, table: dict[str, dict[str, float]]) -> list[str]:

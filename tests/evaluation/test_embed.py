@@ -8,8 +8,9 @@ import pytest
 from tiny import EXPERIMENT, SIMCLR
 
 from ssljax.training.checkpoint import Checkpoints
-from ssljax.training.loop import Setting, _embedder, train
+from ssljax.training.loop import train
 from ssljax.training.run_folder import Run
+from ssljax.training.setup import Setup
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def trained(tmp_path_factory):
     """The results of a run of a few steps, and its folder."""
     run = Run(tmp_path_factory.mktemp("tiny"))
     run.environment.write_text("{}")
-    return train(Setting.of(EXPERIMENT), run, command=""), run
+    return train(Setup.of(EXPERIMENT), run, command=""), run
 
 
 def test_the_table_has_the_teacher_beside_the_student(trained):
@@ -38,14 +39,14 @@ def test_monitors_see_both_at_every_epoch(trained):
 
 def test_the_teacher_embeds_with_its_own_parameters_and_statistics(trained):
     _, run = trained
-    setting = Setting.of(EXPERIMENT)
-    embedder = _embedder(setting, run)
+    setup = Setup.of(EXPERIMENT)
+    embedder = setup.embedder(run)
     assert embedder.networks == ("student", "teacher")
-    start = setting.initial_state()
+    start = setup.spec.initial()
     student, teacher = (embedder.by(start, network)("val").vectors for network in embedder.networks)
     np.testing.assert_allclose(student, teacher, atol=1e-5)  # the teacher begins as a copy
     with Checkpoints(run.checkpoints) as checkpoints:
-        end = checkpoints.restore(setting.shapes, setting.shardings)
+        end = checkpoints.restore(setup.spec.shapes, setup.spec.shardings)
     student, teacher = (embedder.by(end, network)("val").vectors for network in embedder.networks)
     assert np.abs(student - teacher).max() > 1e-3
     as_student = dataclasses.replace(
@@ -55,5 +56,5 @@ def test_the_teacher_embeds_with_its_own_parameters_and_statistics(trained):
 
 
 def test_a_method_without_a_teacher_has_none_to_show(trained):
-    setting = Setting.of(dataclasses.replace(EXPERIMENT, method=SIMCLR))
-    assert _embedder(setting, trained[1]).networks == ("student",)
+    setup = Setup.of(dataclasses.replace(EXPERIMENT, method=SIMCLR))
+    assert setup.embedder(trained[1]).networks == ("student",)

@@ -12,7 +12,6 @@ import pytest
 
 from ssljax.config import Experiment
 from ssljax.data import AttributeTriplets, ToyCatalogue, Triplets
-from ssljax.data.bad_inputs import BadInputs
 from ssljax.evaluation.embed import Embedder
 from ssljax.methods import GivenTriplets
 from ssljax.models import ResNet
@@ -20,8 +19,9 @@ from ssljax.optim import SGD
 from ssljax.search import Exact
 from ssljax.training import loop
 from ssljax.training.checkpoint import Checkpoints
-from ssljax.training.loop import Setting, train
+from ssljax.training.loop import train
 from ssljax.training.run_folder import Run
+from ssljax.training.setup import Setup
 from ssljax.types import UserError
 from ssljax.views import OneCropEach
 
@@ -43,20 +43,20 @@ EXPERIMENT = Experiment(
 
 
 @pytest.fixture(scope="module")
-def setting() -> Setting:
-    return Setting.of(EXPERIMENT)
+def setup() -> Setup:
+    return Setup.of(EXPERIMENT)
 
 
-def new_run(folder: Path, setting: Setting) -> Run:
+def new_run(folder: Path, setup: Setup) -> Run:
     run = Run(folder / "refreshed")
-    run.prepare(EXPERIMENT, Path(__file__), {}, setting.data, restart=False)
+    run.prepare(EXPERIMENT, Path(__file__), {}, setup.data, restart=False)
     return run
 
 
 @pytest.fixture(scope="module")
-def whole(setting, tmp_path_factory) -> tuple[Run, dict[int, np.ndarray]]:
+def whole(setup, tmp_path_factory) -> tuple[Run, dict[int, np.ndarray]]:
     """A run that was never stopped, and all triplets that it was trained on, by the step from which on."""
-    run, found, refresh = new_run(tmp_path_factory.mktemp("whole"), setting), {}, Triplets.refresh
+    run, found, refresh = new_run(tmp_path_factory.mktemp("whole"), setup), {}, Triplets.refresh
 
     def noted(self, items, embeddings, again, path):
         refresh(self, items, embeddings, again, path)
@@ -64,7 +64,7 @@ def whole(setting, tmp_path_factory) -> tuple[Run, dict[int, np.ndarray]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Triplets, "refresh", noted)
-        assert train(setting, run, command="") is not None
+        assert train(setup, run, command="") is not None
     return run, found
 
 
@@ -73,21 +73,21 @@ def mined(run: Run) -> dict[int, np.ndarray]:
     return {int(path.stem): np.load(path) for path in (run.path / "refreshed").glob("*.npy")}
 
 
-def last_state(setting: Setting, run: Run):
+def last_state(setup: Setup, run: Run):
     with Checkpoints(run.checkpoints) as checkpoints:
-        return checkpoints.restore(setting.shapes, setting.shardings)
+        return checkpoints.restore(setup.spec.shapes, setup.spec.shardings)
 
 
-def embeddings(setting, state) -> np.ndarray:
+def embeddings(setup, state) -> np.ndarray:
     """f32[n, D], the train split's."""
-    embedder = Embedder(EXPERIMENT, setting.mesh, setting.load, lambda items: BadInputs(None, total=len(items)))
+    embedder = Embedder(EXPERIMENT, setup.mesh, setup.load)
     return embedder.by(state)("train").vectors
 
 
-def test_negatives_are_the_nearest_by_the_encoder_as_it_is(setting, whole):
-    items, steps, (_, found) = setting.load("train"), setting.steps_per_epoch, whole
+def test_negatives_are_the_nearest_by_the_encoder_as_it_is(setup, whole):
+    items, steps, (_, found) = setup.load("train"), setup.steps_per_epoch, whole
     assert sorted(found) == [0, steps, 2 * steps]
-    z = embeddings(setting, setting.initial_state())
+    z = embeddings(setup, setup.spec.initial())
     assert np.array_equal(found[0], MINING.mine(items, embeddings=z, among=4))
     for again, step in enumerate(sorted(found)):
         drawn = MINING.mine(items, again=again)
@@ -97,8 +97,8 @@ def test_negatives_are_the_nearest_by_the_encoder_as_it_is(setting, whole):
     assert (found[0] != found[steps]).any()
 
 
-def test_stopped_in_an_epoch_and_continued_is_the_same_run(setting, whole, tmp_path, monkeypatch):
-    run, steps, (straight, found) = new_run(tmp_path, setting), setting.steps_per_epoch, whole
+def test_stopped_in_an_epoch_and_continued_is_the_same_run(setup, whole, tmp_path, monkeypatch):
+    run, steps, (straight, found) = new_run(tmp_path, setup), setup.steps_per_epoch, whole
     for stop in (steps - 2, steps, steps + 1, 2 * steps + 1):  # in an epoch, at its end, past it, past two
 
         def agreed(request, step, every, stop=stop):
@@ -107,7 +107,7 @@ def test_stopped_in_an_epoch_and_continued_is_the_same_run(setting, whole, tmp_p
 
         with monkeypatch.context() as patch:
             patch.setattr(loop, "_agreed", agreed)
-            assert train(setting, run, command="") is None
+            assert train(setup, run, command="") is None
     kept = mined(run)
     assert sorted(kept) == [steps, 2 * steps]  # no checkpoint needs the first any more
     assert sorted(path.name for path in (run.path / "refreshed").iterdir()) == [f"{2 * steps}.npy", f"{steps}.npy"]
@@ -117,10 +117,10 @@ def test_stopped_in_an_epoch_and_continued_is_the_same_run(setting, whole, tmp_p
     with pytest.raises(
         UserError, match=rf"{2 * steps}.npy does not serve \(.* is not there.*put it back, or --restart"
     ):
-        train(setting, run, command="")
+        train(setup, run, command="")
     away.rename(path)
-    assert train(setting, run, command="") is not None
-    for one, other in zip(*(jax.tree.leaves(last_state(setting, r)) for r in (straight, run)), strict=True):
+    assert train(setup, run, command="") is not None
+    for one, other in zip(*(jax.tree.leaves(last_state(setup, r)) for r in (straight, run)), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

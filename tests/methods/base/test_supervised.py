@@ -34,7 +34,7 @@ from ssljax.models import MLP, Identity, ResNet
 from ssljax.optim import AdamW
 from ssljax.schedules import Linear
 from ssljax.training.checkpoint import Checkpoints
-from ssljax.training.loop import Setting
+from ssljax.training.setup import Setup
 from ssljax.types import UserError
 
 CLASSES, SIGNAL, NOISE, STEPS = 6, 6, 6, 100
@@ -393,7 +393,7 @@ def test_class_sizes_of_another_length_are_refused_before_training():
     data, parts = ToyCatalogue(listings=40, size=16), {"batch_size": 16, "photo_size": 16}
     method = ArcFace(encoder=ResNet(depth=10), classes=20, class_sizes=(1, 2))
     with pytest.raises(UserError, match=r"method\.class_sizes has 2 numbers and there are 20 classes"):
-        Setting.of(Experiment(name="x", data=data, method=method, **parts))
+        Setup.of(Experiment(name="x", data=data, method=method, **parts))
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_triplets_are_not_taken_for_photos_of_one_class(method, alike, sentence)
 def test_an_experiment_asks_the_method_about_its_data():
     data, parts = ToyCatalogue(listings=40, size=16), {"batch_size": 16, "photo_size": 16}
     with pytest.raises(UserError, match=r"method.classes=2 is too small for labels from 0 to \d+: set it to \d+"):
-        Setting.of(Experiment(name="x", data=data, method=ArcFace(encoder=ResNet(depth=10), classes=2), **parts))
+        Setup.of(Experiment(name="x", data=data, method=ArcFace(encoder=ResNet(depth=10), classes=2), **parts))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""A run folder, restored: its experiment, its trained state, and what embeds photos by it.
+
+Whatever evaluates, embeds or searches by a run comes through here. It reads config.json and the newest checkpoint.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ssljax.config import Experiment
+from ssljax.data import Items
+from ssljax.data.atomic_files import read_json
+from ssljax.evaluation import Embeddings, Origin
+from ssljax.evaluation.embed import Embedder, Encoder
+from ssljax.models import without_files
+from ssljax.sharding import check_batch_size, make_mesh, one_device, replicated
+from ssljax.training.checkpoint import Checkpoints
+from ssljax.training.run_folder import Run
+from ssljax.training.state import StateSpec
+from ssljax.types import Evaluator, TrainState, UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Restored:
+    """A trained state, and what embeds by it."""
+
+    run: Run
+    spec: StateSpec
+    state: TrainState
+    embedder: Embedder
+    load: Callable[[str], Items]
+    """a split of the experiment's data, read once"""
+    seconds: float
+    """that the training took, over all processes and with compilation"""
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        experiment: Experiment,
+        *,
+        bad_inputs: Path | None = None,
+        evaluate: bool = False,
+        complete: bool = True,
+    ) -> "Restored":
+        """The newest checkpoint of a run.
+
+        It is on one device, as how a batch is split over several decides the last digits. To `evaluate` it anew it is
+        on all of them, and what the experiment starts from must be there.
+
+        Args:
+            run: the folder.
+            experiment: that of the run, perhaps with other data.
+            bad_inputs: the file that lists photos which cannot be read; by default that of the run.
+            evaluate: whether what follows training is to be made anew, which is checked to be possible.
+            complete: whether the training must be complete.
+
+        Raises:
+            UserError: there is no such checkpoint, it cannot be read, or the experiment cannot be evaluated.
+        """
+        load = functools.cache(experiment.data.load)
+        if evaluate:
+            mesh = make_mesh(experiment.shards)
+            check_batch_size(mesh, experiment.batch_size)
+        else:
+            experiment, mesh = dataclasses.replace(experiment, method=without_files(experiment.method)), one_device()
+        remedy = "the same `ssljax train` command writes it anew"
+        data = read_json(run.data, remedy, "photos", "steps_per_epoch", "batch")
+        if evaluate:
+            check_evaluation(experiment.evaluate, experiment.gallery, load)
+        batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in data["batch"].items()}
+        spec = StateSpec(experiment, mesh, batch, experiment.epochs * data["steps_per_epoch"])
+        with Checkpoints(run.checkpoints) as checkpoints:
+            if checkpoints.latest is None:
+                raise UserError(f"{run.path} has no checkpoint yet: train it first")
+            state = checkpoints.restore(spec.shapes, spec.shardings)
+        if complete and int(state.step) < spec.total_steps:
+            remedy = f"delete {run.results} and train it again" if run.results.exists() else "train it to the end first"
+            raise UserError(f"{run.path} is at step {int(state.step)} of {spec.total_steps}: {remedy}")
+        embedder = Embedder(experiment, mesh, load, run.bad_inputs() if bad_inputs is None else bad_inputs)
+        return cls(run, spec, state, embedder, load, checkpoints.position["seconds"])
+
+    @property
+    def experiment(self) -> Experiment:
+        """That of the run; without the files that a `Pretrained` starts from, unless it is to be evaluated."""
+        return self.spec.experiment
+
+    def origin(self, network: str = "student") -> Origin:
+        """What the embeddings of a network come from, with the checksum of its weights.
+
+        The student is the parameters; a teacher is in the rest of the state, wherever the method has it.
+        """
+        mesh = self.spec.mesh
+        whole, weights = jax.jit(lambda x: x, out_shardings=replicated(mesh)), hashlib.sha256()
+        for leaf in jax.tree.leaves(self.state.params if network == "student" else self.state.aux):
+            if not (leaf.is_fully_addressable or leaf.is_fully_replicated):  # else it is put together on the host
+                with jax.set_mesh(mesh):
+                    leaf = whole(leaf)
+            weights.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+        return Origin(str(self.run.path.absolute()), weights.hexdigest(), network)
+
+    def check_network(self, network: str) -> None:
+        """Raises UserError if the method has no such network."""
+        if network not in self.embedder.networks:
+            raise UserError(
+                f"network={network}: the method of {self.run.path} has no {network} to embed with, only a student"
+            )
+
+    def encoder(self, network: str = "student") -> Encoder:
+        """What embeds single photos by a network."""
+        self.check_network(network)
+
+        def embed_photos(image: np.ndarray, aspect: np.ndarray) -> np.ndarray:
+            return self.embedder.batch(self.state, {"image": image[:, None], "aspect": aspect[:, None]}, network)
+
+        return Encoder(embed_photos, self.experiment.photo_size, self.origin(network))
+
+    def embed(self, splits: Sequence[str], network: str = "student") -> Embeddings:
+        """Splits of the experiment's data, one after the other; photos that cannot be read are left out."""
+        self.check_network(network)
+        by = self.embedder.by(self.state, network)
+        return dataclasses.replace(Embeddings.joined([by(split) for split in splits]), origin=self.origin(network))
+
+
+def check_evaluation(evaluators: Sequence[Evaluator], gallery: Sequence[str], load: Callable[[str], Items]) -> None:
+    """Raises UserError if the evaluation would fail: a split or a column that is not there, and the like."""
+
+    @functools.cache
+    def unseen(split: str) -> Embeddings:
+        return Embeddings.unseen(load(split))
+
+    for evaluator in evaluators:
+        evaluator.check(unseen)
+    for split in gallery:
+        unseen(split)

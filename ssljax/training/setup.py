@@ -1,0 +1,115 @@
+"""An experiment on devices: its data, its state and its compiled step, checked before anything is compiled."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from ssljax.config import Experiment
+from ssljax.data import Items
+from ssljax.data.bad_inputs import BadInputs
+from ssljax.data.pipeline import TrainBatches, batch_shapes
+from ssljax.data.samplers.base import Batches
+from ssljax.evaluation.embed import Embedder
+from ssljax.evaluation.restore import check_evaluation
+from ssljax.sharding import check_batch_size, make_mesh, replicated
+from ssljax.train import train_step
+from ssljax.training.logging import counting
+from ssljax.training.run_folder import Run
+from ssljax.training.state import StateSpec
+from ssljax.types import Sampler, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """An experiment on devices."""
+
+    experiment: Experiment
+    mesh: Mesh
+    load: Callable[[str], Items]
+    """a split of the data, read once"""
+    batches: Batches
+    """which photos make up which training batch, of this process"""
+    spec: StateSpec
+    """what the training state is"""
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Setup":
+        """On all devices, with everything checked that can be before compilation; raises UserError."""
+        mesh = make_mesh(experiment.shards)
+        check_batch_size(mesh, experiment.batch_size)
+        load = functools.cache(experiment.data.load)
+        items = load("train")
+        batches = batches_of(experiment.sampler, experiment, items)
+        check_evaluation((*experiment.evaluate, *experiment.monitor), experiment.gallery, load)
+        batch = batch_shapes(items, batch_size=experiment.batch_size, size=experiment.photo_size, photos=batches.photos)
+        if hasattr(experiment.method, "check"):
+            with jax.set_mesh(mesh):
+                views = jax.eval_shape(experiment.views, jax.random.PRNGKey(0), batch)["views"]
+            experiment.method.check(items, batches, len(views))
+        spec = StateSpec(experiment, mesh, batch, experiment.epochs * batches.batches_per_epoch)
+        _ = spec.shapes  # the batch is checked against the data, and the method against the batch
+        return cls(experiment, mesh, load, batches, spec)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What restoring a run needs to know of its data, as JSON."""
+        batch = {name: [x.shape, x.dtype.name] for name, x in self.spec.batch.items()}
+        return {"photos": len(self.load("train")), "steps_per_epoch": self.steps_per_epoch, "batch": batch}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the train split."""
+        return self.batches.batches_per_epoch
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.spec.total_steps
+
+    @property
+    def refresh_steps(self) -> int | None:
+        """Steps between the sampler's looks at the embeddings; None if it does not look at them."""
+        every = getattr(self.experiment.sampler, "refresh_every", None)
+        return every and every * self.steps_per_epoch
+
+    def step(self) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
+        """The compiled training step; it takes its state's memory."""
+        step = functools.partial(
+            train_step,
+            augment=self.experiment.views,
+            method=self.experiment.method,
+            tx=self.spec.tx,
+            total_steps=self.total_steps,
+            precision=self.experiment.precision,
+        )
+        return jax.jit(step, donate_argnums=0, out_shardings=(self.spec.shardings, replicated(self.mesh)))
+
+    def embedder(self, run: Run) -> Embedder:
+        """What embeds the data of the experiment; photos that cannot be read are listed in the run folder."""
+        return Embedder(self.experiment, self.mesh, self.load, run.bad_inputs())
+
+    def train_batches(self, run: Run, batches: Batches) -> TrainBatches:
+        """The training batches on the devices, from the first one on; photos are decoded now if there is a cache."""
+        e, items = self.experiment, self.load("train")
+        with counting("decoding", len(items)) as progress:
+            return TrainBatches(
+                items,
+                batches,
+                size=e.photo_size,
+                cache=e.cache,
+                threads=e.threads,
+                workers=e.workers,
+                bad=BadInputs(run.bad_inputs(), total=len(items), limit=e.max_bad_share),
+                mesh=self.mesh,
+                progress=progress,
+            )
+
+
+def batches_of(sampler: Sampler, experiment: Experiment, items: Items) -> Batches:
+    """This process's batches of a split."""
+    shard = jax.process_index(), jax.process_count()
+    return sampler.over(items, batch_size=experiment.batch_size, seed=experiment.seed, shard=shard)
