@@ -1,6 +1,7 @@
-"""Evaluation: embeddings of splits, figures of retrieval and of classifiers on them, and what can be done to rankings.
+"""Evaluation: embeddings of splits, and the figures of retrieval and of classifiers on them.
 
-Nothing here trains, serves or draws pages. `evaluators/` holds one protocol a file, `rerank/` post-processing.
+`metrics` has a function for each metric, `evaluators/` a file for each protocol, and `rerank/` post-processing. Nothing
+here trains, serves or draws pages.
 """
 
 from ssljax.evaluation.bootstrap import Difference, compare, intervals

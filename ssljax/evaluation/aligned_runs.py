@@ -1,4 +1,4 @@
-"""Two runs' embeddings of the items that both have, so that both are asked the same of the same gallery."""
+"""Two runs' embeddings of the items that both have, so that both answer the same queries in the same gallery."""
 
 import dataclasses
 
@@ -15,11 +15,11 @@ class Paired:
     """Split name → embeddings of run A and of run B, of the same items in the same order."""
 
     retrieval: Retrieval
-    """what both are judged by"""
+    """the evaluator that compares them"""
     a: dict[str, Embeddings]
     b: dict[str, Embeddings]
     left_out: dict[str, tuple[int, int]]
-    """split → items that A alone has, and that B alone has"""
+    """split → how many items only A has, and only B"""
 
     @classmethod
     def of(cls, retrieval: Retrieval, a: Embed, b: Embed) -> "Paired":
@@ -39,23 +39,23 @@ class Paired:
             left_out[split] = len(one) - len(rows), len(other) - len(rows)
         for split, part in parts_a.items():
             groups, others = relevance(retrieval.relevant, part, parts_b[split])
-            # Within a run groups are told apart by their numbers, but numbers of listings need not agree between runs.
+            # The numbers of listings may differ between runs: only the groups that they form must agree.
             if not _same_partition(groups, others):
                 raise UserError(
-                    f"the runs' items of split {split!r} differ in {' and '.join(retrieval.columns)}, so that other "
-                    "finds are right in each: compare runs on the same data"
+                    f"the runs' items of split {split!r} differ in {' and '.join(retrieval.columns)}, which says which "
+                    "answers are right: compare runs on the same data"
                 )
         return cls(retrieval, parts_a, parts_b, left_out)
 
     def rankings(self) -> tuple[Ranking, Ranking]:
-        """What each run ranks, by the groups of run A."""
+        """The ranking of each run, with the groups of run A."""
         ranking, b = self.retrieval.ranking(self.a.__getitem__), self.b
         queries, gallery = b[self.retrieval.split].vectors, b[self.retrieval.searched].vectors
         return ranking, dataclasses.replace(ranking, queries=queries, gallery=gallery)
 
 
 def _same_partition(groups: np.ndarray, others: np.ndarray) -> bool:
-    """Whether two numberings i32[n] group items alike, those of -1 included."""
+    """Whether two numberings i32[n] form the same groups; -1 must agree too."""
     if ((groups < 0) != (others < 0)).any():
         return False
     pairs = len(np.unique(np.stack([groups, others]), axis=1).T)

@@ -1,10 +1,12 @@
-"""How far a mean over queries would move with other queries: bootstrap intervals, and two runs on the same queries.
+"""How sure a mean over queries is: bootstrap intervals, and the comparison of two runs on the same queries.
 
-What is drawn are groups of queries, not queries. Photos of one listing are each other's answers: a photo that is hard
-to match fails as a query and as the answer of its siblings, so that their figures come and go together. Drawing single
-queries would take them for independent and give intervals that are too narrow; where each query is of its own group
-(catalogue photos looked up by one snapshot each) both are the same. The gallery and the embedding stay as they are: an
-interval says nothing of other distractors, and nothing of another seed of training.
+The bootstrap draws groups of queries, not single queries. Photos of one listing are each other's answers: a photo that
+is hard to match fails as a query and as the answer of its siblings, so their figures depend on each other. Drawing
+single queries would treat them as independent and make intervals too narrow; where each query is alone in its group
+(one snapshot for each catalogue photo) both are the same. The gallery and the embedding stay fixed: an interval says
+nothing about other distractors or another seed of training.
+
+SciPy's bootstrap and permutation_test draw single observations, not groups.
 """
 
 import dataclasses
@@ -27,10 +29,10 @@ class Difference:
     high: float
     """ends of the bootstrap's interval"""
     p_value: float
-    """how often a difference at least as large, in either direction, comes about if A and B are the same"""
+    """the probability of a difference at least as large, in either direction, if A and B are the same"""
     better: int
     worse: int
-    """queries on which B is above, and below, A"""
+    """queries on which B scores above, and below, A"""
     queries: int
     groups: int
 
@@ -40,17 +42,17 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """The ends of each mean's interval: percentiles of the means over groups of queries drawn with replacement.
 
-    A mean is over the queries that are drawn, however many their groups have: the cluster bootstrap (Davison and
-    Hinkley 1997, "Bootstrap Methods and their Application"). With few groups, below about 30, it is too narrow.
+    Each mean is over all queries of the groups drawn: the cluster bootstrap (Davison and Hinkley 1997, "Bootstrap
+    Methods and their Application"). With fewer than about 30 groups the interval is too narrow.
 
     Args:
       found: of at least one query.
-      level: the share of such intervals that are to hold the mean over all queries like these, between 0 and 1.
-      draws: of as many groups as there are.
-      seed: decides which.
+      level: the share of such intervals that contain the mean over all queries like these, between 0 and 1.
+      draws: how often as many groups as there are are drawn.
+      seed: of the draws.
 
     Raises:
-      UserError: there are not two groups, or a setting is out of its range.
+      UserError: there are fewer than two groups, or a setting is out of range.
     """
     _check(found, level, draws)
     sizes, sums = _by_group(found.groups, np.stack(list(found.figures.values()), axis=1))
@@ -65,11 +67,11 @@ def compare(
 ) -> Difference:
     """Whether run B differs from run A in the mean of `figure`, by the differences on each query.
 
-    The interval is `intervals`' of the differences: hard queries are hard for both, so that it is narrower than the two
-    runs' own. The p-value is of the permutation test of paired differences: if the runs were the same, a group's
-    figures could as well be swapped between them, which changes the sign of the sum of its differences. Signs are
-    drawn, a draw counts if its sum is as large as the one found or larger, and the one found counts as a draw (Phipson
-    and Smyth 2010), so that it is at least 1 / (draws + 1).
+    The interval is that of the differences (see `intervals`): hard queries are hard for both runs, so it is narrower
+    than the runs' own intervals. The p-value is that of a permutation test of paired differences: if the runs were the
+    same, the figures of a group could be swapped between them, which changes the sign of the sum of its differences.
+    Signs are drawn at random, and the p-value is the share of draws whose sum is at least as large as the sum found.
+    That sum counts as a draw (Phipson and Smyth 2010), so the p-value is at least 1 / (draws + 1).
 
     Args:
       a: of run A.
@@ -77,24 +79,24 @@ def compare(
       figure: one of both's figures, such as "map@r".
       level: see `intervals`.
       draws: of the bootstrap, and of the permutation test.
-      seed: decides which.
+      seed: of the draws.
 
     Raises:
       UserError: the queries differ, the figure is missing, or as `intervals`.
     """
     if len(a) != len(b) or (a.ids != b.ids).any():
         odd = sorted({str(x) for x in a.ids} ^ {str(x) for x in b.ids})
-        which = f"{odd[0]!r} is asked in one only" if odd else "they are in another order"
+        which = f"only one of them has {odd[0]!r}" if odd else "they are in another order"
         raise UserError(f"two runs must be compared on the same queries: these have {len(a)} and {len(b)}, and {which}")
     for found in (a, b):
         if figure not in found.figures:
-            raise UserError(f"figure={figure!r} is not among those of both runs: choose of {', '.join(found.figures)}")
+            raise UserError(f"figure={figure!r} is not a figure of both runs: choose from {', '.join(found.figures)}")
     each = b.figures[figure] - a.figures[figure]
     difference = PerQuery(a.ids, a.groups, {figure: each})
     low, high = intervals(difference, level=level, draws=draws, seed=seed)[figure]
     sums = _by_group(a.groups, each)[1]
     rng = np.random.default_rng(seed)
-    # signs of all groups are twice a draw of 0 and 1 less 1; rounding must not make a tie a miss
+    # the tolerance keeps rounding from turning a tie into a miss
     found, as_large = abs(sums.sum()), 0
     for start in range(0, draws, step := max(1, WEIGHTS_AT_ONCE // len(sums))):
         signs = 2 * rng.integers(0, 2, (min(step, draws - start), len(sums)), np.int8) - 1
@@ -117,7 +119,7 @@ def _check(found: PerQuery, level: float, draws: int) -> None:
     if draws < 1:
         raise UserError(f"draws={draws} must be at least 1: try 1000")
     if len(np.unique(found.groups)) < 2:
-        raise UserError(f"the {len(found)} queries are of one group: an interval needs two groups or more")
+        raise UserError(f"the {len(found)} queries are all in one group: an interval needs at least two groups")
 
 
 def _by_group(groups: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,6 +131,6 @@ def _by_group(groups: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _weights(rng: np.random.Generator, groups: int, draws: int) -> Iterator[np.ndarray]:
-    """i64[d, G], how often each group is drawn in each draw; all draws, a chunk at a time."""
+    """i64[d, G], how often each group comes in each draw; a chunk of the draws at a time."""
     for start in range(0, draws, step := max(1, WEIGHTS_AT_ONCE // groups)):
         yield rng.multinomial(groups, np.full(groups, 1 / groups), size=min(step, draws - start))

@@ -1,4 +1,4 @@
-"""Embeddings of a split: vectors with the ids and all that evaluation and pages need to know of their items."""
+"""Embeddings of a split: vectors, with the ids and everything else that evaluation and pages need of their items."""
 
 import dataclasses
 import json
@@ -17,17 +17,17 @@ from ssljax.types import UserError
 
 SCHEMA = 1
 PARQUET_KEY = b"ssljax"
-BASELINE = "raw pixels"  # how tables and pages call what `raw_pixels` gives
+BASELINE = "raw pixels"  # the name of `raw_pixels` in tables and pages
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """The network that made embeddings: only what it makes of a photo can be compared with them."""
+    """The network that made embeddings: only embeddings by the same network can be compared."""
 
     run: str
     """the run folder, which may have been moved since"""
     weights: str
-    """SHA-256 of the parameters, which tells if the run was trained anew since"""
+    """SHA-256 of the parameters: another one if the run was trained again since"""
     network: str = "student"
     """or "teacher": which of the run's networks"""
 
@@ -36,7 +36,7 @@ class Origin:
 class Embeddings:
     """One row a photo, all fields aligned.
 
-    Raises UserError if the lengths differ, a vector is not finite, or a label or listing is no number of 32 bits.
+    Raises UserError if the lengths differ, a vector is not finite, or a label or listing does not fit 32 bits.
     """
 
     ids: np.ndarray
@@ -50,10 +50,10 @@ class Embeddings:
     listing: np.ndarray | None = None
     """i32[n]: photos of one listing share a number"""
     photos: np.ndarray | None = None
-    """object[n] of str: where the photos lie, with bytes that are no text as lone surrogates; None if they are not
+    """object[n] of str: the photos' paths, with bytes that are not UTF-8 as lone surrogates; None if photos are not
     files"""
     origin: Origin | None = None
-    """None if it is not known"""
+    """None if unknown"""
 
     def __post_init__(self):
         object.__setattr__(self, "vectors", checked(self.vectors, "embeddings"))
@@ -69,7 +69,7 @@ class Embeddings:
         return len(self.ids)
 
     def select(self, rows: np.ndarray) -> "Embeddings":
-        """Those at `rows`: i[m] or bool[n]."""
+        """The items at `rows`: i[m] or bool[n]."""
         optional = {"label": self.label, "listing": self.listing, "photos": self.photos}
         return Embeddings(
             self.ids[rows],
@@ -80,7 +80,7 @@ class Embeddings:
 
     @classmethod
     def of(cls, items: Items, vectors: np.ndarray) -> "Embeddings":
-        """Those of `items`, with vectors f32[n, D] in the same order."""
+        """The embeddings of `items`, with vectors f32[n, D] in the same order."""
         photos = None
         if isinstance(items.photos[0], os.PathLike):
             photos = raw_text(os.path.abspath(photo) for photo in items.photos)
@@ -88,19 +88,19 @@ class Embeddings:
 
     @classmethod
     def unseen(cls, items: Items) -> "Embeddings":
-        """Those of items that are not embedded, all vectors zero: enough to know what is relevant to what."""
+        """Items that are not embedded yet, with vectors of zeros: enough to check what is relevant to what."""
         return cls.of(items, np.zeros((len(items), 1), np.float32))
 
     @classmethod
     def joined(cls, parts: Sequence["Embeddings"]) -> "Embeddings":
-        """All rows of several, of one data set if labels and listings are to agree.
+        """All rows of several parts; labels and listings agree only within one data set.
 
-        A column that some parts lack is blank there; a label, a listing or photos are kept if all have them. Raises
-        UserError if an id comes twice, or they are of different networks.
+        A column that some parts lack is blank there; labels, listings and photos are kept if all parts have them.
+        Raises UserError if an id comes twice, or if the parts are of different networks.
         """
         parts = list(parts)
         if len({part.vectors.shape[1] for part in parts}) > 1 or len({part.origin for part in parts}) > 1:
-            raise UserError("these embeddings are of different networks, and cannot be compared: embed all by one run")
+            raise UserError("embeddings of different networks cannot be compared: embed everything by one run")
 
         def all_of(name: str) -> np.ndarray | None:
             values = [getattr(part, name) for part in parts]
@@ -115,11 +115,11 @@ class Embeddings:
         return cls(ids, columns=columns, origin=parts[0].origin, **fields)
 
     def save(self, path: Path) -> None:
-        """Writes one file, .npz without pickle or .parquet; a file there is replaced once the new one is complete.
+        """Writes one file, .parquet or .npz (without pickle), and replaces an existing one only when it is complete.
 
-        The Parquet file has the columns id, vector (a list of D float32), and, as far as they are there, photo, label
-        and listing (numbers), and those of the source; one whose name is taken has a "_" more. What is no text in the
-        path of a photo is replaced in its column, and kept beside it for `load`.
+        The Parquet file has the columns id, vector (a list of D float32), where there are any photo, label and listing
+        (numbers), and the columns of the source; a name that is taken gets a "_". Bytes of a photo's path that are not
+        UTF-8 are replaced in its column and kept in the metadata for `load`.
         """
         path = Path(path)
         replace_file(path, self._write_parquet if path.suffix == ".parquet" else self._write_npz)
@@ -134,12 +134,12 @@ class Embeddings:
             "photos": None if self.photos is None else _strings(self.photos),
             "origin": self.origin and dataclasses.asdict(self.origin),
         }
-        # text as JSON: NumPy's fixed-width text would take four bytes for each character of the longest value
+        # text as JSON: NumPy's fixed-width text takes four bytes a character, at the length of the longest value
         arrays["text"] = np.frombuffer(json.dumps(words).encode(), np.uint8)
         np.savez(file, allow_pickle=False, **arrays)
 
     def _write_parquet(self, file: BinaryIO) -> None:
-        import pyarrow  # slow to import, and only some need it
+        import pyarrow  # slow to import, and rarely needed
         import pyarrow.parquet
 
         rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(self.vectors.ravel()), self.vectors.shape[1])
@@ -167,9 +167,9 @@ class Embeddings:
 
     @classmethod
     def load(cls, path: Path) -> "Embeddings":
-        """What `save` wrote; raises UserError if there is no such file, it is damaged, or it is something else."""
+        """Reads what `save` wrote; raises UserError if the file is missing, damaged or something else."""
         path = Path(path)
-        remedy = "`ssljax evaluate RUN` writes them anew, and `ssljax embed` those of other data"
+        remedy = "write them with `ssljax evaluate RUN`, or with `ssljax embed` for other data"
         with read_as("embeddings", path, remedy):
             try:
                 with open_regular(path) as file:
@@ -218,7 +218,7 @@ def _check_schema(words: dict[str, Any], path: Path) -> None:
 
 
 def _origin(words: dict[str, Any]) -> Origin | None:
-    """None too for a file that was written before there was one."""
+    """The origin; None also for a file of a version that did not write one."""
     return Origin(**words["origin"]) if words.get("origin") else None
 
 
@@ -226,8 +226,8 @@ def raw_pixels(photos: np.ndarray) -> np.ndarray:
     """The baseline without training: f32[n, S * S * 3], the pixels in [0, 1] less their mean over the photos.
 
     Args:
-      photos: u8[n, S, S, 3], ALL photos of a split, decoded at S = 32: the mean removed is that of the data set, not of
-        a photo (which costs most metrics up to a point).
+      photos: u8[n, S, S, 3], ALL photos of a split, decoded at S = 32: the mean is that of the whole split. (Removing
+        each photo's own mean instead costs most metrics up to a point.)
     """
     x = photos.reshape(len(photos), -1).astype(np.float32) / 255
     return x - x.mean(axis=0, dtype=np.float64).astype(np.float32)[None]

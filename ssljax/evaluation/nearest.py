@@ -1,4 +1,4 @@
-"""Exact nearest neighbours on the device, a chunk of queries at a time: the scores of all pairs never exist at once."""
+"""Exact nearest neighbours on the device (`top_k`), a chunk of queries at a time: never the scores of all pairs."""
 
 import functools
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ def top_k(
     Args:
       queries: f32[Q, D], finite; of unit length, like the gallery, if the score is to be the cosine.
       gallery: f32[n, D], finite.
-      k: how many neighbours, at least 1; where there are fewer, rows are -1 and scores -inf from there on.
-      exclude: i32[Q], for each query the gallery row that is not to be found: itself, where queries are of the gallery.
+      k: how many neighbours, at least 1. If there are fewer, the remaining rows are -1 and scores -inf.
+      exclude: i32[Q], for each query a gallery row to leave out: itself, where queries are in the gallery.
       chunk: queries at a time; by default as many as have 2^25 scores, between 1 and 1024.
 
     Returns:
@@ -43,10 +43,10 @@ def top_k_chunks(
     """As `top_k`, a chunk of queries at a time: (the queries' slice, rows i32[q, k], scores f32[q, k])."""
     (count, dim), items = queries.shape, len(gallery)
     if gallery.shape[1] != dim:
-        raise UserError(f"the queries have {dim} dimensions and the gallery {gallery.shape[1]}: they must be as many")
+        raise UserError(f"the queries have {dim} dimensions and the gallery {gallery.shape[1]}: they must be equal")
     chunk = chunk or _chunk_size(count, items)
     found = min(k, items)
-    # row `items` does not exist, so it excludes nothing
+    # row `items` does not exist: it excludes nothing
     excluded = np.full(count, items, np.int32) if exclude is None else np.asarray(exclude, np.int32)
     queries, gallery = np.asarray(queries, np.float32), jax.device_put(gallery)
     for start in range(0, count if found else 0, chunk):
@@ -74,6 +74,6 @@ def _nearest(queries: Array, gallery: Array, exclude: Array, k: int) -> tuple[Ar
 
 
 def _chunk_size(queries: int, items: int) -> int:
-    """A power of two: few programs for many sizes."""
+    """A power of two, so that few programs serve many sizes."""
     largest = min(LARGEST_CHUNK, max(1, SCORES_AT_ONCE // max(items, 1)))
     return min(1 << (largest.bit_length() - 1), 1 << max(queries - 1, 0).bit_length())

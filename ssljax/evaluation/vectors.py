@@ -1,4 +1,4 @@
-"""Vectors as retrieval wants them: checked before anything reads them, and of unit length for the cosine."""
+"""Vectors as retrieval needs them: checked, and scaled to unit length for the cosine."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,24 +11,26 @@ def checked(vectors: Array, field: str, dim: int | None = None) -> np.ndarray:
 
     Args:
       vectors: real numbers [n, D].
-      field: how an error calls them.
-      dim: the D that they must have; any if None.
+      field: their name in an error.
+      dim: the D that they must have; None for any.
 
     Raises:
-      UserError: they are no matrix of real numbers, not of width `dim`, or not finite as float32.
+      UserError: they are not a matrix of real numbers, not of width `dim`, or not finite in float32.
     """
     try:
         x = np.asarray(vectors)
     except ValueError:  # rows of several lengths
-        raise UserError(f"{field} differ in length: real numbers [n, D] are needed") from None
+        raise UserError(f"{field} differ in length: they must be real numbers [n, D]") from None
     real = jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)
     if x.ndim != 2 or x.shape[1] == 0 or not real:
-        raise UserError(f"{field} are {x.dtype}{list(x.shape)}: real numbers [n, D] are needed")
+        raise UserError(f"{field} are {x.dtype}{list(x.shape)}: they must be real numbers [n, D]")
     if dim is not None and x.shape[1] != dim:
-        raise UserError(f"{field} have {x.shape[1]} dimensions: what they are compared with has {dim}")
-    with np.errstate(over="ignore"):  # what leaves float32 becomes infinite, which is refused
+        raise UserError(
+            f"{field} have {x.shape[1]} dimensions: they must have {dim}, like the vectors they are compared with"
+        )
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused
         x = np.ascontiguousarray(x, np.float32)
-        # one pass instead of three: where the sum of squares is finite, so are the numbers
+        # one pass instead of three: if the sum of squares is finite, so are the numbers
         bad = np.flatnonzero(~np.isfinite(_squares(x)))
     if len(bad):
         bad = bad[~np.isfinite(x[bad]).all(axis=1)]
@@ -38,12 +40,12 @@ def checked(vectors: Array, field: str, dim: int | None = None) -> np.ndarray:
 
 
 def normalise(vectors: np.ndarray) -> np.ndarray:
-    """f32[n, D] of unit length; a zero vector stays zero, so that its cosine with everything is 0."""
+    """f32[n, D] of unit length; a zero vector stays zero, and its cosine with everything is 0."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         squares = _squares(vectors)[:, None]
         unit = vectors * (1 / np.sqrt(squares))
     extreme = np.flatnonzero((squares < 1e-20) | (squares > 1e30))
-    if len(extreme):  # the squares leave float32, or are not precise: divided by the largest entry first
+    if len(extreme):  # their squares overflow or lose precision in float32: divide by the largest entry first
         x = vectors[extreme]
         largest = np.abs(x).max(axis=1, keepdims=True)
         x = x / np.where(largest > 0, largest, 1)

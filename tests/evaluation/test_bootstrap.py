@@ -100,9 +100,9 @@ def test_a_paired_comparison_sees_what_two_intervals_do_not():
     [
         (lambda a: intervals(a, level=1.0), "level=1.0"),
         (lambda a: intervals(a, draws=0), "draws=0"),
-        (lambda a: intervals(found([1, 0], [3, 3])), "the 2 queries are of one group"),
+        (lambda a: intervals(found([1, 0], [3, 3])), "the 2 queries are all in one group"),
         (lambda a: compare(a, a, "map"), "figure='map'.*map@r"),
-        (lambda a: compare(a, found([1, 0], ids=np.array([0, 7])), "map@r"), "3 and 2, and '1' is asked in one only"),
+        (lambda a: compare(a, found([1, 0], ids=np.array([0, 7])), "map@r"), "3 and 2, and only one of them has '1'"),
         (lambda a: compare(a, found([1, 0, 0], ids=np.array([0, 2, 1])), "map@r"), "another order"),
     ],
 )

@@ -374,7 +374,7 @@ def test_steps_are_taken_in_their_order():
     one, other = (b(*a(x, x, None, None), None, None) for a, b in ((first, second), (second, first)))
     assert not np.allclose(one[0], other[0])
     Retrieval("title", after=(STEPS[0], first, second))(parts.get)
-    with pytest.raises(UserError, match="let it be the first step"):
+    with pytest.raises(UserError, match="make it the first step"):
         Retrieval("title", after=(STEPS[0], STEPS[0]))(parts.get)
 
 

@@ -1,1 +1,1 @@
-"""Evaluators, one protocol a file: each turns the embeddings of a split into named figures."""
+"""Evaluators, one a file: each takes the embeddings of splits and returns named figures."""

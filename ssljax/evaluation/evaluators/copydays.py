@@ -14,19 +14,19 @@ from ssljax.evaluation.ranking import Ranking
 from ssljax.types import Embed, UserError, check_fields
 
 BLOCK = "block"
-DIGITS = 4  # of a file's name, which say the block
+DIGITS = 4  # of a file's name, which give the block
 
 
 @dataclasses.dataclass(frozen=True)
 class Copydays:
     """Ranks the whole gallery for each query. Figures are called `<split>/[<name>/]trapezoid-map-over-r` and so on.
 
-    - trapezoid-map-over-r: the mean of `metrics.trapezoid_ap`, with R the originals of the query's block: one.
+    - trapezoid-map-over-r: the mean of `metrics.trapezoid_ap`; R is the number of originals in the query's block: one.
     - cmc@1: how often an original of the block is first.
     - queries, queries_left_out: those with an original in the gallery, and those without.
 
-    INRIA's names say the block: "200001.jpg" is an attack on "200000.jpg". The published figure of the strong attacks
-    is over 229 queries (Douze et al. 2009, "Evaluation of GIST descriptors"); DINO adds 10,000 distractors.
+    INRIA's file names give the block: "200001.jpg" is an attack on "200000.jpg". The published figure of the strong
+    attacks is over 229 queries (Douze et al. 2009, "Evaluation of GIST descriptors"); DINO adds 10,000 distractors.
     """
 
     split: str = "strong"

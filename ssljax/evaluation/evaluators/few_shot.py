@@ -1,4 +1,4 @@
-"""Few-shot classification: how well a handful of labelled photos of each class tell the rest."""
+"""Few-shot classification: how well a handful of labelled photos of each class predict the labels of the rest."""
 
 import dataclasses
 
@@ -12,25 +12,25 @@ from ssljax.types import Embed, UserError, check_fields
 
 @dataclasses.dataclass(frozen=True)
 class FewShot:
-    """Labels each photo of `split` by the class whose mean of n photos of `gallery` is nearest by cosine.
+    """Predicts for each photo of `split` the class whose mean of n photos of `gallery` is nearest by cosine.
 
-    Figures, for each n of `shots`: `<split>/<name>/<n>_shot`, the share labelled rightly, as a mean over `draws` of the
-    n photos, and `<n>_shot_std`, its standard deviation over the draws. All classes compete at once. A class with fewer
-    labelled photos in `gallery` than the most of `shots` takes no part, so that every n has the same classes: `classes`
-    is how many, `queries` the photos of `split` that are judged and `queries_left_out` the others.
+    Figures, for each n of `shots`: `<split>/<name>/<n>_shot`, the share predicted correctly, a mean over `draws` of the
+    n photos, and `<n>_shot_std`, its standard deviation over the draws. All classes compete at once. Only classes with
+    at least max(shots) labelled photos in `gallery` take part, so that every n has the same classes: `classes` is their
+    number, `queries` that of the photos of `split` in these classes, and `queries_left_out` that of the others.
     Source: the nearest class mean of Mensink et al. 2013, on unit vectors as in SimpleShot (Wang et al. 2019).
     """
 
     shots: tuple[int, ...] = (1, 5, 10)
     """Labelled photos of each class."""
     draws: int = 10
-    """How often they are drawn."""
+    """How often the labelled photos are drawn."""
     seed: int = 0
-    """Decides which."""
+    """Of the draws."""
     gallery: str = "train"
-    """The split that they are drawn from."""
+    """The split that labelled photos are drawn from."""
     split: str = "test"
-    """The split that is labelled."""
+    """The split whose labels are predicted."""
     name: str = "few_shot"
     """Part of the figures' names."""
 
@@ -61,7 +61,7 @@ class FewShot:
         return named(figures, self.split, self.name)
 
     def check(self, embed: Embed) -> None:
-        """Raises UserError if there are no labels, too few photos of each class, or none to be judged."""
+        """Raises UserError if there are no labels, too few photos of each class, or no queries."""
         self._parts(embed)
 
     def _parts(self, embed: Embed) -> tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]:

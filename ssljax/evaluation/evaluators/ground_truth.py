@@ -1,8 +1,8 @@
 """Reads the published ground truth of revisited Oxford and Paris, gnd_roxford5k.pkl and gnd_rparis6k.pkl.
 
-The files are pickles, and a pickle can run any program. So nothing that a file names is called: the few names that
-NumPy's arrays need stand for functions of this file, which make arrays of plain numbers from bytes; any other name is
-refused. What is left is lists, tuples, dicts, strings and numbers.
+The files are pickles, and a pickle can run any program. This reader therefore calls nothing that a file names: the
+few names that NumPy's arrays need are replaced by functions of this file, which make arrays of plain numbers from
+bytes, and any other name is refused. To allow NumPy's own functions is not enough: damaged state crashes the process.
 """
 
 import dataclasses
@@ -23,33 +23,33 @@ LISTS = ("easy", "hard", "junk")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """Of Q queries what is right, what is right but hard to see, and what is neither right nor wrong.
+    """For Q queries the photos that are right, right but hard to see, and neither right nor wrong (junk).
 
-    Of the lists each is Q arrays i64, rows of `gallery`.
+    Each list has Q arrays i64, rows of `gallery`.
     """
 
     gallery: tuple[str, ...]
-    """photos that are searched, names without extension"""
+    """names of the photos that are searched, without extension"""
     queries: tuple[str, ...]
-    """photos that are looked for"""
+    """names of the query photos"""
     boxes: np.ndarray
-    """f64[Q, 4], the left, upper, right and lower edge of what is looked for in its photo, px; the rest is cut off"""
+    """f64[Q, 4], the left, upper, right and lower edge of the query in its photo, px"""
     easy: tuple[np.ndarray, ...]
     hard: tuple[np.ndarray, ...]
     junk: tuple[np.ndarray, ...]
 
 
 def read_ground_truth(path: Path) -> GroundTruth:
-    """What the file says; raises UserError if it is missing, damaged, of another kind, or wants to run anything."""
-    remedy = "gnd_roxford5k.pkl or gnd_rparis6k.pkl as published is needed"
+    """Reads the file; raises UserError if it is missing, damaged, something else, or names anything to run."""
+    remedy = "use gnd_roxford5k.pkl or gnd_rparis6k.pkl as published"
     try:
         content = read_bytes(path, LARGEST)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
     try:
         return _ground_truth(_Unpickler(content).load())
-    except Exception as error:  # on a broken or hostile pickle the reader raises whatever it stumbles over
-        raise UserError(f"{path} is no ground truth ({type(error).__name__}: {error}): {remedy}") from None
+    except Exception as error:  # a damaged pickle may raise anything
+        raise UserError(f"{path} is not a ground truth ({type(error).__name__}: {error}): {remedy}") from None
 
 
 def _ground_truth(value: Any) -> GroundTruth:
@@ -68,7 +68,7 @@ def _rows(value: Any, count: int) -> np.ndarray:
     if not rows.size:  # an empty list has no type
         return np.zeros(0, np.int64)
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= count:
-        raise ValueError(f"a list holds other things than rows of the {count} photos")
+        raise ValueError(f"a list holds something else than rows of the {count} photos")
     return rows.astype(np.int64)
 
 
@@ -78,17 +78,17 @@ def _values(value: Any) -> Any:
         return value.array
     numbers = [x.array[()] if isinstance(x, _Array) else x for x in value]
     if not all(isinstance(x, int | float | np.number) for x in numbers):
-        raise ValueError("a list holds other things than numbers")
+        raise ValueError("a list holds something else than numbers")
     return numbers
 
 
 class _Dtype:
-    """Stands for numpy.dtype: a plain number, such as "i8"."""
+    """In place of numpy.dtype: a plain number, such as "i8"."""
 
     def __init__(self, name: str, *_: Any):
         kind, size = name[:1], name[1:]
         if kind not in "iuf" or size not in ("1", "2", "4", "8"):
-            raise ValueError("an array of other things than numbers")
+            raise ValueError("an array of something else than numbers")
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: tuple) -> None:
@@ -98,7 +98,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for numpy.ndarray, and for one number of NumPy's as an array without axes."""
+    """In place of numpy.ndarray, and of a NumPy number, as an array without axes."""
 
     array = np.zeros(0)
 
@@ -114,31 +114,31 @@ class _Array:
 
 
 def _empty(*_: Any) -> _Array:
-    """Stands for NumPy's _reconstruct: what the array is to be comes afterwards, as its state."""
+    """In place of NumPy's _reconstruct: the array's content comes later, as its state."""
     return _Array()
 
 
 def _scalar(dtype: _Dtype, content: Any) -> _Array:
-    """Stands for NumPy's scalar."""
+    """In place of NumPy's scalar."""
     number = _Array()
     number.fill((), dtype, content)
     return number
 
 
 def _from_buffer(content: Any, dtype: _Dtype, shape: tuple[int, ...], order: str, *_: Any) -> _Array:
-    """Stands for NumPy's _frombuffer, by which protocol 5 writes arrays."""
+    """In place of NumPy's _frombuffer, with which protocol 5 writes arrays."""
     array = _Array()
     array.fill(shape, dtype, content, order)
     return array
 
 
 def _no_bytes() -> bytes:
-    """Stands for bytes, by which old protocols write those of an empty array."""
+    """In place of bytes, with which old protocols write an empty array."""
     return b""
 
 
 def _bytes(content: str, encoding: str) -> bytes:
-    """Stands for _codecs.encode, by which old protocols write bytes."""
+    """In place of _codecs.encode, with which old protocols write bytes."""
     if encoding != "latin1":
         raise ValueError("bytes of an unknown encoding")
     return content.encode("latin1")

@@ -1,4 +1,7 @@
-"""The kNN classifier of self-supervised learning: how well neighbours tell the label, with nothing trained on top."""
+"""The kNN classifier of self-supervised learning: how well neighbours predict the label, without training.
+
+scikit-learn's KNeighborsClassifier would hold the distances on the host; here a chunk of them is on the device.
+"""
 
 import dataclasses
 
@@ -12,11 +15,11 @@ from ssljax.types import Embed, check_fields
 
 @dataclasses.dataclass(frozen=True)
 class KNN:
-    """Labels each photo of `split` by its `k` nearest in `gallery`, a cosine s having the vote exp(s / temperature).
+    """Predicts the labels of `split` by the `k` nearest in `gallery`; a cosine s has the vote exp(s / temperature).
 
-    Figures: `<split>/<name>/accuracy`, the share labelled rightly; `queries` and `queries_left_out`, the photos with
-    and without a label; and `k`, which is the number of labelled photos in `gallery` if there are no more than that.
-    Photos without a label do not vote; of labels with equal votes the lower number wins.
+    Figures: `<split>/<name>/accuracy`, the share predicted correctly; `queries` and `queries_left_out`, the photos with
+    and without a label; and `k`, lowered to the number of labelled photos in `gallery` if there are fewer. Photos
+    without a label do not vote; of labels with equal votes the lower number wins.
     Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", section 3.4.
     FAIR's and lightly's evaluations on CIFAR are this with k = 200, T = 0.1; DINO's with k = 20, T = 0.07.
     """
@@ -28,7 +31,7 @@ class KNN:
     gallery: str = "train"
     """The split of the neighbours."""
     split: str = "test"
-    """The split that is labelled."""
+    """The split whose labels are predicted."""
     name: str = "knn"
     """Part of the figures' names."""
 
@@ -58,7 +61,7 @@ class KNN:
         return named(figures, self.split, self.name)
 
     def check(self, embed: Embed) -> None:
-        """Raises UserError if these items have no labels: to be known before training."""
+        """Raises UserError if these items have no labels."""
         for split in (self.gallery, self.split):
             labelled("KNN", embed(split), split)
 

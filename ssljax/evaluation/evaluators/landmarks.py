@@ -1,6 +1,6 @@
-"""Google Landmarks' retrieval mAP of a list of predictions, as its challenge counts them.
+"""The retrieval mAP of the Google Landmarks challenge, for a list of predictions.
 
-Of embeddings `Retrieval(depths=(100,))` gives the same: they rank each item once, and answer each query.
+For embeddings use `Retrieval(depths=(100,))`, which gives the same figure.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,8 +13,8 @@ def landmarks_map(
 ) -> dict[str, float]:
     """The mean over the solution's queries of sum over i <= depth of P(i) rel_i, over min(R, depth).
 
-    A query without predictions scores 0 and stays in the mean. An item that is predicted again is wrong there, and uses
-    up its rank. Source: Weyand et al. 2020, "Google Landmarks Dataset v2", and the challenge's code.
+    A query without predictions scores 0 and stays in the mean. A repeated item is wrong the second time, and uses up a
+    rank. Source: Weyand et al. 2020, "Google Landmarks Dataset v2", and the challenge's code.
 
     Args:
       predictions: query → the gallery's ids, best first.
@@ -23,7 +23,7 @@ def landmarks_map(
 
     Returns:
       "map@<depth>-over-min(r,<depth>)"; "queries", those in the mean; "queries_left_out", those with no relevant item;
-      "queries_missing", those in the mean that nothing was predicted for.
+      "queries_missing", those in the mean without a prediction.
 
     Raises:
       UserError: the depth is below 1, a prediction is for a query that the solution lacks, or no query has a relevant
@@ -32,7 +32,9 @@ def landmarks_map(
     if depth < 1:
         raise UserError(f"depth={depth} must be at least 1: try 100")
     if unknown := sorted(predictions.keys() - solution.keys()):
-        raise UserError(f"predictions hold {len(unknown)} queries that the solution lacks: the first is {unknown[0]!r}")
+        raise UserError(
+            f"predictions hold {len(unknown)} queries that are not in the solution: the first is {unknown[0]!r}"
+        )
     asked = {query: set(relevant) for query, relevant in solution.items() if relevant}
     if not asked:
         raise UserError(f"none of the solution's {len(solution)} queries has a relevant item: nothing can be measured")

@@ -1,4 +1,4 @@
-"""The linear probe of self-supervised learning: a linear classifier on embeddings that stay as they are."""
+"""The linear probe of self-supervised learning: a linear classifier on frozen embeddings."""
 
 import dataclasses
 import functools
@@ -11,25 +11,25 @@ import numpy as np
 from ssljax.evaluation.evaluators.base import check_above_0, check_at_least, check_splits, labelled, named
 from ssljax.types import Array, Embed, UserError, check_fields
 
-MANY_CLASSES = 10  # with more, the share of rows whose label is among the best five is told too
+MANY_CLASSES = 10  # with more classes, top-5 accuracy is reported too
 MOMENTUM = 0.9
 SCORED_AT_ONCE = 1024  # rows
 
 
 @dataclasses.dataclass(frozen=True)
 class LinearProbe:
-    """Multinomial logistic regression on the embeddings of the split `train`, judged on `split`.
+    """Multinomial logistic regression on the embeddings of the split `train`, tested on `split`.
 
-    Each dimension is first brought to mean 0 and variance 1 over the training photos, as a BatchNorm without scale and
-    shift does. Then SGD with momentum 0.9, Nesterov's, and a cosine learning rate trains one classifier for every pair
-    of learning rate and weight decay, all at once and on the same batches; the one that labels most of a held-out
-    `validation` share of `train` rightly is judged. Photos without a label are left out.
+    Each dimension is first scaled to mean 0 and variance 1 over the training photos, as a BatchNorm without scale and
+    shift does. Then SGD with Nesterov momentum of 0.9 and a cosine learning rate trains one classifier for every pair
+    of learning rate and weight decay, all at once and on the same batches. The one with the best accuracy on a held-out
+    `validation` share of `train` is tested. Photos without a label are left out.
 
     Figures: `<split>/<name>/accuracy`, and `accuracy@5` where there are more than 10 classes; `validation_accuracy`;
     `setting`, the chosen pair's place among them (learning rates outermost, counted from 0): at either end, widen the
     grid; `queries` and `queries_left_out`, the photos with and without a label.
     Source: frozen embeddings as in MoCo (He et al. 2020, section 4.1), normalised as in MAE (He et al. 2022, appendix
-    A.1), with a grid trained at once as in DINOv2 (Oquab et al. 2023). The training embeddings lie on the device.
+    A.1), with a grid trained at once as in DINOv2 (Oquab et al. 2023). The training embeddings are kept on the device.
     """
 
     learning_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -41,13 +41,13 @@ class LinearProbe:
     batch_size: int = 256
     """Photos a step."""
     validation: float = 0.1
-    """Share of the training photos that choose the pair, and are not trained on."""
+    """Share of the training photos that is held out to choose the pair."""
     seed: int = 0
-    """Decides which, and the order of the others."""
+    """Of the held-out share, and of the order of the others."""
     train: str = "train"
-    """The split that is learnt from."""
+    """The split that the classifier is trained on."""
     split: str = "test"
-    """The split that is labelled."""
+    """The split whose labels are predicted."""
     name: str = "linear"
     """Part of the figures' names."""
 
@@ -66,7 +66,7 @@ class LinearProbe:
         """The figures, of embeddings by split; raises UserError as `check`."""
         vectors, labels, chosen = self._examples(embed)
         queries, truth = labelled("LinearProbe", embed(self.split), self.split)
-        # Numbers as they come may be large: those that `train` has are numbered anew, and others are never right.
+        # Label numbers may be large: those in `train` are renumbered, and others are never right.
         names, labels = np.unique(labels, return_inverse=True)
         classes, place = len(names), np.searchsorted(names, truth).clip(max=len(names) - 1)
         truth = np.where(names[place] == truth, place, -1)
@@ -98,12 +98,12 @@ class LinearProbe:
         return named(figures, self.split, self.name)
 
     def check(self, embed: Embed) -> None:
-        """Raises UserError if a split has no labels, or `train` too few to choose by or to tell classes apart."""
+        """Raises UserError if a split has no labels, or `train` too few for validation or of one class only."""
         self._examples(embed)
         labelled("LinearProbe", embed(self.split), self.split)
 
     def _examples(self, embed: Embed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Vectors f32[n, D] and labels i32[n] of the training photos, and which of them choose: bool[n]."""
+        """Vectors f32[n, D] and labels i32[n] of the training photos, and which of them are held out: bool[n]."""
         vectors, labels = labelled("LinearProbe", embed(self.train), self.train)
         count = round(self.validation * len(labels))
         chosen = np.zeros(len(labels), bool)
@@ -117,7 +117,7 @@ class LinearProbe:
 
 
 def _moments(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """f32[D] each: the mean, and what makes the variance 1; 0 where nothing varies."""
+    """f32[D] each: the mean, and the scale that makes the variance 1; 0 where nothing varies."""
     mean = vectors.mean(0, dtype=np.float64).astype(np.float32)
     std = np.sqrt(np.square(vectors - mean[None]).mean(0, dtype=np.float64))
     varies = std > 1e-6 * std.max()

@@ -31,7 +31,7 @@ class PairAP:
     gallery: str | None = None
     """The split that is searched; None: the split of the queries, each left out of its own ranking."""
     k: int = 100
-    """Pairs of each query that are sorted: true ones beyond count as never found."""
+    """Pairs of each query that are sorted; true pairs beyond them count as never found."""
     name: str = ""
     """Part of the figures' names, to tell apart several of these in one experiment."""
 

@@ -20,14 +20,14 @@ BLANK = "(blank)"
 class Retrieval:
     """Ranks a gallery by cosine for each query. Figures are called `<split>/[<name>/]cmc@1` and so on.
 
-    Queries are the items of `split` that have a relevant item in the gallery; `metrics.per_query` defines the figures.
-    Those of a part of the queries, by `by`, are called `<split>/[<name>/]<column>=<value>/cmc@1`, and the ends of an
-    interval, by `interval`, `cmc@1-low` and `cmc@1-high`. `per_query` gives the figures of each query.
+    Queries are the items of `split` that have a relevant item in the gallery; `metrics` defines the figures. Those of
+    a part of the queries (see `by`) are called `<split>/[<name>/]<column>=<value>/cmc@1`, and the ends of an interval
+    (see `interval`) `cmc@1-low` and `cmc@1-high`. `per_query` gives the figures of each query.
     """
 
     relevant: str | tuple[str, ...] = "listing"
-    """Items are relevant to each other if they agree in this column, or in all of these, case and outer blanks ignored;
-    a blank agrees with nothing. "listing" and "label" are the data's own if there is no column of that name."""
+    """Items are relevant to each other if they agree in this column, or in all of these; case and outer blanks do not
+    matter, and a blank agrees with nothing. "listing" and "label" work without a column of that name."""
     split: str = "test"
     """The split that the queries come from."""
     gallery: str | None = None
@@ -41,12 +41,12 @@ class Retrieval:
     recalls: tuple[int, ...] = ()
     """Also report information retrieval's recall at these k: hits in the first k, over R."""
     by: str | None = None
-    """Also report the figures of the queries of each value of this column: at most 100 values."""
+    """Also report the figures for the queries of each value of this column, which has at most 100 values."""
     interval: float | None = None
-    """Also report the ends of each figure's bootstrap interval of this level, such as 0.95; see `bootstrap`. Where all
-    queries are of one group there is none."""
+    """Also report the ends of each figure's bootstrap interval of this level, such as 0.95; see `bootstrap`. There is
+    no interval if all queries are in one group."""
     after: tuple[Any, ...] = ()
-    """Steps from unit vectors to those that are compared, in this order: Whitening, QueryExpansion, ..."""
+    """Post-processing of the unit vectors, in this order: Whitening, QueryExpansion, ..."""
     name: str = ""
     """Part of the figures' names, to tell apart several of these in one experiment."""
 
@@ -61,7 +61,9 @@ class Retrieval:
             raise UserError(f"Retrieval.relevant={self.relevant!r} is empty: name a column")
         for step in self.after:
             if not (callable(step) and hasattr(step, "check")):
-                raise UserError(f"Retrieval.after={short(step)} must be steps, such as Whitening(dim=128)")
+                raise UserError(
+                    f"Retrieval.after={short(step)} must be a post-processing step, such as Whitening(dim=128)"
+                )
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or no query has a relevant item."""
@@ -95,7 +97,7 @@ class Retrieval:
 
     @property
     def first_figure(self) -> str:
-        """The name of CMC@k at the first of `ks`, by which networks are compared."""
+        """The name of CMC@k at the first of `ks`, the figure that compares networks."""
         return next(iter(named({f"cmc@{self.ks[0]}": 0.0}, self.split, self.name)))
 
     @property
@@ -105,12 +107,12 @@ class Retrieval:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What relevant items agree in."""
+        """The columns that relevant items agree in."""
         return (self.relevant,) if isinstance(self.relevant, str) else self.relevant
 
     @property
     def meaning(self) -> str:
-        """What a relevant item is, to end a sentence: "of the same gender, articleType and baseColour"."""
+        """What relevant items are, as the end of a sentence: "of the same gender, articleType and baseColour"."""
         *first, last = self.columns
         return "of the same " + (f"{', '.join(first)} and {last}" if first else last)
 
@@ -157,7 +159,7 @@ class Retrieval:
         return means | ends
 
     def _parts(self, queries: Embeddings) -> list[str]:
-        """The value of `by` of each query, case and outer blanks ignored."""
+        """The value of `by` of each query, as it is compared."""
         values = [BLANK if v is None else str(v) for v in compared_values(queries, self.by, "Retrieval.by")]
         if len(set(values)) > MOST_VALUES:
             raise UserError(

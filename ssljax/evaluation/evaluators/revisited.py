@@ -13,7 +13,7 @@ from ssljax.evaluation.nearest import top_k_chunks
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
 
-# What is right at each level. Of the three lists the others are junk.
+# The lists that are right at each level; the others are junk.
 LEVELS = {"easy": ("easy",), "medium": ("easy", "hard"), "hard": ("hard",)}
 
 
@@ -40,20 +40,20 @@ def revisited_query(ranks: np.ndarray, positives: int, ks: Sequence[int] = (1, 5
 class Revisited:
     """Ranks the whole gallery for each query. Figures are called `<split>/[<name>/]<level>/trapezoid-map-over-r` etc.
 
-    `revisited_query` defines them, for each level: easy (hard ones are junk), medium (easy and hard ones are
-    right), hard (easy ones are junk). "queries_left_out" have nothing right at that level.
+    `revisited_query` defines them, for each level: easy (hard photos are junk), medium (easy and hard photos are
+    right), hard (easy photos are junk). "queries_left_out" have nothing right at that level.
 
-    Photos are known by the names of their files, without folders and extensions. The queries are to be cut to the
-    ground truth's boxes beforehand, as the protocol has it: `read_ground_truth(path).boxes`. Photos of the gallery
-    that the ground truth does not list are distractors: wrong for each query.
+    Photos are matched to the ground truth by their file names, without folders and extensions. Cut the queries to the
+    ground truth's boxes first, as the protocol demands: `read_ground_truth(path).boxes`. Photos of the gallery that the
+    ground truth does not list are distractors: wrong for each query.
     """
 
     ground_truth: str
     """The published file, gnd_roxford5k.pkl or gnd_rparis6k.pkl."""
     split: str = "queries"
-    """The photos that are looked for."""
+    """The split of the queries."""
     gallery: str = "gallery"
-    """The photos that are searched."""
+    """The split that is searched."""
     ks: tuple[int, ...] = (1, 5, 10)
     """The ranks k of mP@k."""
     name: str = ""
@@ -64,7 +64,7 @@ class Revisited:
         check_at_least(self, ks=1)
 
     def __call__(self, embed: Embed) -> dict[str, float]:
-        """The figures by `embed`; raises UserError if the file cannot be read or a photo of it is not there."""
+        """The figures by `embed`; raises UserError if the file cannot be read or lists a photo that is missing."""
         figures = {
             f"{level}/{name}": value
             for level, found in self.per_query(embed).items()
@@ -75,7 +75,7 @@ class Revisited:
     def per_query(self, embed: Embed) -> dict[str, PerQuery]:
         """Level → the figures of each query, with its id; queries of one building are a group. Raises as a call does.
 
-        A level without a right item for any query is not there.
+        Levels at which no query has a right item are missing.
         """
         truth, query_rows, gallery_rows = self._truth(embed)
         queries, gallery = embed(self.split), embed(self.gallery)
@@ -84,7 +84,7 @@ class Revisited:
         for part, rankings, _ in top_k_chunks(vectors, normalise(gallery.vectors), len(gallery)):
             for query, ranking in enumerate(rankings, start=part.start):
                 kind = np.zeros(len(gallery), np.uint8)
-                for name in reversed(LISTS):  # what is in two lists counts as right
+                for name in reversed(LISTS):  # a photo in two lists counts as right
                     kind[gallery_rows[getattr(truth, name)[query]]] = 1 + LISTS.index(name)
                 places = np.flatnonzero(kind[ranking])
                 kinds = kind[ranking[places]]
@@ -106,7 +106,7 @@ class Revisited:
         }
 
     def check(self, embed: Embed) -> None:
-        """Raises UserError if the file cannot be read, or a photo of it is not there: to be known before training."""
+        """Raises UserError if the file cannot be read or lists a photo that is missing."""
         self._truth(embed)
 
     def _truth(self, embed: Embed) -> tuple[GroundTruth, np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ class PairSimilarities:
 
     @property
     def auc(self) -> float:
-        """How often a pair within is nearer than a pair between; ties count half. 0.5 is chance, 1 is apart."""
+        """How often a pair within is nearer than a pair between; ties count half. 0.5 is chance, 1 perfect."""
         between = np.sort(self.between)
         below, up_to = (np.searchsorted(between, self.within, side) for side in ("left", "right"))
         return float((below + up_to).mean() / (2 * len(between)))
@@ -37,7 +37,7 @@ def pair_similarities(
       vectors: f32[n, D], of unit length.
       groups: i32[n]; -1 = in no group, and in no pair.
       pairs: how many of each.
-      seed: decides which.
+      seed: of the draws.
 
     Raises:
       UserError: no group has two items, or there are not two groups.
@@ -65,7 +65,7 @@ def pair_similarities(
 class Separation:
     """Cosines of random pairs within groups and between them. Figures are called `<split>/[<name>/]auc` and so on.
 
-    - auc: how often a pair within is nearer than a pair between; .5 is chance, 1 is apart.
+    - auc: how often a pair within is nearer than a pair between; .5 is chance, 1 is perfect separation.
     - within, between: the mean cosines.
     """
 
@@ -76,7 +76,7 @@ class Separation:
     pairs: int = 20_000
     """Pairs of each kind."""
     seed: int = 0
-    """Decides which."""
+    """Of the draws."""
     name: str = ""
     """Part of the figures' names, to tell apart several of these in one experiment."""
 

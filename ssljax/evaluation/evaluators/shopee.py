@@ -1,4 +1,4 @@
-"""Shopee's price match: which of all listings are the same product, by a threshold that was chosen elsewhere."""
+"""Shopee's price match: which listings are the same product, by a threshold chosen on another split."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ class Matches:
     true: np.ndarray
     """bool[n, K]"""
     sizes: np.ndarray
-    """i64[n], items of each one's product, itself included"""
+    """i64[n], how many items each one's product has, itself included"""
 
     @classmethod
     def of(cls, vectors: np.ndarray, groups: np.ndarray, k: int) -> "Matches":
@@ -31,18 +31,18 @@ class Matches:
         return cls(scores, is_relevant(groups, groups, rows), 1 + relevant_items(groups, groups, own))
 
     def f1(self, threshold: float) -> np.ndarray:
-        """f64[n], the F1 of each row if all from `threshold` on are predicted."""
+        """f64[n], the F1 of each row if all items from `threshold` on are predicted."""
         return self.f1_of(self.scores >= np.float64(threshold))
 
     def f1_of(self, predicted: np.ndarray) -> np.ndarray:
-        """f64[n], 2 |P ∩ T| / (|P| + |T|) of each row: P is it and those `predicted` bool[n, K], T its product."""
+        """f64[n], 2 |P ∩ T| / (|P| + |T|) of each row: P is the row and the `predicted` bool[n, K], T its product."""
         return 2 * (1 + (predicted & self.true).sum(axis=1)) / (1 + predicted.sum(axis=1) + self.sizes)
 
     def best_threshold(self) -> float:
-        """Where the mean of `f1` is largest, halfway to the next score below; above all scores if none helps.
+        """The threshold of the largest mean of `f1`, halfway to the next score below; above all scores if none helps.
 
-        Lowered past a score, a threshold lets one pair in and moves its row's F1 by a known step: with all steps
-        sorted by score, their running sum is the mean at every threshold there is.
+        A threshold that is lowered past a score lets one pair in, which moves its row's F1 by a known step. With all
+        steps sorted by score, their running sum gives the mean at every possible threshold.
         """
         k = np.arange(1, self.scores.shape[1] + 1)
         after = 2 * (1 + np.cumsum(self.true, axis=1)) / (1 + k[None] + self.sizes[:, None])
@@ -51,7 +51,7 @@ class Matches:
         scores, steps = self.scores[there], steps[there]
         order = np.argsort(-scores, kind="stable")
         scores, sums = scores[order], np.cumsum(steps[order])
-        last = np.append(scores[1:] < scores[:-1], True)  # pairs of equal scores are let in together
+        last = np.append(scores[1:] < scores[:-1], True)  # pairs of equal scores come in together
         scores, sums = scores[last].astype(np.float64), sums[last]
         best = int(np.argmax(sums))
         if sums[best] <= 0:
@@ -61,27 +61,27 @@ class Matches:
 
 @dataclasses.dataclass(frozen=True)
 class ShopeeF1:
-    """Takes for one product what is nearer than a threshold. Figures are called `<split>/[<name>/]row-f1` and so on.
+    """Predicts that items above a threshold are one product. Figures are called `<split>/[<name>/]row-f1` and so on.
 
-    - row-f1: the mean over all rows of 2 |P ∩ T| / (|P| + |T|): T is the items of the row's product, P is those
+    - row-f1: the mean over all rows of 2 |P ∩ T| / (|P| + |T|): T is the items of the row's product, P the items
       predicted, and the row itself counts in both (Kaggle, Shopee - Price Match Guarantee, 2021).
-    - threshold: the cosine from which on an item is predicted, the best one for split `calibrate` (the middle of the
-      gap between two cosines there: at its edge rounding would decide).
-    - calibrated-row-f1: the mean there: what it falls by from there to `split` is the cost of the choice.
-    - queries: rows, every one asked: one that is alone in its product is right if it finds nothing.
+    - threshold: the cosine from which on an item is predicted, the best one for split `calibrate` (the middle between
+      two cosines there, so that rounding cannot decide).
+    - calibrated-row-f1: the mean on `calibrate`; the drop from there to `split` is the cost of the choice.
+    - queries: all rows; one that is alone in its product is right if it finds nothing.
 
-    The two splits have no product in common, so that the threshold has not seen the answers. It should be as large as
-    the split: among more items more wrong ones are near, and a threshold from fewer is too low.
+    The two splits must have no product in common, so that the threshold has not seen the answers. `calibrate` should be
+    as large as `split`: among more items more wrong ones are near, and a threshold from fewer is too low.
     """
 
     relevant: str | tuple[str, ...] = "listing"
     """The column, or columns, that items of one product agree in; see `Retrieval.relevant`."""
     split: str = "test"
-    """The split that is judged, each item looked up among the others."""
+    """The split whose items are looked up, each among the others."""
     calibrate: str = "val"
     """The split that the threshold is chosen on."""
     most: int = 50
-    """Items predicted for a row at most, itself included: Kaggle's rule."""
+    """The largest number of items predicted for a row, itself included: Kaggle's rule."""
     name: str = ""
     """Part of the figures' names, to tell apart several of these in one experiment."""
 

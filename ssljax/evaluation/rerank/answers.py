@@ -12,12 +12,12 @@ def collapse(items: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray,
     """The first `k` items of each ranking of photos, each with the score of its best photo.
 
     Args:
-      items: i32[Q, K], the item that each photo found is of, best photo first, from any index; -1 = none.
+      items: i32[Q, K], the item of each photo found, best photo first, from any index; -1 = none.
       scores: f32[Q, K], falling.
       k: how many items.
 
     Returns:
-      items i32[Q, k] and scores f32[Q, k]; -1 and -inf from where there are no more.
+      items i32[Q, k] and scores f32[Q, k]; -1 and -inf where there are no more.
     """
     order = np.argsort(items, axis=1, kind="stable")
     of_item = np.take_along_axis(items, order, axis=1)
@@ -47,17 +47,17 @@ def top_items(
     Args:
       queries: f32[Q, D], of unit length.
       gallery: f32[n, D], photos, of unit length.
-      items: i32[n], the item that each photo is of, from 0.
+      items: i32[n], the item of each photo, from 0.
       k: how many items, at least 1 and at most all.
       by: an item's score is the largest of its photos' cosines, or their mean. Of equal ones the item with the earlier
         photo comes first by "max", the lower number by "mean".
-      exclude: i32[Q], for each query the item that is not to be found: its own, where the query is of the gallery.
+      exclude: i32[Q], for each query an item to leave out: its own, where the query is in the gallery.
 
     Returns:
       items i32[Q, k] and scores f32[Q, k], best first; -1 and -inf where `exclude` leaves fewer.
 
     Raises:
-      UserError: there are fewer items than `k`, or not an item number for each photo.
+      UserError: there are fewer items than `k`, or the item numbers do not match the photos.
     """
     items = np.asarray(items)
     if len(items) != len(gallery) or not 0 <= min(items, default=-1) <= max(items) < 2**31:
@@ -68,7 +68,7 @@ def top_items(
     if not 1 <= k <= len(there):
         raise UserError(f"k={k} must be at least 1 and at most {len(there)}, the number of items")
     if by == "mean":
-        # the mean of the cosines is the cosine with the mean, as long as that is not made longer
+        # the mean of the cosines is the dot product with the mean of the photos
         means = np.zeros((len(there), gallery.shape[1]), np.float32)
         np.add.at(means, number, gallery)
         means /= np.bincount(number)[:, None].astype(np.float32)
@@ -87,7 +87,7 @@ def top_items(
         found[rest], best[rest] = collapse(photo_of, scores, k)
         if depth == len(gallery):
             break
-        # photos of few items fill the first ranks of these
+        # a few items fill the first ranks of these queries: search deeper
         rest, depth = rest[found[rest, -1] < 0], min(4 * depth, len(gallery))
     return found, best
 

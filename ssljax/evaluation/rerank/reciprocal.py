@@ -1,7 +1,7 @@
-"""k-reciprocal re-ranking: two items are near if they have the same neighbours, and mutually.
+"""k-reciprocal re-ranking: two items are near if they share neighbours that have them among their neighbours too.
 
 Source: Zhong et al. 2017, "Re-ranking Person Re-identification with k-reciprocal Encoding", equations 1 to 12; names in
-the comments are theirs. All sets are sparse rows; scores of a chunk of queries at a time are the only dense ones.
+the comments are theirs. All sets are sparse rows; only the scores of a chunk of queries are dense.
 """
 
 import functools
@@ -31,16 +31,16 @@ def k_reciprocal(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `k` gallery rows with the largest (1 - weight) J + weight (1 + cosine) / 2 with each query, exactly.
 
-    J, between 0 and 1, is the overlap (Jaccard similarity) of the k-reciprocal encodings of the two: 1 less J is d_J of
-    equation 10. Queries that are not in the gallery do not see each other: a query g counts as one of the k1 nearest of
-    a gallery item if no more than k1 - 1 of the gallery are nearer to that. In `own` mode this is the algorithm as it
-    was published, on the gallery alone.
+    J, between 0 and 1, is the overlap (Jaccard similarity) of the k-reciprocal encodings of the two: 1 - J is d_J of
+    equation 10. Queries outside the gallery do not affect each other: a query is one of the k1 nearest of a gallery
+    item if at most k1 - 1 items of the gallery are nearer to that item. With `own` this is the published algorithm, on
+    the gallery alone.
 
     Args:
       queries: f32[Q, D], of unit length.
       gallery: f32[n, D], of unit length.
-      k: how many, at least 1; where there are fewer, rows are -1 and scores -inf from there on.
-      own: i32[Q], the gallery row that each query is itself, which is not found; None if they are not in the gallery.
+      k: how many, at least 1. If there are fewer, the remaining rows are -1 and scores -inf.
+      own: i32[Q], the gallery row that each query is itself, which is left out; None if queries are not in the gallery.
       k1: neighbours that must be mutual, below n.
       k2: neighbours, the item itself included, whose encodings are averaged; 1 to k1.
       weight: of the original similarity, lambda in equation 12; 0 to 1.
@@ -72,7 +72,7 @@ def k_reciprocal(
 
 
 def _members(rows: np.ndarray, n: int, which: np.ndarray | None = None) -> Sparse:
-    """f32[Q, n], 1 for each of `rows` i32[Q, k] (of those that bool[Q, k] chooses), else 0."""
+    """f32[Q, n], 1 for each of `rows` i32[Q, k] (that `which` bool[Q, k] chooses), else 0."""
     values = np.ones(rows.shape, np.float32) if which is None else which.astype(np.float32)
     starts = np.arange(0, rows.size + 1, rows.shape[1])
     members = sparse.csr_array((values.ravel(), rows.ravel(), starts), shape=(len(rows), n))
@@ -103,7 +103,7 @@ def _encoded(wide: Sparse, narrow: Sparse, vectors: np.ndarray, gallery: np.ndar
     sizes, parts = np.diff(narrow.indptr), []
     for start in range(0, max(len(vectors), 1), ENCODED_AT_ONCE):  # once for no queries at all
         chunk = wide[start : start + ENCODED_AT_ONCE]
-        # |R(p, k1) and R(q, k1 / 2)|, for those q that are in R(p, k1): enough in common, and q's are added
+        # |R(p, k1) and R(q, k1 / 2)| for each q in R(p, k1): with enough in common, q's neighbours are added
         common = chunk.multiply(chunk @ narrow.T).tocsr()
         common.data = (common.data >= 2 / 3 * sizes[common.indices]).astype(np.float32)
         expanded = (chunk + common @ narrow).tocoo()

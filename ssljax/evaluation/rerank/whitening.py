@@ -1,4 +1,7 @@
-"""PCA whitening: fewer dimensions, in which all directions that vary at all vary alike."""
+"""PCA whitening: fewer dimensions, which all have the same variance.
+
+scikit-learn's PCA(whiten=True) has no shrinkage, and its shrunk_covariance no limit on memory.
+"""
 
 import dataclasses
 
@@ -8,7 +11,7 @@ from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
 
 ROWS_AT_ONCE = 4096
-SMALLEST = 1e-6  # of the largest variance: what float32 leaves of directions that do not vary
+SMALLEST = 1e-6  # of the largest variance: below it a direction varies by rounding in float32 only
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,7 +28,7 @@ class PCAWhitening:
         if vectors.shape[1] != len(self.mean):
             raise UserError(
                 f"whitening was fitted to {len(self.mean)} dimensions, but the vectors have {vectors.shape[1]}: "
-                "let it be the first step"
+                "make it the first step"
             )
         return (vectors - self.mean[None]) @ self.matrix
 
@@ -34,19 +37,19 @@ def fit_whitening(vectors: np.ndarray, dim: int, *, shrinkage: float = 0.0) -> P
     """The whitening that gives `vectors` mean 0 and covariance I, in the `dim` directions of largest variance.
 
     With U the eigenvectors of their covariance and l its eigenvalues, the matrix is U / sqrt((1 - shrinkage) l +
-    shrinkage mean(l)): shrinkage keeps directions of little variance, which are mostly noise, from counting as much as
-    the others. 1 only rotates.
+    shrinkage mean(l)). Shrinkage gives less weight to directions of little variance, which are mostly noise; 1 only
+    rotates.
     Source: Jégou & Chum 2012, "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and
     whitening", section 3; shrinkage towards a multiple of I as in Ledoit & Wolf 2004, by a share that is given.
 
     Args:
-      vectors: f32[n, D]; not those that are measured by.
+      vectors: f32[n, D], of another split than the one that is measured.
       dim: dimensions to keep, below n and at most D.
       shrinkage: 0 to 1.
 
     Raises:
-      UserError: the vectors are too few, of too few dimensions, or without shrinkage vary in less than `dim` of them;
-        or shrinkage is out of its range.
+      UserError: there are too few vectors or dimensions; without shrinkage the vectors vary in fewer than `dim`
+        directions; or shrinkage is out of range.
     """
     count, dims = vectors.shape
     if not 1 <= dim <= dims:
@@ -65,25 +68,25 @@ def fit_whitening(vectors: np.ndarray, dim: int, *, shrinkage: float = 0.0) -> P
     varying = int((shrunk > SMALLEST * shrunk[-1]).sum())
     if dim > varying:
         raise UserError(
-            f"dim={dim} is more than the {varying} dimensions that the {count} vectors vary in: choose no more, or a "
-            "shrinkage above 0"
+            f"dim={dim} is more than the {varying} dimensions that the {count} vectors vary in: choose at most that "
+            "many, or a shrinkage above 0"
         )
-    kept = slice(dims - dim, None)  # they grow
+    kept = slice(dims - dim, None)  # eigenvalues rise
     matrix = directions[:, kept] / np.sqrt(shrunk[kept])[None]
     return PCAWhitening(mean, np.ascontiguousarray(matrix[:, ::-1], np.float32))
 
 
 @dataclasses.dataclass(frozen=True)
 class Whitening:
-    """Both sides are whitened as the split `fit` would have to be, and brought to unit length: see `fit_whitening`.
+    """Whitens queries and gallery by a PCA of the split `fit`, and scales them to unit length: see `fit_whitening`.
 
-    It is fitted to the unit vectors as they were embedded, so that it is the first step.
+    It is fitted to the unit vectors as they were embedded, so it must be the first step.
     """
 
     dim: int
     """Dimensions to keep."""
     shrinkage: float = 0.0
-    """0 to 1: how much less directions of little variance are to count."""
+    """0 to 1: how much less directions of little variance count."""
     fit: str = "train"
     """The split that it is fitted to."""
 

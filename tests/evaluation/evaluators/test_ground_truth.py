@@ -70,7 +70,7 @@ def test_nothing_that_a_file_names_is_run(tmp_path, call, place):
     arguments = {os.mkdir: (str(target),), eval: (f"__import__('os').mkdir({str(target)!r})",), getattr: ([], "append")}
     hostile = Runs(call[0], arguments.get(call[0], (str(target),)))
     value = hostile if place == "top" else content() | {"extra": hostile}
-    with pytest.raises(UserError, match="is no ground truth"):
+    with pytest.raises(UserError, match="is not a ground truth"):
         read_ground_truth(written(tmp_path, value))
     assert not target.exists()
 
@@ -94,7 +94,7 @@ def test_nothing_that_a_file_names_is_run(tmp_path, call, place):
 def test_another_content_is_refused(tmp_path, change):
     value = content()
     change(value)
-    with pytest.raises(UserError, match=r"gnd_roxford5k\.pkl is no ground truth.*as published"):
+    with pytest.raises(UserError, match=r"gnd_roxford5k\.pkl is not a ground truth.*as published"):
         read_ground_truth(written(tmp_path, value))
 
 
@@ -103,7 +103,7 @@ def test_a_damaged_or_missing_file_is_refused(tmp_path):
     path = tmp_path / "cut.pkl"
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match="is no ground truth"):
+        with pytest.raises(UserError, match="is not a ground truth"):
             read_ground_truth(path)
     with pytest.raises(UserError, match="cannot be read"):
         read_ground_truth(tmp_path / "none.pkl")
