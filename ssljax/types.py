@@ -306,7 +306,8 @@ def check_fields(value: Any, path: str = "", /, **least: int) -> None:
     """Raises UserError if a field of a dataclass, or of those inside it, is not what its annotation says.
 
     Numbers must be finite. A list where a tuple is due is made one. `path` is the option that holds `value`, such as
-    "method.encoder"; "" if its fields are options themselves. `least` gives fields their least values; None passes.
+    "method.encoder"; "" if its fields are options themselves. `least` gives fields, or the numbers
+    in them, their least values; None passes.
     """
     for field in settings(value):
         name, given = f"{path}.{field.name}" if path else field.name, getattr(value, field.name)
@@ -322,7 +323,8 @@ def check_fields(value: Any, path: str = "", /, **least: int) -> None:
         for inner, part in inside.items():
             if dataclasses.is_dataclass(part):
                 check_fields(part, inner)
-        if field.name in least and fitting is not None and fitting < least[field.name]:
+        numbers_in = fitting if isinstance(fitting, tuple) else (fitting,)
+        if field.name in least and any(n is not None and n < least[field.name] for n in numbers_in):
             raise UserError(f"{name}={fitting} is too small: it must be at least {least[field.name]}")
 
 

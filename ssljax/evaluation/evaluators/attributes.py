@@ -17,7 +17,7 @@ import numpy as np
 
 from ssljax.data.items import text
 from ssljax.evaluation.embeddings import Embeddings
-from ssljax.evaluation.evaluators.base import check_above_0, check_at_least, check_splits, named, text_column
+from ssljax.evaluation.evaluators.base import check_above_0, check_splits, named, text_column
 from ssljax.evaluation.evaluators.knn import votes
 from ssljax.evaluation.evaluators.linear_probe import LinearProbe
 from ssljax.evaluation.nearest import top_k_chunks
@@ -265,10 +265,9 @@ class Attributes:
     """Part of the figures' names."""
 
     def __post_init__(self):
-        check_fields(self, "Attributes")
+        check_fields(self, "Attributes", k=1, linear_steps=0, seed=0)
         if not self.columns or len(set(self.columns)) < len(self.columns):
             raise UserError(f"Attributes.columns={self.columns} must name columns, each once")
-        check_at_least(self, k=1, linear_steps=0, seed=0)
         check_above_0(self, "temperature", "shares", "accuracies")
         for field in ("shares", "accuracies"):
             if max(getattr(self, field), default=1) > 1:

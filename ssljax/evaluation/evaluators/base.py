@@ -1,6 +1,5 @@
 """What evaluators share: items with a label, columns, names of figures, and checks of settings."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -35,30 +34,12 @@ def text_column(embed: Embed, split: str, name: str, field: str) -> np.ndarray:
     return columns[name]
 
 
-def check_at_least(evaluator: Any, **least: int) -> None:
-    """Raises UserError if a field, or one of the numbers in it, is below its least value."""
-    for field, low in least.items():
-        if _smallest(evaluator, field) < low:
-            raise UserError(_too_small(evaluator, field, f"at least {low}"))
-
-
 def check_above_0(evaluator: Any, *fields: str) -> None:
     """Raises UserError if a field, or one of the numbers in it, is not above 0."""
     for field in fields:
-        if not _smallest(evaluator, field) > 0:
-            raise UserError(_too_small(evaluator, field, "above 0"))
-
-
-def _smallest(evaluator: Any, field: str) -> float:
-    value = getattr(evaluator, field)
-    return min(value, default=np.inf) if isinstance(value, tuple) else value
-
-
-def _too_small(evaluator: Any, field: str, wanted: str) -> str:
-    """The error; its remedy is the field's default, if that is one."""
-    default = {f.name: f.default for f in dataclasses.fields(evaluator)}[field]
-    remedy = f": try {default}" if default not in (0, (), None, dataclasses.MISSING) else ""
-    return f"{type(evaluator).__name__}.{field}={getattr(evaluator, field)} must be {wanted}{remedy}"
+        value = getattr(evaluator, field)
+        if min(value if isinstance(value, tuple) else (value,), default=1) <= 0:
+            raise UserError(f"{type(evaluator).__name__}.{field}={value} is too small: it must be above 0")
 
 
 def check_splits(evaluator: Any, *fields: str, because: str) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ssljax.evaluation.evaluators.base import check_at_least, check_splits, labelled, named
+from ssljax.evaluation.evaluators.base import check_splits, labelled, named
 from ssljax.evaluation.nearest import top_k
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
@@ -35,8 +35,7 @@ class FewShot:
     """Part of the figures' names."""
 
     def __post_init__(self):
-        check_fields(self, "FewShot")
-        check_at_least(self, shots=1, draws=1, seed=0)
+        check_fields(self, "FewShot", shots=1, draws=1, seed=0)
         if not self.shots:
             raise UserError("FewShot.shots=() is empty: try (1, 5, 10)")
         check_splits(self, "gallery", "split", because="photos would be their own example")

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from ssljax.evaluation.evaluators.base import check_above_0, check_at_least, check_splits, labelled, named
+from ssljax.evaluation.evaluators.base import check_above_0, check_splits, labelled, named
 from ssljax.evaluation.nearest import top_k_chunks
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, check_fields
@@ -36,8 +36,7 @@ class KNN:
     """Part of the figures' names."""
 
     def __post_init__(self):
-        check_fields(self, "KNN")
-        check_at_least(self, k=1)
+        check_fields(self, "KNN", k=1)
         check_above_0(self, "temperature")
         check_splits(self, "gallery", "split", because="a photo would vote for itself")
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.evaluation.evaluators.base import check_above_0, check_at_least, check_splits, labelled, named
+from ssljax.evaluation.evaluators.base import check_above_0, check_splits, labelled, named
 from ssljax.types import Array, Embed, UserError, check_fields
 
 MANY_CLASSES = 10  # with more classes, top-5 accuracy is reported too
@@ -52,8 +52,7 @@ class LinearProbe:
     """Part of the figures' names."""
 
     def __post_init__(self):
-        check_fields(self, "LinearProbe")
-        check_at_least(self, epochs=1, batch_size=1, seed=0, weight_decays=0)
+        check_fields(self, "LinearProbe", epochs=1, batch_size=1, seed=0, weight_decays=0)
         check_above_0(self, "learning_rates")
         for name in ("learning_rates", "weight_decays"):
             if not getattr(self, name):

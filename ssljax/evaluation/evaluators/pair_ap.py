@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from ssljax.evaluation.evaluators.base import check_at_least, named
+from ssljax.evaluation.evaluators.base import named
 from ssljax.evaluation.metrics import pair_ap
 from ssljax.evaluation.ranking import Ranking
 from ssljax.types import Embed, UserError, check_fields
@@ -36,8 +36,7 @@ class PairAP:
     """Part of the figures' names, to tell apart several of these in one experiment."""
 
     def __post_init__(self):
-        check_fields(self, "PairAP")
-        check_at_least(self, k=1)
+        check_fields(self, "PairAP", k=1)
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or no pair is true."""

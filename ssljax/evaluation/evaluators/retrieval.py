@@ -7,7 +7,7 @@ import numpy as np
 
 from ssljax.evaluation.bootstrap import intervals
 from ssljax.evaluation.embeddings import Embeddings
-from ssljax.evaluation.evaluators.base import check_at_least, named
+from ssljax.evaluation.evaluators.base import named
 from ssljax.evaluation.metrics import PerQuery, per_query_figures
 from ssljax.evaluation.ranking import Ranking, compared_values, relevance
 from ssljax.types import Embed, UserError, check_fields, short
@@ -51,8 +51,7 @@ class Retrieval:
     """Part of the figures' names, to tell apart several of these in one experiment."""
 
     def __post_init__(self):
-        check_fields(self, "Retrieval")
-        check_at_least(self, ks=1, caps=1, depths=1, recalls=1)
+        check_fields(self, "Retrieval", ks=1, caps=1, depths=1, recalls=1)
         if not self.ks:
             raise UserError("Retrieval.ks=() is empty: try (1, 5, 10)")
         if self.interval is not None and not 0 < self.interval < 1:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from ssljax.evaluation.evaluators.base import check_at_least, named
+from ssljax.evaluation.evaluators.base import named
 from ssljax.evaluation.evaluators.ground_truth import LISTS, GroundTruth, read_ground_truth
 from ssljax.evaluation.metrics import PerQuery, trapezoid_ap
 from ssljax.evaluation.nearest import top_k_chunks
@@ -60,8 +60,7 @@ class Revisited:
     """Part of the figures' names, to tell apart several of these in one experiment."""
 
     def __post_init__(self):
-        check_fields(self, "Revisited")
-        check_at_least(self, ks=1)
+        check_fields(self, "Revisited", ks=1)
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if the file cannot be read or lists a photo that is missing."""

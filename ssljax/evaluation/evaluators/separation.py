@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from ssljax.evaluation.embeddings import Embeddings
-from ssljax.evaluation.evaluators.base import check_at_least, named
+from ssljax.evaluation.evaluators.base import named
 from ssljax.evaluation.ranking import relevance
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
@@ -81,8 +81,7 @@ class Separation:
     """Part of the figures' names, to tell apart several of these in one experiment."""
 
     def __post_init__(self):
-        check_fields(self, "Separation")
-        check_at_least(self, pairs=1, seed=0)
+        check_fields(self, "Separation", pairs=1, seed=0)
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or there are no such pairs."""

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ssljax.evaluation.evaluators.base import check_at_least, check_splits, named
+from ssljax.evaluation.evaluators.base import check_splits, named
 from ssljax.evaluation.metrics import is_relevant, relevant_items
 from ssljax.evaluation.nearest import top_k
 from ssljax.evaluation.ranking import relevance
@@ -86,8 +86,7 @@ class ShopeeF1:
     """Part of the figures' names, to tell apart several of these in one experiment."""
 
     def __post_init__(self):
-        check_fields(self, "ShopeeF1")
-        check_at_least(self, most=2)
+        check_fields(self, "ShopeeF1", most=2)
         check_splits(self, "calibrate", "split", because="choose the threshold on another split")
 
     def __call__(self, embed: Embed) -> dict[str, float]:

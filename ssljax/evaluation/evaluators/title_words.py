@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from ssljax.evaluation.evaluators.attributes import key
-from ssljax.evaluation.evaluators.base import check_above_0, check_at_least, check_splits, named, text_column
+from ssljax.evaluation.evaluators.base import check_above_0, check_splits, named, text_column
 from ssljax.evaluation.evaluators.knn import weights
 from ssljax.evaluation.nearest import top_k
 from ssljax.evaluation.vectors import checked, normalise
@@ -124,8 +124,7 @@ class TitleWords:
     """Part of the figures' names."""
 
     def __post_init__(self):
-        check_fields(self, "TitleWords")
-        check_at_least(self, k=1)
+        check_fields(self, "TitleWords", k=1)
         check_above_0(self, "temperature")
         check_splits(self, "gallery", "validation", "split", because="an item would vote for itself")
 

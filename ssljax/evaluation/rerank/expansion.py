@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 from scipy import sparse
 
-from ssljax.evaluation.evaluators.base import check_at_least
 from ssljax.evaluation.nearest import top_k
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
@@ -63,8 +62,7 @@ class _Expansion:
     """Their weight is their cosine to this power: 0 is the plain mean, 3 is usual."""
 
     def __post_init__(self):
-        check_fields(self, type(self).__name__)
-        check_at_least(self, k=1, alpha=0)
+        check_fields(self, type(self).__name__, k=1, alpha=0)
 
     def check(self, items: int, embed: Embed) -> None:
         """See `PostProcessing`."""
@@ -118,8 +116,7 @@ class NeighbourhoodBlending:
     """Neighbours, the item itself included."""
 
     def __post_init__(self):
-        check_fields(self, "NeighbourhoodBlending")
-        check_at_least(self, k=2)
+        check_fields(self, "NeighbourhoodBlending", k=2)
         if min(self.thresholds, default=-1) < 0:
             raise UserError(
                 f"NeighbourhoodBlending.thresholds={self.thresholds} must be cosines of 0 or more, one a stage: "

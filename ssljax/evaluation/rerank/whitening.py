@@ -91,9 +91,7 @@ class Whitening:
     """The split that it is fitted to."""
 
     def __post_init__(self):
-        check_fields(self, "Whitening")
-        if self.dim < 1:
-            raise UserError(f"Whitening.dim={self.dim} must be at least 1: try 128")
+        check_fields(self, "Whitening", dim=1)
         if not 0 <= self.shrinkage <= 1:
             raise UserError(f"Whitening.shrinkage={self.shrinkage} must be between 0 and 1: try 0.1")
 
