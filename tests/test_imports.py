@@ -32,6 +32,8 @@ ONLY_IN = {
     "scann": "search/index/scann.py",
     "faiss": "search/index/faiss.py",
     "orbax": "training/checkpoint.py",
+    "fastapi": "search/serve/",
+    "pydantic": "search/serve/",
     "starlette": "search/serve/",
     "uvicorn": "search/serve/server.py",
 }

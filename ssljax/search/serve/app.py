@@ -1,4 +1,4 @@
-"""The endpoints of the service. `openapi.json` describes them; a test holds the two together."""
+"""The endpoints of the service. FastAPI makes openapi.json of them and of `schemas`."""
 
 import asyncio
 import contextlib
@@ -9,26 +9,45 @@ import re
 import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from pathlib import Path as FilePath
+from typing import Annotated, Any
 
 import numpy as np
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from PIL import Image
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.requests import ClientDisconnect
 
 from ssljax.data.decode import FORMATS, BadImage, decode, thumbnail
 from ssljax.evaluation.embed import Encoder
-from ssljax.search import Collection
-from ssljax.search.collection import Item
+from ssljax.search import Collection, Item
 from ssljax.search.serve.batching import Batcher
 from ssljax.search.serve.limits import Limited, Limits
-from ssljax.search.serve.pages import API, HEADERS, PAGE, api_page
-from ssljax.search.serve.reading import check_columns, check_id, read_form, read_json
+from ssljax.search.serve.metrics import Metrics
+from ssljax.search.serve.pages import HEADERS, PAGE, api_page
+from ssljax.search.serve.schemas import (
+    PHOTO,
+    Changed,
+    Count,
+    Found,
+    FoundItem,
+    Health,
+    ItemFacts,
+    NewPhoto,
+    NewVector,
+    PhotoQuery,
+    errors_of,
+    read_form,
+    read_photo_item,
+    read_query,
+    read_vector_item,
+    sentence,
+    takes,
+)
 from ssljax.types import UserError
 
 DECODERS = 4  # photos decoded at a time
@@ -37,9 +56,11 @@ SHOWN = tuple(format for format in FORMATS if format != "JPEG2000")  # whose dec
 THUMBNAIL = 224  # pixels of the longer side
 SHOWN_ID = 1000  # characters of an id in a sentence
 DOTS = {".": "=.", "..": "=.."}  # clients take these for "here" and "above" in an address, percent-encoded or not
-DEFAULT_K = 10
 DEFAULT_LIMITS = Limits()
 NO_TOKEN = "changes are refused, as no token is set: start the service with SSLJAX_TOKEN in its environment"
+Id = Annotated[str, Path(description="The id, percent-encoded; `.` and `..` are written `=.` and `=..`.")]
+K = Annotated[Count | None, Query()]
+Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False, scheme_name="token"))]
 
 log = logging.getLogger("ssljax.search.serve")
 
@@ -76,7 +97,7 @@ class Service:
     ):
         self.collection, self.limits = collection, limits
         self._encoder, self._photo, self._token, self._save_every = encoder, photo, token, save_every
-        self._metrics = _Metrics(collection)
+        self._metrics = Metrics(collection)
         self._ready = asyncio.Event()
         self.on_ready: Callable[[], None] = lambda: None
         self.on_failure: Callable[[BaseException], None] = lambda error: None
@@ -85,28 +106,46 @@ class Service:
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")  # searches do not wait for them
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="changes")  # in order, and never behind searches
-        routes = [
-            Route("/", self.page),
-            Route("/docs", self.docs),
-            Route("/openapi.json", self.openapi),
-            Route("/healthz", self.healthz),
-            Route("/metrics", self.metrics),
-            Route("/search", self.search, methods=["POST"]),
-            Route("/items", self.add, methods=["POST"]),
-            Route("/items/{id:path}/similar", self.similar),
-            Route("/items/{id:path}/photo", self.photo),
-            Route("/items/{id:path}", self.item),
-            Route("/items/{id:path}", self.remove, methods=["DELETE"]),
-        ]
-        handlers = {HTTPException: _http_error, UserError: self._user_error, ClientDisconnect: _gone}
-        handlers[Exception] = _failed
-        app = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
-        app.router.redirect_slashes = False  # the address would be made of what the request says
+        handlers = {AnyHTTPException: _http_error, RequestValidationError: _invalid, UserError: self._user_error}
+        handlers |= {ClientDisconnect: _gone, Exception: _failed}
+        self.api = FastAPI(
+            title="ssljax serve",
+            version="1",
+            description="Search a collection by photo or by item, and change it. An error is one sentence.",
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,  # the address would be made of what the request says
+            exception_handlers=handlers,
+            lifespan=self._lifespan,
+        )
+        self._add_routes()
+        app = self.api
         self.app = Limited(app, limits, local=local, observe=self._metrics.observe)
         self._metrics.in_flight.set_function(lambda: self.app.in_flight)
 
+    def _add_routes(self) -> None:
+        def add(method: str, path: str, endpoint: Callable[..., Any], *errors: int, **described: Any) -> None:
+            summary, answers = endpoint.__doc__.splitlines()[0], described.pop("responses", {}) | errors_of(*errors)
+            described |= {"methods": [method], "summary": summary, "description": "", "responses": answers}
+            self.api.add_api_route(path, endpoint, **described)
+
+        sent, changing = (400, 408, 413, 415, 422), (401, 403, 507)
+        asked, photo = takes({"image/*": PHOTO, "multipart/form-data": PhotoQuery}), {"image/jpeg": {"schema": PHOTO}}
+        given = takes({"multipart/form-data": NewPhoto, "application/json": NewVector})
+        health = {503: {"model": Health, "description": "It is starting: searches by photo wait."}}
+        add("POST", "/search", self.search, *sent, 503, 504, openapi_extra=asked)
+        add("GET", "/items/{id:path}/similar", self.similar, 404, 422, 503, 504)
+        add("GET", "/items/{id:path}/photo", self.photo, 404, 422, 503, 504, responses={200: {"content": photo}})
+        add("POST", "/items", self.add, *sent, *changing, 409, 503, 504, status_code=201, openapi_extra=given)
+        add("GET", "/items/{id:path}", self.item, 404, 422, 503, 504)
+        add("DELETE", "/items/{id:path}", self.remove, *changing, 404, 422, 503, 504)
+        add("GET", "/healthz", self.healthz, responses=health)
+        add("GET", "/metrics", self.metrics, response_class=PlainTextResponse)
+        add("GET", "/docs", self.docs, response_class=HTMLResponse)
+        add("GET", "/", self.page, response_class=HTMLResponse)
+
     @contextlib.asynccontextmanager
-    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._save_when_due())]
         try:
             async with self._batcher.running():
@@ -129,7 +168,7 @@ class Service:
 
     def _compile(self) -> None:
         self._batcher.compile()
-        self.collection.search(np.ones((1, self.collection.dimensions)), self._k(None))
+        self.collection.search(np.ones((1, self.collection.dimensions)), self._within(None))
 
     async def _save_when_due(self) -> None:
         while True:
@@ -144,124 +183,103 @@ class Service:
                 self._metrics.failed_saves.inc()
                 log.error("the index cannot be saved: %s; its changes are in the database", error)
 
-    async def page(self, request: Request) -> Response:
-        """GET /"""
+    async def page(self) -> Response:
+        """A page to drop a photo on."""
         return HTMLResponse(PAGE, headers=HEADERS)
 
-    async def docs(self, request: Request) -> Response:
-        """GET /docs"""
-        return HTMLResponse(api_page(), headers=HEADERS)
+    async def docs(self) -> Response:
+        """This description as a page."""
+        return HTMLResponse(api_page(self.api.openapi()), headers=HEADERS)
 
-    async def openapi(self, request: Request) -> Response:
-        """GET /openapi.json"""
-        return JSONResponse(API)
+    async def healthz(self, response: Response) -> Health:
+        """Whether the service is well, and how many items it has."""
+        status = "ok" if self._ready.is_set() else "starting"
+        if status == "starting":
+            response.status_code, response.headers["retry-after"] = 503, "1"
+        return Health(
+            status=status,
+            items=len(self.collection),
+            dimensions=self.collection.dimensions,
+            unsaved_changes=self.collection.unsaved,
+        )
 
-    async def healthz(self, request: Request) -> Response:
-        """GET /healthz"""
-        facts = {"items": len(self.collection), "dimensions": self.collection.dimensions}
-        facts["unsaved_changes"] = self.collection.unsaved
-        if not self._ready.is_set():
-            return JSONResponse({"status": "starting", **facts}, 503, {"retry-after": "1"})
-        return JSONResponse({"status": "ok", **facts})
-
-    async def metrics(self, request: Request) -> Response:
-        """GET /metrics"""
+    async def metrics(self) -> Response:
+        """Figures for Prometheus."""
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    async def search(self, request: Request) -> Response:
-        """POST /search: a photo as the body, or as a file of a form."""
+    async def search(self, request: Request, k: K = None) -> Found:
+        """The items nearest to a photo, best first."""
         kind = _content_type(request)
         if kind == "application/json":
             raise HTTPException(415, "send the photo itself as the body, or as the file `photo` of multipart/form-data")
-        photo, k = await request.body(), request.query_params.get("k")
         if kind == "multipart/form-data":
-            fields, photo = await self._form(request, photo)
-            k = fields.get("k", k)
-        k = self._k(k)
+            fields, photo = await read_form(request)
+            k = read_query(fields, photo).k or k
+        else:
+            photo = await request.body()
+        k = self._within(k)
         if not photo:
             raise HTTPException(400, "there is no photo: send it as the body, or as the file `photo` of a form")
         vector = await self._embed(photo)
         return await self._in_thread(self._searchers, self._nearest, vector, k)
 
-    def _nearest(self, vector: np.ndarray, k: int) -> Response:
+    def _nearest(self, vector: np.ndarray, k: int) -> Found:
         ids, scores = self.collection.search(vector[None], k)
         return self._found(ids[0], scores[0])
 
-    async def similar(self, request: Request) -> Response:
-        """GET /items/{id}/similar"""
-        id, k = self._known(request), self._k(request.query_params.get("k"))
-        return await self._in_thread(self._searchers, self._similar, id, k)
+    async def similar(self, id: Id, k: K = None) -> Found:
+        """The items nearest to an item, without the item itself."""
+        return await self._in_thread(self._searchers, self._similar, self._known(id), self._within(k))
 
-    def _similar(self, id: str, k: int) -> Response:
+    def _similar(self, id: str, k: int) -> Found:
         try:
-            found = self.collection.similar(id, k)
-        except UserError:
-            if id in self.collection:
-                raise
-            raise _no_item(id) from None  # it was removed meanwhile
-        return self._found(*found)
+            return self._found(*self.collection.similar(id, k))
+        except UserError:  # it was removed meanwhile
+            raise _no_item(id) from None
 
-    async def item(self, request: Request) -> Response:
-        """GET /items/{id}"""
-        id = self._known(request)
-        return JSONResponse(self._described(id))
+    async def item(self, id: Id) -> ItemFacts:
+        """What is known of an item."""
+        return ItemFacts(**self._described(self._known(id)))
 
-    async def photo(self, request: Request) -> Response:
-        """GET /items/{id}/photo: a thumbnail."""
-        id = self._known(request)
+    async def photo(self, id: Id) -> Response:
+        """A thumbnail of the item's photo."""
+        id = self._known(id)
         content = await self._in_thread(self._decoders, self._thumbnail, id)
         if content is None:
-            raise HTTPException(404, f"item {id!r} has no photo that can be read")
+            raise HTTPException(404, f"item {id[:SHOWN_ID]!r} has no photo that can be read")
         return Response(content, media_type="image/jpeg", headers={"cache-control": "private, max-age=60"})
 
-    async def add(self, request: Request) -> Response:
-        """POST /items: a form with a photo, or JSON with a vector."""
-        self._check_token(request)
-        kind, body, photo = _content_type(request), await request.body(), None
+    async def add(self, request: Request, token: Token) -> Changed:
+        """Adds an item, by a photo or by its vector. It is on the disk before the answer, and found from then on."""
+        self._check_token(token)
+        kind, photo = _content_type(request), b""
         if kind == "multipart/form-data":
-            fields, photo = await self._form(request, body)
+            fields, photo = await read_form(request)
             if not photo:
                 raise HTTPException(400, "there is no photo: send it as the file `photo` of the form")
+            new = await self._in_thread(self._readers, read_photo_item, fields, photo)
         elif kind == "application/json":
-            fields = await self._in_thread(self._readers, read_json, body, "the body")
+            new = await self._in_thread(self._readers, read_vector_item, await request.body())
         else:
             raise HTTPException(415, "send multipart/form-data with a photo, or application/json with a vector")
-        id, columns, replace, vector = await self._in_thread(self._readers, self._read_item, fields, bool(photo))
-        if not replace and id in self.collection:
-            raise HTTPException(409, f"there is an item {id!r} already: send replace=true to put this in its place")
-        vector = await self._embed(photo) if photo else self._vector(vector)
-        await self._change(lambda: self.collection.put(id, vector, columns, photo, replace=replace))
-        return JSONResponse({"id": id, "items": len(self.collection)}, 201)
+        if not new.replace and new.id in self.collection:
+            raise HTTPException(409, f"there is an item {new.id!r} already: send replace=true to replace it")
+        vector = await self._embed(photo) if photo else np.array(new.vector)
+        await self._change(lambda: self.collection.put(new.id, vector, new.columns, photo or None, replace=new.replace))
+        return Changed(id=new.id, items=len(self.collection))
 
-    def _read_item(self, fields: Any, is_form: bool) -> tuple[str, dict[str, str], bool, Any]:
-        """Id, columns, replace, and the vector as it was sent; raises HTTPException, 422, if they are no good."""
-        if not isinstance(fields, dict):
-            raise HTTPException(422, 'the body must be an object such as {"id": "1", "vector": [0.1, 0.2]}')
-        known = ["columns", "id", "replace"] + ["vector"] * (not is_form)
-        if unknown := next((name for name in fields if name not in known), None):
-            raise HTTPException(422, f"there is no field {unknown[:SHOWN_ID]!r}; there are {', '.join(known)}")
-        columns, replace = fields.get("columns", {}), fields.get("replace", False)
-        if is_form:
-            columns = read_json(fields.get("columns", "{}"), "columns")
-            replace = {"true": True, "false": False}.get(fields.get("replace", "false"), replace)
-        id, columns = check_id(fields.get("id")), check_columns(columns)
-        if not isinstance(replace, bool):
-            raise HTTPException(422, f"replace={str(replace)[:20]} must be true or false")
-        return id, columns, replace, fields.get("vector")
-
-    async def remove(self, request: Request) -> Response:
-        """DELETE /items/{id}"""
-        self._check_token(request)
-        id = self._known(request)
+    async def remove(self, id: Id, token: Token) -> Changed:
+        """Removes an item."""
+        self._check_token(token)
+        id = self._known(id)
         await self._change(lambda: self.collection.remove(id))
-        return JSONResponse({"id": id, "items": len(self.collection)})
+        return Changed(id=id, items=len(self.collection))
 
-    def _check_token(self, request: Request) -> None:
+    def _check_token(self, token: HTTPAuthorizationCredentials | None) -> None:
         if self._token is None:
             raise HTTPException(403, NO_TOKEN)
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        right = self._token.encode(errors="surrogateescape")  # bytes, as headers are: a token need not be ASCII
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), right):
+        given = b"" if token is None else token.credentials.strip().encode("latin-1")
+        if not hmac.compare_digest(given, self._token.encode(errors="surrogateescape")):  # a token need not be ASCII
             raise HTTPException(
                 401, "changes need the right token: Authorization: Bearer ...", {"www-authenticate": "Bearer"}
             )
@@ -278,9 +296,6 @@ class Service:
         """What the function gives. If the request is given up, it is not begun; if it was, it goes on to its end."""
         return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
-    async def _form(self, request: Request, body: bytes) -> tuple[dict[str, str], bytes]:
-        return await self._in_thread(self._readers, read_form, request.headers["content-type"], body)
-
     async def _embed(self, photo: bytes) -> np.ndarray:
         try:
             size = self._encoder.photo_size
@@ -290,10 +305,10 @@ class Service:
         await self._ready.wait()
         return await self._batcher.embed(*decoded)
 
-    def _found(self, ids: np.ndarray, scores: np.ndarray) -> Response:
+    def _found(self, ids: np.ndarray, scores: np.ndarray) -> Found:
         """The answer to a search, without what was removed meanwhile."""
         pairs = [(id, score) for id, score in zip(ids, scores.tolist(), strict=True) if id in self.collection]
-        return JSONResponse({"items": [{**self._described(id), "score": score} for id, score in pairs]})
+        return Found(items=[FoundItem(**self._described(id), score=score) for id, score in pairs])
 
     def _described(self, id: str) -> dict[str, Any]:
         """What clients are told of an item."""
@@ -319,12 +334,11 @@ class Service:
         Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
         return buffer.getvalue()
 
-    def _known(self, request: Request) -> str:
-        """The id in the path. Raises HTTPException, 404, if there is no such item.
+    def _known(self, encoded: str) -> str:
+        """The id in an address. Raises HTTPException, 404, if there is no such item.
 
         `limits` leaves the path percent-encoded: an id may hold a slash, a line break, or end in "/photo".
         """
-        encoded = request.path_params["id"]
         try:
             id = urllib.parse.unquote(encoded, errors="strict")
         except UnicodeDecodeError:  # other ids must not be found under it
@@ -334,51 +348,16 @@ class Service:
             raise _no_item(id)
         return id
 
+    def _within(self, k: int | None) -> int:
+        if k is None:
+            return min(10, self.limits.k)
+        if k > self.limits.k:
+            raise HTTPException(422, f"k={k:.9g} must be at most {self.limits.k}")
+        return k
+
     async def _user_error(self, request: Request, error: UserError) -> Response:
         sentence = str(error).replace(str(self.collection.folder), "the index")  # where it lies is nobody's business
         return JSONResponse({"error": sentence}, 422)
-
-    def _k(self, value: Any) -> int:
-        if value is None:
-            return min(DEFAULT_K, self.limits.k)
-        if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10):
-            raise HTTPException(422, f"k={str(value)[:20]!r} must be an integer from 1 to {self.limits.k}")
-        if not 1 <= int(value) <= self.limits.k:
-            raise HTTPException(422, f"k={int(value)} must be from 1 to {self.limits.k}")
-        return int(value)
-
-    def _vector(self, values: Any) -> np.ndarray:
-        dim = self.collection.dimensions
-        if not isinstance(values, list) or len(values) != dim or not all(type(v) in (int, float) for v in values):
-            raise HTTPException(422, f"vector must be a list of {dim} numbers")
-        try:
-            return np.array(values, np.float64)
-        except OverflowError:
-            raise HTTPException(422, "vector has a number that is too large") from None
-
-
-class _Metrics:
-    """What GET /metrics tells."""
-
-    def __init__(self, collection: Collection):
-        self.registry = r = CollectorRegistry()
-        labels = ("endpoint", "status")
-        self._requests = Counter("ssljax_requests", "Requests answered", labels, registry=r)
-        self._seconds = Histogram("ssljax_request_seconds", "Time to answer", ("endpoint",), registry=r)
-        self.in_flight = Gauge("ssljax_requests_in_flight", "Requests being answered", registry=r)
-        sizes = (1, 2, 4, 8, 16, 32, 64)
-        self.batch = Histogram("ssljax_batch_photos", "Photos embedded together", buckets=sizes, registry=r)
-        self.failed_saves = Counter("ssljax_failed_saves", "Saves of the index that failed", registry=r)
-        items = Gauge("ssljax_items", "Items in the index", registry=r)
-        items.set_function(lambda: len(collection))
-        unsaved = Gauge("ssljax_unsaved_changes", "1 if the saved index lacks changes", registry=r)
-        unsaved.set_function(lambda: collection.unsaved)
-
-    def observe(self, scope: dict[str, Any], status: int, seconds: float) -> None:
-        """Counts a request; a status of 0 is a client that went away."""
-        endpoint = getattr(scope.get("endpoint"), "__name__", "none")  # a path would be a label for every id
-        self._requests.labels(endpoint, status).inc()
-        self._seconds.labels(endpoint).observe(seconds)
 
 
 def _content_type(request: Request) -> str:
@@ -389,7 +368,7 @@ def _no_item(id: str) -> HTTPException:
     return HTTPException(404, f"there is no item {id[:SHOWN_ID]!r}")
 
 
-def _without_paths(item: Item, folder: Path) -> dict[str, str]:
+def _without_paths(item: Item, folder: FilePath) -> dict[str, str]:
     """Its columns, in which the paths of photos (and of other files near them) are only the names of the files.
 
     What was sent for an item that was put (its photo is in `folder`) names no file of ours, and stays.
@@ -401,8 +380,12 @@ def _without_paths(item: Item, folder: Path) -> dict[str, str]:
     return {name: folders.sub("", value) if top in value else value for name, value in item.columns.items()}
 
 
-async def _http_error(request: Request, error: HTTPException) -> Response:
+async def _http_error(request: Request, error: AnyHTTPException) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    return JSONResponse({"error": sentence(error.errors(), beside=1)}, 422)
 
 
 async def _gone(request: Request, error: ClientDisconnect) -> Response:

@@ -13,6 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ssljax.types import UserError
 
+# What one request may hold, besides `Limits`
+FIELDS = 8  # of a form or of JSON
+LARGEST_TEXT = 2**20  # bytes of JSON, or of a field of a form
+LONGEST_ID = 1000  # characters
+COLUMNS, LONGEST_NAME, LARGEST_COLUMNS = 256, 200, 2**16  # how many; characters of a name; bytes of all, as JSON
+LARGEST_HEAD = 2**15  # bytes: an address may hold an id of `collection.LONGEST_ID` bytes, percent-encoded
+
 ALWAYS = ("/healthz", "/metrics")  # answered however many other requests there are
 HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.~!$&'()*+,;=%-]+))(?::\d{0,5})?", re.ASCII)  # RFC 9112, section 3.2
 ORIGIN = re.compile(r"https?://(.+)")
@@ -148,7 +155,7 @@ def _understood(scope: Scope, local: bool) -> tuple[Scope, tuple[int, str] | Non
         address = re.fullmatch(r"https?://([^/]*)(/.*)?", path, re.IGNORECASE)
         hosts.append(address[1] if address else "")
         path = (address and address[2]) or "/"
-    scope = scope | {"path": path}
+    scope = scope | {"path": path, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}  # without a body
     names = [_named(host) for host in hosts]
     if values(b"content-length") and values(b"transfer-encoding"):  # a proxy before us may read another body
         return scope, (400, "the request has both Content-Length and Transfer-Encoding: send one of them")

@@ -14,9 +14,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ssljax.search.serve.app import Service
+from ssljax.search.serve.limits import LARGEST_HEAD
 from ssljax.types import UserError
 
-LARGEST_HEAD = 2**15  # bytes of a request: an address may hold an id of collection.LONGEST_ID, percent-encoded
 # Lines that end without a carriage return, or go on in the next: a proxy before us may read another request there.
 AMBIGUOUS = re.compile(rb"(?<!\r)\n|\n[ \t]|\r(?!\n)")
 

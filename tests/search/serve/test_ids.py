@@ -18,7 +18,7 @@ from ssljax.data.items import text
 from ssljax.evaluation import Embeddings
 from ssljax.search import Collection, Exact, save_collection
 from ssljax.search.collection import LONGEST_ID
-from ssljax.search.serve.reading import LONGEST_ID as LONGEST_SENT
+from ssljax.search.serve.limits import LONGEST_ID as LONGEST_SENT
 from ssljax.types import UserError
 
 AWKWARD = [

@@ -58,6 +58,6 @@ def test_the_page_of_the_api_is_read_in_a_browser(tab, tmp_path):
         for scheme in ("light", "dark"):
             tab.look(900, 900, scheme)
             tab.open(address + "/docs")
-            assert tab.value("document.querySelectorAll('section').length") == 11
+            assert tab.value("document.querySelectorAll('section').length") == 10
             if folder := os.environ.get("SSLJAX_SCREENSHOTS"):
                 tab.screenshot(Path(folder) / f"serve_docs_{scheme}.png")

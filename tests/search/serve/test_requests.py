@@ -201,7 +201,7 @@ LARGE = {
     "a long name": ({"x" * 201: ""}, 422, "at most 200 characters"),
     "a long text": ({"x": "é" * 40_000}, 422, "64 KiB"),
     "numbers": ({f"c{i}": i for i in range(500_000)}, 413, "1 MiB"),
-    "a tree": ({"x": {"y": 1}}, 422, "object of texts"),
+    "a tree": ({"x": {"y": 1}}, 422, "must be a valid string"),
 }
 
 
