@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssljax.models import layers
+from ssljax.models import number_layers
 from ssljax.schedules import Cosine, Warmup, check_schedule, value_at
 from ssljax.types import Array, Progress, PyTree, Scheduled, UserError, check_fields, whole_steps
 
-OfStep = Callable[[Array], Array]  # i32[], steps that are done → f32[]
+OfStep = Callable[[jax.typing.ArrayLike], Array]  # i32[], steps that are done → f32[]
 
 
 def decay(weight_decay: OfStep) -> optax.GradientTransformation:
@@ -52,25 +52,25 @@ def by_part(layer_decay: float, head: float) -> optax.GradientTransformation:
     all transformations it is a learning rate of each part, as that is a factor on all that comes before.
     """
 
-    def init(params: PyTree) -> optax.EmptyState:
-        blocks = layers(params["encoder"])[1] if "encoder" in params else 0
+    def factors(params: PyTree) -> PyTree:
+        layer, blocks = number_layers(params.get("encoder", ()))
         if layer_decay < 1 and not blocks:
             raise UserError(
                 f"optimizer.layer_decay={layer_decay} needs an encoder made of blocks, such as a ResNet or a ViT: "
                 "set it to 1"
             )
+        encoder = {name: layer_decay ** (blocks + 1 - number) for name, number in layer.items()}
+        return {name: encoder if name == "encoder" else head for name in params}
+
+    def init(params: PyTree) -> optax.EmptyState:
+        factors(params)
         return optax.EmptyState()
 
     def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
-        def scaled(tree: PyTree, factor: float) -> PyTree:
-            return jax.tree.map(lambda u: factor * u, tree)
+        def scaled(factor: float, part: PyTree) -> PyTree:
+            return jax.tree.map(lambda u: factor * u, part)
 
-        def of_encoder(parts: PyTree) -> PyTree:
-            layer, blocks = layers(parts)
-            return {name: scaled(part, layer_decay ** (blocks + 1 - layer[name])) for name, part in parts.items()}
-
-        parts = {n: of_encoder(u) if n == "encoder" else scaled(u, head) for n, u in updates.items()}
-        return parts, state
+        return jax.tree.map(scaled, factors(updates), updates), state
 
     return optax.GradientTransformation(init, update)
 
@@ -99,7 +99,7 @@ def later(
 
 
 def _of_step(schedule: Any, total_steps: int) -> OfStep:
-    return lambda step: value_at(schedule, Progress(step, total_steps))
+    return lambda step: value_at(schedule, Progress(jnp.asarray(step), total_steps))
 
 
 def _labels(frozen_until: Mapping[str, float], params: PyTree) -> PyTree:
@@ -119,9 +119,12 @@ def _labels(frozen_until: Mapping[str, float], params: PyTree) -> PyTree:
 
 
 def _on_weights(change: Callable[[Array, Array, Array], Array]) -> optax.GradientTransformation:
-    """`change(update, parameter, step)` of each parameter with two axes or more: neither biases nor norms."""
+    """`change(update, parameter, step)` of each parameter with two axes or more: neither biases nor norms.
 
-    def update(updates: PyTree, state: optax.ScaleByScheduleState, params: PyTree) -> tuple[PyTree, Any]:
+    By hand and not by `optax.masked`, so that one function has the step, and the state is a count and nothing else.
+    """
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
         changed = jax.tree.map(lambda u, p: change(u, p, state.count) if p.ndim > 1 else u, updates, params)
         return changed, optax.ScaleByScheduleState(state.count + 1)
 

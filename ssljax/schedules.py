@@ -67,7 +67,7 @@ class Steps(Schedule):
     def __call__(self, progress: Progress | Array) -> Array:
         """f32[], the value at `progress`."""
         passed = sum(jnp.asarray(reached(progress, share), jnp.float32) for share in self.at)
-        return self.start * self.factor**passed
+        return jnp.asarray(self.start * self.factor**passed, jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)

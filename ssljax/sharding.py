@@ -1,16 +1,18 @@
-"""Where arrays live: the mesh, the parameters' rule, the batch, the queue. Only this module names devices.
+"""Where arrays live: the mesh, the parameters' rule, the batch, the queue. Only this module names devices, and the
+platform that a step is compiled for.
 
 The mesh has two axes: `data`, and `shard`, over which large parameters are split (FSDP). A batch is split over both.
 """
 
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,8 @@ LOST_AFTER = 30  # seconds without a sign of life from a process
 FAREWELL = 5.0  # seconds
 _leaving = threading.Event()
 _kept: list[object] = []  # what C++ calls must not be collected
+P = ParamSpec("P")
+R = TypeVar("R")
 FSDP_SMALLEST = 2**16  # parameters with fewer elements are copied to every device: splitting them saves nothing
 
 
@@ -84,15 +88,16 @@ def _say_at_loss(lost: str) -> None:
             os.write(2, f"{lost}\n".encode())
             os._exit(1)
 
-    make_client = distributed._jax.get_distributed_runtime_client
-    distributed._jax.get_distributed_runtime_client = functools.partial(make_client, missed_heartbeat_callback=end)
+    runtime = distributed._jax  # pyright: ignore[reportPrivateImportUsage]  # nothing public takes the callback
+    make_client = runtime.get_distributed_runtime_client
+    runtime.get_distributed_runtime_client = functools.partial(make_client, missed_heartbeat_callback=end)
     # jaxlib 0.10 to 0.12 cannot turn the callback's argument into a Python object, and then calls std::terminate.
     with contextlib.suppress(OSError, AttributeError):  # another C++ library
         _kept.append(ctypes.CFUNCTYPE(None)(end))
         ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE(_kept[-1])
 
 
-def is_lost_process(error: jax.errors.JaxRuntimeError) -> bool:
+def is_lost_process(error: Exception) -> bool:
     """Whether what a computation raised is that another process is gone."""
     words = ("gloo", "nccl", "unavailable", "coordination service", "connection")
     return jax.process_count() > 1 and any(word in str(error).lower() for word in words)
@@ -189,7 +194,7 @@ def state_sharding(mesh: Mesh, state: PyTree) -> PyTree:
     def leaf(x: Any) -> Any:
         if isinstance(x, Queue):
             labels = None if x.labels is None else batch_sharding(mesh)
-            return Queue(keys=batch_sharding(mesh), count=replicated(mesh), labels=labels)
+            return dataclasses.replace(x, keys=batch_sharding(mesh), count=replicated(mesh), labels=labels)
         return parameter(x)
 
     return jax.tree.map(leaf, state, is_leaf=lambda x: isinstance(x, Queue))
@@ -217,6 +222,34 @@ def device_count() -> int:
     """How many devices the mesh in force has; 1 without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else mesh.size
+
+
+def target_platform() -> str:
+    """The platform of the mesh in force, such as "cpu", "gpu" or "tpu": a step may be compiled for another machine.
+
+    Without a mesh, the platform of jax's default devices.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
+def one_cpu() -> bool:
+    """Whether the target is a CPU that is a single device, so that no batch is divided between devices."""
+    return target_platform() == "cpu" and jax.device_count("cpu") == 1
+
+
+def on_cpu(fast: Callable[P, R], when: Callable[[], bool] | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorates an operation so that `fast` stands in for it where the target is a CPU (or where `when` is true)."""
+
+    def decorate(plain: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(plain)
+        def operation(*args: P.args, **kwargs: P.kwargs) -> R:
+            chosen = when() if when else target_platform() == "cpu"
+            return (fast if chosen else plain)(*args, **kwargs)
+
+        return operation
+
+    return decorate
 
 
 def on_own_columns(part: Callable[..., tuple[PyTree, PyTree]], rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:

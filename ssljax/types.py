@@ -55,7 +55,7 @@ class TrainState:
 
     step: Array  # i32[]
     params: Params  # what the optimizer updates, and nothing else
-    aux: Aux  # what it must not: teacher, batch statistics, queue, centre
+    aux: Aux  # what it must not: teacher, batch statistics, queue, center
     opt_state: PyTree
     rng: Array  # u32[2], folded with step, never carried split: a resumed run is the same run
 

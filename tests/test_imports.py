@@ -16,7 +16,7 @@ ALLOWED = {
     "models": {"sharding", "types"},
     "optim": {"models", "schedules", "types"},
     "data": {"sharding", "types"},
-    "views": {"data", "types"},
+    "views": {"data", "sharding", "types"},
     "methods": {"losses", "models", "queue", "schedules", "sharding", "types"},
     "train": {"types"},
     "evaluation": {"config", "data", "models", "sharding", "training", "types"},

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import pytest
 from every_loss import ALL, LABELS, MEMORY, OTHERS, PAIRS, Z
 from methods import METHODS, NAMES, crops_of
+from target import mesh_of
 from tiny import CROPS, EXPERIMENT, SIMCLR, photos
 
 from ssljax.config import Experiment
 from ssljax.evaluation.evaluators import linear_probe
 from ssljax.evaluation.nearest import _nearest
 from ssljax.evaluation.rerank import reciprocal
-from ssljax.models import ResNet, ViT, ops
+from ssljax.models import ResNet, ViT
 from ssljax.train import init_state, train_step
 from ssljax.training.run_folder import Run
 from ssljax.training.setup import Setup
@@ -54,10 +55,10 @@ def test_a_step_is_in_float32_whatever_the_backend_prefers(name, coarse):
 
 @pytest.mark.parametrize("encoder", [ResNet(depth=10, width=4), ViT(patch=8, width=16, depth=1, heads=1)])
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_so_it_is_in_the_forms_for_accelerators(encoder, platform, monkeypatch, coarse):
-    monkeypatch.setattr(ops, "_on_cpu", lambda: False)
+def test_so_it_is_in_the_forms_for_accelerators(encoder, platform, coarse):
     method = dataclasses.replace(SIMCLR, encoder=encoder)
-    assert asked_for(step_of(method, CROPS, platform)) == {"HIGHEST"}
+    with jax.sharding.use_abstract_mesh(mesh_of(platform)):
+        assert asked_for(step_of(method, CROPS, platform)) == {"HIGHEST"}
 
 
 @pytest.mark.parametrize("precision, level", [("tensorfloat32", "HIGH"), ("bfloat16", "DEFAULT")])

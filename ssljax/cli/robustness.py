@@ -38,9 +38,10 @@ from ssljax.report import Example, write_robustness
 from ssljax.training.logging import console, counting
 from ssljax.training.run_folder import environment
 from ssljax.types import Array, Batch, UserError
-from ssljax.views.crop import Box, resize
+from ssljax.views.boxes import resize
 from ssljax.views.disturbances import DISTURBANCES
 from ssljax.views.disturbances.disturbance import Disturbance
+from ssljax.views.resample import Box
 
 BATCH = 64  # photos disturbed together: fixed, as a photo's place among them decides what happens to it
 EXAMPLES = 6  # of each disturbance

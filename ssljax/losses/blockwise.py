@@ -17,7 +17,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ssljax.sharding import device_count, on_own_columns
+from ssljax.sharding import device_count, on_own_columns, target_platform
 from ssljax.types import Array
 
 BLOCK = 2**20  # products in a block on a CPU: 4 MiB, which stay in its cache
@@ -85,7 +85,7 @@ def _block_shape(n: int, k: int) -> tuple[int, int]:
 
 def block_size() -> int:
     """How many products a block has at most."""
-    return BLOCK if jax.default_backend() == "cpu" else ACCELERATOR_BLOCK
+    return BLOCK if target_platform() == "cpu" else ACCELERATOR_BLOCK
 
 
 def _cut(x: Array, index: Array, size: int) -> Array:

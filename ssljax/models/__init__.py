@@ -1,9 +1,8 @@
 """Encoders and heads: linen modules that are their own configuration. Only this package imports flax."""
 
 from ssljax.models.efficientnet import EfficientNet
-from ssljax.models.frozen import Frozen, whole
+from ssljax.models.frozen import Frozen, number_layers, whole
 from ssljax.models.heads import MLP, Decoder, DINOHead, Identity, Prototypes
-from ssljax.models.layers import layers
 from ssljax.models.norm import BatchNorm, in_places, norm_groups
 from ssljax.models.pretrained import Pretrained, weights_bytes, without_files
 from ssljax.models.resnet import ResNet
@@ -25,8 +24,8 @@ __all__ = [
     "ViT",
     "cls_attention",
     "in_places",
-    "layers",
     "norm_groups",
+    "number_layers",
     "weights_bytes",
     "whole",
     "without_files",

@@ -6,14 +6,9 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ssljax.models import ops
-from ssljax.models.drop_path import DropPath, rates
-from ssljax.models.heads import Linear
+from ssljax.models.layers import Conv, DepthwiseConv, DropPath, Linear, drop_path_rates
 from ssljax.models.norm import BatchNorm
-from ssljax.models.resnet import Conv
 from ssljax.types import Array, UserError
-
-_he = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # of a single channel: its k * k inputs
 
 # factors on the channels and on the blocks
 _VARIANTS = {"B0": (1.0, 1.0), "B1": (1.0, 1.1), "B2": (1.1, 1.2), "B3": (1.2, 1.4), "B4": (1.4, 1.8)}
@@ -63,7 +58,7 @@ class EfficientNet(nn.Module):
         x = nn.swish(BatchNorm(self.norm_groups, name="stem_norm")(x, train))
         block = nn.remat(MBConv, static_argnums=(2,)) if self.remat else MBConv
         counts = [math.ceil(stage[0] * depth) for stage in _STAGES]
-        drop_paths = iter(rates(self.drop_path, sum(counts)))
+        drop_paths = iter(drop_path_rates(self.drop_path, sum(counts)))
         for stage, (count, (_, size, stride, expansion, width)) in enumerate(
             zip(counts, _STAGES, strict=True), start=1
         ):
@@ -123,19 +118,6 @@ class MBConv(nn.Module):
         if x.shape != y.shape:
             return y
         return x + DropPath(self.drop_path, name="drop_path")(y, train)
-
-
-class DepthwiseConv(nn.Module):
-    """A square convolution of each channel apart, without bias, padded by half its size."""
-
-    size: int
-    stride: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """x: [B, H, W, C]; gives [B, ceil(H / stride), ceil(W / stride), C]."""
-        kernel = self.param("kernel", _he, (self.size, self.size, 1, x.shape[-1]), jnp.float32)
-        return ops.depthwise_conv(x, kernel.astype(x.dtype), self.stride)
 
 
 class SqueezeExcite(nn.Module):

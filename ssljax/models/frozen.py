@@ -1,16 +1,20 @@
 """Encoders of which a part, or all, stays as it is: for fine-tuning."""
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from ssljax.models.layers import layers
+from ssljax.models.pretrained import Wrapped
 from ssljax.types import Array, PyTree, UserError
 
 FROZEN = "frozen"  # where the frozen parts are, among the batch statistics
+_BLOCK = re.compile(r"(?:stage(\d+)_)?block(\d+)")
+_BETWEEN = re.compile(r"stage(\d+)_(?!block)\w+")  # Swin's, before a stage
+_AFTER = ("norm", "last_conv", "last_norm")
 
 
 def whole(variables: PyTree) -> PyTree:
@@ -22,7 +26,7 @@ def whole(variables: PyTree) -> PyTree:
 
 
 @dataclasses.dataclass(frozen=True)
-class Frozen:
+class Frozen(Wrapped):
     """A linen module that does not learn, or of which only the last blocks do; it stands wherever the module could.
 
     `Frozen(Pretrained(ResNet(depth=18), "runs/shop/weights/student.safetensors"), but_last=2)`
@@ -41,7 +45,7 @@ class Frozen:
         """As the module's; raises UserError if it has fewer blocks than are to learn."""
         variables = self.module.init(rng, x, train=train)
         params = variables["params"]
-        layer, blocks = layers(params)
+        layer, blocks = number_layers(params)
         if not 0 <= self.but_last <= blocks:
             raise UserError(f"but_last={self.but_last} must be from 0 to {blocks}, the number of the encoder's blocks")
         learns = {name for name in layer if self.but_last and layer[name] > blocks - self.but_last}
@@ -69,8 +73,26 @@ class Frozen:
         output, updated = output
         return output, {**updated, "batch_stats": updated.get("batch_stats", {}) | {FROZEN: frozen}}
 
-    def __getattr__(self, name: str) -> Any:
-        """The module's settings."""
-        if name.startswith("__") or name == "module":  # asked for while a copy is made
-            raise AttributeError(name)
-        return getattr(self.module, name)
+
+def number_layers(names: Iterable[str]) -> tuple[dict[str, int], int]:
+    """Part of an encoder, such as stage1_block0, → its layer; and the number N of blocks.
+
+    0 is all before the blocks, 1 to N are the blocks, and N + 1 is what follows them. What stands between two stages is
+    of the layer of the next block. N is 0 if no part has the name of a block.
+    """
+    names = list(names)
+    places = {name: _place(match) for name in names if (match := _BLOCK.fullmatch(name))}
+    order = sorted(places.values())
+
+    def layer(name: str) -> int:
+        if name in places:
+            return 1 + order.index(places[name])
+        if match := _BETWEEN.fullmatch(name):
+            return 1 + sum(stage < int(match[1]) for stage, _ in order)
+        return len(order) + 1 if name in _AFTER else 0
+
+    return {name: layer(name) for name in names}, len(order)
+
+
+def _place(match: re.Match[str]) -> tuple[int, int]:
+    return int(match[1] or 0), int(match[2])

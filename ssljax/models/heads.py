@@ -7,13 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssljax.models import ops
+from ssljax.models.layers import Linear, conv, dense, he_fan_in, torch_linear, truncated_normal
 from ssljax.models.norm import BatchNorm
 from ssljax.types import Array, UserError
-
-_torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # uniform in +-1 / sqrt(fan in)
-_he = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-_truncated_normal = nn.initializers.truncated_normal(0.02)
 
 
 class MLP(nn.Module):
@@ -84,8 +80,8 @@ class DINOHead(nn.Module):
         """x: f32[B, F]; gives f32[B, out], cosines. Raises UserError if a width is below 1."""
         _check_widths(self.hidden, bottleneck=self.bottleneck)
         for i, width in enumerate(self.hidden):
-            x = nn.gelu(Linear(width, True, self.dtype, _truncated_normal, name=f"linear{i}")(x), approximate=False)
-        x = Linear(self.bottleneck, True, self.dtype, _truncated_normal, name="linear_out")(x)
+            x = nn.gelu(Linear(width, True, self.dtype, truncated_normal, name=f"linear{i}")(x), approximate=False)
+        x = Linear(self.bottleneck, True, self.dtype, truncated_normal, name="linear_out")(x)
         return Prototypes(self.out, self.dtype, name="prototypes")(x, train)
 
 
@@ -101,8 +97,8 @@ class Prototypes(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         """x: f32[B, D]; gives f32[B, out]. Raises UserError if `out` is below 1."""
         _check_widths((), out=self.out)
-        kernel = self.param("kernel", _torch_linear, (x.shape[-1], self.out), jnp.float32)
-        return ops.dense(_unit(x, axis=1).astype(self.dtype), _unit(kernel, axis=0).astype(self.dtype))
+        kernel = self.param("kernel", torch_linear, (x.shape[-1], self.out), jnp.float32)
+        return dense(_unit(x, axis=1).astype(self.dtype), _unit(kernel, axis=0).astype(self.dtype))
 
 
 class Decoder(nn.Module):
@@ -125,28 +121,10 @@ class Decoder(nn.Module):
         x = x.reshape(-1, 4, 4, self.width).astype(self.dtype)
         while x.shape[1] < self.side:
             x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-            kernel = self.param(f"kernel{x.shape[1]}", _he, (3, 3, self.width, self.width), jnp.float32)
-            x = nn.relu(ops.conv(x, kernel.astype(self.dtype), 1))
+            kernel = self.param(f"kernel{x.shape[1]}", he_fan_in, (3, 3, self.width, self.width), jnp.float32)
+            x = nn.relu(conv(x, kernel.astype(self.dtype), 1))
         pixels = Linear(3, True, self.dtype, name="pixels")(x.reshape(-1, self.width))
         return pixels.reshape(-1, self.side, self.side, 3)
-
-
-class Linear(nn.Module):
-    """x @ kernel + bias, by default with torch's initial range of the weights; the bias starts at zero."""
-
-    features: int
-    bias: bool = True
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    kernel_init: nn.initializers.Initializer = _torch_linear
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """x: f32[B, C]; gives f32[B, features]."""
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
-        y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
-        if self.bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)[None]
-        return y
 
 
 def _unit(x: Array, axis: int) -> Array:

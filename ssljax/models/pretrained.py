@@ -5,9 +5,10 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
 import numpy as np
+from flax.errors import ScopeParamShapeError
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -17,13 +18,29 @@ from ssljax.types import Array, PyTree, UserError
 
 def weights_bytes(modules: PyTree) -> bytes:
     """The content of a weights file: module → its linen variables, under names such as encoder/params/stem/kernel."""
-    named = flax.traverse_util.flatten_dict(modules, sep="/")
+    named = flatten_dict(modules, sep="/")
     return save({name: np.ascontiguousarray(leaf) for name, leaf in named.items()})
 
 
+class Wrapped:
+    """Stands wherever the linen module inside it could: it has the settings of the module and is applied alike."""
+
+    module: Any
+
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        """As the module's."""
+        return self.module.apply(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """The module's settings."""
+        if name.startswith("__") or name == "module":  # asked for while a copy is made
+            raise AttributeError(name)
+        return getattr(self.module, name)
+
+
 @dataclasses.dataclass(frozen=True)
-class Pretrained:
-    """A linen module whose variables begin as those of a file; it stands wherever the module could.
+class Pretrained(Wrapped):
+    """A linen module whose variables begin as those of a file.
 
     `Pretrained(ResNet(depth=18), "runs/shop/weights/teacher.safetensors")`
     """
@@ -38,43 +55,33 @@ class Pretrained:
     def init(self, rng: Array, x: Array, train: bool) -> PyTree:
         """The file's variables; raises UserError if there is no such file, or if they are not those of the module."""
         init = functools.partial(self.module.init, train=train)
-        if self.weights is None:
+        if (path := self.weights) is None:
             return init(rng, x)
-        there = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in self._variables().items()}
-        wanted = flax.traverse_util.flatten_dict(jax.eval_shape(init, rng, x), sep="/")
+        there = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in self._variables(path).items()}
+        wanted: dict[str, Any] = flatten_dict(jax.eval_shape(init, rng, x), sep="/")
         for name in sorted({*there, *wanted}):
             if name not in there or name not in wanted:
                 raise self._unfit(
                     name, "in the file alone" if name in there else f"in {type(self.module).__name__} alone"
                 )
-        shapes = flax.traverse_util.unflatten_dict(there, sep="/")
+        shapes = unflatten_dict(there, sep="/")
         try:
             jax.eval_shape(functools.partial(self.module.apply, train=False), shapes, x)
-        except flax.errors.ScopeParamShapeError:  # not so if the module suits them, as a ViT interpolates its positions
+        except ScopeParamShapeError:  # not so if the module suits them, as a ViT interpolates its positions
             name = next(name for name in wanted if there[name].shape != wanted[name].shape)
             raise self._unfit(name, f"of shape {there[name].shape} there and {wanted[name].shape} here") from None
         # Read where the state is made, and not where its shapes are asked for; on the one device that calls, at first.
-        read = jax.pure_callback(lambda: flax.traverse_util.unflatten_dict(self._variables(), sep="/"), shapes)
+        read = jax.pure_callback(lambda: unflatten_dict(self._variables(path), sep="/"), shapes)
         return jax.tree.map(replicate, read)
 
-    def apply(self, *args: Any, **kwargs: Any) -> Any:
-        """As the module's."""
-        return self.module.apply(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        """The module's settings."""
-        if name.startswith("__") or name == "module":  # asked for while a copy is made
-            raise AttributeError(name)
-        return getattr(self.module, name)
-
-    def _variables(self) -> dict[str, np.ndarray]:
+    def _variables(self, path: str) -> dict[str, np.ndarray]:
         """The part of the file, name → array; raises UserError if it is not there."""
-        if not Path(self.weights).is_file():
+        if not Path(path).is_file():
             raise UserError(
                 f"weights={self.weights} is no file: name one of runs/<name>/weights/, which training wrote"
             )
         try:
-            with safe_open(self.weights, framework="numpy") as file:
+            with safe_open(path, framework="numpy") as file:
                 names = list(file.keys())
                 inside = {name: file.get_tensor(name) for name in names if name.startswith(f"{self.part}/")}
         except (SafetensorError, OSError) as error:

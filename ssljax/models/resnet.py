@@ -5,11 +5,9 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ssljax.models import ops
+from ssljax.models.layers import Conv, max_pool
 from ssljax.models.norm import BatchNorm
 from ssljax.types import Array, UserError
-
-_he = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 # blocks of each stage, and whether they are bottlenecks; 10 is for tests and CPUs
 _STAGES = {
@@ -68,7 +66,7 @@ class ResNet(nn.Module):
             x = Conv(self.width, 3, 1, name="stem_conv")(x)
         x = nn.relu(BatchNorm(self.norm_groups, name="stem_norm")(x, train))
         if self.stem == "imagenet":
-            x = ops.max_pool(x)
+            x = max_pool(x)
         block = Bottleneck if bottleneck else BasicBlock
         if self.remat:
             block = nn.remat(block, static_argnums=(2,))
@@ -91,20 +89,6 @@ def _average(x: Array, cells: int) -> Array:
         raise UserError(f"pool={cells} is more than the last map's {height} x {width}: try a larger view")
     rows, columns = ([slice(n * i // cells, -(-n * (i + 1) // cells)) for i in range(cells)] for n in (height, width))
     return jnp.concatenate([x[:, row, column].mean(axis=(1, 2)) for row in rows for column in columns], axis=1)
-
-
-class Conv(nn.Module):
-    """A square convolution without bias, padded by half its size."""
-
-    features: int
-    size: int
-    stride: int = 1
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """x: [B, H, W, C]; gives [B, ceil(H / stride), ceil(W / stride), features] of the same type."""
-        kernel = self.param("kernel", _he, (self.size, self.size, x.shape[-1], self.features), jnp.float32)
-        return ops.conv(x, kernel.astype(x.dtype), self.stride)
 
 
 class BasicBlock(nn.Module):

@@ -6,8 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.models.drop_path import DropPath, rates
-from ssljax.models.transformer import Attention, Dense, FeedForward, LayerNorm, truncated_normal
+from ssljax.models.layers import Attention, Dense, DropPath, FeedForward, LayerNorm, drop_path_rates, truncated_normal
 from ssljax.types import Array, UserError
 
 # width of the first stage, and blocks of each stage
@@ -53,7 +52,7 @@ class Swin(nn.Module):
         x = _cells(x.astype(self.dtype), _PATCH)
         x = LayerNorm(_EPS, name="patches_norm")(Dense(width, name="patches")(x))
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        drop_paths = iter(rates(self.drop_path, sum(depths)))
+        drop_paths = iter(drop_path_rates(self.drop_path, sum(depths)))
         for stage, depth in enumerate(depths, start=1):
             if stage > 1:
                 x = LayerNorm(_EPS, name=f"stage{stage}_norm")(_cells(x, 2))
@@ -95,8 +94,8 @@ class Block(nn.Module):
 
     def _attention(self, x: Array) -> Array:
         batch, height, width, channels = x.shape
-        sides = tuple(min(self.window, side) for side in (height, width))
-        shift = tuple(self.shift if self.window < side else 0 for side in (height, width))
+        sides = min(self.window, height), min(self.window, width)
+        shift = self.shift * (self.window < height), self.shift * (self.window < width)
         offsets = (2 * self.window - 1) ** 2
         table = self.param("position_bias", truncated_normal, (offsets, channels // _HEAD), jnp.float32)
         bias = table[_offsets(sides, self.window)].transpose(2, 0, 1)[None]

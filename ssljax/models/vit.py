@@ -1,13 +1,22 @@
 """Vision transformers (Dosovitskiy et al. 2021; Ti and S as in DeiT, Touvron et al. 2021), in timm's layout."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.models.drop_path import DropPath, rates
-from ssljax.models.transformer import Attention, Dense, FeedForward, LayerNorm, LayerScale, dense, truncated_normal
+from ssljax.models.layers import (
+    Attention,
+    Dense,
+    DropPath,
+    FeedForward,
+    LayerNorm,
+    LayerScale,
+    affine,
+    drop_path_rates,
+    truncated_normal,
+)
 from ssljax.types import Array, PyTree, UserError
 
 # width, depth, heads
@@ -70,7 +79,7 @@ class ViT(nn.Module):
         """
         width, depth, heads = self._sizes()
         x = self._patches(x.astype(self.dtype))
-        grid = x.shape[1:3]
+        grid = x.shape[1], x.shape[2]
         x = x.reshape(x.shape[0], -1, width)
         if self.mask_token:
             token = self.param("mask_token", truncated_normal, (width,), jnp.float32)
@@ -91,7 +100,7 @@ class ViT(nn.Module):
         first = jnp.broadcast_to(first.astype(x.dtype)[None], (x.shape[0], *first.shape))
         x = jnp.concatenate([first, x], axis=1)
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        for i, rate in enumerate(rates(self.drop_path, depth)):
+        for i, rate in enumerate(drop_path_rates(self.drop_path, depth)):
             x = block(heads, self.layer_scale, rate, name=f"block{i + 1}")(x, train)
         x = LayerNorm(_EPS, name="norm")(x.astype(jnp.float32))
         return x[:, 0], x[:, 1 + self.registers :]
@@ -107,7 +116,7 @@ class ViT(nn.Module):
         if not self.frozen_patches:
             return Dense(width, name="patches")(x)
         kernel = self.variable("batch_stats", "patches", self._frozen_kernel, (x.shape[-1], width)).value
-        return dense(x, kernel, jnp.zeros(width))
+        return affine(x, kernel, jnp.zeros(width))
 
     def _frozen_kernel(self, shape: tuple[int, int]) -> Array:
         return nn.initializers.xavier_uniform()(self.make_rng("params"), shape, jnp.float32)
@@ -147,7 +156,7 @@ def cls_attention(encoder: ViT, variables: PyTree, images: Array) -> Array:
 
     images: f32[B, H, W, 3], normalised, in evaluation mode.
     """
-    _, sown = encoder.apply(variables, images, train=False, mutable=["intermediates"])
+    _, sown = cast(tuple, encoder.apply(variables, images, train=False, mutable=["intermediates"]))
     _, depth, heads = encoder._sizes()
     (weights,) = sown["intermediates"][f"block{depth}"]["attention"]["weights"]
     patches = weights[:, :, 0, 1 + encoder.registers :]
@@ -175,13 +184,13 @@ class Block(nn.Module):
 def _bicubic(old: int, new: int) -> np.ndarray:
     """f32[new, old]: cubic convolution (Keys 1981, with a = -3/4 as in PyTorch) from `old` points to `new`.
 
-    Points are the centres of equal cells, and those beyond the edge repeat it. Without antialiasing each new point
+    Points are the centers of equal cells, and those beyond the edge repeat it. Without antialiasing each new point
     depends on four old ones however many there are.
     """
     a = -0.75
-    centres = (np.arange(new) + 0.5) * old / new - 0.5
-    nearest = np.floor(centres).astype(int)[:, None] + np.arange(-1, 3)[None]
-    distance = np.abs(centres[:, None] - nearest)
+    centers = (np.arange(new) + 0.5) * old / new - 0.5
+    nearest = np.floor(centers).astype(int)[:, None] + np.arange(-1, 3)[None]
+    distance = np.abs(centers[:, None] - nearest)
     near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
     far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
     weights = np.where(distance <= 1, near, far)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssljax.evaluation.embed import Embedder
 from ssljax.evaluation.restore import Restored
-from ssljax.sharding import any_process
+from ssljax.sharding import any_process, target_platform
 from ssljax.training.checkpoint import Checkpoints
 from ssljax.training.export import finish
 from ssljax.training.logging import MetricsWriter, ProgressBar, console
@@ -69,7 +69,7 @@ def _fit(
             batch = next(batches)
             if step == start + 1:
                 compiling = time.monotonic()
-                console.print("Compiling" + ", which can take minutes on a CPU" * (jax.default_backend() == "cpu"))
+                console.print("Compiling" + ", which can take minutes on a CPU" * (target_platform() == "cpu"))
             with jax.transfer_guard("disallow"):
                 state, metrics = step_function(state, batch)
             if step == start + 1:

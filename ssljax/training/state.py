@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from ssljax.config import Experiment
-from ssljax.sharding import state_sharding
+from ssljax.sharding import state_sharding, target_platform
 from ssljax.train import init_state
 from ssljax.types import TrainState
 
@@ -59,5 +59,5 @@ class StateSpec:
             return self._init(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.batch))
 
         # Random numbers for every parameter compile for many seconds on a CPU, and are drawn once: do not optimise.
-        quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+        quick = {"xla_backend_optimization_level": 0} if target_platform() == "cpu" else None
         return jax.jit(init, out_shardings=self.shardings, compiler_options=quick)

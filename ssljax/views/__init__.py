@@ -5,6 +5,7 @@ A batch holds whole photos squashed to squares, `image` u8[B, N, S, S, 3], and t
 """
 
 from ssljax.views.augment import Augmentation, augment
+from ssljax.views.crops import MultiCrop, OneCropEach, TwoCrops
 from ssljax.views.disturbances.collage import Collage
 from ssljax.views.disturbances.framing import BorderCrop, Padding, ScreenshotBars
 from ssljax.views.disturbances.jpeg import JPEG
@@ -12,12 +13,8 @@ from ssljax.views.disturbances.perspective import Perspective, Rotation
 from ssljax.views.disturbances.recolour import HueShift, Light, Recolour
 from ssljax.views.disturbances.scribble import Scribble
 from ssljax.views.disturbances.watermark import Watermark
-from ssljax.views.ecommerce import EcommerceViews
 from ssljax.views.masked import Masked
-from ssljax.views.multi_crop import MultiCrop
-from ssljax.views.one_crop_each import OneCropEach
-from ssljax.views.two_crops import TwoCrops
-from ssljax.views.view_pairs import asymmetric_pair, symmetric_pair, weak_pair, weak_strong_pair
+from ssljax.views.presets import EcommerceViews, asymmetric_pair, symmetric_pair, weak_pair, weak_strong_pair
 
 __all__ = [
     "JPEG",

@@ -10,7 +10,7 @@ from jax import Array
 from ssljax.types import UserError, check_fields, short
 from ssljax.views import colour
 from ssljax.views.blur import blur
-from ssljax.views.crop import random_boxes, resize
+from ssljax.views.boxes import random_boxes, resize
 from ssljax.views.disturbances.disturbance import Disturbance
 
 

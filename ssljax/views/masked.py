@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from ssljax.types import Batch, UserError, check_fields, short
-from ssljax.views.multi_crop import MultiCrop
+from ssljax.views.crops import MultiCrop
 
 BLOCKS = 16  # drawn for each mask; their areas add up to several times what is to be masked
 SMALLEST_BLOCK = 4  # patches

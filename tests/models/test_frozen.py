@@ -15,8 +15,8 @@ from ssljax.models import (
     ResNet,
     Swin,
     ViT,
-    layers,
     norm_groups,
+    number_layers,
     weights_bytes,
     whole,
 )
@@ -43,7 +43,7 @@ def names_of(encoder):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_layers_go_from_the_stem_to_the_last_norm(name):
     encoder, blocks = ENCODERS[name]
-    layer, count = layers(names_of(encoder))
+    layer, count = number_layers(names_of(encoder))
     assert count == blocks and set(layer.values()) <= set(range(blocks + 2))
     assert set(range(1, blocks + 1)) <= set(layer.values())
     expected = {
@@ -97,7 +97,7 @@ def test_only_the_last_block_and_what_follows_it_learn_and_keep_statistics(encod
         lambda x: x + 0.1 * noise.normal(size=x.shape).astype(np.float32) ** 2, jax.device_get(initial(module))
     )
     gradient, _, stats = gradient_and_stats(module, variables)
-    layer, blocks = layers(whole(variables)["params"])
+    layer, blocks = number_layers(whole(variables)["params"])
     assert set(gradient) == {name for name in layer if layer[name] >= blocks}
     assert all(any(np.any(g) for g in jax.tree.leaves(part)) for part in gradient.values())
     for name, part in stats.items():

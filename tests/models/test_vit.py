@@ -9,8 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ssljax.models import Pretrained, ViT, cls_attention
-from ssljax.models.drop_path import DropPath, rates
-from ssljax.models.transformer import Attention
+from ssljax.models.layers import Attention, DropPath, drop_path_rates
 from ssljax.models.vit import _bicubic
 from ssljax.types import UserError
 
@@ -199,7 +198,7 @@ def test_drop_path_drops_whole_images_and_keeps_the_mean():
 
 
 def test_drop_path_rises_to_the_last_block():
-    assert rates(0.3, 4) == pytest.approx([0, 0.1, 0.2, 0.3]) and rates(0.3, 1) == [0]
+    assert drop_path_rates(0.3, 4) == pytest.approx([0, 0.1, 0.2, 0.3]) and drop_path_rates(0.3, 1) == [0]
 
 
 def test_one_device_is_eight_devices():

@@ -8,9 +8,8 @@ import numpy as np
 from jax import Array
 
 from ssljax.types import UserError
-from ssljax.views.cpu_subset import Take, change
-from ssljax.views.crop import line_weights
-from ssljax.views.disturbances.disturbance import Disturbance
+from ssljax.views.disturbances.disturbance import Disturbance, Take, change
+from ssljax.views.resample import line_weights
 
 Cells = list[tuple[float, float, float, float]]  # left, top, width and height, as shares of the picture; the main first
 
@@ -52,7 +51,7 @@ LAYOUTS = (  # by their number of items; mirrored, they have the main item where
 class Collage(Disturbance):
     """The image becomes one of several items: in a grid, or large with small ones beside it, on white.
 
-    The others are images that follow it in the batch, as `parts.Take` has it; of local crops, those are crops of the
+    The others are images that follow it in the batch, as `Take` has it; of local crops, those are crops of the
     same photo. Label and partner of a view stay those of the main item. Each is shown whole, or with its ends cut off
     so as to fill its cell, or in between.
     """

@@ -2,12 +2,16 @@
 
 import abc
 import dataclasses
+from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ssljax.sharding import on_cpu, one_cpu
 from ssljax.types import UserError, check_fields
+from ssljax.views import cpu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,5 +44,34 @@ class Disturbance(abc.ABC):
         """f32[B, 3, H, W] in [0, 1], each image disturbed by its strength f32[B] in [0, 1]; at 0 it stays as it is.
 
         Each image's result depends on the image, its strength, and its place in the batch alone, unless the
-        disturbance mixes images. What is costly belongs into `parts.change`, which does it for the chosen ones alone.
+        disturbance mixes images. What is costly belongs into `change`, which does it for the chosen ones alone.
         """
+
+
+class Take(Protocol):
+    """Takes the rows of some images from an array [B, ...] that has a row for each image of the batch."""
+
+    def __call__(self, array: Array, ahead: int = 0) -> Array:
+        """[N, ...]; with `ahead`, the rows of the images that follow so many places later, the first after the last.
+
+        In a batch of a multiple of `cpu.PART` these are among PART consecutive images that include the image itself:
+        they lie on one device, if each device has as many, and no image moves.
+        """
+        ...
+
+
+@on_cpu(cpu.change, when=one_cpu)
+def change(images: Array, chosen: Array, changed: Callable[[Take], Array]) -> Array:
+    """The images f32[B, 3, H, W], with those chosen by bool[B] changed.
+
+    `changed` makes N images f32[N, 3, H, W] of what it takes from the batch's arrays. It is called once, for all
+    images; on one CPU, where they cannot be divided between devices, as often as needed for those chosen.
+    """
+    batch = len(images)
+    ring = cpu.PART if batch % cpu.PART == 0 else batch
+
+    def take(array: Array, ahead: int = 0) -> Array:
+        rings = array.reshape(-1, ring, *array.shape[1:])
+        return jnp.roll(rings, -ahead, axis=1).reshape(array.shape) if ahead else array
+
+    return jnp.where(chosen[:, None, None, None], changed(take), images)

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ssljax.views.cpu_subset import Take, change
-from ssljax.views.crop import Box, line_weights
-from ssljax.views.disturbances.disturbance import Disturbance
+from ssljax.views.disturbances.disturbance import Disturbance, Take, change
+from ssljax.views.resample import Box, line_weights
 
 # Shares of the side at strength 1.
 CUT = 0.4
@@ -25,7 +24,6 @@ class BorderCrop(Disturbance):
     """
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
-        """As `Disturbance.disturb`."""
         amount_rng, end_rng = jax.random.split(rng)
         shape = (2, len(strength))
         cut = CUT * strength[None] * jax.random.uniform(amount_rng, shape)
@@ -42,14 +40,14 @@ class Padding(Disturbance):
     """
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
-        """As `Disturbance.disturb`."""
         place_rng, white_rng, ground_rng = jax.random.split(rng, 3)
         extent = 1 - MARGINS * strength
         place = (1 - extent)[None] * jax.random.uniform(place_rng, (2, len(strength)))  # of its upper left corner
         white = jax.random.bernoulli(white_rng, shape=(len(strength), 1))
         ground = jnp.where(white, 1, jax.random.uniform(ground_rng, (len(strength), 3)))
 
-        box = Box(*(-place / extent[None]), 1 / extent, 1 / extent)
+        left, top = -place / extent[None]
+        box = Box(left, top, 1 / extent, 1 / extent)
 
         def padded(take: Take) -> Array:
             result, inside = show(take(images), Box(*map(take, box)))
@@ -64,7 +62,6 @@ class ScreenshotBars(Disturbance):
     each."""
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
-        """As `Disturbance.disturb`."""
         _, _, height, width = images.shape
         height_rng, bright_rng, grey_rng, *sign_rngs = jax.random.split(rng, 5)
         heights = BAR * strength[None] * jax.random.uniform(height_rng, (2, len(strength)), minval=0.5)
@@ -103,9 +100,9 @@ def show(images: Array, box: Box) -> tuple[Array, Array]:
     """
 
     def line(start, extent, size):
-        centre = start[:, None] * size + extent[:, None] * (jnp.arange(size) + 0.5)[None]
-        inside = (centre > 0) & (centre < size)
-        return line_weights(jnp.clip(centre, 0.5, size - 0.5), extent, size), inside
+        center = start[:, None] * size + extent[:, None] * (jnp.arange(size) + 0.5)[None]
+        inside = (center > 0) & (center < size)
+        return line_weights(jnp.clip(center, 0.5, size - 0.5), extent, size), inside
 
     rows, inside_rows = line(box.top, box.height, images.shape[2])
     columns, inside_columns = line(box.left, box.width, images.shape[3])

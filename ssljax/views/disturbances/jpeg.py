@@ -8,8 +8,7 @@ import numpy as np
 from jax import Array
 
 from ssljax.types import UserError
-from ssljax.views.cpu_subset import change
-from ssljax.views.disturbances.disturbance import Disturbance
+from ssljax.views.disturbances.disturbance import Disturbance, change
 
 # ITU-T T.81, tables K.1 and K.2: the steps of quality 50 for brightness and for colour, vertical frequency downwards.
 LUMA = (

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ssljax.views.cpu_subset import change
-from ssljax.views.disturbances.disturbance import Disturbance
+from ssljax.views.disturbances.disturbance import Disturbance, change
 
 CORNER = 0.25  # of the side: how far a corner moves inwards at strength 1, along each axis (half of a half side)
 ANGLE = math.pi / 4  # at strength 1
@@ -22,7 +21,6 @@ class Perspective(Disturbance):
     """
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
-        """As `Disturbance.disturb`."""
         inwards = CORNER * strength[:, None, None] * jax.random.uniform(rng, (len(strength), 4, 2))
         corners = jnp.array([(0, 0), (1, 0), (1, 1), (0, 1)], jnp.float32)[None]
         return warp(images, from_square_to(corners + (1 - 2 * corners) * inwards), strength > 0)
@@ -30,10 +28,9 @@ class Perspective(Disturbance):
 
 @dataclasses.dataclass(frozen=True)
 class Rotation(Disturbance):
-    """A turn about the centre, clockwise or not, by 45 degrees at strength 1; the border's pixels fill the corners."""
+    """A turn about the center, clockwise or not, by 45 degrees at strength 1; the border's pixels fill the corners."""
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
-        """As `Disturbance.disturb`."""
         angle = ANGLE * strength * jax.random.rademacher(rng, strength.shape)
         return warp(images, rotation(angle, images.shape[3] / images.shape[2]), strength > 0)
 
@@ -62,7 +59,7 @@ def from_square_to(corners: Array) -> Array:
 
 
 def rotation(angle: Array, aspect: float) -> Array:
-    """The homography f32[B, 3, 3] that turns the unit square, an image of width / height `aspect`, about its centre.
+    """The homography f32[B, 3, 3] that turns the unit square, an image of width / height `aspect`, about its center.
 
     Args:
         angle: f32[B], radians, from the right towards the bottom: clockwise to who looks at it.

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ssljax.views import colour
-from ssljax.views.cpu_subset import Take, change
-from ssljax.views.disturbances.disturbance import Disturbance
+from ssljax.views.disturbances.disturbance import Disturbance, Take, change
 
 FAINT, CLEAR = 0.05, 0.2  # difference from the ground, in any channel, where the item begins and is in full
 BORDER = 64  # pixels of the border that are looked at
@@ -20,7 +19,6 @@ class HueShift(Disturbance):
     """The item's hue is turned, either way, by half the colour circle at strength 1; what is grey stays grey."""
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
-        """As `Disturbance.disturb`."""
         turns = strength / 2 * jax.random.rademacher(rng, strength.shape)
 
         def turned(take: Take) -> Array:
@@ -39,7 +37,6 @@ class Recolour(Disturbance):
     """
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
-        """As `Disturbance.disturb`."""
         aim = jax.random.uniform(rng, (len(strength), 3), minval=0.1, maxval=0.9)
 
         def recoloured(take: Take) -> Array:
@@ -59,7 +56,6 @@ class Light(Disturbance):
     (twice as far for saturation) at strength 1; any further, a photo on white can be all white."""
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
-        """As `Disturbance.disturb`."""
         amounts = colour.draw_jitter(rng, strength > 0, **LIGHT, hue=0.0)
         factors = 1 + strength[:, None] * (amounts.factors - 1)
         return change(images, strength > 0, lambda take: colour.blend(*map(take, (images, amounts.kinds, factors))))

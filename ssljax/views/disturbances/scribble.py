@@ -9,8 +9,7 @@ import numpy as np
 from jax import Array
 
 from ssljax.types import UserError
-from ssljax.views.cpu_subset import Take, change
-from ssljax.views.disturbances.disturbance import Disturbance
+from ssljax.views.disturbances.disturbance import Disturbance, Take, change
 
 POINTS = 20  # of a line, joined by straight segments
 HEAD = 3  # the last points of an arrow: to one barb, back to the tip, to the other

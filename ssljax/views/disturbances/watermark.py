@@ -14,9 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ssljax.data.paths import find
 from ssljax.types import UserError
-from ssljax.views.cpu_subset import Take, change
-from ssljax.views.crop import line_weights
-from ssljax.views.disturbances.disturbance import Disturbance
+from ssljax.views.disturbances.disturbance import Disturbance, Take, change
+from ssljax.views.resample import line_weights
 
 SIDE = 128  # of the square that holds a mark, in pixels
 TURN = 30  # degrees, of the marks of a tiling

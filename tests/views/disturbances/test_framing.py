@@ -8,9 +8,9 @@ from PIL import Image
 from scipy import stats
 
 from ssljax.views import BorderCrop, Padding, ScreenshotBars
-from ssljax.views.crop import Box
 from ssljax.views.disturbances import framing
 from ssljax.views.disturbances.framing import covered
+from ssljax.views.resample import Box
 
 SIZE = 40
 show = jax.jit(framing.show)
@@ -37,7 +37,7 @@ def test_show_is_pillows_resize_of_a_box(box):
 
 def test_beyond_the_border_are_the_borders_pixels():
     photo = jnp.asarray(np.random.default_rng(0).random((1, 3, 8, 8), np.float32))
-    result, inside = show(photo, Box(*(jnp.array([side]) for side in (-0.5, 0.0, 2.0, 1.0))))  # half as wide, centred
+    result, inside = show(photo, Box(*(jnp.array([side]) for side in (-0.5, 0.0, 2.0, 1.0))))  # half as wide, centered
     assert inside[0].tolist() == [[False] * 2 + [True] * 4 + [False] * 2] * 8
     edge = (2 * photo[..., 0] + photo[..., 1]) / 3  # the filter is two pixels wide on each side, cut off at the border
     assert np.abs(result[..., 0] - edge).max() < 0.2

@@ -82,7 +82,7 @@ def test_rotation_is_pillows(degrees):
     np.testing.assert_allclose(inner * result[0], inner * np.stack(planes), atol=1e-4)
 
 
-def test_quarter_and_half_turns_are_exact_and_the_centre_stays():
+def test_quarter_and_half_turns_are_exact_and_the_center_stays():
     images = images_of(1)
     quarter = warp(images, rotation(jnp.array([jnp.pi / 2]), 1.0), jnp.ones(1, bool))
     np.testing.assert_allclose(quarter, np.rot90(images, -1, axes=(2, 3)), atol=1e-5)

@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 from disturbances import disturb, every, items
 
-from ssljax.views import Augmentation, EcommerceViews, augment, cpu_subset
-from ssljax.views.cpu_subset import PART, change
-from ssljax.views.crop import Box, resize
+from ssljax.sharding import one_cpu
+from ssljax.views import Augmentation, EcommerceViews, augment
+from ssljax.views.boxes import resize
+from ssljax.views.cpu import PART
+from ssljax.views.disturbances.disturbance import change
+from ssljax.views.resample import Box
 
 
 def on_one_cpu(monkeypatch, function, *args):
     """What a jitted function gives on a machine with one CPU; these tests have eight devices."""
-    assert not cpu_subset.on_one_cpu()
+    assert not one_cpu()
     with monkeypatch.context() as only:
-        only.setattr(jax, "device_count", lambda: 1)
-        assert cpu_subset.on_one_cpu()
+        only.setattr(jax, "device_count", lambda *_: 1)
+        assert one_cpu()
         return jax.jit(lambda *args: function(*args))(*args)
 
 

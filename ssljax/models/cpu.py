@@ -1,40 +1,26 @@
-"""The operations that models are made of, each with a fast form for CPUs where XLA's own is slow there.
+"""Fast forms for CPUs of the operations in `ssljax.models.layers`, where XLA's own are slow there.
 
-The backend is asked for in one place, `_on_cpu`; everywhere else the plain lax operations run. A fast form equals the
-plain one in value and gradient up to rounding (and, in the maximum, up to ties).
+Each equals the plain one in value and gradient up to rounding (and, in the maximum, up to ties).
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ssljax.sharding import one_cpu
 from ssljax.types import Array
-
-
-def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
-
 
 _WIDE = 64  # channels; with fewer, rearranging costs more than it saves
 
 
-def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """Convolution of x [B, H, W, C] with a square kernel [k, k, C, F] (k odd), padded by k // 2."""
-    return _cpu_conv(x, kernel, stride) if _on_cpu() else _plain_conv(x, kernel, stride)
-
-
 def max_pool(x: Array) -> Array:
-    """3x3 maximum with stride 2, padded by 1: [B, H, W, C] to [B, ceil(H / 2), ceil(W / 2), C].
+    """As `layers.max_pool`, but tied entries share the gradient.
 
-    Where the maximum is tied, a CPU divides the gradient among the tied entries; elsewhere the first one gets it.
+    The gradient of reduce_window, select-and-scatter, is a naive loop on CPUs.
     """
-    if not _on_cpu():
-        pads = ((0, 0), (1, 1), (1, 1), (0, 0))
-        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
-    # The gradient of reduce_window, select-and-scatter, is a naive loop on CPUs.
     for axis in (1, 2):
         out = (x.shape[axis] + 1) // 2
         pads = [(0, 0)] * 4
@@ -45,29 +31,10 @@ def max_pool(x: Array) -> Array:
     return x
 
 
-def depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """Convolution of each channel of x [B, H, W, C] with its own kernel [k, k, 1, C] (k odd), padded by k // 2."""
-    return _cpu_depthwise(x, kernel, stride) if _on_cpu() else _plain_depthwise(x, kernel, stride)
-
-
 def dense(x: Array, kernel: Array, result: jnp.dtype = jnp.float32) -> Array:
-    """x [..., C] @ kernel [C, F], summed in float32 and of the type `result`: [..., F]."""
-    if not _on_cpu():
-        return jnp.dot(x, kernel, preferred_element_type=result)
-    y = _cpu_dense(x.reshape(-1, x.shape[-1]), kernel)
+    """As `layers.dense`."""
+    y = _dense(x.reshape(-1, x.shape[-1]), kernel)
     return y.astype(result).reshape(*x.shape[:-1], -1)
-
-
-def repeat(x: Array, shape: Sequence[int]) -> Array:
-    """x, repeated along leading axes to `shape`, whose last axes are its own: how a bias meets a batch."""
-    return _cpu_repeat(x, tuple(shape)) if _on_cpu() else jnp.broadcast_to(x, shape)
-
-
-def _plain_conv(x: Array, kernel: Array, stride: int) -> Array:
-    pad = kernel.shape[0] // 2
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
 
 
 def _dot(x: Array, y: Array) -> Array:
@@ -76,21 +43,17 @@ def _dot(x: Array, y: Array) -> Array:
 
 
 @jax.custom_vjp
-def _cpu_dense(x: Array, kernel: Array) -> Array:
+def _dense(x: Array, kernel: Array) -> Array:
     return _dot(x, kernel)
 
 
-def _cpu_dense_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _dot(x, kernel), (x, kernel)
-
-
-def _cpu_dense_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _dense_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
     g = g.astype(x.dtype)
     return _dot(g, kernel.T).astype(x.dtype), _dot(_transposed(x), g).astype(kernel.dtype)
 
 
-_cpu_dense.defvjp(_cpu_dense_forward, _cpu_dense_backward)
+_dense.defvjp(lambda x, kernel: (_dense(x, kernel), (x, kernel)), _dense_backward)
 
 
 def _transposed(x: Array) -> Array:
@@ -100,63 +63,50 @@ def _transposed(x: Array) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _cpu_repeat(x: Array, shape: tuple[int, ...]) -> Array:
+def repeat(x: Array, shape: tuple[int, ...]) -> Array:
+    """As `layers.repeat`; its gradient, sums over columns, is slow as a reduction."""
     return jnp.broadcast_to(x, shape)
 
 
-def _cpu_repeat_forward(x: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    return jnp.broadcast_to(x, shape), x
+def _repeat_backward(shape: tuple[int, ...], x: Array, g: Array) -> tuple[Array]:
+    return (_column_sums(g.reshape(-1, x.size)).reshape(x.shape).astype(x.dtype),)
 
 
-def _cpu_repeat_backward(shape: tuple[int, ...], x: Array, g: Array) -> tuple[Array]:
-    return (_column_sums(g.reshape(-1, x.size)).reshape(x.shape).astype(x.dtype),)  # slow as a reduction
-
-
-_cpu_repeat.defvjp(_cpu_repeat_forward, _cpu_repeat_backward)
+repeat.defvjp(lambda x, shape: (repeat(x, shape), x), _repeat_backward)
 
 
 def _column_sums(x: Array) -> Array:
     return _dot(jnp.ones((1, x.shape[0]), x.dtype), x)[0]
 
 
-def _plain_depthwise(x: Array, kernel: Array, stride: int) -> Array:
-    pad = kernel.shape[0] // 2
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        ((pad, pad), (pad, pad)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
+def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """As `layers.conv`."""
+    return _depthwise(x, kernel, stride) if kernel.shape[2] < x.shape[3] else _conv(x, kernel, stride)
 
 
 # XLA's grouped convolution is a naive loop on CPUs; a sum of shifted products is one fused loop.
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _cpu_depthwise(x: Array, kernel: Array, stride: int) -> Array:
+def _depthwise(x: Array, kernel: Array, stride: int) -> Array:
     size = kernel.shape[0]
     weights = kernel.astype(jnp.float32).reshape(size * size, 1, 1, 1, -1)
-    return sum(x * w for x, w in zip(_shifts(x, size, stride), weights, strict=True)).astype(x.dtype)
+    products = (x * w for x, w in zip(_shifts(x, size, stride), weights, strict=True))
+    return reduce(jnp.add, products).astype(x.dtype)
 
 
-def _cpu_depthwise_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return _cpu_depthwise(x, kernel, stride), (x, kernel)
-
-
-def _cpu_depthwise_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _depthwise_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
     _, height, width, channels = x.shape
     # The transpose is the convolution of g, with zeros between where outputs were left out, with the turned kernel.
     below, right = (n - 1 - stride * (m - 1) for n, m in zip((height, width), g.shape[1:3], strict=True))
     zeros = jnp.zeros((), g.dtype)
     spread = lax.pad(g, zeros, ((0, 0, 0), (0, below, stride - 1), (0, right, stride - 1), (0, 0, 0)))
-    dx = _cpu_depthwise(spread, kernel[::-1, ::-1], 1)
+    dx = conv(spread, kernel[::-1, ::-1])
     products = (shifted * g.astype(jnp.float32) for shifted in _shifts(x, kernel.shape[0], stride))
     dk = jnp.stack([_column_sums(product.reshape(-1, channels)) for product in products])
     return dx, dk.reshape(kernel.shape).astype(kernel.dtype)
 
 
-_cpu_depthwise.defvjp(_cpu_depthwise_forward, _cpu_depthwise_backward)
+_depthwise.defvjp(lambda x, kernel, stride: (_depthwise(x, kernel, stride), (x, kernel)), _depthwise_backward)
 
 
 def _shifts(x: Array, size: int, stride: int) -> list[Array]:
@@ -168,17 +118,13 @@ def _shifts(x: Array, size: int, stride: int) -> list[Array]:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _cpu_conv(x: Array, kernel: Array, stride: int) -> Array:
+def _conv(x: Array, kernel: Array, stride: int) -> Array:
     if _suits_winograd(kernel, stride):
         return _winograd(x, kernel)
     return _direct(x, kernel, stride)
 
 
-def _cpu_conv_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return _cpu_conv(x, kernel, stride), (x, kernel)
-
-
-def _cpu_conv_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _conv_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
     if _suits_winograd(kernel, stride):
         return _winograd(g, kernel, transposed=True), _winograd_kernel_gradient(x, g).astype(kernel.dtype)
@@ -192,7 +138,7 @@ def _cpu_conv_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tup
     return dx, dk.reshape(kernel.shape).astype(kernel.dtype)
 
 
-_cpu_conv.defvjp(_cpu_conv_forward, _cpu_conv_backward)
+_conv.defvjp(lambda x, kernel, stride: (_conv(x, kernel, stride), (x, kernel)), _conv_backward)
 
 
 def _direct(x: Array, kernel: Array, stride: int) -> Array:
@@ -200,7 +146,10 @@ def _direct(x: Array, kernel: Array, stride: int) -> Array:
     _, height, width, _ = x.shape
     outputs = -(-height // stride) * -(-width // stride)
     if size > 1 and size * size <= outputs:
-        return _plain_conv(x, kernel, stride)
+        pad = size // 2
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
     # On maps smaller than the kernel XLA swaps the two and falls to a naive loop.
     patches = _patches(x, size, stride)
     y = _dot(patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, features))
@@ -254,7 +203,7 @@ def _winograd(x: Array, kernel: Array, transposed: bool = False) -> Array:
         y = jnp.stack(y, axis=4)
         return y.reshape(len(x), 2 * y.shape[1], 2 * y.shape[3], -1)[:, :height, :width].astype(x.dtype)
 
-    if jax.device_count() > 1:  # as in tests: each device holds a part of the batch, which a loop would gather
+    if not one_cpu():  # each device holds a part of the batch, which a loop would gather
         return part(x)
     most = max(1, _CACHED // (height * width * x.shape[3]))
     images = max(n for n in range(1, min(batch, most) + 1) if batch % n == 0)

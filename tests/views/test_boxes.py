@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from ssljax.views import crop
-from ssljax.views.crop import Box, central_boxes, resize_weights
+from ssljax.views import boxes
+from ssljax.views.boxes import central_boxes
+from ssljax.views.resample import Box, resize_weights
 
 RATIO = (3 / 4, 4 / 3)
-random_boxes = jax.jit(crop.random_boxes, static_argnums=(2, 3))
-resize = jax.jit(crop.resize, static_argnums=2)
+random_boxes = jax.jit(boxes.random_boxes, static_argnums=(2, 3))
+resize = jax.jit(boxes.resize, static_argnums=2)
 
 
 def torchvision_box(rng, aspect, scale, ratio):
@@ -107,9 +108,9 @@ def test_a_gradient_lands_where_the_box_says():
     photo = np.stack(np.broadcast_arrays(ramp[None], ramp[:, None], 0.5), -1).astype(np.float32)
     left, top, width, height = 0.3, 0.2, 0.5, 0.25
     result = np.asarray(resize(jnp.asarray(photo)[None], boxes_of((left, top, width, height)), size)[0])
-    centres = (np.arange(size) + 0.5) / size
-    np.testing.assert_allclose(result[0], np.broadcast_to(left + width * centres, (size, size)), atol=1e-5)
-    np.testing.assert_allclose(result[1], np.broadcast_to((top + height * centres)[:, None], (size, size)), atol=1e-5)
+    centers = (np.arange(size) + 0.5) / size
+    np.testing.assert_allclose(result[0], np.broadcast_to(left + width * centers, (size, size)), atol=1e-5)
+    np.testing.assert_allclose(result[1], np.broadcast_to((top + height * centers)[:, None], (size, size)), atol=1e-5)
 
 
 def test_the_whole_photo_at_its_own_size_is_itself():

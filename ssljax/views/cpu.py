@@ -1,0 +1,70 @@
+"""Fast forms for one CPU of what views do, which reduce work where an accelerator would do all of it at once."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ssljax.views.resample import Box, resize_weights
+
+if TYPE_CHECKING:
+    from ssljax.views.disturbances.disturbance import Take
+
+PART = 8  # images: few enough for a cache, and enough for a step of a loop to be worth its while
+
+
+def resize(photos: Array, box: Box, size: int, flip: Array | None = None) -> Array:
+    """As `boxes.resize`, a few photos at a time."""
+
+    def resized(one: tuple[Array, tuple[Box, Array | None]]) -> Array:
+        photo, (box, flip) = one
+        return _resize_one(photo, box, flip, size)
+
+    boxes = jax.tree.map(lambda side: side.reshape(len(photos), -1), (box, flip))
+    crops = jax.lax.map(resized, (photos, boxes), batch_size=PART)
+    return crops.reshape(-1, *crops.shape[2:])
+
+
+def _resize_one(photo: Array, box: Box, flip: Array | None, size: int) -> Array:
+    """f32[n, 3, size, size] of one photo, u8[S, S, 3]; sums the few rows that count, without a product."""
+    source = photo.shape[0]
+    step = box.height[:, None] * (source / size)
+    center = box.top[:, None] * source + (jnp.arange(size)[None] + 0.5) * step
+    reach = jnp.maximum(step, 1)
+    taps = min(source, math.ceil(2 * max(1, source / size)))  # as many as lie within `reach` of a center, at most
+    first = jnp.clip(jnp.floor(center - reach + 0.5).astype(jnp.int32), 0, source - taps)
+
+    planes = photo.transpose(2, 0, 1)
+    total, weights = jnp.zeros(()), jnp.zeros(())
+    for tap in range(taps):
+        weight = jnp.maximum(0, 1 - jnp.abs(first + tap + 0.5 - center) / reach)
+        row = planes.at[:, first + tap].get(mode="promise_in_bounds").astype(jnp.float32)  # f32[3, n, size, S]
+        total, weights = total + weight[None, :, :, None] * row, weights + weight
+    total = total / weights[None, :, :, None]
+    if photo.dtype == jnp.uint8:
+        total = total / 255
+    columns = resize_weights(box.left, box.width, photo.shape[1], size, flip)
+    return jnp.einsum("cnhx,nwx->nchw", total, columns, precision="highest")
+
+
+def change(images: Array, chosen: Array, changed: "Callable[[Take], Array]") -> Array:
+    """As `disturbance.change`, for the images chosen alone, a few at a time."""
+    batch = len(images)
+    ring = PART if batch % PART == 0 else batch
+    size = min(PART, batch)
+    chosen_first = jnp.argsort(~chosen)
+
+    def step(k: Array, result: Array) -> Array:
+        # The last part begins earlier if it would end after the batch: some images are then changed twice, to the same.
+        rows = jax.lax.dynamic_slice_in_dim(chosen_first, k * size, size)
+
+        def take(array: Array, ahead: int = 0) -> Array:
+            return array.at[rows // ring * ring + (rows + ahead) % ring].get(mode="promise_in_bounds")
+
+        part = jnp.where(take(chosen)[:, None, None, None], changed(take), take(images))
+        return result.at[rows].set(part, mode="promise_in_bounds", unique_indices=True)
+
+    return jax.lax.fori_loop(0, (chosen.sum() + size - 1) // size, step, images)

@@ -1,0 +1,159 @@
+"""Crops of photos: one of each photo, two that a method makes agree, or two large ones and many small ones."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ssljax.types import Batch, UserError
+from ssljax.views.augment import Augmentation, augment, channels_last
+from ssljax.views.boxes import central_boxes, resize
+
+
+@dataclasses.dataclass(frozen=True)
+class OneCropEach(Augmentation):
+    """A random crop of each photo of an item: one view with `Classes`, three with `Triplets`, in the photos' order."""
+
+    size: int = 224
+    """Side of a view, in pixels."""
+    evaluation_size: int | None = None
+    """Side of the view that is embedded; None for `size`. A crop shows things larger than the whole photo does, so that
+    a larger whole photo is nearer to what was trained on (Touvron et al. 2019, "FixRes")."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Subtracted from red, green and blue in [0, 1]; the default is ImageNet's mean."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """What red, green and blue are then divided by; the default is ImageNet's standard deviation."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("size", "evaluation_size"):
+            side = getattr(self, name)
+            if side is not None and side < 2:
+                raise UserError(f"views.{name}={side}: choose the side of a view in pixels, such as 32 or 224")
+        if min(self.std) <= 0:
+            raise UserError(f"views.std={self.std} must be above 0: pixels are divided by it")
+
+    def __call__(self, rng: Array, batch: Batch) -> Batch:
+        """The batch with `views`: N arrays f32[B, size, size, 3], normalised."""
+        photos = zip(jnp.unstack(batch["image"], axis=1), jnp.unstack(batch["aspect"], axis=1), strict=True)
+        views = (augment(jax.random.fold_in(rng, k), *photo, self.size, self) for k, photo in enumerate(photos))
+        return batch | {"views": tuple(map(self._normalise, views))}
+
+    def evaluation(self, batch: Batch) -> Batch:
+        """The batch with one of `views`, f32[B, S, S, 3]: the largest central crop that `ratio` allows."""
+        boxes = central_boxes(batch["aspect"][:, 0], self.ratio)
+        images = resize(batch["image"][:, 0], boxes, self.evaluation_size or self.size)
+        return batch | {"views": (self._normalise(channels_last(images)),)}
+
+    def pixels(self, view: Array) -> Array:
+        """f32[B, h, w, 3] in [0, 1], a view as it was before it was normalised."""
+        return view * jnp.array(self.std)[None, None, None] + jnp.array(self.mean)[None, None, None]
+
+    def _normalise(self, images: Array) -> Array:
+        mean, std = jnp.array(self.mean), jnp.array(self.std)
+        return (images - mean[None, None, None]) / std[None, None, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoCrops(OneCropEach):
+    """Two random crops of each photo; the augmentation's own fields are those of the first.
+
+    Both views alike, as in MoCo and SimCLR: `TwoCrops(size=32, blur=0.0)`. Different, as in BYOL:
+    `TwoCrops(size=32, blur=1.0, second=Augmentation(blur=0.1, solarise=0.2))`.
+    """
+
+    second: Any = None
+    """The second view's `Augmentation`; None for the same as the first's."""
+    natural: float = 0.0
+    """Share of the items whose second view is of another photo of the listing ("natural views"); the others' is of the
+    same photo. It takes `sampler=Listings()`."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.natural <= 1:
+            raise UserError(f"views.natural={self.natural} is not a share: choose from 0 to 1")
+        if not (self.second is None or isinstance(self.second, Augmentation)):
+            raise UserError(f"views.second={self.second!r} must be an Augmentation, or None")
+
+    def __call__(self, rng: Array, batch: Batch) -> Batch:
+        """The batch with `views`: two arrays f32[B, size, size, 3], normalised.
+
+        Raises UserError if natural views are wanted and the batch has one photo an item.
+        """
+        rng1, rng2 = jax.random.split(rng)
+        first, other = self._photos(rng, batch, 0.0), self._photos(rng, batch, self.natural)
+        views = (augment(rng1, *first, self.size, self), augment(rng2, *other, self.size, self.second or self))
+        return batch | {"views": tuple(map(self._normalise, views))}
+
+    def _photos(self, rng: Array, batch: Batch, share: float) -> tuple[Array, Array]:
+        """u8[B, S, S, 3] and f32[B]: a photo of each item and its aspect ratio, in a `share` of them the second."""
+        image, aspect = batch["image"], batch["aspect"]
+        if not share:
+            return image[:, 0], aspect[:, 0]
+        if image.shape[1] < 2:
+            raise UserError(f"views.natural={self.natural} needs two photos of a listing: choose sampler=Listings()")
+        second = jax.random.bernoulli(jax.random.fold_in(rng, 3), share, aspect.shape[:1])
+        chosen = jnp.where(second[:, None, None, None], image[:, 1], image[:, 0])
+        return chosen, jnp.where(second, aspect[:, 1], aspect[:, 0])
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiCrop(TwoCrops):
+    """The two global crops of `TwoCrops`, and local crops, which show less of the photo in fewer pixels.
+
+    With natural views the local crops are of the second photo in half as many items as the second global crop.
+
+    The defaults are those of DINO's code (Caron et al. 2021, arXiv 2104.14294); its paper has global crops of at least
+    0.25 of the photo. SwAV (Caron et al. 2020, arXiv 2006.09882) with SimCLR's colours:
+
+        colours = dict(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.5)
+        MultiCrop(
+            **colours, scale=(0.14, 1.0), second=None,
+            local=Augmentation(**colours, scale=(0.05, 0.14)), local_count=6,
+        )
+    """
+
+    scale: tuple[float, float] = (0.4, 1.0)
+    """Smallest and largest area of the first global crop, as a share of the photo's."""
+    saturation: float = 0.2
+    """Saturation is multiplied by up to 1 ± this."""
+    blur: float = 1.0
+    """Probability of Gaussian blur."""
+    second: Any = Augmentation(scale=(0.4, 1.0), saturation=0.2, blur=0.1, solarise=0.2)
+    """The second global crop's `Augmentation`; None for the same as the first's."""
+    local: Any = Augmentation(scale=(0.05, 0.4), saturation=0.2, blur=0.5)
+    """The local crops' `Augmentation`."""
+    local_size: int = 96
+    """Side of a local crop, in pixels."""
+    local_count: int = 8
+    """Local crops of each photo; 0 for none."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.local, Augmentation):
+            raise UserError(
+                f"views.local={self.local!r} must be an Augmentation, such as Augmentation(scale=(0.05, 0.4))"
+            )
+        if self.local_size < 2:
+            raise UserError(
+                f"views.local_size={self.local_size}: choose the side of a crop in pixels, such as 16 or 96"
+            )
+        if self.local_count < 0:
+            raise UserError(f"views.local_count={self.local_count}: choose 0 for no local crops, or a positive number")
+
+    def __call__(self, rng: Array, batch: Batch) -> Batch:
+        """The batch with `views`: the two of `TwoCrops`, then `local_count` of f32[B, local_size, local_size, 3]."""
+        batch = super().__call__(rng, batch)
+        if not self.local_count:
+            return batch
+        crops = augment(
+            jax.random.fold_in(rng, 2),  # the two global crops have the keys 0 and 1
+            *self._photos(rng, batch, self.natural / 2),
+            self.local_size,
+            self.local,
+            self.local_count,
+        )
+        crops = self._normalise(crops).reshape(-1, self.local_count, *crops.shape[1:])
+        return batch | {"views": (*batch["views"], *jnp.unstack(crops, axis=1))}

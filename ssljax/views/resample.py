@@ -1,0 +1,52 @@
+"""Boxes in photos, and the weights that resample what lies in them.
+
+A box is relative to the photo: corners and sides in [0, 1], so that the whole photo is (0, 0, 1, 1) whatever its shape.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+
+class Box(NamedTuple):
+    """A box in each photo, f32[B] each, in fractions of the photo's width (left, width) or height (top, height)."""
+
+    left: Array
+    top: Array
+    width: Array
+    height: Array
+
+
+def resize_weights(start: Array, extent: Array, source: int, size: int, flip: Array | None = None) -> Array:
+    """The matrix that resamples a line of `source` pixels: `size` pixels from `start` over `extent`.
+
+    The filter is a triangle as wide as two pixels of the result or of the source, whichever are larger: antialiased
+    where it shrinks, bilinear where it enlarges.
+
+    Args:
+        start: f32[B], where the box begins, as a share of the line.
+        extent: f32[B], its length, as a share of the line.
+        source: pixels of the line.
+        size: pixels of the result.
+        flip: bool[B], where to run from the end of the box to its start.
+
+    Returns:
+        f32[B, size, source]; each row sums to 1.
+    """
+    step = extent * (source / size)
+    pixel = jnp.arange(size)[None] + 0.5
+    if flip is not None:
+        pixel = jnp.where(flip[:, None], size - pixel, pixel)
+    return line_weights(start[:, None] * source + pixel * step[:, None], step, source)
+
+
+def line_weights(center: Array, step: Array, source: int) -> Array:
+    """The matrix that reads a line of `source` pixels at `center` f32[B, size], `step` f32[B] pixels apart.
+
+    f32[B, size, source], with the filter of `resize_weights`; what lies beyond the line reads its end.
+    """
+    center = jnp.clip(center, 0, source)
+    distance = jnp.abs(jnp.arange(source)[None, None] + 0.5 - center[:, :, None])
+    weights = jnp.maximum(0, 1 - distance / jnp.maximum(step, 1)[:, None, None])
+    return weights / weights.sum(2, keepdims=True)
