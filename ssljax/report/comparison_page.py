@@ -8,7 +8,7 @@ import numpy as np
 
 from ssljax.evaluation.bootstrap import Difference, compare
 from ssljax.evaluation.ranking import Finds, Ranking
-from ssljax.report.failures import Case, Cases, Share, by_kind, photos_before, surest
+from ssljax.report.failures import Case, by_kind, photos_before, share, surest
 from ssljax.report.page import cosine, number, points, write_page
 from ssljax.report.photos import Thumbnails
 
@@ -76,7 +76,7 @@ def write_comparison(path: Path, compared: Compared, thumbnails: Thumbnails, *, 
             {
                 "name": name,
                 "queries": len(rows),
-                "shares": [Share.of(part) for part in found],
+                "shares": [share(part) for part in found],
                 "mean": float((found[1].figures["cmc@1"] - found[0].figures["cmc@1"]).mean()),
                 "difference": compare(*found, "cmc@1", draws=1000) if several else None,
                 "sides": [_found_alone(compared, rows, finder, thumbnails, most) for finder in (0, 1)],
@@ -95,7 +95,7 @@ def write_comparison(path: Path, compared: Compared, thumbnails: Thumbnails, *, 
     )
 
 
-def _found_alone(compared: Compared, rows: np.ndarray, finder: int, thumbnails: Thumbnails, most: int) -> Cases:
+def _found_alone(compared: Compared, rows: np.ndarray, finder: int, thumbnails: Thumbnails, most: int) -> dict:
     """Those of the queries `rows` that run `finder` finds and the other misses: its surest mistakes first."""
     found, missed, other = compared.finds[finder], compared.finds[1 - finder], compared.rankings[1 - finder]
     offset = photos_before(other)
@@ -104,10 +104,10 @@ def _found_alone(compared: Compared, rows: np.ndarray, finder: int, thumbnails: 
         query = int(found.queries[m])
         caption = f"{cosine(missed.score[m])}, right at {number(other.right(query)[1])}"
         hit = True, thumbnails(offset + int(found.first[m])), cosine(found.score[m])
-        return Case(thumbnails(query), [hit, (False, thumbnails(offset + int(missed.first[m])), caption)])
+        return thumbnails(query), [hit, (False, thumbnails(offset + int(missed.first[m])), caption)]
 
     lost = surest(missed, rows[found.hit[rows] & ~missed.hit[rows]])
-    return Cases(len(lost), [case(m) for m in lost[:most].tolist()])
+    return {"total": len(lost), "cases": [case(m) for m in lost[:most].tolist()]}
 
 
 def p_value(value: float) -> str:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -16,37 +15,7 @@ from ssljax.report.page import cosine, number, render
 from ssljax.report.photos import Thumbnails
 
 KINDS = 30  # shown one by one; the others are pooled
-
-
-class Share(NamedTuple):
-    """CMC@1 of some queries, with its 95 % interval where there is one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @classmethod
-    def of(cls, found: PerQuery) -> "Share":
-        ends = intervals(found, level=0.95)["cmc@1"] if len(np.unique(found.groups)) > 1 else ()
-        return cls(float(found.figures["cmc@1"].mean()), *ends)
-
-
-class Case(NamedTuple):
-    """A query, and what it found: (whether it is right, thumbnail, caption)."""
-
-    query: Markup
-    found: list[tuple[bool, Markup, str]]
-
-
-class Cases(NamedTuple):
-    """Some queries of a category."""
-
-    total: int
-    shown: list[Case]
-
-    @property
-    def more(self) -> int:
-        return self.total - len(self.shown)
+Case = tuple[Markup, list[tuple[bool, Markup, str]]]  # a query, and what it found: whether it is right, photo, caption
 
 
 def failures(
@@ -68,16 +37,21 @@ def failures(
         query = int(finds.queries[m])
         right, rank = ranking.right(query)
         wrong = False, thumbnails(offset + int(finds.first[m])), cosine(finds.score[m])
-        return Case(thumbnails(query), [wrong, (True, thumbnails(offset + right), f"rank {number(rank)}")])
+        return thumbnails(query), [wrong, (True, thumbnails(offset + right), f"rank {number(rank)}")]
 
     parts = []
     for name, rows in by_kind(kinds, ~finds.hit):
         wrong = surest(finds, rows[~finds.hit[rows]])
-        cases = Cases(len(wrong), [case(m) for m in wrong[:most].tolist()])
-        parts.append(
-            {"name": name, "queries": len(rows), "cases": cases, "share": Share.of(finds.per_query.select(rows))}
-        )
+        shown = [case(m) for m in wrong[:most].tolist()]
+        found = share(finds.per_query.select(rows))
+        parts.append({"name": name, "queries": len(rows), "share": found, "wrong": len(wrong), "cases": shown})
     return render("failures.html", relevant=relevant, kinds=parts, style=thumbnails.style())
+
+
+def share(found: PerQuery) -> dict[str, float | None]:
+    """CMC@1 of some queries, and its 95 % interval where there is one."""
+    low, high = intervals(found, level=0.95)["cmc@1"] if len(np.unique(found.groups)) > 1 else (None, None)
+    return {"value": float(found.figures["cmc@1"].mean()), "low": low, "high": high}
 
 
 def photos_before(ranking: Ranking) -> int:
