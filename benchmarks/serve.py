@@ -56,7 +56,7 @@ def serve(folder: Path, items: int, port: Connection) -> None:
     import jax.numpy as jnp
     import uvicorn
 
-    from ssljax.data.items import text
+    from ssljax.data.columns import text
     from ssljax.evaluation import Embeddings, Origin
     from ssljax.evaluation.embed import Encoder
     from ssljax.models import ResNet

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssljax.data import Photos, ToyCatalogue
-from ssljax.data.items import did_you_mean, nearest
+from ssljax.data.text import did_you_mean, nearest
 from ssljax.evaluation import Retrieval
 from ssljax.methods import MoCo
 from ssljax.models import ResNet

@@ -13,7 +13,7 @@ from methods import PARTS
 from tiny import CROPS, Training
 
 from ssljax.data import ToyCatalogue, Triplets
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation import Embeddings
 from ssljax.models import without_files
 from ssljax.training.setup import Setup

@@ -67,8 +67,7 @@ def run(arguments: list[str]) -> int:
         print(f"ssljax {metadata.version('ssljax')}")
         return 0
     from ssljax.cli.commands import COMMANDS  # imports jax: after the restart, and not for the help
-    from ssljax.data.items import did_you_mean
-    from ssljax.data.text import shown
+    from ssljax.data.text import did_you_mean, shown
     from ssljax.training.logging import print_warnings
     from ssljax.types import RunStopped, UserError
 

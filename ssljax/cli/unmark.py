@@ -12,9 +12,9 @@ from PIL import Image
 
 from ssljax.data import Catalogue
 from ssljax.data.decode import BadImage, decode_whole
-from ssljax.data.items import Items, did_you_mean
+from ssljax.data.items import Items
 from ssljax.data.paths import find
-from ssljax.data.text import comparable
+from ssljax.data.text import comparable, did_you_mean
 from ssljax.data.watermark_removal import LEAST, LONGEST, MOST, Mark, find_mark
 from ssljax.report import Cleaned, write_before_after
 from ssljax.training.logging import counting

@@ -287,8 +287,7 @@ class _OrderedBatch:
 
 
 def _columns(items: Items, rows: np.ndarray) -> dict[str, np.ndarray]:
-    columns = {"label": items.label, "listing": items.listing, "attributes": items.attributes}
-    return {"index": rows.astype(np.int32)} | {k: v[rows].astype(np.int32) for k, v in columns.items() if v is not None}
+    return {"index": rows.astype(np.int32)} | {name: numbers[rows] for name, numbers in items.numbers.items()}
 
 
 def record_bad(bad: BadInputs, items: Items, photos: list[BadPhoto]) -> None:

@@ -1,22 +1,25 @@
-"""Tables as shops export them: text with any delimiter and encoding, JSON, Parquet and Excel; all values as text."""
+"""Reads tables as shops export them: text with any delimiter and encoding, JSON, Parquet and Excel.
+
+All values become text (`columns.as_text`); what a column means is decided by the source that reads it.
+"""
 
 import codecs
 import contextlib
 import csv
-import functools
 import gzip
 import io
+import itertools
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from ssljax.data.atomic_files import open_regular
-from ssljax.data.items import raw_text
+from ssljax.data.columns import as_text, shared
 from ssljax.data.text import comparable, note, stripped
 from ssljax.types import UserError
 
@@ -150,11 +153,10 @@ def _read_csv(text: str, delimiter: str | None, encoding: str, path: Path) -> Ta
         if len(delimiter) != 1 or delimiter in '"\r\n ':
             raise UserError(f"data.delimiter={delimiter!r} must be one character, such as ';', or 'tab'")
     with _fields_of_any_length():
-        names, *rows = _rows(text, delimiter, first, path, csv.QUOTE_MINIMAL)
-    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+        rows = _rows(text, delimiter, first, path, csv.QUOTE_MINIMAL)
     how = f"{DELIMITERS.get(delimiter, repr(delimiter))}-separated {encoding} with the names in line {first}"
     how += "; data.delimiter and data.encoding change that"
-    return _table(zip(names, columns, strict=True), path, how, f", line {first}")
+    return _table(((name, values) for name, *values in zip(*rows, strict=True)), path, how, f", line {first}")
 
 
 def _rows(text: str, delimiter: str, first: int, path: Path, quoting: int) -> list[list[str]]:
@@ -240,6 +242,10 @@ def _read_json(text: str, encoding: str, path: Path, *, lines: bool) -> Table:
     return _table(columns, path, f"JSON in {encoding}")
 
 
+def _json_value(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, bool) else as_text(value)
+
+
 def _lines(text: str, path: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(io.StringIO(text), start=1):
         if not stripped(line):
@@ -275,10 +281,6 @@ def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
-def _json_value(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, bool) else _as_text(value)
-
-
 # ---- Parquet and Excel
 
 
@@ -293,7 +295,7 @@ def _read_parquet(file: BinaryIO, path: Path) -> Table:
     columns = [(name, _parquet_values(column)) for name, column in zip(table.column_names, table.columns, strict=True)]
     bytes_only = ", ".join(name for name, values in columns if values is None)
     how = f"Parquet; bytes, which are left out, are {bytes_only}" if bytes_only else "Parquet"
-    return _table(((name, map(_as_text, values)) for name, values in columns if values is not None), path, how)
+    return _table(((name, map(as_text, values)) for name, values in columns if values is not None), path, how)
 
 
 def _parquet_values(column: Any) -> list[Any] | None:
@@ -347,18 +349,15 @@ def _read_excel(file: BinaryIO, path: Path) -> Table:
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
         sheet = book.worksheets[0]
         sheet.reset_dimensions()  # some writers state wrong ones
-        rows = [[_as_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
+        rows = [[as_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
     except Exception as error:  # openpyxl lets through whatever zip and XML raise
         raise UserError(f"{path}: not an Excel file that can be read ({error})") from error
     rows = [row for row in rows if any(map(stripped, row))]
     if not rows:
         raise UserError(f"{path} is empty: the first row of its first sheet must name the columns")
-    names, *rows = rows
-    width = max(map(len, rows), default=0)
-    names = names + [""] * (width - len(names))
-    rows = [row + [""] * (len(names) - len(row)) for row in rows]
-    columns = zip(*rows, strict=True) if rows else [()] * len(names)
-    return _table(zip(names, columns, strict=True), path, f"sheet {sheet.title!r} of {len(book.sheetnames)}", ", row 1")
+    columns = itertools.zip_longest(*rows, fillvalue="")
+    how = f"sheet {sheet.title!r} of {len(book.sheetnames)}"
+    return _table(((name, values) for name, *values in columns), path, how, ", row 1")
 
 
 # ---- what all have in common
@@ -376,20 +375,3 @@ def _table(columns: Iterable[tuple[str, Iterable[str]]], path: Path, how: str, w
     if not table:
         raise UserError(f"{path}{where}: no column has a name")
     return Table(table, how)
-
-
-def shared(values: Iterable[str], change: Callable[[str], str] = str) -> np.ndarray:
-    """object[n] of str: what `change` makes of each value, where equal ones are one object: catalogues repeat
-    themselves, and this is kept in memory."""
-    return raw_text(map(functools.cache(change), values))
-
-
-def _as_text(value: Any) -> str:
-    """As Python shows it; blank if it is missing, JSON if it is a list or an object, without a fraction of 0."""
-    if value is None or value != value:  # NaN, which writers of Parquet put for a missing number
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))  # a column of whole numbers becomes float as soon as one is missing
-    if isinstance(value, list | tuple | dict):
-        return json.dumps(value, default=str, ensure_ascii=False)
-    return str(value)

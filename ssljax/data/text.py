@@ -1,9 +1,11 @@
 """Text from strangers: valid and comparable once it is read, harmless where it is shown."""
 
+import difflib
 import functools
 import logging
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # Blanks that str.strip leaves: without width, and marks of direction, which are copied along with a path on Windows.
 INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u202a\u202c\u2060\ufeff"
@@ -61,3 +63,16 @@ def csv_cell(value: str) -> str:
 def note(sentence: str) -> None:
     """Logs a warning about the data once in a process, however often the data is read."""
     logging.getLogger("ssljax").warning(shown(sentence))
+
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """`: did you mean 'articleType'? There are id, articleType, ...`: the end of a sentence about a wrong name."""
+    meant = nearest(name, names)
+    return (f": did you mean {meant!r}? There" if meant else ": there") + f" are {', '.join(map(str, names))}"
+
+
+def nearest(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that `name` was probably meant to be; None if none is close."""
+    lower = {n.lower(): n for n in names}
+    close = difflib.get_close_matches(name.lower(), list(lower), n=1)
+    return lower[close[0]] if close else None

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ssljax.data.atomic_files import open_regular, read_as, replace_file
-from ssljax.data.items import Items, check_numbers, check_unique, raw_text, text
+from ssljax.data.columns import check_numbers, raw_text, text
+from ssljax.data.items import Items, check_unique
 from ssljax.data.text import valid
 from ssljax.evaluation.vectors import checked
 from ssljax.types import UserError

@@ -13,7 +13,7 @@ from ssljax.config import Experiment, resolved
 from ssljax.data import Items
 from ssljax.data.atomic_files import MANIFEST, read_json, replace_file, write_json
 from ssljax.data.decode import BadImage, decode, thumbnail, thumbnail_or_grey
-from ssljax.data.items import did_you_mean
+from ssljax.data.text import did_you_mean
 from ssljax.evaluation import Embeddings, relevance
 from ssljax.evaluation.embeddings import BASELINE
 from ssljax.evaluation.restore import Restored

@@ -5,16 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssljax.data.items import (
-    SPLITS,
-    Items,
-    encode,
-    encode_label,
-    hashed_splits,
-    listing_keys,
-    split_rows,
-    text,
-)
+from ssljax.data.columns import encode, encode_label, listing_keys, text
+from ssljax.data.items import SPLITS, Items, hashed_splits, split_rows
 from ssljax.types import UserError
 
 

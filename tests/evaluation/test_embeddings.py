@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssljax.data.items import Items, text
+from ssljax.data.columns import text
+from ssljax.data.items import Items
 from ssljax.evaluation import Embeddings, Origin, raw_pixels
 from ssljax.types import UserError
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation import Embeddings, Retrieval
 from ssljax.evaluation.aligned_runs import Paired
 from ssljax.evaluation.ranking import Ranking

@@ -13,7 +13,7 @@ import pytest
 from search.serve.serving import full_disk
 
 from ssljax.data.atomic_files import save_folder
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation import Embeddings, Origin
 from ssljax.search import Collection, Exact, open_index, save_collection
 from ssljax.types import UserError

@@ -18,7 +18,8 @@ from typing import BinaryIO, Literal, NamedTuple
 import numpy as np
 
 from ssljax.data.atomic_files import replace_file
-from ssljax.data.items import Items, did_you_mean
+from ssljax.data.items import Items
+from ssljax.data.text import did_you_mean
 from ssljax.types import UserError, check_fields
 
 ROUNDING = 1e-6  # of a share in float32

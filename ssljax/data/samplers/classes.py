@@ -5,8 +5,10 @@ import functools
 
 import numpy as np
 
-from ssljax.data.items import Items, did_you_mean, encode
+from ssljax.data.columns import encode
+from ssljax.data.items import Items
 from ssljax.data.samplers.base import Batches, Groups, shuffled
+from ssljax.data.text import did_you_mean
 from ssljax.types import UserError, check_fields
 
 

@@ -5,18 +5,10 @@ import dataclasses
 import numpy as np
 
 from ssljax.data.atomic_files import open_regular
-from ssljax.data.items import (
-    Items,
-    Shares,
-    did_you_mean,
-    encode,
-    encode_label,
-    hashed_splits,
-    listing_keys,
-    split_rows,
-    text,
-)
+from ssljax.data.columns import encode, encode_label, listing_keys, text
+from ssljax.data.items import Items, Shares, hashed_splits, split_rows
 from ssljax.data.paths import find
+from ssljax.data.text import did_you_mean
 from ssljax.types import UserError
 
 
@@ -71,21 +63,15 @@ class Arrays:
     def _text(self, name: str, values: np.ndarray) -> np.ndarray:
         """Values as text; NaN is blank, and so is -1 in labels and listings. Raises UserError if what should tell
         photos apart is a fraction."""
-        if values.dtype.kind == "f":
-            fractions = ~np.isnan(values) & ~(np.isfinite(values) & (values == np.round(values)))
-            if name in ("id", "label", "listing") and fractions.any():
-                value = values[fractions][0]
-                raise UserError(f"{self.path}: {name} holds {value}; it must be whole numbers or text")
-            whole = not fractions.any()
-            return text(
-                "" if v != v or self._is_missing(name, v) else str(int(v) if whole else v) for v in values.tolist()
-            )
-        if values.dtype.kind == "S":
+        kind = values.dtype.kind
+        if kind == "S":
             return text(value.decode(errors="replace") for value in values.tolist())
-        if values.dtype.kind in "mM":
+        if kind in "mM":
             return text("" if np.isnat(value) else str(value) for value in values)
-        return text("" if self._is_missing(name, value) else str(value) for value in values.tolist())
-
-    @staticmethod
-    def _is_missing(name: str, value: object) -> bool:
-        return name in ("label", "listing") and value == -1
+        whole, missing = False, -1 if name in ("label", "listing") else None
+        if kind == "f":
+            fractions = values[np.isinf(values) | ((values != np.trunc(values)) & ~np.isnan(values))]
+            whole = not len(fractions)
+            if not whole and name in ("id", "label", "listing"):
+                raise UserError(f"{self.path}: {name} holds {fractions[0]}; it must be whole numbers or text")
+        return text("" if v != v or v == missing else str(int(v) if whole else v) for v in values.tolist())

@@ -9,23 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ssljax.data.columns import encode, encode_attributes, encode_label, listing_keys, raw_text, shared, text
 from ssljax.data.decode import suffixes
-from ssljax.data.items import (
-    Items,
-    Paths,
-    Shares,
-    did_you_mean,
-    encode,
-    encode_label,
-    hashed_splits,
-    listing_keys,
-    raw_text,
-    split_rows,
-    text,
-)
+from ssljax.data.items import Items, Paths, Shares, hashed_splits, split_rows
 from ssljax.data.paths import ADDRESS, find
-from ssljax.data.tables import Table, read_table, shared
-from ssljax.data.text import readable, stripped
+from ssljax.data.tables import Table, read_table
+from ssljax.data.text import did_you_mean, readable, stripped
 from ssljax.types import UserError
 
 FIELD = re.compile(r"\{([^{}]*)\}")
@@ -96,17 +85,17 @@ class Catalogue:
         if self.listing or (number >= 0).any():
             keys = listing_keys(table[self.listing], own) if self.listing else own
         label, label_names = encode_label(table[self.label], self.label) if self.label else (None, ())
-        coded = [encode(table[name]) for name in self.attributes]
+        attributes, attribute_values = encode_attributes(table[name] for name in self.attributes)
         items = Items(
             ids=ids,
             photos=Paths(path.parent, paths),
             columns=table | ({"title": table[self.title]} if self.title else {}),
             label=label,
             listing=None if keys is None else encode(keys)[0],
-            attributes=np.stack([codes for codes, _ in coded], axis=1) if coded else None,
+            attributes=attributes,
             label_names=label_names,
             attribute_names=tuple(self.attributes),
-            attribute_values=tuple(values for _, values in coded),
+            attribute_values=attribute_values,
         )
         return items, ids if keys is None else keys
 

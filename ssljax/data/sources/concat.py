@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.data.items import Items, text
+from ssljax.data.columns import text
+from ssljax.data.items import Items
 from ssljax.data.text import comparable
 from ssljax.types import UserError
 

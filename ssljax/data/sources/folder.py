@@ -5,18 +5,9 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from ssljax.data.columns import encode_label, raw_text, text
 from ssljax.data.decode import suffixes
-from ssljax.data.items import (
-    SPLITS,
-    Items,
-    Paths,
-    Shares,
-    encode_label,
-    hashed_splits,
-    raw_text,
-    split_rows,
-    text,
-)
+from ssljax.data.items import SPLITS, Items, Paths, Shares, hashed_splits, split_rows
 from ssljax.data.paths import find
 from ssljax.data.text import note
 from ssljax.types import UserError

@@ -5,7 +5,8 @@ import dataclasses
 
 import numpy as np
 
-from ssljax.data.items import Items, Paths, encode, text
+from ssljax.data.columns import encode, text
+from ssljax.data.items import Items, Paths
 from ssljax.data.paths import find
 from ssljax.types import UserError
 

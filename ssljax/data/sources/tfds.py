@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.data.items import Items, did_you_mean, text
+from ssljax.data.columns import text
+from ssljax.data.items import Items
 from ssljax.data.paths import data_root
+from ssljax.data.text import did_you_mean
 from ssljax.types import UserError
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.base import check_above_0, check_splits, named, text_column
 from ssljax.evaluation.evaluators.knn import votes

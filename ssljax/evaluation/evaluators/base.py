@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.data.items import did_you_mean
+from ssljax.data.text import did_you_mean
 from ssljax.evaluation.embeddings import Embeddings
 from ssljax.types import Embed, UserError
 

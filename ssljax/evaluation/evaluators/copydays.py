@@ -5,7 +5,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.base import check_splits, named
 from ssljax.evaluation.metrics import PerQuery, cmc, is_relevant, trapezoid_ap

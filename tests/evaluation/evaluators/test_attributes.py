@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation import Attributes, Embeddings, predict_attribute
 from ssljax.evaluation.evaluators.attributes import NeighbourVote, calibration_error, coverage_accuracy, key
 from ssljax.evaluation.vectors import normalise

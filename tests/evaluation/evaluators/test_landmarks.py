@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation import Embeddings, Retrieval, landmarks_map, top_k
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import UserError

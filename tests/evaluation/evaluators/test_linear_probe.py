@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation import Embeddings, LinearProbe
 from ssljax.types import UserError
 

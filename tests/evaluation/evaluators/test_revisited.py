@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation import Embeddings, Revisited
 from ssljax.evaluation.evaluators.revisited import revisited_query
 from ssljax.types import UserError

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation import Embeddings, ShopeeF1
 from ssljax.evaluation.evaluators.shopee import Matches
 from ssljax.evaluation.vectors import normalise

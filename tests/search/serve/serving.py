@@ -15,7 +15,7 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation import Embeddings, Origin
 from ssljax.evaluation.embed import Encoder
 from ssljax.search import Collection, Exact, save_collection

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from search.serve.serving import AUTHORISED, ENCODER, ORIGIN, SIDE, collection, photo, served
 
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation import Embeddings
 from ssljax.search import Collection, Exact, save_collection
 from ssljax.search.collection import LONGEST_ID

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from search.serve.serving import AUTHORISED, ENCODER, ORIGIN, SIDE, collection, colours, listening, photo, served
 
-from ssljax.data.items import text
+from ssljax.data.columns import text
 from ssljax.evaluation import Embeddings
 from ssljax.evaluation.embed import Encoder
 from ssljax.search import Collection, Exact, save_collection

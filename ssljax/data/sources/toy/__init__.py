@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ssljax.data.items import SPLITS, Items, Shares, check_shares, encode, split_rows, text
-from ssljax.data.sources.toy import tables as tables
+from ssljax.data.columns import encode_attributes, text
+from ssljax.data.items import SPLITS, Items, Shares, check_shares, split_rows
 from ssljax.data.sources.toy.drawing import Look, render
+from ssljax.data.sources.toy.tables import BACKGROUNDS, COLOURS, LOGOS, MATERIALS, PATTERNS, SHAPES
 from ssljax.types import UserError, check_fields
 
 ATTRIBUTES = ("shape", "pattern", "colour", "logo", "material")
@@ -36,10 +37,7 @@ class ToyCatalogue:
     """the shares of listings in train, val and test"""
 
     def __post_init__(self):
-        check_fields(self, "data")
-        for name, least in {"listings": 1, "photos": 1, "size": 16, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise UserError(f"data.{name}={getattr(self, name)} is too small: it must be at least {least}")
+        check_fields(self, "data", listings=1, photos=1, size=16, seed=0)
         check_shares(self.shares)
 
     def load(self, split: str) -> Items:
@@ -49,17 +47,17 @@ class ToyCatalogue:
         photos = ToyPhotos(self.seed, self.size, looks(self.listings, self.seed), listing, number)
         columns = {name: values[listing] for name, values in self._columns(photos.looks).items()}
         columns["background"] = text(map(photos.background, range(len(listing))))
-        coded = [encode(columns[name]) for name in ATTRIBUTES]
+        attributes, values = encode_attributes(columns[name] for name in ATTRIBUTES)
         items = Items(
             ids=text(f"{row:04d}-{n}" for row, n in zip(listing, number, strict=True)),
             photos=photos,
             columns=columns,
-            label=coded[0][0],
+            label=attributes[:, 0],
             listing=listing.astype(np.int32),
-            attributes=np.stack([codes for codes, _ in coded], axis=1),
-            label_names=coded[0][1],
+            attributes=attributes,
+            label_names=values[0],
             attribute_names=ATTRIBUTES,
-            attribute_values=tuple(names for _, names in coded),
+            attribute_values=values,
         )
         return items.select(split_rows(columns["split"], split))
 
@@ -94,15 +92,15 @@ class ToyPhotos(Sequence):
     def background(self, row: int) -> str:
         """The first photo is taken in the studio, as shops do; the others are wherever the product was."""
         if self.number[row] == 0:
-            return tables.BACKGROUNDS[0]
+            return BACKGROUNDS[0]
         rng = _rng(self.seed, 1, self.listing[row], self.number[row])
-        return tables.BACKGROUNDS[int(rng.random() * len(tables.BACKGROUNDS))]
+        return BACKGROUNDS[int(rng.random() * len(BACKGROUNDS))]
 
 
 @functools.lru_cache(maxsize=8)
 def looks(listings: int, seed: int) -> list[Look]:
     """What each listing looks like: all combinations of shape, pattern, colour and logo, in an order set by `seed`."""
-    names = [list(table) for table in (tables.SHAPES, tables.PATTERNS, tables.COLOURS, tables.LOGOS)]
+    names = [list(table) for table in (SHAPES, PATTERNS, COLOURS, LOGOS)]
     possible = math.prod(map(len, names))
     if listings > possible:
         raise UserError(f"data.listings={listings} is more than the {possible} products that can be told apart")
@@ -117,11 +115,11 @@ def looks(listings: int, seed: int) -> list[Look]:
 
 def _look(shape: str, pattern: str, colour: str, logo: str, draw: np.ndarray) -> Look:
     """Adds to the names what has none: the exact colour, an accent that stands out from it, and the material."""
-    base = np.array(tables.COLOURS[colour])
-    others = [c for c in tables.COLOURS.values() if abs(sum(c) - base.sum()) > 190 and np.abs(c - base).max() > 90]
+    base = np.array(COLOURS[colour])
+    others = [c for c in COLOURS.values() if abs(sum(c) - base.sum()) > 190 and np.abs(c - base).max() > 90]
     accent = others[int(draw[0] * len(others))]
     exact = np.clip(base + 24 * (draw[1:4] - 0.5), 0, 255).astype(int)
-    material = list(tables.MATERIALS)[int(draw[4] * len(tables.MATERIALS))]
+    material = list(MATERIALS)[int(draw[4] * len(MATERIALS))]
     return Look(shape, pattern, logo, material, colour, tuple(exact.tolist()), accent)
 
 
