@@ -68,6 +68,16 @@ class Comparison:
     note: str = ""
 
 
+def targets(logits: Any, center: Any) -> Any:
+    """What the student learns, of a teacher's logits."""
+    return losses.centered_softmax(logits, center, temperature=0.07)
+
+
+def our_dino(x: dict[str, Any]) -> Any:
+    """DINO on the teacher's centered logits."""
+    return losses.dino(x["views"], targets(x["teacher"], x["center"]), student_temperature=0.1)
+
+
 def inputs(seed: int) -> dict[str, np.ndarray]:
     """Random arrays for all losses; the labels are items of 8 classes, 4 of each, in random order."""
     rng = np.random.default_rng(seed)
@@ -106,7 +116,6 @@ def from_lightly() -> Iterator[Comparison]:
     from lightly import loss as lightly
     from torch.nn.functional import normalize
 
-    temperatures = {"student_temperature": 0.1, "teacher_temperature": 0.07}
     row = functools.partial(Comparison, peer="lightly")
     both = functools.partial(row, gradients=("z1", "z2"))
 
@@ -178,13 +187,15 @@ def from_lightly() -> Iterator[Comparison]:
     yield row(
         loss="dino",
         gradients=("views",),
-        ours=lambda x: losses.dino(x["views"], x["teacher"], x["center"], **temperatures),
+        ours=our_dino,
         theirs=dino,
     )
     yield row(
         loss="ibot",
         gradients=("patches",),
-        ours=lambda x: losses.ibot(x["patches"], x["teacher_patches"], x["mask"], x["center"], **temperatures),
+        ours=lambda x: losses.ibot(
+            x["patches"], targets(x["teacher_patches"], x["center"]), x["mask"], student_temperature=0.1
+        ),
         theirs=ibot,
     )
     yield row(
@@ -454,9 +465,7 @@ def from_solo_learn() -> Iterator[Comparison]:
     yield row(
         loss="dino",
         gradients=("views",),
-        ours=lambda x: losses.dino(
-            x["views"], x["teacher"], x["center"], student_temperature=0.1, teacher_temperature=0.07
-        ),
+        ours=our_dino,
         theirs=dino,
     )
     yield both(

@@ -54,7 +54,7 @@ class Options:
 
 def in_ssljax(case: Case) -> Step:
     """MoCo's step."""
-    from ssljax.methods import MoCo
+    from ssljax.methods import EMA, MoCo
     from ssljax.models import MLP, ResNet
 
     method = MoCo(
@@ -62,7 +62,7 @@ def in_ssljax(case: Case) -> Step:
         projector=MLP(hidden=(HIDDEN,), out=OUT, dtype=case.dtype),
         queue_size=QUEUE,
         temperature=TEMPERATURE,
-        momentum=MOMENTUM,
+        teacher=EMA(momentum=MOMENTUM),
     )
     return ssljax_step(method, {"views": random_views(case.batch_size, case.size)})
 

@@ -21,7 +21,7 @@ quarters of 64 px photos, went from .388 to .442 on `val` (raw pixels .392).
 from ssljax.config import Experiment
 from ssljax.data import Catalogue
 from ssljax.evaluation import Retrieval
-from ssljax.methods import MoCo
+from ssljax.methods import EMA, MoCo
 from ssljax.models import MLP, ResNet
 from ssljax.optim import AdamW
 from ssljax.views import TwoCrops
@@ -51,7 +51,7 @@ def moco_fashion(*, temperature: float = 0.1, epochs: int = 20) -> Experiment:
             projector=MLP(hidden=(256,), out=128),
             temperature=temperature,
             queue_size=4096,
-            momentum=0.99,
+            teacher=EMA(momentum=0.99),
             shuffle=True,
         ),
         optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),

@@ -16,7 +16,7 @@ from typing import Any
 from ssljax.config import Experiment
 from ssljax.data import Grocery, Listings
 from ssljax.evaluation import Retrieval, Separation
-from ssljax.methods import MoBY, SimSiam
+from ssljax.methods import EMA, MoBY, SimSiam
 from ssljax.models import MLP, ResNet
 from ssljax.optim import AdamW
 from ssljax.schedules import Cosine
@@ -28,7 +28,7 @@ METHODS = {
         encoder=ENCODER,
         projector=MLP(hidden=(512,), out=128, batch_norm=True),
         predictor=MLP(hidden=(512,), out=128, batch_norm=True),
-        momentum=Cosine(0.98, 1.0),
+        teacher=EMA(momentum=Cosine(0.98, 1.0)),
         queue_size=512,
     ),
     "sim_siam": SimSiam(

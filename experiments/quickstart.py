@@ -7,7 +7,7 @@ ssljax search runs/quickstart PHOTO
 from ssljax.config import Experiment
 from ssljax.data import ToyCatalogue
 from ssljax.evaluation import Retrieval
-from ssljax.methods import MoCo
+from ssljax.methods import EMA, MoCo
 from ssljax.models import MLP, ResNet
 from ssljax.optim import SGD
 from ssljax.views import TwoCrops
@@ -21,7 +21,7 @@ config = Experiment(
         projector=MLP(hidden=(128,), out=64),
         temperature=0.1,
         queue_size=1024,
-        momentum=0.95,
+        teacher=EMA(momentum=0.95),
     ),
     optimizer=SGD(lr=0.2, weight_decay=1e-4, warmup=0.05),
     epochs=10,

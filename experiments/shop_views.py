@@ -17,7 +17,7 @@ from typing import Any
 from ssljax.config import Experiment
 from ssljax.data import Catalogue
 from ssljax.evaluation import Retrieval
-from ssljax.methods import Contrastive, MoCo
+from ssljax.methods import EMA, Contrastive, MetricLearning, MoCo
 from ssljax.models import MLP, ResNet
 from ssljax.optim import AdamW
 from ssljax.views import Collage, EcommerceViews, Perspective, TwoCrops, Watermark
@@ -34,7 +34,7 @@ MOCO = MoCo(
     projector=MLP(hidden=(256,), out=128),
     temperature=0.1,
     queue_size=4096,
-    momentum=0.99,
+    teacher=EMA(momentum=0.99),
     shuffle=True,
 )
 CROPS = {"size": 32, "evaluation_size": 64, "scale": (0.3, 1.0), "hue": 0.02, "grey": 0.0, "blur": 0.0}
@@ -71,7 +71,7 @@ config = shop_views("ecommerce", views=SHOP)
 sweep = [
     shop_views("standard", views=STANDARD),
     config,
-    shop_views("siamese", views=STANDARD, method=Contrastive(encoder=ENCODER)),
+    shop_views("siamese", views=STANDARD, method=MetricLearning(encoder=ENCODER, criterion=Contrastive())),
     *(without(k) for k in range(len(SHOP.disturbances))),
     shop_views("standard_longer", views=STANDARD, epochs=20),
     shop_views("often_longer", views=OFTEN, epochs=20),

@@ -77,7 +77,7 @@ def empty_memory(size: int, rows: int, features: int) -> Queue:
     if size < 1 or size % rows:
         nearest = max(round(size / rows), 1) * rows
         raise UserError(
-            f"method.memory_size={size} is not a multiple of the {rows} embeddings that a step adds, one of each view "
+            f"method.memory.size={size} is not a multiple of the {rows} embeddings that a step adds, one of each view "
             f"of each item: try {nearest}, or 0 for no memory"
         )
     queue = empty_queue(size, rows, features)

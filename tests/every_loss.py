@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from labelled import vectors
@@ -83,10 +84,11 @@ OTHERS = [  # of two arrays
     lambda a, b: losses.koleo(a),
     lambda a, b: losses.embedding_std(a),
     lambda a, b: losses.uniformity(a),
-    lambda a, b: losses.entropy(a),
-    lambda a, b: losses.kl_to_uniform(a),
+    lambda a, b: losses.entropy(jax.nn.softmax(a)),
+    lambda a, b: losses.kl_to_uniform(jax.nn.softmax(a)),
+    lambda a, b: losses.centered_softmax(a, b[0], temperature=0.04)[0, 0],
     lambda a, b: losses.vae(a, b, a, b, beta=1.0),
-    lambda a, b: losses.dino([a, b], [a, b], a[0], student_temperature=0.1, teacher_temperature=0.04),
+    lambda a, b: losses.dino([a, b], jax.nn.softmax(jnp.stack([a, b])), student_temperature=0.1),
     lambda a, b: losses.sinkhorn(a, epsilon=0.05, iterations=3)[0, 0],
     lambda a, b: losses.l2_normalise(a)[0, 0],
 ]

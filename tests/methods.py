@@ -13,6 +13,7 @@ from ssljax.methods import (
     BYOL,
     DCL,
     DINO,
+    EMA,
     IBOT,
     NNCLR,
     SEED,
@@ -20,7 +21,10 @@ from ssljax.methods import (
     ArcFace,
     BarlowTwins,
     Contrastive,
+    FrozenTeacher,
     KnowledgeDistillation,
+    Memory,
+    MetricLearning,
     MoBY,
     MoCoV3,
     MultiSimilarity,
@@ -38,14 +42,14 @@ from ssljax.views import Augmentation, Masked, MultiCrop
 HEAD = MLP(hidden=(16,), out=8, batch_norm=True)
 WIDE = MLP(hidden=(32,), out=32, batch_norm=True)
 PARTS = {"encoder": ENCODER, "projector": HEAD}
-STUDENT = PARTS | {"predictor": HEAD, "momentum": 0.9}
+STUDENT = PARTS | {"predictor": HEAD, "teacher": EMA(momentum=0.9)}
 FOLDER = tempfile.TemporaryDirectory()  # deleted when the tests end
 
 
 def teacher(weights):
-    """The modules of a teacher, as of a file: `Training(METHODS["byol"])` has such a one."""
+    """A teacher, as of a file: `Training(METHODS["byol"])` has such a one."""
     encoder, projector = Pretrained(ENCODER, str(weights)), Pretrained(HEAD, str(weights), part="projector")
-    return {"teacher_encoder": encoder, "teacher_projector": projector}
+    return {"teacher": FrozenTeacher(encoder=encoder, projector=projector)}
 
 
 def untrained_teacher():
@@ -64,14 +68,14 @@ METHODS = {
     "dcl": DCL(**PARTS, sigma=0.5),
     "barlow_twins": BarlowTwins(encoder=ENCODER, projector=WIDE, scale=0.1),
     "vicreg": VICReg(encoder=ENCODER, projector=WIDE, invariance=2.5, variance=2.5, covariance=0.1),
-    "sup_con": SupCon(**PARTS),
-    "contrastive": Contrastive(encoder=ENCODER),
-    "triplet": Triplet(encoder=ENCODER, memory_size=4 * BATCH),
-    "arcface": ArcFace(encoder=ENCODER, classes=16, scale=16.0),
+    "sup_con": MetricLearning(**PARTS, criterion=SupCon()),
+    "contrastive": MetricLearning(encoder=ENCODER, criterion=Contrastive()),
+    "triplet": MetricLearning(encoder=ENCODER, memory=Memory(size=4 * BATCH), criterion=Triplet()),
+    "arcface": MetricLearning(encoder=ENCODER, criterion=ArcFace(classes=16, scale=16.0)),
     "multi_task": MultiTask(
         encoder=ENCODER,
         tasks=(
-            MultiSimilarity(encoder=Identity()),
+            MetricLearning(encoder=Identity(), criterion=MultiSimilarity()),
             VAE(encoder=Identity(), projector=MLP(hidden=(), out=8), decoder=Decoder(side=8, width=8)),
         ),
         uncertainty=True,
@@ -85,12 +89,12 @@ METHODS = {
     "moco_v3": MoCoV3(**STUDENT),
     "moby": MoBY(**STUDENT, queue_size=3 * BATCH),
     "nnclr": NNCLR(**PARTS, predictor=HEAD, queue_size=3 * BATCH),
-    "re_ssl": ReSSL(**PARTS, momentum=0.9, queue_size=3 * BATCH),
-    "dino": DINO(encoder=ENCODER, projector=DINOHead(hidden=(16,), bottleneck=8, out=24), momentum=0.9),
+    "re_ssl": ReSSL(**PARTS, teacher=EMA(momentum=0.9), queue_size=3 * BATCH),
+    "dino": DINO(encoder=ENCODER, projector=DINOHead(hidden=(16,), bottleneck=8, out=24), teacher=EMA(momentum=0.9)),
     "ibot": IBOT(
         encoder=ViT(patch=4, width=16, depth=2, heads=2, mask_token=True, drop_path=0.1),
         projector=DINOHead(hidden=(16,), bottleneck=8, out=24),
-        momentum=0.9,
+        teacher=EMA(momentum=0.9),
     ),
     "swav": SwAV(**PARTS, prototypes=Prototypes(out=12), queue_size=3 * BATCH),
     "seed": SEED(**PARTS, **TEACHER, queue_size=3 * BATCH),

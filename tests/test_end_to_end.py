@@ -132,7 +132,7 @@ def test_search_finds_the_photo_itself(run, capsys):
 STUDENT = """
 from ssljax.config import Experiment
 from ssljax.data import ToyCatalogue
-from ssljax.methods import SEED
+from ssljax.methods import SEED, FrozenTeacher
 from ssljax.models import MLP, Pretrained, ResNet
 from ssljax.optim import SGD
 from ssljax.views import TwoCrops
@@ -143,8 +143,8 @@ config = Experiment(
     name="student", data=ToyCatalogue(listings=48), photo_size=20, epochs=1,
     views=TwoCrops(size=16, jitter=0.0, grey=0.0, blur=0.0),
     method=SEED(encoder=ResNet(depth=10, width=2), projector=head, queue_size=48,
-                teacher_encoder=Pretrained(teacher, "teacher.safetensors"),
-                teacher_projector=Pretrained(head, "teacher.safetensors", part="projector")),
+                teacher=FrozenTeacher(encoder=Pretrained(teacher, "teacher.safetensors"),
+                                      projector=Pretrained(head, "teacher.safetensors", part="projector"))),
     optimizer=SGD(lr=0.06), batch_size=16)
 """
 
@@ -153,7 +153,7 @@ def test_student_learns_from_the_teacher_of_a_run_and_is_searched_without_its_fi
     monkeypatch.chdir(tmp_path)
     Path("student.py").write_text(STUDENT)
     assert ssljax(["train", "student.py"]) == 2
-    assert "method.teacher_encoder.weights=teacher.safetensors is no file" in capsys.readouterr().err
+    assert "method.teacher.encoder.weights=teacher.safetensors is no file" in capsys.readouterr().err
     shutil.copy(run.weights("teacher"), "teacher.safetensors")
     assert ssljax(["train", "student.py"]) == 0
     taught, taught_by = (json.loads(r.results.read_text())["table"] for r in (Run(Path("runs/student")), run))
@@ -501,8 +501,8 @@ MISTAKES = {
     "groups": (["train", QUICKSTART, "--method.encoder.norm-groups", "3"], "method.encoder.norm_groups=3 does not"),
     "temperature": (["train", QUICKSTART, "--method.temperature", "0"], "method.temperature=0.0 must be above 0"),
     "momentum": (
-        ["train", QUICKSTART, "--method.momentum", "2"],
-        "method.momentum=2.0 must be at least 0 and at most 1",
+        ["train", QUICKSTART, "--method.teacher.momentum", "2"],
+        "method.teacher.momentum=2.0 must be at least 0 and at most 1",
     ),
     "lr": (["train", QUICKSTART, "--optimizer.lr", "nan"], "optimizer.lr=nan must be a finite number"),
     "sgd": (["train", QUICKSTART, "--optimizer.momentum", "2"], "optimizer.momentum=2.0 must be in [0, 1)"),

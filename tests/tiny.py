@@ -8,7 +8,7 @@ import numpy as np
 from ssljax.config import Experiment
 from ssljax.data import ToyCatalogue
 from ssljax.evaluation import KNN, FewShot, LinearProbe, Retrieval
-from ssljax.methods import MoCo, SimCLR
+from ssljax.methods import EMA, MoCo, SimCLR
 from ssljax.models import MLP, ResNet
 from ssljax.optim import SGD
 from ssljax.search import Exact
@@ -22,7 +22,7 @@ ENCODER = ResNet(depth=10, stem="imagenet", width=4)
 VIEWS = TwoCrops(size=16, blur=0.0)
 CROPS = TwoCrops(size=16, jitter=0.0, grey=0.0, blur=0.0)
 """For steps that are not about views: colours take as long to compile as the network."""
-MOCO = MoCo(encoder=ENCODER, projector=MLP(hidden=(16,), out=8), queue_size=3 * BATCH, momentum=0.9)
+MOCO = MoCo(encoder=ENCODER, projector=MLP(hidden=(16,), out=8), queue_size=3 * BATCH, teacher=EMA(momentum=0.9))
 SIMCLR = SimCLR(encoder=ENCODER, projector=MLP(hidden=(16,), out=8, batch_norm=True))
 OPTIMIZER = SGD(lr=0.1, weight_decay=1e-4)
 EXPERIMENT = Experiment(

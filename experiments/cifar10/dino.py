@@ -9,7 +9,7 @@ ssljax train experiments/cifar10/dino.py
 from ssljax.config import Experiment
 from ssljax.data import TFDS
 from ssljax.evaluation import KNN, LinearProbe
-from ssljax.methods import DINO
+from ssljax.methods import DINO, EMA
 from ssljax.models import DINOHead, ResNet
 from ssljax.optim import LARS
 from ssljax.schedules import Cosine, Linear
@@ -22,7 +22,7 @@ config = Experiment(
     method=DINO(
         encoder=ResNet(depth=18, stem="cifar"),
         projector=DINOHead(hidden=(2048, 2048), out=4096),
-        momentum=Cosine(0.9995, 1.0),
+        teacher=EMA(momentum=Cosine(0.9995, 1.0)),
         teacher_temperature=Linear(0.04, 0.07, until=0.05),
         freeze_last=0.001,
     ),

@@ -12,7 +12,7 @@ from typing import Any
 from ssljax.config import Experiment
 from ssljax.data import TFDS
 from ssljax.evaluation import KNN, LinearProbe
-from ssljax.methods import MoCo
+from ssljax.methods import EMA, MoCo
 from ssljax.models import MLP, ResNet
 from ssljax.optim import SGD
 from ssljax.views import TwoCrops
@@ -26,7 +26,7 @@ def moco(name: str, *, epochs: int = 200, views: dict[str, Any] = VIEWS, **chang
         "symmetric": True,
         "projector": MLP(hidden=(), out=128),
         "queue_size": 4096,
-        "momentum": 0.99,
+        "teacher": EMA(momentum=0.99),
         "temperature": 0.1,
     }
     return Experiment(
@@ -49,10 +49,10 @@ config = moco("symmetric")
 sweep = [
     config,
     moco("asymmetric", symmetric=False),
-    moco("no_teacher", momentum=0.0),
+    moco("no_teacher", teacher=EMA(momentum=0.0)),
     *(moco(f"t{t}", temperature=t) for t in (0.07, 0.2, 0.4)),
     *(moco(f"queue{k}", queue_size=k) for k in (1024, 16384)),
-    *(moco(f"momentum{m}", momentum=m) for m in (0.9, 0.999)),
+    *(moco(f"momentum{m}", teacher=EMA(momentum=m)) for m in (0.9, 0.999)),
     moco("mlp", projector=MLP(hidden=(512,), out=128)),
     moco("no_colour", views={**VIEWS, "jitter": 0.0}),
     moco("no_grey", views={**VIEWS, "grey": 0.0}),

@@ -9,7 +9,7 @@ ssljax train experiments/cifar10/moco_v2_plus.py
 from ssljax.config import Experiment
 from ssljax.data import TFDS
 from ssljax.evaluation import KNN, LinearProbe
-from ssljax.methods import MoBY
+from ssljax.methods import EMA, MoBY
 from ssljax.models import MLP, Identity, ResNet
 from ssljax.optim import SGD
 from ssljax.schedules import Cosine
@@ -24,7 +24,7 @@ config = Experiment(
         projector=MLP(hidden=(2048,), out=256),
         predictor=Identity(),
         queue_size=32768,
-        momentum=Cosine(0.99, 0.999),
+        teacher=EMA(momentum=Cosine(0.99, 0.999)),
         scale=0.5,
     ),
     optimizer=SGD(lr=0.3, weight_decay=0.0001, warmup=0.01),

@@ -9,7 +9,7 @@ ssljax train experiments/cifar10/moco_v3.py
 from ssljax.config import Experiment
 from ssljax.data import TFDS
 from ssljax.evaluation import KNN, LinearProbe
-from ssljax.methods import MoCoV3
+from ssljax.methods import EMA, MoCoV3
 from ssljax.models import ResNet
 from ssljax.optim import LARS
 from ssljax.schedules import Cosine
@@ -19,7 +19,7 @@ config = Experiment(
     name="cifar10_moco_v3",
     data=TFDS("cifar10"),
     views=asymmetric_pair(32, blur=(0.0, 0.0)),
-    method=MoCoV3(encoder=ResNet(depth=18, stem="cifar"), momentum=Cosine(0.99, 1.0)),
+    method=MoCoV3(encoder=ResNet(depth=18, stem="cifar"), teacher=EMA(momentum=Cosine(0.99, 1.0))),
     optimizer=LARS(lr=0.3, weight_decay=1e-06, warmup=0.01, trust_coefficient=0.02, limit=True),
     epochs=1000,
     batch_size=256,

@@ -9,7 +9,7 @@ ssljax train experiments/cifar10/re_ssl.py
 from ssljax.config import Experiment
 from ssljax.data import TFDS
 from ssljax.evaluation import KNN, LinearProbe
-from ssljax.methods import ReSSL
+from ssljax.methods import EMA, ReSSL
 from ssljax.models import ResNet
 from ssljax.optim import SGD
 from ssljax.schedules import Cosine
@@ -19,7 +19,7 @@ config = Experiment(
     name="cifar10_re_ssl",
     data=TFDS("cifar10"),
     views=weak_strong_pair(32),
-    method=ReSSL(encoder=ResNet(depth=18, stem="cifar"), queue_size=65536, momentum=Cosine(0.99, 1.0)),
+    method=ReSSL(encoder=ResNet(depth=18, stem="cifar"), queue_size=65536, teacher=EMA(momentum=Cosine(0.99, 1.0))),
     optimizer=SGD(lr=0.05, weight_decay=0.0001, warmup=0.01),
     epochs=1000,
     batch_size=256,

@@ -9,7 +9,7 @@ ssljax train experiments/cifar10/sup_con.py
 from ssljax.config import Experiment
 from ssljax.data import TFDS
 from ssljax.evaluation import KNN, LinearProbe
-from ssljax.methods import SupCon
+from ssljax.methods import MetricLearning, SupCon
 from ssljax.models import MLP, ResNet
 from ssljax.optim import SGD
 from ssljax.views import symmetric_pair
@@ -18,7 +18,11 @@ config = Experiment(
     name="cifar10_sup_con",
     data=TFDS("cifar10"),
     views=symmetric_pair(32),
-    method=SupCon(encoder=ResNet(depth=18, stem="cifar"), projector=MLP(hidden=(2048,), out=256), temperature=0.2),
+    method=MetricLearning(
+        encoder=ResNet(depth=18, stem="cifar"),
+        projector=MLP(hidden=(2048,), out=256),
+        criterion=SupCon(temperature=0.2),
+    ),
     optimizer=SGD(lr=0.4, weight_decay=1e-05, warmup=0.01),
     epochs=1000,
     batch_size=256,

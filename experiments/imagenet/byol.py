@@ -8,7 +8,7 @@ ssljax train experiments/imagenet/byol.py
 from ssljax.config import Experiment
 from ssljax.data import TFDS
 from ssljax.evaluation import KNN, LinearProbe
-from ssljax.methods import BYOL
+from ssljax.methods import BYOL, EMA
 from ssljax.models import ResNet
 from ssljax.optim import LARS
 from ssljax.schedules import Cosine
@@ -18,7 +18,7 @@ config = Experiment(
     name="imagenet_byol",
     data=TFDS("imagenet2012"),
     views=asymmetric_pair(224),
-    method=BYOL(encoder=ResNet(depth=50, dtype="bfloat16"), momentum=Cosine(0.99, 1.0)),
+    method=BYOL(encoder=ResNet(depth=50, dtype="bfloat16"), teacher=EMA(momentum=Cosine(0.99, 1.0))),
     optimizer=LARS(lr=4.8, weight_decay=1e-6, warmup=1 / 30),
     epochs=300,
     batch_size=4096,

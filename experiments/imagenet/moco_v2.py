@@ -14,7 +14,7 @@ from typing import Any
 from ssljax.config import Experiment
 from ssljax.data import TFDS
 from ssljax.evaluation import KNN, LinearProbe
-from ssljax.methods import MoCo
+from ssljax.methods import EMA, MoCo
 from ssljax.models import MLP, ResNet
 from ssljax.optim import SGD
 from ssljax.schedules import Cosine, Steps
@@ -33,7 +33,7 @@ def moco(
         "projector": MLP(hidden=(2048,), out=128),
         "queue_size": 65536,
         "temperature": 0.2,
-        "momentum": 0.999,
+        "teacher": EMA(momentum=0.999),
     }
     return Experiment(
         name=f"imagenet_moco_{name}",
@@ -63,5 +63,5 @@ sweep = [
     moco("v2_no_cosine", cosine=False),
     *(moco(f"v1_head_v2_t{t}", views=V1_VIEWS, cosine=False, temperature=t) for t in (0.07, 0.1, 0.3, 0.4, 0.5)),
     *(moco(f"v2_queue{k}", queue_size=k) for k in (4096, 16384)),
-    *(moco(f"v2_momentum{m}", momentum=m) for m in (0.99, 0.9999)),
+    *(moco(f"v2_momentum{m}", teacher=EMA(momentum=m)) for m in (0.99, 0.9999)),
 ]

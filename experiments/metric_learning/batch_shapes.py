@@ -13,7 +13,7 @@ Published: nothing on this data; for persons 18 x 4 and 32 x 4 were chosen (Herm
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes
 from ssljax.evaluation import Retrieval
-from ssljax.methods import MultiSimilarity
+from ssljax.methods import MetricLearning, MultiSimilarity
 from ssljax.models import Frozen, Pretrained, ResNet
 from ssljax.optim import AdamW
 from ssljax.views import OneCropEach
@@ -39,7 +39,7 @@ def batch_shape(per_class: int, within: str | None = None) -> Experiment:
         views=OneCropEach(
             size=32, evaluation_size=64, scale=(0.3, 1.0), contrast=0.3, saturation=0.2, hue=0.02, grey=0.0, blur=0.0
         ),
-        method=MultiSimilarity(encoder=ENCODER),
+        method=MetricLearning(encoder=ENCODER, criterion=MultiSimilarity()),
         optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),
         epochs=3,
         batch_size=128,

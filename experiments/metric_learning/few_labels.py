@@ -17,7 +17,7 @@ from typing import Any
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes, FewLabels
 from ssljax.evaluation import Retrieval
-from ssljax.methods import MoCo, MultiSimilarity
+from ssljax.methods import EMA, MetricLearning, MoCo, MultiSimilarity
 from ssljax.models import MLP, ResNet
 from ssljax.optim import AdamW
 from ssljax.views import OneCropEach, TwoCrops
@@ -58,7 +58,7 @@ def labelled(percent: int, *, steps_per_epoch: int) -> Experiment:
         data=FewLabels(FASHION, share=percent / 100),
         sampler=Classes(per_class=4, least=2),
         views=OneCropEach(**CROPS),
-        method=MultiSimilarity(encoder=ENCODER),
+        method=MetricLearning(encoder=ENCODER, criterion=MultiSimilarity()),
         steps_per_epoch=steps_per_epoch,
     )
 
@@ -70,7 +70,7 @@ def self_supervised(name: str, *, steps: int = STEPS) -> Experiment:
         projector=MLP(hidden=(256,), out=128),
         temperature=0.1,
         queue_size=4096,
-        momentum=0.99,
+        teacher=EMA(momentum=0.99),
         shuffle=True,
     )
     return few_labels(name, data=FASHION, views=TwoCrops(**CROPS), method=moco, steps_per_epoch=221, steps=steps)

@@ -13,7 +13,7 @@ Published: metric learning against DINO, after fine-tuning on private shop photo
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes, FewLabels
 from ssljax.evaluation import Retrieval
-from ssljax.methods import MultiSimilarity
+from ssljax.methods import MetricLearning, MultiSimilarity
 from ssljax.models import Pretrained, ResNet
 from ssljax.optim import AdamW
 from ssljax.views import OneCropEach
@@ -39,7 +39,7 @@ def tuned(percent: int, *, steps_per_epoch: int) -> Experiment:
         views=OneCropEach(
             size=32, evaluation_size=64, scale=(0.3, 1.0), contrast=0.3, saturation=0.2, hue=0.02, grey=0.0, blur=0.0
         ),
-        method=MultiSimilarity(encoder=ENCODER),
+        method=MetricLearning(encoder=ENCODER, criterion=MultiSimilarity()),
         optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),
         epochs=STEPS // steps_per_epoch,
         batch_size=128,

@@ -13,13 +13,16 @@ from ssljax.config import Experiment
 from ssljax.data import AttributeTriplets, Catalogue, Classes, FewLabels, Photos, Triplets
 from ssljax.evaluation import Retrieval
 from ssljax.methods import (
+    EMA,
     VAE,
     ArcFace,
-    Attributes,
+    AttributeClassification,
     Contrastive,
     CosFace,
     GivenTriplets,
     Lifted,
+    Memory,
+    MetricLearning,
     MoCo,
     MultiSimilarity,
     MultiTask,
@@ -77,7 +80,7 @@ def moco(name: str, **changes: Any) -> Experiment:
         projector=MLP(hidden=(2048,), out=128),
         temperature=0.1,
         queue_size=16384,
-        momentum=0.99,
+        teacher=EMA(momentum=0.99),
         shuffle=True,
     )
     return full(name, method, Photos(), 55, views=TwoCrops(**CROPS), **changes)
@@ -103,27 +106,33 @@ def by_attributes(name: str, method: Any, mining: AttributeTriplets, *, hard: bo
 
 def few_labels(percent: int, steps_per_epoch: int, **changes: Any) -> Experiment:
     """With the names of some styles."""
-    config = full(f"labels_{percent}", MultiSimilarity(encoder=ENCODER), Classes(least=2), steps_per_epoch, **changes)
+    config = full(
+        f"labels_{percent}",
+        MetricLearning(encoder=ENCODER, criterion=MultiSimilarity()),
+        Classes(least=2),
+        steps_per_epoch,
+        **changes,
+    )
     return dataclasses.replace(config, data=FewLabels(FASHION, share=percent / 100))
 
 
 RAMP = Linear(0.0, 0.5, until=0.2)
 OF_CLASSES = {"encoder": ENCODER, "classes": STYLES}
 LOSSES = {
-    "contrastive": Contrastive(encoder=ENCODER),
-    "multi_similarity": MultiSimilarity(encoder=ENCODER),
-    "sup_con": SupCon(encoder=ENCODER, projector=Identity()),
-    "n_pairs": NPairs(encoder=ENCODER, normalise=True),
-    "lifted": Lifted(encoder=ENCODER),
-    "cosface": CosFace(**OF_CLASSES, margin=Linear(0.0, 0.35, until=0.2)),
-    "arcface": ArcFace(**OF_CLASSES, margin=RAMP),
-    "sub_center_arcface": SubCenterArcFace(**OF_CLASSES, margin=RAMP),
+    "contrastive": MetricLearning(encoder=ENCODER, criterion=Contrastive()),
+    "multi_similarity": MetricLearning(encoder=ENCODER, criterion=MultiSimilarity()),
+    "sup_con": MetricLearning(encoder=ENCODER, projector=Identity(), criterion=SupCon()),
+    "n_pairs": MetricLearning(encoder=ENCODER, criterion=NPairs(normalise=True)),
+    "lifted": MetricLearning(encoder=ENCODER, criterion=Lifted()),
+    "cosface": MetricLearning(criterion=CosFace(**OF_CLASSES, margin=Linear(0.0, 0.35, until=0.2))),
+    "arcface": MetricLearning(criterion=ArcFace(**OF_CLASSES, margin=RAMP)),
+    "sub_center_arcface": MetricLearning(criterion=SubCenterArcFace(**OF_CLASSES, margin=RAMP)),
 }
 MINING = ("all", "easy", "semi_hard", "hard", "batch_hard")
 LEVELS = AttributeTriplets()
 TASKS = {
     "ranking": (GivenTriplets(encoder=Identity()), 5.0),
-    "attributes": (Attributes(encoder=Identity(), values=(5, 126, 46), labelled_views=1), 1.0),
+    "attributes": (AttributeClassification(encoder=Identity(), values=(5, 126, 46), labelled_views=1), 1.0),
     "vae": (VAE(encoder=Identity()), 0.01),
 }
 
@@ -135,20 +144,22 @@ def tasks(*names: str) -> Experiment:
     return by_attributes("tasks_" + "_".join(names), method, LEVELS)
 
 
-config = by_style("batch_hard", Triplet(encoder=ENCODER))
+config = by_style("batch_hard", MetricLearning(encoder=ENCODER, criterion=Triplet()))
 sweep = [
     # mining and losses
-    *(by_style(which, Triplet(encoder=ENCODER, mining=which)) for which in MINING),
+    *(by_style(which, MetricLearning(encoder=ENCODER, criterion=Triplet(mining=which))) for which in MINING),
     *(by_style(name, method) for name, method in LOSSES.items()),
-    by_style("proxy_nca", ProxyNCA(**OF_CLASSES), head_lr=10.0),
-    by_style("proxy_anchor", ProxyAnchor(**OF_CLASSES), head_lr=10.0),
+    by_style("proxy_nca", MetricLearning(criterion=ProxyNCA(**OF_CLASSES)), head_lr=10.0),
+    by_style("proxy_anchor", MetricLearning(criterion=ProxyAnchor(**OF_CLASSES)), head_lr=10.0),
     # with memory and without
-    by_style("contrastive_memory", Contrastive(encoder=ENCODER, memory_size=8192)),
-    small("contrastive_small", Contrastive(encoder=ENCODER)),
-    small("contrastive_small_memory", Contrastive(encoder=ENCODER, memory_size=8192)),
+    by_style("contrastive_memory", MetricLearning(encoder=ENCODER, memory=Memory(size=8192), criterion=Contrastive())),
+    small("contrastive_small", MetricLearning(encoder=ENCODER, criterion=Contrastive())),
+    small(
+        "contrastive_small_memory", MetricLearning(encoder=ENCODER, memory=Memory(size=8192), criterion=Contrastive())
+    ),
     # shapes of the batch
-    *(by_style(f"{512 // k}x{k}", MultiSimilarity(encoder=ENCODER), k) for k in (2, 8, 16)),
-    by_style("128x4_within", MultiSimilarity(encoder=ENCODER), within="articleType"),
+    *(by_style(f"{512 // k}x{k}", MetricLearning(encoder=ENCODER, criterion=MultiSimilarity()), k) for k in (2, 8, 16)),
+    by_style("128x4_within", MetricLearning(encoder=ENCODER, criterion=MultiSimilarity()), within="articleType"),
     # attributes
     by_attributes("levels", GivenTriplets(encoder=ENCODER), LEVELS),
     by_attributes("levels_hard", GivenTriplets(encoder=ENCODER), LEVELS, hard=True),

@@ -9,7 +9,7 @@ Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashi
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes, FewLabels
 from ssljax.evaluation import Retrieval
-from ssljax.methods import MultiSimilarity
+from ssljax.methods import MetricLearning, MultiSimilarity
 from ssljax.models import Pretrained, ResNet
 from ssljax.optim import SGD
 from ssljax.views import OneCropEach
@@ -33,7 +33,7 @@ def tuned(percent: int, steps_per_epoch: int, *, batch_size: int = 512, lr: floa
         views=OneCropEach(
             size=64, evaluation_size=80, scale=(0.3, 1.0), contrast=0.3, saturation=0.2, hue=0.02, grey=0.0, blur=0.0
         ),
-        method=MultiSimilarity(encoder=ENCODER),
+        method=MetricLearning(encoder=ENCODER, criterion=MultiSimilarity()),
         optimizer=SGD(lr=lr, weight_decay=1e-4, warmup=0.05),
         epochs=STEPS // steps_per_epoch,
         batch_size=batch_size,

@@ -14,7 +14,7 @@ Published: 4 % more than the best task alone, on private data ("Visually Similar
 from ssljax.config import Experiment
 from ssljax.data import AttributeTriplets, Catalogue, Triplets
 from ssljax.evaluation import Retrieval
-from ssljax.methods import VAE, Attributes, GivenTriplets, MultiTask
+from ssljax.methods import VAE, AttributeClassification, GivenTriplets, MultiTask
 from ssljax.models import Frozen, Identity, Pretrained, ResNet
 from ssljax.optim import AdamW
 from ssljax.views import OneCropEach
@@ -32,7 +32,7 @@ ENCODER = Frozen(
 TRIPLETS = AttributeTriplets(likeness="iou", cuts=(0.6, 0.3, 0.0), draws=(0, 6, 0))
 TASKS = {  # and what brings their losses to the order of 1
     "ranking": (GivenTriplets(encoder=Identity()), 5.0),
-    "attributes": (Attributes(encoder=Identity(), values=(5, 126, 46), labelled_views=1), 1.0),
+    "attributes": (AttributeClassification(encoder=Identity(), values=(5, 126, 46), labelled_views=1), 1.0),
     "vae": (VAE(encoder=Identity()), 0.01),
 }
 

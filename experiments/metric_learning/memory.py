@@ -16,7 +16,7 @@ of it (Wang et al. 2020, "XBM", figure 4). Not on this data.
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes
 from ssljax.evaluation import Retrieval
-from ssljax.methods import Contrastive, Triplet
+from ssljax.methods import Contrastive, Memory, MetricLearning, Triplet
 from ssljax.models import Frozen, Pretrained, ResNet
 from ssljax.optim import AdamW
 from ssljax.views import OneCropEach
@@ -31,7 +31,7 @@ ENCODER = Frozen(
     Pretrained(ResNet(depth=10, stem="cifar", width=16, pool=2), "runs/moco_fashion/weights/student.safetensors"),
     but_last=2,
 )
-LOSSES = {"contrastive": Contrastive, "batch_hard": Triplet}
+LOSSES = {"contrastive": Contrastive(), "batch_hard": Triplet()}
 
 
 def memory(loss: str, batch_size: int, memory_size: int) -> Experiment:
@@ -43,7 +43,7 @@ def memory(loss: str, batch_size: int, memory_size: int) -> Experiment:
         views=OneCropEach(
             size=32, evaluation_size=64, scale=(0.3, 1.0), contrast=0.3, saturation=0.2, hue=0.02, grey=0.0, blur=0.0
         ),
-        method=LOSSES[loss](encoder=ENCODER, memory_size=memory_size, memory_from=0.1),
+        method=MetricLearning(encoder=ENCODER, criterion=LOSSES[loss], memory=Memory(size=memory_size, start=0.1)),
         optimizer=AdamW(lr=1e-3, weight_decay=0.01, warmup=0.05),
         epochs=3,
         batch_size=batch_size,

@@ -21,6 +21,7 @@ from ssljax.methods import (
     Contrastive,
     CosFace,
     Lifted,
+    MetricLearning,
     MultiSimilarity,
     NPairs,
     ProxyAnchor,
@@ -69,18 +70,24 @@ def mining(name: str, method: Any, *, head_lr: float | None = None) -> Experimen
     )
 
 
-config = mining("batch_hard", Triplet(encoder=ENCODER))
+config = mining("batch_hard", MetricLearning(encoder=ENCODER, criterion=Triplet()))
 sweep = [
-    *(mining(which, Triplet(encoder=ENCODER, mining=which)) for which in MINING),
-    *(mining(f"{which}_soft", Triplet(encoder=ENCODER, mining=which, soft=True)) for which in MINING),
-    mining("contrastive", Contrastive(encoder=ENCODER)),
-    mining("multi_similarity", MultiSimilarity(encoder=ENCODER)),
-    mining("sup_con", SupCon(encoder=ENCODER, projector=Identity())),
-    mining("n_pairs", NPairs(encoder=ENCODER, normalise=True)),
-    mining("lifted", Lifted(encoder=ENCODER)),
-    mining("proxy_nca", ProxyNCA(encoder=ENCODER, classes=STYLES), head_lr=0.1),
-    mining("proxy_anchor", ProxyAnchor(encoder=ENCODER, classes=STYLES), head_lr=0.1),
-    mining("cosface", CosFace(encoder=ENCODER, classes=STYLES, scale=30.0)),
-    mining("arcface", ArcFace(encoder=ENCODER, classes=STYLES, scale=30.0, margin=0.3)),
-    mining("sub_center_arcface", SubCenterArcFace(encoder=ENCODER, classes=STYLES, scale=30.0, margin=0.3)),
+    *(mining(which, MetricLearning(encoder=ENCODER, criterion=Triplet(mining=which))) for which in MINING),
+    *(
+        mining(f"{which}_soft", MetricLearning(encoder=ENCODER, criterion=Triplet(mining=which, soft=True)))
+        for which in MINING
+    ),
+    mining("contrastive", MetricLearning(encoder=ENCODER, criterion=Contrastive())),
+    mining("multi_similarity", MetricLearning(encoder=ENCODER, criterion=MultiSimilarity())),
+    mining("sup_con", MetricLearning(encoder=ENCODER, projector=Identity(), criterion=SupCon())),
+    mining("n_pairs", MetricLearning(encoder=ENCODER, criterion=NPairs(normalise=True))),
+    mining("lifted", MetricLearning(encoder=ENCODER, criterion=Lifted())),
+    mining("proxy_nca", MetricLearning(encoder=ENCODER, criterion=ProxyNCA(classes=STYLES)), head_lr=0.1),
+    mining("proxy_anchor", MetricLearning(encoder=ENCODER, criterion=ProxyAnchor(classes=STYLES)), head_lr=0.1),
+    mining("cosface", MetricLearning(encoder=ENCODER, criterion=CosFace(classes=STYLES, scale=30.0))),
+    mining("arcface", MetricLearning(encoder=ENCODER, criterion=ArcFace(classes=STYLES, scale=30.0, margin=0.3))),
+    mining(
+        "sub_center_arcface",
+        MetricLearning(encoder=ENCODER, criterion=SubCenterArcFace(classes=STYLES, scale=30.0, margin=0.3)),
+    ),
 ]

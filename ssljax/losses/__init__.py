@@ -24,6 +24,7 @@ from ssljax.losses.diagnostics import (
 )
 from ssljax.losses.distillation import (
     byol,
+    centered_softmax,
     dino,
     ibot,
     knowledge_distillation,
@@ -55,6 +56,7 @@ __all__ = [
     "arcface",
     "barlow_twins",
     "byol",
+    "centered_softmax",
     "contrastive_pairs",
     "cosface",
     "cross_batch",

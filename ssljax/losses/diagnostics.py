@@ -4,8 +4,9 @@ Embeddings are L2-normalised inside. Where there is nothing to average (a batch 
 """
 
 import jax.numpy as jnp
-from jax.nn import log_softmax, logsumexp, softmax
+from jax.nn import logsumexp
 from jax.ops import segment_sum
+from jax.scipy.special import entr
 
 from ssljax.losses.checks import check_array, check_labelled, check_same
 from ssljax.losses.normalise import l2_normalise
@@ -21,25 +22,23 @@ def embedding_std(z: Array) -> Array:
     return jnp.mean(jnp.std(z, axis=0)) * jnp.sqrt(z.shape[1])
 
 
-def entropy(logits: Array) -> Array:
-    """f32[], the mean entropy in nats of the softmax over the last axis of `logits` f32[..., K].
+def entropy(p: Array) -> Array:
+    """f32[], the mean entropy in nats of the probabilities p f32[..., K] over the last axis.
 
-    For DINO give (teacher - center) / teacher_temperature: ln K means that the teacher has become uniform, and a loss
-    stuck at ln K with it. The loss less this is the KL from teacher to student (Caron et al. 2021, section 5.3).
+    Of DINO's teacher ln K means that it has become uniform, and a loss stuck at ln K with it. The loss less this is
+    the KL from teacher to student (Caron et al. 2021, section 5.3).
     """
-    log_p = log_softmax(jnp.asarray(check_array("logits", logits), jnp.float32))
-    return -jnp.mean(jnp.sum(jnp.exp(log_p) * log_p, axis=-1))
+    return jnp.mean(jnp.sum(entr(jnp.asarray(check_array("p", p), jnp.float32)), axis=-1))
 
 
-def kl_to_uniform(logits: Array) -> Array:
-    """f32[], KL in nats from the *mean* softmax of `logits` f32[..., K] to the uniform distribution.
+def kl_to_uniform(p: Array) -> Array:
+    """f32[], KL in nats from the *mean* of the probabilities p f32[..., K] to the uniform distribution.
 
-    0 if the batch uses all K alike, ln K if a single one takes it all: the collapse that centring is there to prevent.
+    0 if the batch uses all K alike, ln K if a single one takes it all: the collapse that centering prevents.
     """
-    logits = check_array("logits", logits)
-    count = logits.shape[-1]
-    p = jnp.mean(softmax(jnp.asarray(logits, jnp.float32)).reshape(-1, count), axis=0)
-    return jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1) * count), 0))
+    p = jnp.asarray(check_array("p", p), jnp.float32)
+    mean = jnp.mean(p.reshape(-1, p.shape[-1]), axis=0)
+    return jnp.log(p.shape[-1]) - jnp.sum(entr(mean))
 
 
 def view_cosines(z1: Array, z2: Array) -> tuple[Array, Array]:

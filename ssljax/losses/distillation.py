@@ -32,57 +32,56 @@ def byol(p1: Array, z2: Array, p2: Array, z1: Array) -> Array:
     return 4 + 2 * negative_cosine(p1, z2) + 2 * negative_cosine(p2, z1)
 
 
-def dino(
-    student: Array, teacher: Array, center: Array, *, student_temperature: Array, teacher_temperature: Array
-) -> Array:
+def dino(student: Array, targets: Array, *, student_temperature: Array) -> Array:
     """Cross-entropy from the teacher's view to every other view of the student (DINO, Caron et al. 2021, eq. 3).
 
-    student: f32[V, B, K], the logits of all views; teacher: f32[T, B, K], those of the first T <= V of them; center:
-    f32[K], as it was before this batch. The T (V - 1) pairs of different views weigh the same.
-
-    For Sinkhorn-Knopp in place of the centre (DINOv2), give log(assignments) as `teacher`, a centre of zeros and a
-    teacher_temperature of 1.
+    student: f32[V, B, K], the logits of all views; targets: f32[T, B, K], the teacher's probabilities for the first
+    T <= V of them: of `centered_softmax`, or of `sinkhorn` as in DINOv2. The T (V - 1) pairs of different views weigh
+    the same.
     """
-    student, teacher = check_array("student", student), check_array("teacher", teacher)
-    if student.ndim != 3 or teacher.ndim != 3 or student.shape[1:] != teacher.shape[1:]:
+    student, targets = check_array("student", student), check_array("targets", targets)
+    if student.ndim != 3 or targets.ndim != 3 or student.shape[1:] != targets.shape[1:]:
         raise ValueError(
-            f"student of shape {student.shape} and teacher of shape {teacher.shape} should be [views, B, K]"
+            f"student of shape {student.shape} and targets of shape {targets.shape} should be [views, B, K]"
         )
     views, batch = student.shape[:2]
-    pairs = teacher.shape[0] * (views - 1)
-    if teacher.shape[0] > views or not pairs:
+    pairs = targets.shape[0] * (views - 1)
+    if targets.shape[0] > views or not pairs:
         raise ValueError(
-            f"student of shape {student.shape} needs at least two views, and those of teacher of shape {teacher.shape}"
+            f"student of shape {student.shape} needs at least two views, and those of targets of shape {targets.shape}"
         )
-    targets = _targets(teacher, center, teacher_temperature)
     log_p = log_softmax(_float(student) / student_temperature)
-    cross_entropy = -jnp.einsum("tbk,vbk->tv", targets, log_p, precision="highest") / batch
-    same_view = jnp.eye(teacher.shape[0], views, dtype=bool)
+    cross_entropy = -jnp.einsum("tbk,vbk->tv", stop_gradient(_float(targets)), log_p, precision="highest") / batch
+    same_view = jnp.eye(targets.shape[0], views, dtype=bool)
     return jnp.sum(jnp.where(same_view, 0, cross_entropy)) / pairs
 
 
-def ibot(
-    student: Array,
-    teacher: Array,
-    mask: Array,
-    center: Array,
-    *,
-    student_temperature: Array,
-    teacher_temperature: Array,
-) -> Array:
+def ibot(student: Array, targets: Array, mask: Array, *, student_temperature: Array) -> Array:
     """Cross-entropy at the masked patches, mean over those of an image, then over the images (iBOT, Zhou et al. 2022).
 
-    student, teacher: f32[B, N, K], the logits of the same patches, which the student saw masked; mask: bool[B, N],
-    True for a masked patch; center: f32[K]. An image without masked patches counts, with a loss of 0.
+    student: f32[B, N, K], the logits of patches, which the student saw masked; targets: f32[B, N, K], the teacher's
+    probabilities for the same patches; mask: bool[B, N], True for a masked patch. An image without masked patches
+    counts, with a loss of 0.
     """
-    student, teacher = check_same("student", student, "teacher", teacher, "[B, N, K]")
+    student, targets = check_same("student", student, "targets", targets, "[B, N, K]")
     mask = jnp.asarray(mask)
     check_fits("mask", mask, student.shape[:2], "student", student)
-    targets = _targets(teacher, center, teacher_temperature)
-    cross_entropy = -jnp.sum(targets * log_softmax(_float(student) / student_temperature), axis=2)
+    log_p = log_softmax(_float(student) / student_temperature)
+    cross_entropy = -jnp.sum(stop_gradient(_float(targets)) * log_p, axis=2)
     masked = mask.astype(bool)
     of_image = jnp.sum(jnp.where(masked, cross_entropy, 0), axis=1) / jnp.maximum(jnp.sum(masked, axis=1), 1)
     return jnp.mean(of_image)
+
+
+def centered_softmax(logits: Array, center: Array, *, temperature: Array) -> Array:
+    """f32[..., K], softmax((logits - center) / temperature): DINO's teacher (eq. 1), without gradient.
+
+    logits: f32[..., K]; center: f32[K], as it was before this batch: see `update_center`.
+    """
+    logits, center = check_array("logits", logits), check_array("center", center)
+    check_fits("center", center, logits.shape[-1:], "logits", logits)
+    center = jnp.expand_dims(_float(center), range(logits.ndim - 1))
+    return stop_gradient(softmax((_float(logits) - center) / temperature))
 
 
 def update_center(center: Array, teacher: Array, *, momentum: Array) -> Array:
@@ -151,14 +150,6 @@ def knowledge_distillation(student_logits: Array, teacher_logits: Array, *, temp
     log_p = log_softmax(_float(student) / temperature)
     log_target = log_softmax(stop_gradient(_float(teacher)) / temperature)
     return temperature**2 * jnp.mean(jnp.sum(jnp.exp(log_target) * (log_target - log_p), axis=1))
-
-
-def _targets(teacher: Array, center: Array, temperature: Array) -> Array:
-    """The teacher's centred and sharpened softmax over the last axis; without gradient."""
-    center = check_array("center", center)
-    check_fits("center", center, teacher.shape[-1:], "teacher", teacher)
-    center = jnp.expand_dims(_float(center), range(teacher.ndim - 1))
-    return stop_gradient(softmax((_float(teacher) - center) / temperature))
 
 
 def _float(x: Array) -> Array:

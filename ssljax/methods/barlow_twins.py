@@ -6,7 +6,7 @@ from typing import Any
 from ssljax.losses import barlow_twins
 from ssljax.methods.base.one_network import Pairwise
 from ssljax.models import MLP
-from ssljax.types import Array, Batch, Progress
+from ssljax.types import Array, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +20,6 @@ class BarlowTwins(Pairwise):
     scale: float = 1.0
     """Multiplies the loss, which is a sum over features: .1 with LARS at a rate of .3 (solo-learn), .025 with SGD."""
 
-    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Progress) -> Array:
+    def compare(self, z1: Array, z2: Array, progress: Progress) -> Array:
         """Algorithm 1."""
         return self.scale * barlow_twins(z1, z2, lambd=self.lambd)

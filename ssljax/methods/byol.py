@@ -4,9 +4,8 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import byol
-from ssljax.methods.base.checks import check_pair
 from ssljax.methods.base.one_network import pair_figures
-from ssljax.methods.base.with_teacher import WithPredictor
+from ssljax.methods.base.teachers import WithPredictor
 from ssljax.models import MLP
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
 
@@ -19,11 +18,6 @@ class BYOL(WithPredictor):
     """Maps embeddings to what the loss compares."""
     predictor: Any = MLP(hidden=(4096,), out=256, batch_norm=True, last_bias=False)
     """Maps the student's projection to the teacher's."""
-
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
-        check_pair(batch)
-        return self.start(rng, batch)
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress

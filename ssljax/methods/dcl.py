@@ -7,7 +7,7 @@ from ssljax.losses import decoupled
 from ssljax.methods.base.one_network import Pairwise
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Params, Progress, Scheduled, UserError
+from ssljax.types import Array, Batch, Progress, Scheduled, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +21,13 @@ class DCL(Pairwise):
     sigma: float | None = None
     """Width of DCLW's weighting of the positives, published as .5; None leaves them alike."""
 
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
+        super().check_settings(batch)
         check_schedule("method.temperature", self.temperature, above=0)
         if self.sigma is not None and not self.sigma > 0:
             raise UserError(f"method.sigma={self.sigma} must be above 0, such as 0.5, or None")
-        return super().init(rng, batch)
 
-    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Progress) -> Array:
+    def compare(self, z1: Array, z2: Array, progress: Progress) -> Array:
         """Equations 6 and 7."""
         return decoupled(z1, z2, temperature=value_at(self.temperature, progress), sigma=self.sigma)

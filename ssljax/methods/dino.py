@@ -1,24 +1,16 @@
-"""DINO (Caron et al. 2021, arXiv 2104.14294): self-distillation, kept from collapse by a centre and a sharp teacher."""
+"""DINO (Caron et al. 2021, arXiv 2104.14294): self-distillation, kept from collapse by a center and a sharp teacher."""
 
 import dataclasses
 from typing import Any, Literal
 
 import jax.numpy as jnp
-from jax.lax import stop_gradient
 
-from ssljax.losses import dino, embedding_std, entropy, kl_to_uniform, sinkhorn, update_center
+from ssljax.losses import centered_softmax, dino, embedding_std, entropy, kl_to_uniform, sinkhorn, update_center
 from ssljax.methods.base.checks import check_crops, check_share
-from ssljax.methods.base.with_teacher import TeacherAux, WithTeacher
+from ssljax.methods.base.teachers import EMA, TeacherState, WithTeacher
 from ssljax.models import DINOHead
 from ssljax.schedules import Cosine, Linear, check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError, pytree, short
-
-
-@pytree
-class DINOAux(TeacherAux):
-    """And the centre of the teacher's logits, f32[K]; None with Sinkhorn-Knopp, which needs none."""
-
-    center: Array | None
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError, short
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,72 +19,76 @@ class DINO(WithTeacher):
 
     projector: Any = DINOHead(out=65536)
     """Maps embeddings to logits over prototypes."""
-    momentum: Scheduled = Cosine(0.996, 1.0)
-    """The teacher keeps this share of itself at each step: a number or a schedule."""
+    teacher: EMA = EMA(momentum=Cosine(0.996, 1.0))
+    """A moving average of the student."""
     student_temperature: Scheduled = 0.1
     """Divides the student's logits: a number or a schedule."""
     teacher_temperature: Scheduled = Linear(0.04, 0.07, until=0.1)
     """Divides the teacher's logits, lower than the student's: a number or a schedule."""
-    centring: Literal["centre", "sinkhorn"] = "centre"
-    """centre: a moving average is subtracted from the teacher's logits; sinkhorn: Sinkhorn-Knopp spreads them over the
+    centering: Literal["center", "sinkhorn"] = "center"
+    """center: a moving average is subtracted from the teacher's logits; sinkhorn: Sinkhorn-Knopp spreads them over the
     prototypes (DINOv2)."""
     center_momentum: float = 0.9
-    """The centre keeps this share of itself; 1 leaves it at zero: no centring, and collapse."""
+    """The center keeps this share of itself; 1 leaves it at zero: no centering, and collapse."""
     freeze_last: float = 0.01
     """Share of training in which the head's last layer stays as it is: one epoch in the paper."""
 
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
         check_crops(batch)
         check_share("method.freeze_last", self.freeze_last)
         check_schedule("method.student_temperature", self.student_temperature, above=0)
         check_schedule("method.teacher_temperature", self.teacher_temperature, above=0)
         if not 0 <= self.center_momentum <= 1:
             raise UserError(f"method.center_momentum={self.center_momentum} must be at least 0 and at most 1")
-        params, aux = self.start(rng, batch)
-        if "prototypes" not in params["projector"]:
-            raise UserError(f"method.projector={short(self.projector)} must be a DINOHead")
-        width = self.network.width("projector", params, aux.stats, batch["views"][0])
-        return params, DINOAux(**vars(aux), center=jnp.zeros(width) if self.centring == "centre" else None)
-
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
-        """Algorithm 1, with multi-crop: the old centre for this batch, whose logits then move it."""
-        crops, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
-        shown, teacher_stats = self.network.train_crops(aux.teacher, aux.teacher_stats, batch["views"][:2])
-        student, teacher = (jnp.stack([view["projector"] for view in views]) for views in (crops, shown))
-        loss, figures = self.view_loss(student, teacher, aux.center, progress)
-        aux = dataclasses.replace(aux, stats=stats, teacher_stats=teacher_stats, center=self.moved(aux.center, teacher))
-        return loss, (aux, {"embedding_std": embedding_std(crops[0]["encoder"]), **figures})
+        if not isinstance(self.teacher, EMA):
+            raise UserError(f"method.teacher={short(self.teacher)} must be EMA: the student learns from itself")
 
     @property
     def frozen_until(self) -> dict[str, float]:
         """See `FreezingMethod.frozen_until`: the head's last layer."""
         return {"projector/prototypes": self.freeze_last}
 
-    def view_loss(
-        self, student: Array, teacher: Array, center: Array | None, progress: Progress
-    ) -> tuple[Array, Metrics]:
-        """Equation 3 on logits f32[V, B, K] and f32[2, B, K], and how the teacher spreads over the prototypes."""
-        targets = self.targets(teacher, center, progress)
-        loss = dino(
-            student,
-            targets,
-            jnp.zeros(targets.shape[-1]),
-            student_temperature=value_at(self.student_temperature, progress),
-            teacher_temperature=1.0,
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        params, aux = super().init(rng, batch)
+        if "prototypes" not in params["projector"]:
+            raise UserError(f"method.projector={short(self.projector)} must be a DINOHead")
+        if self.centering == "sinkhorn":
+            return params, aux
+        width = self.network.width("projector", params, aux.stats, batch["views"][0])
+        return params, dataclasses.replace(aux, center=jnp.zeros(width))
+
+    def loss(
+        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
+    ) -> tuple[Array, tuple[Aux, Metrics]]:
+        """Algorithm 1, with multi-crop: the old center for this batch, whose logits then move it."""
+        crops, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
+        shown, teacher_stats = self.network.train_crops(aux.teacher.params, aux.teacher.stats, batch["views"][:2])
+        student, teacher = (jnp.stack([view["projector"] for view in views]) for views in (crops, shown))
+        targets = self.targets(teacher, aux.center, progress)
+        loss = dino(student, targets, student_temperature=value_at(self.student_temperature, progress))
+        aux = dataclasses.replace(
+            aux,
+            stats=stats,
+            teacher=TeacherState(aux.teacher.params, teacher_stats),
+            center=self.moved(aux.center, teacher),
         )
-        return loss, {"teacher_entropy": entropy(targets), "teacher_kl_to_uniform": kl_to_uniform(targets)}
+        return loss, (aux, {"embedding_std": embedding_std(crops[0]["encoder"]), **self.spread(targets)})
 
     def targets(self, logits: Array, center: Array | None, progress: Progress) -> Array:
-        """f32[..., K], the teacher's logits centred and sharpened: their softmax is what the student learns."""
+        """f32[..., K], the probabilities that the student learns, of the teacher's logits."""
         temperature = value_at(self.teacher_temperature, progress)
         if center is not None:
-            return stop_gradient((logits - jnp.expand_dims(center, range(logits.ndim - 1))) / temperature)
+            return centered_softmax(logits, center, temperature=temperature)
         flat = logits.reshape(-1, logits.shape[-1])
-        return jnp.log(sinkhorn(flat, epsilon=temperature, iterations=3) + 1e-30).reshape(logits.shape)
+        return sinkhorn(flat, epsilon=temperature, iterations=3).reshape(logits.shape)
 
     def moved(self, center: Array | None, logits: Array) -> Array | None:
-        """The centre after the teacher's logits f32[..., K]."""
+        """The center after the teacher's logits f32[..., K]."""
         return None if center is None else update_center(center, logits, momentum=self.center_momentum)
+
+    @staticmethod
+    def spread(targets: Array) -> Metrics:
+        """How the teacher spreads over the prototypes."""
+        return {"teacher_entropy": entropy(targets), "teacher_kl_to_uniform": kl_to_uniform(targets)}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ssljax.losses import embedding_std, triplet_excess, view_cosines
 from ssljax.losses.pairs import mean_of_counted
-from ssljax.methods.base.one_network import NetworkAux, OneNetwork
+from ssljax.methods.base.one_network import OneNetwork, State
 from ssljax.models import Identity
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError
@@ -30,8 +30,8 @@ class GivenTriplets(OneNetwork):
                 "that are alike: choose sampler=Triplets()"
             )
 
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
         check_schedule("method.margin", self.margin, least=0, most=2)
         count = len(batch["views"])
         if count != 3:
@@ -39,8 +39,6 @@ class GivenTriplets(OneNetwork):
                 f"views make {count} view{'s' * (count > 1)}, and GivenTriplets needs three, of an anchor, a positive "
                 "and a negative photo: choose a sampler of triplets, and views that make one of each photo"
             )
-        params, stats = self.network.init(rng, batch["views"][0])
-        return params, NetworkAux(stats)
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
@@ -55,4 +53,4 @@ class GivenTriplets(OneNetwork):
             "positive_cosine": view_cosines(anchor, positive)[0],
             "negative_cosine": view_cosines(anchor, negative)[0],
         }
-        return mean_of_counted(excess, excess > 0), (NetworkAux(stats), figures)
+        return mean_of_counted(excess, excess > 0), (State(stats), figures)

@@ -1,6 +1,6 @@
 """iBOT (Zhou et al. 2022, arXiv 2111.07832): DINO whose student also tells what the teacher makes of hidden patches.
 
-DINOv2's additions (Oquab et al. 2023, arXiv 2304.07193) are options: `centring="sinkhorn"` and `koleo=.1`.
+DINOv2's additions (Oquab et al. 2023, arXiv 2304.07193) are options: `centering="sinkhorn"` and `koleo=.1`.
 With Sinkhorn-Knopp all patches are spread over the prototypes, not the hidden ones alone.
 """
 
@@ -11,19 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ssljax.losses import embedding_std, ibot, koleo
+from ssljax.losses import dino, embedding_std, ibot, koleo
 from ssljax.methods.base.network import item_by_item
-from ssljax.methods.dino import DINO, DINOAux
+from ssljax.methods.base.teachers import TeacherState
+from ssljax.methods.dino import DINO
 from ssljax.models import DINOHead, ViT
 from ssljax.schedules import value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, pytree, short
-
-
-@pytree
-class IBOTAux(DINOAux):
-    """And the centre of the teacher's logits of patches, f32[K], or None."""
-
-    patch_center: Array | None
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, short
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,54 +33,53 @@ class IBOT(DINO):
     koleo: float = 0.0
     """Weight of KoLeo, which spreads the [CLS] tokens of each global view; .1 in DINOv2."""
 
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
+        super().check_settings(batch)
         if "masks" not in batch:
             raise UserError("IBOT needs masks of patches: wrap the views, as in views=Masked(MultiCrop())")
         if not getattr(self.encoder, "mask_token", False):
             raise UserError(f"method.encoder={short(self.encoder)} must be a ViT with mask_token=True")
-        tokens = jax.eval_shape(
-            lambda: self.encoder.init_with_output(rng, batch["views"][0], train=False, method="tokens")[0][1]
-        )
-        if tokens.shape[1] != batch["masks"][0].shape[1]:
+        images, patches = batch["views"][0], batch["masks"][0].shape[1]
+        encode = functools.partial(self.encoder.init_with_output, train=False, method="tokens")
+        tokens = jax.eval_shape(encode, jax.random.PRNGKey(0), images)[0][1]
+        if tokens.shape[1] != patches:
             raise UserError(
-                f"views.patch makes masks of {batch['masks'][0].shape[1]} patches and method.encoder.patch makes "
-                f"{tokens.shape[1]} of a view: set both to the same"
+                f"views.patch makes masks of {patches} patches and method.encoder.patch makes {tokens.shape[1]} of a "
+                "view: set both to the same"
             )
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`: [CLS] and patches have a center each."""
         params, aux = super().init(rng, batch)
-        return params, IBOTAux(**vars(aux), patch_center=aux.center)
+        return params, dataclasses.replace(aux, center={"cls": aux.center, "patches": aux.center})
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Equations 2 and 3: the [CLS] tokens as in DINO, and the patches that were hidden from the student."""
         shown, local = batch["views"][:2], batch["views"][2:]
-        masks = item_by_item(batch["masks"])
+        masks, teacher, center = item_by_item(batch["masks"]), aux.teacher, aux.center
         global_rng, local_rng = jax.random.split(rng)
+        temperature = value_at(self.student_temperature, progress)
         (embedding, cls, patches), stats = self._tokens(params, aux.stats, shown, masks, global_rng)
-        (_, teacher_cls, teacher_patches), teacher_stats = self._tokens(aux.teacher, aux.teacher_stats, shown)
+        (_, teacher_cls, teacher_patches), teacher_stats = self._tokens(teacher.params, teacher.stats, shown)
         crops, local_stats = self.network.train_crops(params, stats, local, local_rng)
         student = jnp.concatenate([cls, *(crop["projector"][None] for crop in crops)])
-        view_loss, figures = self.view_loss(student, teacher_cls, aux.center, progress)
-        patch_loss = ibot(
-            patches,
-            self.targets(teacher_patches, aux.patch_center, progress),
-            masks,
-            jnp.zeros(patches.shape[-1]),
-            student_temperature=value_at(self.student_temperature, progress),
-            teacher_temperature=1.0,
-        )
-        loss = view_loss + self.patch_weight * patch_loss
+        targets = self.targets(teacher_cls, center["cls"], progress)
+        patch_targets = self.targets(teacher_patches, center["patches"], progress)
+        patch_loss = ibot(patches, patch_targets, masks, student_temperature=temperature)
+        loss = dino(student, targets, student_temperature=temperature) + self.patch_weight * patch_loss
         if self.koleo:
             loss += self.koleo * sum(koleo(embedding[:, i]) for i in range(len(shown)))
-        aux = dataclasses.replace(
-            aux,
-            stats=stats | local_stats,
-            teacher_stats=teacher_stats,
-            center=self.moved(aux.center, teacher_cls),
-            patch_center=self.moved(aux.patch_center, teacher_patches),
-        )
-        return loss, (aux, {"embedding_std": embedding_std(embedding[:, 0]), "patch_loss": patch_loss, **figures})
+        center = {
+            "cls": self.moved(center["cls"], teacher_cls),
+            "patches": self.moved(center["patches"], teacher_patches),
+        }
+        teacher = TeacherState(teacher.params, teacher_stats)
+        aux = dataclasses.replace(aux, stats=stats | local_stats, teacher=teacher, center=center)
+        figures = {"embedding_std": embedding_std(embedding[:, 0]), "patch_loss": patch_loss}
+        return loss, (aux, figures | self.spread(targets))
 
     def _tokens(
         self,

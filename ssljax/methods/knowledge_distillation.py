@@ -3,15 +3,17 @@
 import dataclasses
 from typing import Any
 
+from jax.nn import softmax
+
 from ssljax.losses import embedding_std, entropy, knowledge_distillation
-from ssljax.methods.base.with_frozen_teacher import WithFrozenTeacher
+from ssljax.methods.base.teachers import FrozenTeacher, WithTeacher
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class KnowledgeDistillation(WithFrozenTeacher):
+class KnowledgeDistillation(WithTeacher):
     """Distils the logits of the teacher's head: classes, or DINO's and SwAV's prototypes, for which it needs no labels.
 
     For DINO's, whose logits are cosines, a temperature of .1 is what its student learnt with.
@@ -19,13 +21,14 @@ class KnowledgeDistillation(WithFrozenTeacher):
 
     projector: Any = MLP(hidden=(), out=1000)
     """Maps embeddings to logits, as many as the teacher's."""
+    teacher: FrozenTeacher
+    """The network whose logits are learnt, and its file."""
     temperature: Scheduled = 4.0
     """Divides both logits: a number or a schedule."""
 
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
         check_schedule("method.temperature", self.temperature, above=0)
-        return self.start(rng, batch)
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
@@ -37,6 +40,6 @@ class KnowledgeDistillation(WithFrozenTeacher):
         losses = [knowledge_distillation(s["projector"], t, temperature=temperature) for s, t in pairs]
         figures = {
             "embedding_std": embedding_std(students[0]["encoder"]),
-            "teacher_entropy": entropy(teachers[0] / temperature),
+            "teacher_entropy": entropy(softmax(teachers[0] / temperature)),
         }
         return sum(losses) / len(losses), (aux, figures)

@@ -12,19 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.losses import embedding_std, info_nce, l2_normalise
-from ssljax.methods.base.checks import check_pair
-from ssljax.methods.base.with_teacher import TeacherAux, WithTeacher
+from ssljax.methods.base.teachers import EMA, Teacher, WithTeacher
 from ssljax.models import MLP, in_places, norm_groups
-from ssljax.queue import Queue, empty_queue, enqueue
+from ssljax.queue import Queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError, pytree, short
-
-
-@pytree
-class MoCoAux(TeacherAux):
-    """And the queue of the teacher's keys."""
-
-    queue: Queue
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError, short
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +25,8 @@ class MoCo(WithTeacher):
 
     projector: Any = MLP(hidden=(512,), out=128)
     """Maps embeddings to what the loss compares."""
-    momentum: Scheduled = 0.99
-    """The teacher keeps this share of itself at each step: a number or a schedule."""
+    teacher: Teacher = EMA(momentum=0.99)
+    """What makes the keys."""
     queue_size: int = 4096
     """Keys of past batches to compare with; a multiple of the batch size."""
     temperature: Scheduled = 0.2
@@ -45,53 +37,53 @@ class MoCo(WithTeacher):
     """Draw the teacher's BatchNorm groups (encoder.norm_groups > 1) at random at each step, so that they are not the
     student's: the paper's shuffled batch, but no image moves."""
 
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
-        check_pair(batch)
-        images = batch["views"][0]
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
+        super().check_settings(batch)
         check_schedule("method.temperature", self.temperature, above=0)
-        if self.symmetric and self.queue_size < 2 * images.shape[0]:
+        batch_size, groups = batch["views"][0].shape[0], norm_groups(self.encoder)
+        if self.symmetric and self.queue_size < 2 * batch_size:
             raise UserError(
                 f"method.queue_size={self.queue_size} is shorter than the two batches of keys that a symmetric step "
-                f"makes: try {2 * images.shape[0]}"
+                f"makes: try {2 * batch_size}"
             )
-        params, aux = self.start(rng, batch)
-        if self.shuffle and norm_groups(self.encoder) is None:
+        if self.shuffle and groups is None:
             raise UserError(
                 f"method.shuffle=True does nothing with method.encoder={short(self.encoder)}, which has no BatchNorm "
                 f"over parts of the batch: set it to False"
             )
-        if self.shuffle and norm_groups(self.encoder) == 1:
+        if self.shuffle and groups == 1:
             raise UserError("method.shuffle does nothing without method.encoder.norm_groups above 1: try 8")
-        width = self.network.width("projector", params, aux.stats, images)
-        return params, MoCoAux(**vars(aux), queue=empty_queue(self.queue_size, images.shape[0], width))
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        params, aux = super().init(rng, batch)
+        return params, dataclasses.replace(aux, queue=self.empty_queue(self.queue_size, params, aux, batch))
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """Algorithm 1: the queue is read before this step's keys go in."""
         view1, view2 = batch["views"]
-        directions = [(view1, view2), (view2, view1)] if self.symmetric else [(view1, view2)]
-        stats, teacher_stats, queue = aux.stats, aux.teacher_stats, aux.queue
+        stats, teacher, queue = aux.stats, aux.teacher, aux.queue
         losses, figures = [], []
-        for i, (anchor_view, key_view) in enumerate(directions):
+        for i, (anchor_view, key_view) in enumerate([(view1, view2), (view2, view1)][: 1 + self.symmetric]):
             student_rng, shuffle_rng = jax.random.split(jax.random.fold_in(rng, i))
             student, stats = self.network.train(params, stats, anchor_view, student_rng)
-            key, teacher_stats = self._key(aux.teacher, teacher_stats, key_view, shuffle_rng)
-            loss, similarity = self._contrast(student["projector"], key, aux.queue, progress)
+            with self._shuffled(shuffle_rng, len(key_view)):
+                (key,), teacher = self.teacher.keys(self.network, teacher, [key_view])
+            key = l2_normalise(key)
+            loss, cosines = self._contrast(student["projector"], key, aux.queue, progress)
             queue = enqueue(queue, key)
             losses.append(loss)
-            figures.append({"embedding_std": embedding_std(student["encoder"]), **similarity})
+            figures.append({"embedding_std": embedding_std(student["encoder"]), **cosines})
         metrics = jax.tree.map(lambda *values: sum(values) / len(values), *figures)
-        aux = dataclasses.replace(aux, stats=stats, teacher_stats=teacher_stats, queue=queue)
+        aux = dataclasses.replace(aux, stats=stats, teacher=teacher, queue=queue)
         return sum(losses) / len(losses), (aux, {**metrics, "queue_fill": queue.fill})
 
-    def _key(self, teacher: Params, stats: Any, images: Array, rng: Array) -> tuple[Array, Any]:
-        """The teacher's normalised projections, without gradient, and its new statistics."""
-        places = in_places(jax.random.permutation(rng, images.shape[0])) if self.shuffle else contextlib.nullcontext()
-        with places:
-            outputs, stats = self.network.train(teacher, stats, images)
-        return jax.lax.stop_gradient(l2_normalise(outputs["projector"])), stats
+    def _shuffled(self, rng: Array, batch_size: int) -> contextlib.AbstractContextManager:
+        """Within it, BatchNorm groups are drawn at random, if `shuffle` says so."""
+        return in_places(jax.random.permutation(rng, batch_size)) if self.shuffle else contextlib.nullcontext()
 
     def _contrast(self, anchor: Array, key: Array, queue: Queue, progress: Progress) -> tuple[Array, Metrics]:
         """InfoNCE of anchors against their keys and the queue, and the mean cosine to either."""

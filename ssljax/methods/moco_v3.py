@@ -4,9 +4,8 @@ import dataclasses
 from typing import Any
 
 from ssljax.losses import in_batch_info_nce
-from ssljax.methods.base.checks import check_pair
 from ssljax.methods.base.one_network import pair_figures
-from ssljax.methods.base.with_teacher import WithPredictor
+from ssljax.methods.base.teachers import WithPredictor
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
@@ -23,11 +22,10 @@ class MoCoV3(WithPredictor):
     temperature: Scheduled = 0.2
     """Divides the cosines: a number or a schedule."""
 
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
-        check_pair(batch)
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
+        super().check_settings(batch)
         check_schedule("method.temperature", self.temperature, above=0)
-        return self.start(rng, batch)
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress

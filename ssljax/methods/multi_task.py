@@ -12,7 +12,8 @@ from jax.lax import stop_gradient
 from ssljax.losses import embedding_std
 from ssljax.methods.base.network import Network, variables_of
 from ssljax.methods.base.one_network import OneNetwork
-from ssljax.methods.triplet import Triplet
+from ssljax.methods.base.teachers import WithTeacher
+from ssljax.methods.metric_learning import MetricLearning
 from ssljax.models import MLP, Identity, ResNet
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, pytree, short
@@ -30,7 +31,8 @@ class MultiTaskAux:
 class MultiTask:
     """A weighted sum of tasks. A task is any method of one network, whose images are the shared encoder's output.
 
-    `MultiTask(encoder=ResNet(), tasks=(Triplet(encoder=Identity()), Attributes(encoder=Identity(), values=(4, 9))))`
+    `MultiTask(encoder=ResNet(), tasks=(MetricLearning(encoder=Identity()), AttributeClassification(encoder=Identity(),
+    values=(4, 9))))`
 
     With `uncertainty` the weights are learnt (Kendall et al. 2018, arXiv 1705.07115): the sum is of
     weight x exp(-s) x loss + s / 2, with a learnt s, the logarithm of a variance, for each task.
@@ -38,7 +40,7 @@ class MultiTask:
 
     encoder: Any = ResNet()
     """Maps images to embeddings, for all tasks."""
-    tasks: tuple[Any, ...] = (Triplet(encoder=Identity()),)
+    tasks: tuple[Any, ...] = (MetricLearning(encoder=Identity()),)
     """Methods; the `encoder` of each stands between the shared encoder and its projector: Identity(), or an MLP."""
     task_weights: tuple[Any, ...] = ()
     """A number or a schedule for each task; none: 1 for all."""
@@ -52,8 +54,8 @@ class MultiTask:
 
     @property
     def named(self) -> dict[str, Any]:
-        """The tasks by the names of their classes, numbered where one comes again."""
-        names = [type(task).__name__ for task in self.tasks]
+        """The tasks by the names of their classes, or of their criteria, numbered where one comes again."""
+        names = [type(getattr(task, "criterion", task)).__name__ for task in self.tasks]
         numbers = [names[:i].count(name) for i, name in enumerate(names)]
         return {f"{n}_{k + 1}" if k else n: task for n, k, task in zip(names, numbers, self.tasks, strict=True)}
 
@@ -85,8 +87,10 @@ class MultiTask:
         for i, weight in enumerate(self.task_weights):
             check_schedule(f"method.task_weights.{i}", weight, least=0)
         for i, task in enumerate(self.tasks):
-            if not isinstance(task, OneNetwork):
-                raise UserError(f"method.tasks.{i}={short(task)} must be a method of one network, such as Triplet()")
+            if not isinstance(task, OneNetwork) or isinstance(task, WithTeacher):
+                raise UserError(
+                    f"method.tasks.{i}={short(task)} must be a method of one network, such as MetricLearning()"
+                )
             if not isinstance(task.encoder, Identity | MLP):
                 raise UserError(
                     f"method.tasks.{i}.encoder={short(task.encoder)} would encode the shared encoder's output: set it "

@@ -8,22 +8,14 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from ssljax.losses import in_batch_info_nce, l2_normalise
-from ssljax.methods.base.checks import check_pair, check_predictor
+from ssljax.methods.base.checks import check_predictor
 from ssljax.methods.base.network import Network
-from ssljax.methods.base.one_network import OneNetwork, pair_figures
+from ssljax.methods.base.one_network import OneNetwork, State, pair_figures
 from ssljax.models import MLP
-from ssljax.queue import Queue, empty_queue, enqueue
+from ssljax.queue import Queue, enqueue
 from ssljax.schedules import check_schedule, value_at
 from ssljax.sharding import on_own_columns
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, pytree
-
-
-@pytree
-class NNCLRAux:
-    """Batch statistics, and the support set: past projections of first views."""
-
-    stats: Any
-    queue: Queue
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,15 +36,16 @@ class NNCLR(OneNetwork):
         """Encoder, projector and predictor."""
         return Network(encoder=self.encoder, projector=self.projector, predictor=self.predictor)
 
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
+        super().check_settings(batch)
+        check_schedule("method.temperature", self.temperature, above=0)
+
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
-        check_pair(batch)
-        check_schedule("method.temperature", self.temperature, above=0)
-        images = batch["views"][0]
-        params, stats = self.network.init(rng, images)
-        check_predictor(self.network, params, stats, images)
-        width = self.network.width("projector", params, stats, images)
-        return params, NNCLRAux(stats, empty_queue(self.queue_size, images.shape[0], width))
+        params, aux = super().init(rng, batch)
+        check_predictor(self.network, params, aux.stats, batch["views"][0])
+        return params, State(aux.stats, queue=self.empty_queue(self.queue_size, params, aux, batch))
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
@@ -63,8 +56,9 @@ class NNCLR(OneNetwork):
         temperature = value_at(self.temperature, progress)
         loss = in_batch_info_nce(nearest(aux.queue, z1), view2["predictor"], temperature=temperature)
         loss += in_batch_info_nce(nearest(aux.queue, z2), view1["predictor"], temperature=temperature)
-        aux = NNCLRAux(stats, enqueue(aux.queue, z1))
-        return loss / 2, (aux, {**pair_figures(view1["encoder"], z1, z2), "queue_fill": aux.queue.fill})
+        queue = enqueue(aux.queue, z1)
+        figures = {**pair_figures(view1["encoder"], z1, z2), "queue_fill": queue.fill}
+        return loss / 2, (State(stats, queue=queue), figures)
 
 
 def nearest(queue: Queue, z: Array) -> Array:

@@ -3,23 +3,13 @@
 import dataclasses
 from typing import Any
 
-from jax.lax import stop_gradient
-
 from ssljax.losses import l2_normalise, re_ssl
-from ssljax.methods.base.checks import check_pair
 from ssljax.methods.base.one_network import pair_figures
-from ssljax.methods.base.with_teacher import TeacherAux, WithTeacher
+from ssljax.methods.base.teachers import WithTeacher
 from ssljax.models import MLP
-from ssljax.queue import Queue, empty_queue, enqueue
+from ssljax.queue import enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, pytree
-
-
-@pytree
-class ReSSLAux(TeacherAux):
-    """And the queue of the teacher's keys."""
-
-    queue: Queue
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +25,16 @@ class ReSSL(WithTeacher):
     teacher_temperature: Scheduled = 0.04
     """Divides the teacher's cosines, lower than the student's: a number or a schedule."""
 
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
-        check_pair(batch)
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
+        super().check_settings(batch)
         check_schedule("method.student_temperature", self.student_temperature, above=0)
         check_schedule("method.teacher_temperature", self.teacher_temperature, above=0)
-        params, aux = self.start(rng, batch)
-        images = batch["views"][0]
-        width = self.network.width("projector", params, aux.stats, images)
-        queue = empty_queue(self.queue_size, images.shape[0], width)
-        return params, ReSSLAux(**vars(aux), queue=queue)
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        params, aux = super().init(rng, batch)
+        return params, dataclasses.replace(aux, queue=self.empty_queue(self.queue_size, params, aux, batch))
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
@@ -52,8 +42,8 @@ class ReSSL(WithTeacher):
         """Algorithm 1; the queue is read before this step's keys go in."""
         strong, weak = batch["views"]
         student, stats = self.network.train(params, aux.stats, strong, rng)
-        teacher, teacher_stats = self.network.train(aux.teacher, aux.teacher_stats, weak)
-        key = stop_gradient(l2_normalise(teacher["projector"]))
+        (key,), teacher = self.teacher.keys(self.network, aux.teacher, [weak])
+        key = l2_normalise(key)
         loss = re_ssl(
             student["projector"],
             key,
@@ -62,6 +52,6 @@ class ReSSL(WithTeacher):
             teacher_temperature=value_at(self.teacher_temperature, progress),
             valid=aux.queue.valid,
         )
-        aux = dataclasses.replace(aux, stats=stats, teacher_stats=teacher_stats, queue=enqueue(aux.queue, key))
+        aux = dataclasses.replace(aux, stats=stats, teacher=teacher, queue=enqueue(aux.queue, key))
         figures = pair_figures(student["encoder"], student["projector"], key)
         return loss, (aux, {**figures, "queue_fill": aux.queue.fill})

@@ -1,27 +1,25 @@
 """SEED (Fang et al. 2021, arXiv 2101.04731): a small student's relations to past items follow a large teacher's."""
 
 import dataclasses
+from typing import Any
 
 from ssljax.losses import l2_normalise, similarity_distillation
 from ssljax.methods.base.one_network import pair_figures
-from ssljax.methods.base.with_frozen_teacher import WithFrozenTeacher
-from ssljax.methods.base.with_teacher import TeacherAux
-from ssljax.queue import Queue, empty_queue, enqueue
+from ssljax.methods.base.teachers import FrozenTeacher, WithTeacher
+from ssljax.models import MLP
+from ssljax.queue import enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, pytree
-
-
-@pytree
-class SEEDAux(TeacherAux):
-    """And the queue of the teacher's keys."""
-
-    queue: Queue
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SEED(WithFrozenTeacher):
+class SEED(WithTeacher):
     """SEED: self-supervised distillation, for encoders too small to learn well without labels by themselves."""
 
+    projector: Any = MLP(hidden=(2048,), out=128)
+    """Maps embeddings to what is compared with the teacher's."""
+    teacher: FrozenTeacher
+    """The large network, and its file."""
     queue_size: int = 65536
     """The teacher's keys to relate to, this batch's among them; a multiple of the batch size."""
     student_temperature: Scheduled = 0.2
@@ -29,14 +27,15 @@ class SEED(WithFrozenTeacher):
     teacher_temperature: Scheduled = 0.01
     """Divides the teacher's cosines: a number or a schedule."""
 
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
         check_schedule("method.student_temperature", self.student_temperature, above=0)
         check_schedule("method.teacher_temperature", self.teacher_temperature, above=0)
-        params, aux = self.start(rng, batch)
-        images = batch["views"][0]
-        width = self.network.width("projector", params, aux.stats, images)
-        return params, SEEDAux(**vars(aux), queue=empty_queue(self.queue_size, images.shape[0], width))
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        params, aux = super().init(rng, batch)
+        return params, dataclasses.replace(aux, queue=self.empty_queue(self.queue_size, params, aux, batch))
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress

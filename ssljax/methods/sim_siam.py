@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ssljax.losses import l2_normalise, negative_cosine
 from ssljax.methods.base.checks import check_predictor
 from ssljax.methods.base.network import Network
-from ssljax.methods.base.one_network import NetworkAux, OneNetwork, pair_figures
+from ssljax.methods.base.one_network import OneNetwork, State, pair_figures
 from ssljax.models import MLP
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
 
@@ -42,7 +42,7 @@ class SimSiam(OneNetwork):
         (view1, view2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)
         p1, p2, z1, z2 = view1["predictor"], view2["predictor"], view1["projector"], view2["projector"]
         loss = (self._distance(p1, z2) + self._distance(p2, z1)) / 2
-        return loss, (NetworkAux(stats), pair_figures(view1["encoder"], z1, z2))
+        return loss, (State(stats), pair_figures(view1["encoder"], z1, z2))
 
     def _distance(self, p: Array, z: Array) -> Array:
         if self.stop_gradient:

@@ -7,7 +7,7 @@ from ssljax.losses import nt_xent
 from ssljax.methods.base.one_network import Pairwise
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Params, Progress, Scheduled
+from ssljax.types import Array, Batch, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +19,11 @@ class SimCLR(Pairwise):
     temperature: Scheduled = 0.2
     """Divides the cosines: a number or a schedule."""
 
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
+        super().check_settings(batch)
         check_schedule("method.temperature", self.temperature, above=0)
-        return super().init(rng, batch)
 
-    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Progress) -> Array:
+    def compare(self, z1: Array, z2: Array, progress: Progress) -> Array:
         """Algorithm 1."""
         return nt_xent(z1, z2, temperature=value_at(self.temperature, progress))

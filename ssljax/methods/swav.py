@@ -7,23 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
+from jax.nn import softmax
 
 from ssljax.losses import embedding_std, entropy, l2_normalise, sinkhorn, swav
 from ssljax.methods.base.checks import check_crops, check_share
 from ssljax.methods.base.network import Network
-from ssljax.methods.base.one_network import OneNetwork
+from ssljax.methods.base.one_network import OneNetwork, State
 from ssljax.models import MLP, Prototypes
-from ssljax.queue import Queue, empty_queue, enqueue
+from ssljax.queue import Queue, enqueue
 from ssljax.schedules import check_schedule, reached, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, Scheduled, UserError, pytree
-
-
-@pytree
-class SwAVAux:
-    """Batch statistics, and past projections of the two global views."""
-
-    stats: Any
-    queues: tuple[Queue, Queue] | None
+from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, Scheduled, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +50,8 @@ class SwAV(OneNetwork):
         """See `FreezingMethod.frozen_until`: the prototypes."""
         return {"prototypes": self.freeze_prototypes}
 
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
         check_crops(batch)
         check_share("method.freeze_prototypes", self.freeze_prototypes)
         check_share("method.queue_from", self.queue_from)
@@ -67,13 +60,14 @@ class SwAV(OneNetwork):
             raise UserError(
                 f"method.epsilon={self.epsilon} must be above 0 and method.iterations={self.iterations} at least 1"
             )
-        images = batch["views"][0]
-        params, stats = self.network.init(rng, images)
+
+    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
+        """See `Method.init`."""
+        params, aux = super().init(rng, batch)
         if self.queue_size is None:
-            return params, SwAVAux(stats, None)
-        width = self.network.width("projector", params, stats, images)
-        queue = empty_queue(self.queue_size, images.shape[0], width)
-        return params, SwAVAux(stats, (queue, queue))
+            return params, aux
+        queue = self.empty_queue(self.queue_size, params, aux, batch)
+        return params, State(aux.stats, queue=(queue, queue))
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
@@ -83,16 +77,16 @@ class SwAV(OneNetwork):
         temperature = value_at(self.temperature, progress)
         losses = []
         for i in range(2):
-            assignments = self._assign(params, stats, views[i]["prototypes"], aux.queues and aux.queues[i], progress)
+            assignments = self._assign(params, stats, views[i]["prototypes"], aux.queue and aux.queue[i], progress)
             others = [view["prototypes"] for j, view in enumerate(views) if j != i]
             losses += [swav(scores, assignments, temperature=temperature) for scores in others]
         keys = [stop_gradient(l2_normalise(view["projector"])) for view in views[:2]]
-        queues = aux.queues and tuple(map(enqueue, aux.queues, keys))
+        queue = aux.queue and tuple(map(enqueue, aux.queue, keys))
         figures = {
             "embedding_std": embedding_std(views[0]["encoder"]),
-            "prediction_entropy": entropy(views[0]["prototypes"] / temperature),
+            "prediction_entropy": entropy(softmax(views[0]["prototypes"] / temperature)),
         }
-        return sum(losses) / len(losses), (SwAVAux(stats, queues), figures)
+        return sum(losses) / len(losses), (State(stats, queue=queue), figures)
 
     def _assign(self, params: Params, stats: PyTree, scores: Array, queue: Queue | None, progress: Progress) -> Array:
         """f32[B, K], the batch's assignments, equally spread over the batch, or over it and the queue."""

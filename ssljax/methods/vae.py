@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ssljax.losses import embedding_std, vae
 from ssljax.methods.base.network import Network, item_by_item
-from ssljax.methods.base.one_network import NetworkAux, OneNetwork
+from ssljax.methods.base.one_network import OneNetwork, State
 from ssljax.models import MLP, Decoder
 from ssljax.schedules import check_schedule, value_at
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError
@@ -30,19 +30,21 @@ class VAE(OneNetwork):
         """The decoder."""
         return Network(decoder=self.decoder)
 
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`: any number of views will do."""
+        check_schedule("method.beta", self.beta, least=0)
+
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
-        check_schedule("method.beta", self.beta, least=0)
         network_rng, decoder_rng = jax.random.split(rng)
-        images = batch["views"][0]
-        params, stats = self.network.init(network_rng, images)
-        width = self.network.width("projector", params, stats, images)
+        params, aux = super().init(network_rng, batch)
+        width = self.network.width("projector", params, aux.stats, batch["views"][0])
         if width % 2:
             raise UserError(
                 f"method.projector makes {width} numbers, and half of them are means: choose an even number"
             )
         decoder, decoder_stats = self.drawing.init(decoder_rng, jnp.zeros((1, width // 2)))
-        return params | decoder, NetworkAux(stats | decoder_stats)
+        return params | decoder, State(aux.stats | decoder_stats)
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
@@ -60,4 +62,4 @@ class VAE(OneNetwork):
         loss = vae(reconstruction, targets, mean, log_variance, beta=value_at(self.beta, progress))
         error = jnp.mean(jnp.square(reconstruction - targets))
         figures = {"embedding_std": embedding_std(views[0]["encoder"]), "squared_error": error}
-        return loss, (NetworkAux(stats | decoder_stats), figures)
+        return loss, (State(stats | decoder_stats), figures)

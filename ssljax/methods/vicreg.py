@@ -6,7 +6,7 @@ from typing import Any
 from ssljax.losses import vicreg
 from ssljax.methods.base.one_network import Pairwise
 from ssljax.models import MLP
-from ssljax.types import Array, Batch, Progress
+from ssljax.types import Array, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +22,6 @@ class VICReg(Pairwise):
     covariance: float = 1.0
     """Weight of the squared covariances between features."""
 
-    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Progress) -> Array:
+    def compare(self, z1: Array, z2: Array, progress: Progress) -> Array:
         """Equation 6."""
         return vicreg(z1, z2, invariance=self.invariance, variance=self.variance, covariance=self.covariance)

@@ -50,7 +50,7 @@ def test_the_teacher_embeds_with_its_own_parameters_and_statistics(trained):
     student, teacher = (embedder.by(end, network)("val").vectors for network in embedder.networks)
     assert np.abs(student - teacher).max() > 1e-3
     as_student = dataclasses.replace(
-        end, params=end.aux.teacher, aux=dataclasses.replace(end.aux, stats=end.aux.teacher_stats)
+        end, params=end.aux.teacher.params, aux=dataclasses.replace(end.aux, stats=end.aux.teacher.stats)
     )
     np.testing.assert_array_equal(embedder.by(as_student)("val").vectors, teacher)
 

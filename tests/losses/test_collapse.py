@@ -14,10 +14,18 @@ import numpy as np
 import optax
 import pytest
 
-from ssljax.losses import dino, embedding_std, entropy, kl_to_uniform, l2_normalise, negative_cosine, update_center
+from ssljax.losses import (
+    centered_softmax,
+    dino,
+    embedding_std,
+    entropy,
+    kl_to_uniform,
+    l2_normalise,
+    negative_cosine,
+    update_center,
+)
 
 POINTS, FEATURES, HIDDEN, OUT, PROTOTYPES, STEPS = 256, 16, 64, 16, 32, 600
-TEMPERATURES = {"student_temperature": 0.1, "teacher_temperature": 0.04}
 
 
 def layers(rng, *sizes):
@@ -65,17 +73,19 @@ def train_dino(momentum, center_used, seed):
         z = jax.vmap(functools.partial(mlp, params["encoder"]))(views)
         return l2_normalise(z) @ l2_normalise(params["prototypes"]).T
 
+    def targets(teacher, center, views):
+        return centered_softmax(logits(teacher, views), center, temperature=0.04)
+
     def loss(params, state, views):
         teacher, center = state
-        return dino(logits(params, views), logits(teacher, views), center, **TEMPERATURES)
+        return dino(logits(params, views), targets(teacher, center, views), student_temperature=0.1)
 
     def after(params, state, views):
         teacher, center = state
-        scores = logits(teacher, views)
-        sharp = (scores - center[None, None]) / TEMPERATURES["teacher_temperature"]
+        scores, p = logits(teacher, views), targets(teacher, center, views)
         teacher = jax.tree.map(lambda t, s: 0.97 * t + 0.03 * s, teacher, params)
         center = update_center(center, scores, momentum=momentum) if center_used else center
-        return (teacher, center), (entropy(sharp), kl_to_uniform(sharp))
+        return (teacher, center), (entropy(p), kl_to_uniform(p))
 
     state = params, jnp.zeros(PROTOTYPES)
     return train(loss, params, state, optax.adam(5e-3), seed=seed, noise=1.0, after=after)

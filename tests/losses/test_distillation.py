@@ -24,6 +24,18 @@ def cross_entropy(teacher, student):
     return -jnp.sum(jnp.exp(log_softmax(teacher)) * log_softmax(student))
 
 
+def dino(student, teacher, center, student_temperature, teacher_temperature):
+    """The loss of the teacher's logits, centered."""
+    targets = losses.centered_softmax(teacher, center, temperature=teacher_temperature)
+    return losses.dino(student, targets, student_temperature=student_temperature)
+
+
+def ibot(student, teacher, mask, center, student_temperature, teacher_temperature):
+    """The loss of the teacher's logits, centered."""
+    targets = losses.centered_softmax(teacher, center, temperature=teacher_temperature)
+    return losses.ibot(student, targets, mask, student_temperature=student_temperature)
+
+
 def byol_loop(p1, z2, p2, z1):
     rows = [jnp.sum((unit(p) - unit(z)) ** 2) for p, z in [*zip(p1, z2, strict=True), *zip(p2, z1, strict=True)]]
     return sum(rows) / len(p1)
@@ -93,7 +105,7 @@ def test_dino_equals_the_loop(views, teachers, batch, count):
     student, teacher = normal(views, batch, count), normal(teachers, batch, count, seed=1)
     center = normal(count, seed=2)
     assert_agrees(
-        lambda s: losses.dino(s, teacher, center, **SHARP), lambda s: dino_loop(s, teacher, center, **SHARP), student
+        lambda s: dino(s, teacher, center, **SHARP), lambda s: dino_loop(s, teacher, center, **SHARP), student
     )
 
 
@@ -103,7 +115,7 @@ def test_ibot_equals_the_loop(batch, patches, count):
     center, mask = normal(count, seed=2), np.random.default_rng(3).random((batch, patches)) < 0.5
     mask[0] = False  # an image without masked patches
     assert_agrees(
-        lambda s: losses.ibot(s, teacher, jnp.asarray(mask), center, **SHARP),
+        lambda s: ibot(s, teacher, jnp.asarray(mask), center, **SHARP),
         lambda s: jnp.asarray(ibot_loop(s, teacher, mask, center, **SHARP)) + 0 * jnp.sum(s),
         student,
     )
@@ -147,8 +159,8 @@ IMAGES, MASK = normal(8, 4, 5, seed=4), normal(8, 4, seed=5) > 0
 TAUGHT = {
     "negative_cosine": (losses.negative_cosine, (STUDENT[0], TEACHER[0])),
     "byol": (lambda p, z: losses.byol(p[0], z[1], p[1], z[0]), (STUDENT, TEACHER)),
-    "dino": (lambda s, t, c: losses.dino(s, t, c, **TEMPERATURES), (STUDENT, TEACHER, CENTER)),
-    "ibot": (lambda s, t, c: losses.ibot(s, t, MASK, c, **TEMPERATURES), (IMAGES, IMAGES[::-1], CENTER)),
+    "dino": (lambda s, t, c: dino(s, t, c, **TEMPERATURES), (STUDENT, TEACHER, CENTER)),
+    "ibot": (lambda s, t, c: ibot(s, t, MASK, c, **TEMPERATURES), (IMAGES, IMAGES[::-1], CENTER)),
     "similarity_distillation": (
         lambda s, t, q: losses.similarity_distillation(s, t, q, **TEMPERATURES),
         (STUDENT[0], TEACHER[0], QUEUE),
@@ -204,33 +216,33 @@ def test_batch_order_views_and_rotations_do_not_matter():
         np.testing.assert_allclose(loss(*(a @ rotation for a in x)), loss(*x), rtol=1e-4)
     z = STUDENT[0]
     images, patches = IMAGES[order], IMAGES[::-1][order]
-    same = losses.ibot(images, patches, MASK[order], CENTER, **TEMPERATURES)
+    same = ibot(images, patches, MASK[order], CENTER, **TEMPERATURES)
     np.testing.assert_allclose(same, TAUGHT["ibot"][0](*TAUGHT["ibot"][1]), rtol=1e-5)
     for same in (z[order], z @ rotation, 3 * z):
         np.testing.assert_allclose(losses.koleo(same), losses.koleo(z), rtol=1e-4)
     views = jnp.array([1, 0, 2])  # the teacher's two views swapped, the student's with them
-    swapped = losses.dino(STUDENT[views], TEACHER[::-1], CENTER, **TEMPERATURES)
-    np.testing.assert_allclose(swapped, losses.dino(STUDENT, TEACHER, CENTER, **TEMPERATURES), rtol=1e-5)
+    swapped = dino(STUDENT[views], TEACHER[::-1], CENTER, **TEMPERATURES)
+    np.testing.assert_allclose(swapped, dino(STUDENT, TEACHER, CENTER, **TEMPERATURES), rtol=1e-5)
     p1, p2, z1, z2 = STUDENT[0], STUDENT[1], TEACHER[0], TEACHER[1]
     np.testing.assert_allclose(losses.byol(p2, z1, p1, z2), losses.byol(p1, z2, p2, z1), rtol=1e-6)
 
 
 def test_a_shift_of_teacher_and_center_together_does_not_matter():
     shift = normal(5, seed=7)
-    shifted = losses.dino(STUDENT, TEACHER + shift[None, None], CENTER + shift, **TEMPERATURES)
-    np.testing.assert_allclose(shifted, losses.dino(STUDENT, TEACHER, CENTER, **TEMPERATURES), rtol=1e-4)
+    shifted = dino(STUDENT, TEACHER + shift[None, None], CENTER + shift, **TEMPERATURES)
+    np.testing.assert_allclose(shifted, dino(STUDENT, TEACHER, CENTER, **TEMPERATURES), rtol=1e-4)
 
 
 def test_patches_not_masked_count_for_nothing():
     student, teacher, center = TAUGHT["ibot"][1]
     other = jnp.where(MASK[:, :, None], student, 1e4)
-    expected = losses.ibot(student, teacher, MASK, center, **TEMPERATURES)
-    np.testing.assert_array_equal(losses.ibot(other, teacher, MASK, center, **TEMPERATURES), expected)
+    expected = ibot(student, teacher, MASK, center, **TEMPERATURES)
+    np.testing.assert_array_equal(ibot(other, teacher, MASK, center, **TEMPERATURES), expected)
 
 
 def test_no_masked_patch_at_all_gives_zero():
     student, teacher, center = TAUGHT["ibot"][1]
-    loss = lambda s: losses.ibot(s, teacher, jnp.zeros((8, 4), bool), center, **TEMPERATURES)  # noqa: E731
+    loss = lambda s: ibot(s, teacher, jnp.zeros((8, 4), bool), center, **TEMPERATURES)  # noqa: E731
     assert assert_defined(loss, student) == 0
 
 
@@ -251,7 +263,7 @@ def test_values_known_by_hand():
     assert float(losses.byol(z, z, z, z)) == pytest.approx(0, abs=1e-6)
     assert float(losses.byol(z, -z, z, -z)) == pytest.approx(8)
     assert float(losses.koleo(z)) == pytest.approx(-np.log(np.sqrt(2)), rel=1e-6)
-    uniform = losses.dino(jnp.zeros((2, 3, 7)), jnp.zeros((2, 3, 7)), jnp.zeros(7), **TEMPERATURES)
+    uniform = dino(jnp.zeros((2, 3, 7)), jnp.zeros((2, 3, 7)), jnp.zeros(7), **TEMPERATURES)
     assert float(uniform) == pytest.approx(np.log(7), rel=1e-6)
     assert float(losses.knowledge_distillation(STUDENT[0], STUDENT[0], temperature=3.0)) == pytest.approx(0, abs=1e-6)
 
@@ -265,7 +277,7 @@ SHAPES = {
     "knowledge_distillation": (TAUGHT["knowledge_distillation"][0], lambda b: [(b, 3)] * 2),
     "dino": (TAUGHT["dino"][0], lambda b: [(3, b, 5), (2, b, 5), (5,)]),
     "ibot": (
-        lambda s, t, m, c: losses.ibot(s, t, m > 0, c, **TEMPERATURES),
+        lambda s, t, m, c: ibot(s, t, m > 0, c, **TEMPERATURES),
         lambda b: [(b, 3, 5), (b, 3, 5), (b, 3), (5,)],
     ),
     "update_center": (TAUGHT["update_center"][0], lambda b: [(2, b, 5), (2, b, 5), (5,)]),
@@ -285,12 +297,12 @@ def test_bad_inputs_give_a_defined_value_and_finite_gradients(name, batch):
     [
         (lambda: losses.negative_cosine(normal(4, 3), normal(5, 3)), r"\(4, 3\).*\(5, 3\)"),
         (lambda: losses.byol(normal(4, 3), normal(4, 3), normal(4, 3), normal(4, 2)), r"\(4, 3\).*\(4, 2\)"),
-        (lambda: losses.dino(STUDENT, normal(2, 7, 5), CENTER, **TEMPERATURES), r"\(3, 8, 5\).*\(2, 7, 5\)"),
-        (lambda: losses.dino(TEACHER, STUDENT, CENTER, **TEMPERATURES), r"\(2, 8, 5\).*\(3, 8, 5\)"),
-        (lambda: losses.dino(STUDENT[:1], TEACHER[:1], CENTER, **TEMPERATURES), r"\(1, 8, 5\).*\(1, 8, 5\)"),
-        (lambda: losses.dino(STUDENT, TEACHER, normal(4), **TEMPERATURES), r"\(4,\).*\(2, 8, 5\)"),
-        (lambda: losses.ibot(STUDENT, TEACHER, MASK, CENTER, **TEMPERATURES), r"\(3, 8, 5\).*\(2, 8, 5\)"),
-        (lambda: losses.ibot(TEACHER, TEACHER, MASK, CENTER, **TEMPERATURES), r"\(8, 4\).*\(2, 8, 5\)"),
+        (lambda: dino(STUDENT, normal(2, 7, 5), CENTER, **TEMPERATURES), r"\(3, 8, 5\).*\(2, 7, 5\)"),
+        (lambda: dino(TEACHER, STUDENT, CENTER, **TEMPERATURES), r"\(2, 8, 5\).*\(3, 8, 5\)"),
+        (lambda: dino(STUDENT[:1], TEACHER[:1], CENTER, **TEMPERATURES), r"\(1, 8, 5\).*\(1, 8, 5\)"),
+        (lambda: dino(STUDENT, TEACHER, normal(4), **TEMPERATURES), r"\(4,\).*\(2, 8, 5\)"),
+        (lambda: ibot(STUDENT, TEACHER, MASK, CENTER, **TEMPERATURES), r"\(3, 8, 5\).*\(2, 8, 5\)"),
+        (lambda: ibot(TEACHER, TEACHER, MASK, CENTER, **TEMPERATURES), r"\(8, 4\).*\(2, 8, 5\)"),
         (lambda: losses.update_center(normal(4), TEACHER, momentum=0.9), r"\(4,\).*\(2, 8, 5\)"),
         (lambda: losses.koleo(normal(4)), r"\(4,\)"),
         (

@@ -7,7 +7,7 @@ import pytest
 from learning import learn
 from methods import METHODS
 
-from ssljax.methods import DINO, MoCo
+from ssljax.methods import DINO, EMA, MoCo
 from ssljax.models import MLP, DINOHead, Identity, ViT
 from ssljax.optim import AdamW
 from ssljax.views import TwoCrops
@@ -18,7 +18,7 @@ MOCO = MoCo(encoder=ENCODER, projector=MLP(hidden=(32,), out=16), queue_size=512
 SHARP_DINO = DINO(
     encoder=ENCODER,
     projector=DINOHead(hidden=(32,), bottleneck=16, out=PROTOTYPES),
-    momentum=0.98,
+    teacher=EMA(momentum=0.98),
     teacher_temperature=0.04,  # in so short a training the published .07 leaves the teacher uniform, as .08 does
 )
 SIM_SIAM = dataclasses.replace(
@@ -66,8 +66,8 @@ def test_byol_collapses_without_its_predictor():
 @pytest.mark.slow
 def test_moco_fails_if_the_teacher_is_the_student():
     """He et al. 2020, section 4.1: training fails with a momentum of 0."""
-    slow = learn_vit(dataclasses.replace(MOCO, momentum=0.99))
-    none = learn_vit(dataclasses.replace(MOCO, momentum=0.0))
+    slow = learn_vit(dataclasses.replace(MOCO, teacher=EMA(momentum=0.99)))
+    none = learn_vit(dataclasses.replace(MOCO, teacher=EMA(momentum=0.0)))
     assert slow.after > 1.5 * none.after
     assert slow.figures["negative_cosine"] < 0.6 and slow.figures["loss"] < 0.85 * np.log(1 + MOCO.queue_size)
     assert_one_direction(none.figures)

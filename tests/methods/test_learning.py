@@ -8,6 +8,7 @@ from learning import learn, photos
 from methods import METHODS, teacher, views_of
 from tiny import Training
 
+from ssljax.methods import EMA
 from ssljax.models import DINOHead, ViT, weights_bytes
 from ssljax.optim import SGD, AdamW
 
@@ -36,7 +37,7 @@ def test_ibot_trained_is_better_than_untrained_and_not_collapsed():
         METHODS["ibot"],
         encoder=ViT(patch=4, width=64, depth=2, heads=4, mask_token=True, drop_path=0.1),
         projector=DINOHead(hidden=(64,), bottleneck=32, out=64),
-        momentum=0.98,
+        teacher=EMA(momentum=0.98),
         teacher_temperature=0.04,
     )
     optimizer = AdamW(lr=1e-3, weight_decay=0.04, warmup=0.1, clip_norm=3.0)

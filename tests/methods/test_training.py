@@ -1,6 +1,7 @@
 """What every method must keep, on one device and on eight: run on MoCo, and the first of it on all."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -12,10 +13,8 @@ from methods import METHODS, NAMES, crops_of
 from tiny import BATCH, CROPS, ENCODER, MOCO, SIMCLR, STEPS, VIEWS, Training, seen
 from traffic import bytes_by_kind, sent, step_of
 
-from ssljax.methods import MultiTask, Triplet
-from ssljax.methods.base.supervised import Supervised
-from ssljax.methods.base.with_frozen_teacher import WithFrozenTeacher
-from ssljax.methods.base.with_teacher import WithTeacher
+from ssljax.methods import EMA, SEED, KnowledgeDistillation, MetricLearning, MultiTask, Triplet
+from ssljax.methods.base.teachers import WithTeacher
 from ssljax.models import MLP, BatchNorm, Frozen, Identity, Pretrained, Prototypes, ViT, weights_bytes, whole
 from ssljax.optim import SGD
 from ssljax.schedules import Cosine, Linear
@@ -82,21 +81,22 @@ def test_one_device_equals_eight_with_split_batch_norm_and_both_directions():
 
 def test_no_gradient_reaches_any_teacher_and_it_follows_the_student_or_stays(name):
     method = METHODS[name]
-    if not isinstance(method, WithTeacher | WithFrozenTeacher):
+    if not isinstance(method, WithTeacher):
         pytest.skip("has no teacher")
     training = Training(method, views=crops_of(name))
     training.run(1)
     state, batch = training.state, seen(crops_of(name))
 
     def loss(teacher):
-        aux = dataclasses.replace(state.aux, teacher=teacher)
+        aux = dataclasses.replace(state.aux, teacher=dataclasses.replace(state.aux.teacher, params=teacher))
         return method.loss(state.params, aux, batch, state.rng, jnp.float32(0.5))[0]
 
-    assert all(not np.any(leaf) for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(state.aux.teacher)))
-    after = jax.jit(method.after_update)(state.params, state.aux, jnp.float32(0.5)).teacher
-    params, expected = jax.device_get((state.params, state.aux.teacher))
-    if isinstance(method, WithTeacher):
-        expected = jax.tree.map(lambda t, s: 0.9 * t + 0.1 * s, expected, method.followed(params))
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(state.aux.teacher.params)))
+    after = jax.jit(method.after_update)(state.params, state.aux, jnp.float32(0.5)).teacher.params
+    params, expected = jax.device_get((state.params, state.aux.teacher.params))
+    if isinstance(method.teacher, EMA):
+        followed = {name: params[name] for name in expected}
+        expected = jax.tree.map(lambda t, s: 0.9 * t + 0.1 * s, expected, followed)
     assert largest_difference(after, expected) < 1e-6
 
 
@@ -181,20 +181,21 @@ def test_no_gradient_reaches_the_teacher_or_the_queue():
     state, batch = training.state, seen(VIEWS)
 
     def loss(teacher, keys):
+        teacher = dataclasses.replace(state.aux.teacher, params=teacher)
         aux = dataclasses.replace(state.aux, teacher=teacher, queue=dataclasses.replace(state.aux.queue, keys=keys))
         return MOCO.loss(state.params, aux, batch, state.rng, jnp.float32(0))[0]
 
-    gradient, _ = jax.jit(jax.grad(loss, argnums=(0, 1)))(state.aux.teacher, state.aux.queue.keys)
+    gradient, _ = jax.jit(jax.grad(loss, argnums=(0, 1)))(state.aux.teacher.params, state.aux.queue.keys)
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
 def test_teacher_follows_the_student_by_its_momentum():
     training = Training(MOCO)
-    before = jax.device_get(training.state.aux.teacher)
+    before = jax.device_get(training.state.aux.teacher.params)
     training.run(1)
     expected = jax.tree.map(lambda t, s: 0.9 * t + 0.1 * s, before, jax.device_get(training.state.params))
-    assert largest_difference(expected, training.state.aux.teacher) < 1e-6
-    assert largest_difference(before, training.state.aux.teacher) > 0
+    assert largest_difference(expected, training.state.aux.teacher.params) < 1e-6
+    assert largest_difference(before, training.state.aux.teacher.params) > 0
 
 
 def test_keys_of_a_step_enter_the_queue_after_its_loss():
@@ -246,9 +247,15 @@ def test_symmetric_queue_shorter_than_its_keys_is_refused():
     [
         (dataclasses.replace(MOCO, queue_size=0), "method.queue_size=0 holds nothing: try 256"),
         (dataclasses.replace(MOCO, queue_size=-5), "method.queue_size=-5 holds nothing: try 256"),
-        (dataclasses.replace(MOCO, momentum=2), "method.momentum=2 must be at least 0 and at most 1"),
-        (dataclasses.replace(MOCO, momentum="slow"), "method.momentum='slow' must be a number or a schedule"),
-        (dataclasses.replace(MOCO, momentum=Cosine(0.9, 1.1)), "at most 1, but it ends with 1.1"),
+        (
+            dataclasses.replace(MOCO, teacher=EMA(momentum=2)),
+            "method.teacher.momentum=2 must be at least 0 and at most 1",
+        ),
+        (
+            dataclasses.replace(MOCO, teacher=EMA(momentum="slow")),
+            "method.teacher.momentum='slow' must be a number or a schedule",
+        ),
+        (dataclasses.replace(MOCO, teacher=EMA(momentum=Cosine(0.9, 1.1))), "at most 1, but it ends with 1.1"),
         (dataclasses.replace(MOCO, temperature=0.0), "method.temperature=0.0 must be above 0"),
         (dataclasses.replace(MOCO, temperature=float("nan")), "method.temperature=nan must be above 0"),
         (dataclasses.replace(SIMCLR, temperature=-1), "method.temperature=-1 must be above 0"),
@@ -279,7 +286,7 @@ def test_senseless_settings_are_refused_before_compilation(method, sentence):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("count", [1, 4])
 def test_views_that_do_not_suit_are_refused_before_compilation(method, count):
-    any_number = isinstance(METHODS[method], WithFrozenTeacher | Supervised | MultiTask)
+    any_number = isinstance(METHODS[method], SEED | KnowledgeDistillation | MetricLearning | MultiTask)
     if (method in ("dino", "swav", "ibot") and count == 4) or any_number:
         pytest.skip("takes as many")
     views = (np.zeros((BATCH, 16, 16, 3), np.float32),) * count
@@ -300,10 +307,13 @@ def test_predictor_of_another_width_than_the_projector_is_refused(method):
 
 @pytest.mark.parametrize("method", ["seed", "knowledge_distillation"])
 def test_teacher_that_does_not_suit_is_refused(method):
+    replace = functools.partial(dataclasses.replace, METHODS[method].teacher)
     wrong = {
-        "method.teacher_encoder=ResNet(...) is untrained": {"teacher_encoder": ENCODER},
-        "method.projector makes 5 numbers and method.teacher_projector 8": {"projector": MLP(out=5)},
-        "method.teacher_encoder.weights=nowhere is no file": {"teacher_encoder": Pretrained(ENCODER, "nowhere")},
+        "method.teacher.encoder=ResNet(...) is untrained": {"teacher": replace(encoder=ENCODER)},
+        "method.projector makes 5 numbers and method.teacher.projector 8": {"projector": MLP(out=5)},
+        "method.teacher.encoder.weights=nowhere is no file": {
+            "teacher": replace(encoder=Pretrained(ENCODER, "nowhere"))
+        },
     }
     for sentence, changes in wrong.items():
         with pytest.raises(UserError) as caught:
@@ -337,15 +347,15 @@ def test_frozen_prototypes_do_not_move():
 
 
 @pytest.mark.parametrize("name", ["dino", "ibot"])
-def test_with_sinkhorn_there_is_no_centre_to_move(name):
-    method, batch = dataclasses.replace(METHODS[name], centring="sinkhorn"), seen(crops_of(name))
+def test_with_sinkhorn_there_is_no_center_to_move(name):
+    method, batch = dataclasses.replace(METHODS[name], centering="sinkhorn"), seen(crops_of(name))
 
     def step(rng, batch):
         params, aux = method.init(rng, batch)
         return aux, method.loss(params, aux, batch, rng, Progress(0, STEPS))[1][0]
 
     for aux in jax.eval_shape(step, jax.random.PRNGKey(0), batch):
-        assert aux.center is None and getattr(aux, "patch_center", None) is None
+        assert not jax.tree.leaves(aux.center)
 
 
 def statistics_move(method, views):
@@ -356,10 +366,11 @@ def statistics_move(method, views):
         return aux, method.loss(params, aux, batch, rng, Progress(0, STEPS))[1][0]
 
     before, after = jax.jit(step)(jax.random.PRNGKey(0), seen(views))
-    for field in ("stats",) if isinstance(method, WithFrozenTeacher) else ("stats", "teacher_stats"):
-        old, new = (jax.tree_util.tree_leaves_with_path(getattr(a, field, {})) for a in (before, after))
-        for (path, x), (_, y) in zip(old, new, strict=True):
-            assert np.any(x != y), jax.tree_util.keystr(path)
+    followed = isinstance(getattr(method, "teacher", None), EMA)
+    old, new = ((a.stats, a.teacher.stats if followed else None) for a in (before, after))
+    old, new = map(jax.tree_util.tree_leaves_with_path, (old, new))
+    for (path, x), (_, y) in zip(old, new, strict=True):
+        assert np.any(x != y), jax.tree_util.keystr(path)
     return after
 
 
@@ -377,7 +388,7 @@ class NormedHead(nn.Module):
 
 def test_ibot_keeps_the_batch_statistics_of_a_head_that_has_some():
     aux = statistics_move(dataclasses.replace(METHODS["ibot"], projector=NormedHead()), crops_of("ibot"))
-    assert aux.stats["projector"] and aux.teacher_stats["projector"]
+    assert aux.stats["projector"] and aux.teacher.stats["projector"]
 
 
 def equations(jaxpr, inside=False):
@@ -391,8 +402,8 @@ def equations(jaxpr, inside=False):
 def test_swav_spreads_the_batch_alone_or_with_the_queue_and_not_both():
     method, batch = METHODS["swav"], seen(crops_of("swav"))
     state = Training(method, views=crops_of("swav")).state
-    queues = tuple(dataclasses.replace(q, count=jnp.int32(3)) for q in state.aux.queues)
-    aux = dataclasses.replace(state.aux, queues=queues)
+    queues = tuple(dataclasses.replace(q, count=jnp.int32(3)) for q in state.aux.queue)
+    aux = dataclasses.replace(state.aux, queue=queues)
 
     def loss(progress):
         return method.loss(state.params, aux, batch, state.rng, progress)[0]
@@ -418,7 +429,7 @@ def test_fine_tuning_from_a_run_moves_the_last_block_and_the_head_alone(tmp_path
     start.run(1)
     file.write_bytes(weights_bytes(jax.device_get(SIMCLR.weights(start.state.params, start.state.aux))["student"]))
     encoder = Frozen(Pretrained(ENCODER, str(file)), but_last=1)
-    method = Triplet(encoder=encoder, projector=MLP(hidden=(), out=8))
+    method = MetricLearning(encoder=encoder, projector=MLP(hidden=(), out=8), criterion=Triplet())
     tuned = Training(
         method, optimizer=SGD(lr=0.1, weight_decay=0.1, layer_decay=0.5, head_lr=1.0), views=CROPS, devices=8
     )

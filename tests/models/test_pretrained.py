@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ssljax.methods import MoCo, MultiTask, SupCon
+from ssljax.methods import MetricLearning, MoCo, MultiTask, SupCon
 from ssljax.models import MLP, Identity, Pretrained, ResNet, ViT, weights_bytes, without_files
 from ssljax.sharding import make_mesh, replicated
 from ssljax.types import UserError
@@ -99,7 +99,7 @@ def test_without_files_a_method_keeps_its_shapes(file):
     plain = without_files(method)
     assert plain.projector == Pretrained(HEAD, None, part="projector") and plain.encoder is method.encoder
     assert without_files(plain) == plain
-    task = SupCon(encoder=Identity(), projector=method.projector)
+    task = MetricLearning(encoder=Identity(), projector=method.projector, criterion=SupCon())
     tasks = without_files(MultiTask(encoder=method.encoder, tasks=(task, task))).tasks
     assert [task.projector.weights for task in tasks] == [None, None]
     random = initial(plain.projector)

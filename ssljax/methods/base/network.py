@@ -16,10 +16,11 @@ class Network:
 
     Parameters and statistics are dicts by the modules' names. The network of a teacher that lacks the last modules is
     the same one: only modules whose parameters are given are applied. A `drop_path` rng is for the student alone.
+    `option` is the option of the command line that holds the modules, for what is refused.
     """
 
-    def __init__(self, **modules: Any):
-        self._modules = modules
+    def __init__(self, option: str = "method", /, **modules: Any):
+        self._option, self._modules = option, modules
 
     def init(self, rng: Array, images: Array) -> tuple[PyTree, PyTree]:
         """Parameters and batch statistics for images f32[B, H, W, 3].
@@ -30,7 +31,7 @@ class Network:
         for (name, module), module_rng in zip(
             self._modules.items(), jax.random.split(rng, len(self._modules)), strict=True
         ):
-            variables = _variables(name, module, module_rng, x)
+            variables = _variables(f"{self._option}.{name}", module, module_rng, x)
             params[name], stats[name] = variables.get("params", {}), variables.get("batch_stats", {})
             shape = jax.eval_shape(lambda v, x, m=module: m.apply(v, x, train=False), variables, x)
             x = jnp.zeros(shape.shape, shape.dtype)
@@ -114,11 +115,11 @@ def variables_of(params: PyTree, stats: PyTree) -> PyTree:
     return {name: whole({"params": params[name], "batch_stats": stats[name]}) for name in params}
 
 
-def _variables(name: str, module: Any, rng: Array, x: Array) -> PyTree:
+def _variables(option: str, module: Any, rng: Array, x: Array) -> PyTree:
     """A module's initial variables; what it refuses is told under the name of the option."""
     if not hasattr(module, "apply"):
-        raise UserError(f"method.{name}={short(module)} must be a linen module, such as ResNet() or MLP()")
+        raise UserError(f"{option}={short(module)} must be a linen module, such as ResNet() or MLP()")
     try:
         return module.init(rng, x, train=False)
     except UserError as error:
-        raise UserError(f"method.{name}.{error}") from None
+        raise UserError(f"{option}.{error}") from None

@@ -1,4 +1,4 @@
-"""What methods with one network and no teacher have in common."""
+"""What methods with one network have in common: the networks, their state, and the figures that are logged."""
 
 import abc
 import dataclasses
@@ -8,14 +8,24 @@ from ssljax.losses import embedding_std, view_cosines
 from ssljax.methods.base.checks import check_pair
 from ssljax.methods.base.network import Network, variables_of
 from ssljax.models import MLP, ResNet
+from ssljax.queue import Queue, empty_queue
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, pytree
 
 
 @pytree
-class NetworkAux:
-    """Batch statistics of the network."""
+class State:
+    """What a method keeps beside its parameters; what a method has no use for is None."""
 
-    stats: Any
+    stats: PyTree
+    """batch statistics of the network that learns, by module"""
+    teacher: Any = None
+    """a `TeacherState`"""
+    queue: Queue | tuple[Queue, Queue] | None = None
+    """past keys, or those of each of two views"""
+    memory: Queue | None = None
+    """embeddings of past batches with their labels (XBM)"""
+    center: Any = None
+    """the center of the teacher's logits, f32[K]; one for [CLS] and one for patches in iBOT"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +42,15 @@ class OneNetwork:
         """The modules in their order."""
         return Network(encoder=self.encoder, projector=self.projector)
 
+    def check_settings(self, batch: Batch) -> None:
+        """Raises UserError if a setting is wrong, or does not suit the batch."""
+        check_pair(batch)
+
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`."""
-        check_pair(batch)
+        self.check_settings(batch)
         params, stats = self.network.init(rng, batch["views"][0])
-        return params, NetworkAux(stats)
+        return params, State(stats)
 
     def after_update(self, params: Params, aux: Aux, progress: Progress) -> Aux:
         """Nothing follows the update."""
@@ -50,13 +64,18 @@ class OneNetwork:
         """See `WeightsMethod.weights`."""
         return {"student": variables_of({name: params[name] for name in aux.stats}, aux.stats)}
 
+    def empty_queue(self, size: int, params: Params, aux: Aux, batch: Batch) -> Queue:
+        """A queue for projections of a batch; raises UserError unless the batch size divides `size`."""
+        images = batch["views"][0]
+        return empty_queue(size, images.shape[0], self.network.width("projector", params, aux.stats, images))
+
 
 @dataclasses.dataclass(frozen=True)
 class Pairwise(OneNetwork, abc.ABC):
     """One network, trained by `compare` on the projections of two views; a method gives that function."""
 
     @abc.abstractmethod
-    def compare(self, z1: Array, z2: Array, batch: Batch, progress: Progress) -> Array:
+    def compare(self, z1: Array, z2: Array, progress: Progress) -> Array:
         """The loss f32[] between two views' projections f32[B, D]."""
 
     def loss(
@@ -64,8 +83,8 @@ class Pairwise(OneNetwork, abc.ABC):
     ) -> tuple[Array, tuple[Aux, Metrics]]:
         """`compare` on both views, each with its own batch statistics."""
         (view1, view2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)
-        loss = self.compare(view1["projector"], view2["projector"], batch, progress)
-        return loss, (NetworkAux(stats), pair_figures(view1["encoder"], view1["projector"], view2["projector"]))
+        loss = self.compare(view1["projector"], view2["projector"], progress)
+        return loss, (State(stats), pair_figures(view1["encoder"], view1["projector"], view2["projector"]))
 
 
 def pair_figures(embedding: Array, z1: Array, z2: Array) -> Metrics:

@@ -1,4 +1,4 @@
-"""Attributes: an encoder that tells the attributes of items, as far as they are known."""
+"""AttributeClassification: an encoder that tells the attributes of items, as far as they are known."""
 
 import dataclasses
 from typing import Any
@@ -9,13 +9,15 @@ import numpy as np
 from ssljax.losses import embedding_std, masked_attributes
 from ssljax.methods.base.checks import check_alike, check_labelled_views
 from ssljax.methods.base.network import Network, item_by_item
-from ssljax.methods.base.one_network import NetworkAux, OneNetwork
+from ssljax.methods.base.one_network import OneNetwork, State
 from ssljax.models import MLP, Identity
 from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError
 
+NO_ATTRIBUTES = "AttributeClassification learns from attributes, and the data has none: name columns in data.attributes"
+
 
 @dataclasses.dataclass(frozen=True)
-class Attributes(OneNetwork):
+class AttributeClassification(OneNetwork):
     """One classifier for each attribute, on one projection; what is missing counts for nothing."""
 
     projector: Any = Identity()
@@ -34,7 +36,7 @@ class Attributes(OneNetwork):
         """See `CheckedMethod.check`."""
         check_alike(self.labelled_views, batches)
         if items.attributes is None:
-            raise UserError("Attributes learns from attributes, and the data has none: name columns in data.attributes")
+            raise UserError(NO_ATTRIBUTES)
         there = tuple(map(len, items.attribute_values)) or tuple(np.max(items.attributes, axis=0) + 1)
         for name, values in zip(items.attribute_names, items.attributes.T, strict=False):
             known = np.unique(values[values >= 0])
@@ -47,18 +49,16 @@ class Attributes(OneNetwork):
         if self.values != there:
             raise UserError(f"method.values={self.values} are not the data's attributes: set it to {there}")
 
-    def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
+    def check_settings(self, batch: Batch) -> None:
+        """See `OneNetwork.check_settings`."""
         if "attributes" not in batch:
-            raise UserError("Attributes learns from attributes, and the data has none: name columns in data.attributes")
+            raise UserError(NO_ATTRIBUTES)
         if min(self.values, default=0) < 1 or len(self.values) != batch["attributes"].shape[1]:
             raise UserError(
                 f"method.values={self.values} must be the numbers of values of the data's "
                 f"{batch['attributes'].shape[1]} attributes"
             )
         check_labelled_views(self.labelled_views, batch)
-        params, stats = self.network.init(rng, batch["views"][0])
-        return params, NetworkAux(stats)
 
     def loss(
         self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
@@ -72,4 +72,4 @@ class Attributes(OneNetwork):
         right = jnp.stack([jnp.argmax(x, axis=1) for x in logits], axis=1) == attributes
         accuracy = jnp.sum(right) / jnp.maximum(jnp.sum(attributes >= 0), 1)
         figures = {"embedding_std": embedding_std(views[0]["encoder"]), "accuracy": accuracy}
-        return masked_attributes(logits, attributes), (NetworkAux(stats), figures)
+        return masked_attributes(logits, attributes), (State(stats), figures)

@@ -14,11 +14,13 @@ from ssljax.data import ToyCatalogue
 from ssljax.losses import References, l2_normalise, triplet
 from ssljax.methods import (
     ArcFace,
-    Attributes,
+    AttributeClassification,
     Contrastive,
     CosFace,
     GivenTriplets,
     Lifted,
+    Memory,
+    MetricLearning,
     MultiSimilarity,
     MultiTask,
     NPairs,
@@ -29,7 +31,7 @@ from ssljax.methods import (
     SupCon,
     Triplet,
 )
-from ssljax.methods.base.supervised import AgainstClasses, Supervised, WithMemory
+from ssljax.methods.metric_losses import ClassLoss
 from ssljax.models import MLP, Identity, ResNet
 from ssljax.optim import AdamW
 from ssljax.schedules import Linear
@@ -41,29 +43,35 @@ CLASSES, SIGNAL, NOISE, STEPS = 6, 6, 6, 100
 CENTRES = np.random.default_rng(0).normal(size=(CLASSES, SIGNAL))
 PARTS = {"encoder": MLP(hidden=(32,), out=8, batch_norm=True)}
 TASK = {"encoder": Identity()}
-MEMORY = {"memory_size": 6 * BATCH}
+MEMORY = {"memory": Memory(size=6 * BATCH)}
 METHODS = {
-    "triplet": Triplet(**PARTS, **MEMORY, margin=0.5),
-    "triplet_semi_hard": Triplet(**PARTS, mining="semi_hard", margin=0.5),
-    "triplet_soft": Triplet(**PARTS, mining="all", soft=True, margin=0.0),
-    "contrastive": Contrastive(**PARTS, **MEMORY, negative_margin=1.0),
-    "sup_con": SupCon(**PARTS, **MEMORY, projector=MLP(hidden=(16,), out=8, batch_norm=True)),
-    "multi_similarity": MultiSimilarity(**PARTS, **MEMORY),
-    "n_pairs": NPairs(**PARTS),
-    "n_pairs_normalised": NPairs(**PARTS, normalise=True),
-    "lifted": Lifted(**PARTS, **MEMORY),
-    "arcface": ArcFace(**PARTS, classes=CLASSES, scale=8.0, class_sizes=tuple(range(CLASSES))),
-    "cosface": CosFace(**PARTS, classes=CLASSES, scale=8.0, margin=Linear(0.0, 0.35, until=0.5)),
-    "sub_center_arcface": SubCenterArcFace(**PARTS, classes=CLASSES, scale=8.0),
-    "proxy_nca": ProxyNCA(**PARTS, classes=CLASSES),
-    "proxy_anchor": ProxyAnchor(**PARTS, classes=CLASSES),
+    "triplet": MetricLearning(**PARTS, **MEMORY, criterion=Triplet(margin=0.5)),
+    "triplet_semi_hard": MetricLearning(**PARTS, criterion=Triplet(mining="semi_hard", margin=0.5)),
+    "triplet_soft": MetricLearning(**PARTS, criterion=Triplet(mining="all", soft=True, margin=0.0)),
+    "contrastive": MetricLearning(**PARTS, **MEMORY, criterion=Contrastive(negative_margin=1.0)),
+    "sup_con": MetricLearning(
+        **PARTS, **MEMORY, projector=MLP(hidden=(16,), out=8, batch_norm=True), criterion=SupCon()
+    ),
+    "multi_similarity": MetricLearning(**PARTS, **MEMORY, criterion=MultiSimilarity()),
+    "n_pairs": MetricLearning(**PARTS, criterion=NPairs()),
+    "n_pairs_normalised": MetricLearning(**PARTS, criterion=NPairs(normalise=True)),
+    "lifted": MetricLearning(**PARTS, **MEMORY, criterion=Lifted()),
+    "arcface": MetricLearning(
+        **PARTS, criterion=ArcFace(classes=CLASSES, scale=8.0, class_sizes=tuple(range(CLASSES)))
+    ),
+    "cosface": MetricLearning(
+        **PARTS, criterion=CosFace(classes=CLASSES, scale=8.0, margin=Linear(0.0, 0.35, until=0.5))
+    ),
+    "sub_center_arcface": MetricLearning(**PARTS, criterion=SubCenterArcFace(classes=CLASSES, scale=8.0)),
+    "proxy_nca": MetricLearning(**PARTS, criterion=ProxyNCA(classes=CLASSES)),
+    "proxy_anchor": MetricLearning(**PARTS, criterion=ProxyAnchor(classes=CLASSES)),
     "given_triplets": GivenTriplets(**PARTS, margin=0.5),
-    "attributes": Attributes(**PARTS, values=(2, 3)),
+    "attributes": AttributeClassification(**PARTS, values=(2, 3)),
     "multi_task": MultiTask(
         **PARTS,
         tasks=(
-            Triplet(**TASK, margin=0.5, **MEMORY),
-            Attributes(**TASK, values=(2, 3)),
+            MetricLearning(**TASK, **MEMORY, criterion=Triplet(margin=0.5)),
+            AttributeClassification(**TASK, values=(2, 3)),
             SimCLR(**TASK, projector=MLP(hidden=(16,), out=8, batch_norm=True)),
         ),
         task_weights=(1.0, 1.0, Linear(0.2, 0.0)),
@@ -72,8 +80,8 @@ METHODS = {
 }
 QUICK = ("triplet", "arcface", "multi_task")
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
-LABELLED = [name for name, method in METHODS.items() if isinstance(method, Supervised)]
-REMEMBERING = [name for name, method in METHODS.items() if isinstance(method, WithMemory) and method.memory_size]
+LABELLED = [name for name, method in METHODS.items() if isinstance(method, MetricLearning)]
+REMEMBERING = [name for name in LABELLED if METHODS[name].memory.size]
 
 
 def items(rng, labels):
@@ -178,13 +186,12 @@ def test_the_order_of_the_batch_does_not_matter(name):
 def test_items_without_label_neither_attract_nor_repel(name):
     method, rng = METHODS[name], np.random.default_rng(0)
     z, labels = jnp.asarray(rng.normal(size=(12, 8)), jnp.float32), jnp.asarray(np.arange(12) % 3 - 1, jnp.int32)
-    vectors = method.shape(8) if isinstance(method, AgainstClasses) else ()
+    vectors = method.criterion.shape(8) if isinstance(method.criterion, ClassLoss) else ()
     params = {"class_vectors": jnp.asarray(rng.normal(size=vectors), jnp.float32)}
-    aux = dataclasses.replace(_aux(name), memory=None)
 
     @jax.jit
     def loss_and_gradient(z, labels):
-        return jax.value_and_grad(lambda z: method.compare(params, aux, z, labels, jnp.float32(0.5))[0])(z)
+        return jax.value_and_grad(lambda z: method.compare(params, None, z, labels, jnp.float32(0.5))[0])(z)
 
     value, gradient = loss_and_gradient(z, labels)
     elsewhere, _ = loss_and_gradient(jnp.where((labels < 0)[:, None], 3.0, z), labels)
@@ -192,10 +199,6 @@ def test_items_without_label_neither_attract_nor_repel(name):
     np.testing.assert_allclose(value, elsewhere, rtol=1e-6)
     value, gradient = loss_and_gradient(z, jnp.full(12, -1))
     assert float(value) == 0 and not np.any(gradient)
-
-
-def _aux(name):
-    return jax.eval_shape(METHODS[name].init, jax.random.PRNGKey(0), viewed())[1]
 
 
 def test_the_memory_is_the_same_on_one_device_and_eight_and_each_holds_an_eighth():
@@ -214,12 +217,12 @@ def test_the_memory_is_the_same_on_one_device_and_eight_and_each_holds_an_eighth
     # Slots hold the steps 3, 4 and, around the end, 2: each item's two views, one after the other.
     for slot, step in enumerate((3, 4, 2)):
         np.testing.assert_array_equal(one.labels[:, slot], np.repeat(batch_of(step)["label"], 2))
-    assert int(one.count) == 5 and method.memory_size == one.flat.shape[0]
+    assert int(one.count) == 5 and method.memory.size == one.flat.shape[0]
     np.testing.assert_array_equal(one.newest, np.arange(rows) * 3 + 1)
 
 
 def test_the_batch_is_remembered_before_the_loss_which_begins_after_the_warm_up():
-    method = dataclasses.replace(METHODS["triplet"], memory_from=0.5, memory_weight=2.0)
+    method = dataclasses.replace(METHODS["triplet"], memory=Memory(6 * BATCH, start=0.5, weight=2.0))
     state, batch = training("triplet").state, viewed()
     outputs, _ = jax.jit(method.network.train_crops)(state.params, state.aux.stats, batch["views"])
     z, labels = method.rows([view["projector"] for view in outputs], batch["label"])
@@ -251,14 +254,14 @@ def test_no_gradient_reaches_the_memory(name):
 def test_neither_the_memory_nor_its_products_travel():
     run = training("triplet", devices=8)
     shapes = {array.shape for array in sent(step_of(run))}
-    rows, size = 2 * BATCH, METHODS["triplet"].memory_size
+    rows, size = 2 * BATCH, METHODS["triplet"].memory.size
     assert (rows, 8) in shapes  # the anchors
     assert not shapes & {(size, 8), (rows, 3, 8), (rows, size), (rows, size // 8)}
 
 
 def test_a_million_classes_are_an_eighth_on_each_device():
     classes = 10**6
-    method = ArcFace(encoder=MLP(hidden=(), out=4), classes=classes)
+    method = MetricLearning(encoder=MLP(hidden=(), out=4), criterion=ArcFace(classes=classes))
     run = Training(method, views=Vectors(1), optimizer=OPTIMIZER, photos=batch_of, devices=8, shards=8)
     text = step_of(run).as_text()
     before = np.asarray(run.state.params["class_vectors"][:CLASSES])
@@ -273,13 +276,13 @@ def test_a_million_classes_are_an_eighth_on_each_device():
 
 
 def test_margins_grow_over_training_and_with_rarity():
-    method = ArcFace(classes=3, class_sizes=(1, 16, 81), margin=Linear(0.0, 0.5), size_power=0.5, size_floor=0.1)
+    criterion = ArcFace(classes=3, class_sizes=(1, 16, 81), margin=Linear(0.0, 0.5), size_power=0.5, size_floor=0.1)
     rarity = np.array([1, 1 / 4, 1 / 9])
     expected = 0.5 * (0.1 + 0.9 * (rarity - 1 / 9) / (1 - 1 / 9))
-    np.testing.assert_allclose(method.margins(jnp.float32(1)), expected, rtol=1e-5)
-    np.testing.assert_allclose(method.margins(jnp.float32(0.5)), expected / 2, rtol=1e-5)
-    assert method.margins(jnp.float32(1))[2] == pytest.approx(0.05)
-    assert dataclasses.replace(method, class_sizes=(5, 5, 5)).margins(jnp.float32(1)) == 0.5
+    np.testing.assert_allclose(criterion.margins(jnp.float32(1)), expected, rtol=1e-5)
+    np.testing.assert_allclose(criterion.margins(jnp.float32(0.5)), expected / 2, rtol=1e-5)
+    assert criterion.margins(jnp.float32(1))[2] == pytest.approx(0.05)
+    assert dataclasses.replace(criterion, class_sizes=(5, 5, 5)).margins(jnp.float32(1)) == 0.5
 
 
 def test_many_tasks_are_their_weighted_sum_and_say_how_they_pull():
@@ -311,18 +314,18 @@ def test_many_tasks_are_their_weighted_sum_and_say_how_they_pull():
     for k, name in enumerate(method.named):
         norm = jax.jit(lambda params, k=k: apart(params, k, False))(params)
         np.testing.assert_allclose(figures[f"{name}/gradient_norm"], norm, rtol=1e-4)
-    assert figures["Attributes/weight"] == pytest.approx(0.5 * np.exp(0.2))
+    assert figures["AttributeClassification/weight"] == pytest.approx(0.5 * np.exp(0.2))
 
 
 def test_labels_are_the_anchors_where_the_other_views_are_of_other_items():
-    alone = Attributes(**PARTS, values=(2, 3), labelled_views=1)
+    alone = AttributeClassification(**PARTS, values=(2, 3), labelled_views=1)
     state = training("attributes").state
     step = jax.jit(lambda batch: alone.loss(state.params, state.aux, batch, state.rng, jnp.float32(0))[0])
     assert step(viewed(count=3)) == step(viewed(count=1))
 
 
 def test_a_task_that_comes_twice_has_two_names():
-    task = Triplet(**TASK)
+    task = MetricLearning(**TASK, criterion=Triplet())
     assert list(MultiTask(tasks=(task, SimCLR(**TASK), task)).named) == ["Triplet", "SimCLR", "Triplet_2"]
 
 
@@ -347,32 +350,44 @@ class Batched:
 @pytest.mark.parametrize(
     "method, split, sentence",
     [
-        (Triplet(), Split(), "Triplet learns from labels, and the data has none"),
-        (Triplet(), Split(np.array([-1, -1, -1])), "the 3 photos of the train split have 0: 3 have no label"),
-        (ProxyNCA(classes=3), Split(np.array([1, 1, -1])), "the 3 photos of the train split have 1: 1 have no label"),
+        (MetricLearning(criterion=Triplet()), Split(), "Triplet learns from labels, and the data has none"),
         (
-            ArcFace(classes=3),
-            Split(np.array([0, 3]), tuple("abcde")),
-            "method.classes=3 is too small for labels from 0 to 4",
+            MetricLearning(criterion=Triplet()),
+            Split(np.array([-1, -1, -1])),
+            "the 3 photos of the train split have 0: 3 have no label",
         ),
-        (ArcFace(), Split(np.array([0, 3])), "set it to 4"),
-        (Attributes(), Split(), "Attributes learns from attributes, and the data has none"),
         (
-            Attributes(values=(2, 3)),
+            MetricLearning(criterion=ProxyNCA(classes=3)),
+            Split(np.array([1, 1, -1])),
+            "the 3 photos of the train split have 1: 1 have no label",
+        ),
+        (
+            MetricLearning(criterion=ArcFace(classes=3)),
+            Split(np.array([0, 3]), tuple("abcde")),
+            "method.criterion.classes=3 is too small for labels from 0 to 4",
+        ),
+        (MetricLearning(criterion=ArcFace()), Split(np.array([0, 3])), "set it to 4"),
+        (AttributeClassification(), Split(), "AttributeClassification learns from attributes, and the data has none"),
+        (
+            AttributeClassification(values=(2, 3)),
             Split(attributes=np.array([[0, 1], [0, 2], [-1, 0]])),
             "attribute 'colour' has 1 value in the 3 photos of the train split (1 lack it)",
         ),
         (
-            Attributes(values=(2, 3)),
+            AttributeClassification(values=(2, 3)),
             Split(attributes=np.array([[0, 1], [1, 0]]), attribute_values=(("a", "b"), ("c", "d"))),
             "method.values=(2, 3) are not the data's attributes: set it to (2, 2)",
         ),
-        (MultiTask(tasks=(Triplet(**TASK),)), Split(), "Triplet learns from labels"),
-        (Contrastive(), Split(np.array([0, 1, -1, 2])), "each of the 3 classes of the train split has a single one"),
+        (MultiTask(tasks=(MetricLearning(**TASK, criterion=Triplet()),)), Split(), "Triplet learns from labels"),
         (
-            CosFace(classes=3, class_sizes=(2, 0, 0)),
+            MetricLearning(criterion=Contrastive()),
+            Split(np.array([0, 1, -1, 2])),
+            "each of the 3 classes of the train split has a single one",
+        ),
+        (
+            MetricLearning(criterion=CosFace(classes=3, class_sizes=(2, 0, 0))),
             Split(np.array([0, 1, 0])),
-            "method.class_sizes is 0 for 1 classes that have photos, such as 1 with 1: give",
+            "method.criterion.class_sizes is 0 for 1 classes that have photos, such as 1 with 1: give",
         ),
     ],
 )
@@ -384,25 +399,29 @@ def test_data_that_does_not_suit_is_refused_before_training(method, split, sente
 
 def test_photos_alone_in_their_class_are_well_with_two_views():
     split = Split(np.array([0, 1, 2]))
-    SupCon().check(split, Batched(), views=2)
+    MetricLearning(criterion=SupCon()).check(split, Batched(), views=2)
     with pytest.raises(UserError, match="each of the 3 classes of the train split has a single one"):
-        SupCon(labelled_views=1).check(split, Batched(), views=2)
+        MetricLearning(labelled_views=1, criterion=SupCon()).check(split, Batched(), views=2)
 
 
 def test_class_sizes_of_another_length_are_refused_before_training():
     data, parts = ToyCatalogue(listings=40, size=16), {"batch_size": 16, "photo_size": 16}
-    method = ArcFace(encoder=ResNet(depth=10), classes=20, class_sizes=(1, 2))
-    with pytest.raises(UserError, match=r"method\.class_sizes has 2 numbers and there are 20 classes"):
+    method = MetricLearning(encoder=ResNet(depth=10), criterion=ArcFace(classes=20, class_sizes=(1, 2)))
+    with pytest.raises(UserError, match=r"method\.criterion\.class_sizes has 2 numbers and there are 20 classes"):
         Setup.of(Experiment(name="x", data=data, method=method, **parts))
 
 
 @pytest.mark.parametrize(
     "method, alike, sentence",
     [
-        (Triplet(), False, "method.labelled_views=None takes the positive and the negative of the sampler's triplets"),
-        (Attributes(), False, "set it to 1, or learn from the triplets by GivenTriplets"),
         (
-            MultiTask(tasks=(GivenTriplets(**TASK), SupCon(**TASK, labelled_views=2))),
+            MetricLearning(criterion=Triplet()),
+            False,
+            "method.labelled_views=None takes the positive and the negative of the sampler's triplets",
+        ),
+        (AttributeClassification(), False, "set it to 1, or learn from the triplets by GivenTriplets"),
+        (
+            MultiTask(tasks=(GivenTriplets(**TASK), MetricLearning(**TASK, labelled_views=2, criterion=SupCon()))),
             False,
             "method.tasks.1.labelled_views=2",
         ),
@@ -417,36 +436,84 @@ def test_triplets_are_not_taken_for_photos_of_one_class(method, alike, sentence)
 
 def test_an_experiment_asks_the_method_about_its_data():
     data, parts = ToyCatalogue(listings=40, size=16), {"batch_size": 16, "photo_size": 16}
-    with pytest.raises(UserError, match=r"method.classes=2 is too small for labels from 0 to \d+: set it to \d+"):
-        Setup.of(Experiment(name="x", data=data, method=ArcFace(encoder=ResNet(depth=10), classes=2), **parts))
+    with pytest.raises(
+        UserError, match=r"method.criterion.classes=2 is too small for labels from 0 to \d+: set it to \d+"
+    ):
+        Setup.of(
+            Experiment(
+                name="x",
+                data=data,
+                method=MetricLearning(encoder=ResNet(depth=10), criterion=ArcFace(classes=2)),
+                **parts,
+            )
+        )
 
 
 @pytest.mark.parametrize(
     "method, sentence",
     [
-        (Triplet(**PARTS, margin=3.0), "method.margin=3.0 must be at least 0 and at most 2"),
-        (Triplet(**PARTS, memory_size=33), "method.memory_size=33 is not a multiple of the 32 embeddings"),
-        (Triplet(**PARTS, memory_size=-1), "try 32, or 0 for no memory"),
-        (Triplet(**PARTS, memory_from=1.0), "method.memory_from=1.0 must be a share of training"),
-        (Triplet(**PARTS, memory_weight=-1.0), "method.memory_weight=-1.0 must be at least 0"),
-        (MultiSimilarity(**PARTS, beta=0.0), "method.beta=0.0 must be above 0"),
-        (NPairs(**PARTS, scale=0.0), "method.scale=0.0 above 0"),
-        (ArcFace(**PARTS), "method.classes=0 must be the number of the data's classes"),
-        (ArcFace(**PARTS, classes=4, margin=4.0), "method.margin=4.0 must be at least 0 and at most 1.5708"),
-        (CosFace(**PARTS, classes=4, margin=1.2), "method.margin=1.2 must be at least 0 and at most 1"),
-        (ArcFace(**PARTS, classes=4, scale=-1.0), "method.scale=-1.0 must be above 0"),
-        (ArcFace(**PARTS, classes=4, class_sizes=(1, 2)), "method.class_sizes has 2 numbers and there are 4 classes"),
-        (ArcFace(**PARTS, classes=2, class_sizes=(1, 2), size_power=0.0), "method.size_power=0.0 above 0"),
-        (SubCenterArcFace(**PARTS, classes=4, centers=0), "method.centers=0 is too small"),
-        (ProxyAnchor(**PARTS, classes=4, margin=1.0), "method.margin=1.0 a cosine"),
-        (Triplet(**PARTS, labelled_views=3), "method.labelled_views=3 must be from 1 to 2, the number of views"),
+        (
+            MetricLearning(**PARTS, criterion=Triplet(margin=3.0)),
+            "method.criterion.margin=3.0 must be at least 0 and at most 2",
+        ),
+        (
+            MetricLearning(**PARTS, memory=Memory(size=33), criterion=Triplet()),
+            "method.memory.size=33 is not a multiple of the 32 embeddings",
+        ),
+        (MetricLearning(**PARTS, memory=Memory(size=-1), criterion=Triplet()), "try 32, or 0 for no memory"),
+        (
+            MetricLearning(**PARTS, memory=Memory(start=1.0), criterion=Triplet()),
+            "method.memory.start=1.0 must be a share of training",
+        ),
+        (
+            MetricLearning(**PARTS, memory=Memory(weight=-1.0), criterion=Triplet()),
+            "method.memory.weight=-1.0 must be at least 0",
+        ),
+        (MetricLearning(**PARTS, criterion=MultiSimilarity(beta=0.0)), "method.criterion.beta=0.0 must be above 0"),
+        (MetricLearning(**PARTS, criterion=NPairs(scale=0.0)), "method.criterion.scale=0.0 above 0"),
+        (
+            MetricLearning(**PARTS, criterion=ArcFace()),
+            "method.criterion.classes=0 must be the number of the data's classes",
+        ),
+        (
+            MetricLearning(**PARTS, criterion=ArcFace(classes=4, margin=4.0)),
+            "method.criterion.margin=4.0 must be at least 0 and at most 1.5708",
+        ),
+        (
+            MetricLearning(**PARTS, criterion=CosFace(classes=4, margin=1.2)),
+            "method.criterion.margin=1.2 must be at least 0 and at most 1",
+        ),
+        (
+            MetricLearning(**PARTS, criterion=ArcFace(classes=4, scale=-1.0)),
+            "method.criterion.scale=-1.0 must be above 0",
+        ),
+        (
+            MetricLearning(**PARTS, criterion=ArcFace(classes=4, class_sizes=(1, 2))),
+            "method.criterion.class_sizes has 2 numbers and there are 4 classes",
+        ),
+        (
+            MetricLearning(**PARTS, criterion=ArcFace(classes=2, class_sizes=(1, 2), size_power=0.0)),
+            "method.criterion.size_power=0.0 above 0",
+        ),
+        (
+            MetricLearning(**PARTS, criterion=SubCenterArcFace(classes=4, centers=0)),
+            "method.criterion.centers=0 is too small",
+        ),
+        (MetricLearning(**PARTS, criterion=ProxyAnchor(classes=4, margin=1.0)), "method.criterion.margin=1.0 a cosine"),
+        (
+            MetricLearning(**PARTS, labelled_views=3, criterion=Triplet()),
+            "method.labelled_views=3 must be from 1 to 2, the number of views",
+        ),
         (GivenTriplets(**PARTS), "views make 2 views, and GivenTriplets needs three"),
         (
-            Attributes(**PARTS, values=(2,)),
+            AttributeClassification(**PARTS, values=(2,)),
             "method.values=(2,) must be the numbers of values of the data's 2 attributes",
         ),
         (MultiTask(**PARTS, tasks=()), "method.tasks=() leaves nothing to learn"),
-        (MultiTask(**PARTS, tasks=(Triplet(),)), "method.tasks.0.encoder=ResNet(...) would encode"),
+        (
+            MultiTask(**PARTS, tasks=(MetricLearning(criterion=Triplet()),)),
+            "method.tasks.0.encoder=ResNet(...) would encode",
+        ),
         (MultiTask(**PARTS, tasks=(ResNet(),)), "method.tasks.0=ResNet(...) must be a method of one network"),
         (MultiTask(**PARTS, task_weights=(1.0, 2.0)), "method.task_weights has 2 numbers and there are 1 tasks"),
         (MultiTask(**PARTS, task_weights=(-1.0,)), "method.task_weights.0=-1.0 must be at least 0"),
@@ -458,7 +525,9 @@ def test_senseless_settings_are_refused_before_compilation(method, sentence):
     assert sentence in str(caught.value)
 
 
-@pytest.mark.parametrize("method", [Triplet(**PARTS), Attributes(**PARTS, values=(2, 3))])
+@pytest.mark.parametrize(
+    "method", [MetricLearning(**PARTS, criterion=Triplet()), AttributeClassification(**PARTS, values=(2, 3))]
+)
 def test_data_without_labels_is_refused_by_the_batch_as_well(method):
     batch = {"views": viewed()["views"]}
     with pytest.raises(UserError, match="and the data has none"):
