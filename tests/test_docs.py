@@ -15,6 +15,7 @@ from tiny import CROPS, Training
 from ssljax.data import ToyCatalogue, Triplets
 from ssljax.data.columns import text
 from ssljax.evaluation import Embeddings
+from ssljax.methods import EMA
 from ssljax.models import without_files
 from ssljax.training.setup import Setup
 
@@ -31,7 +32,7 @@ def test_the_example_of_a_new_method_trains_equally_on_one_device_and_eight(tmp_
     spec = importlib.util.spec_from_file_location("tico", tmp_path / "tico.py")
     sys.modules["tico"] = tico = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tico)
-    method = tico.TiCo(**PARTS, momentum=0.9)
+    method = tico.TiCo(**PARTS, teacher=EMA(momentum=0.9))
     one, eight = Training(method, views=CROPS), Training(method, views=CROPS, devices=8)
     for _ in range(2):
         figures, others = one.run(1), eight.run(1)

@@ -87,15 +87,22 @@ def moco(name: str, **changes: Any) -> Experiment:
 
 
 def by_style(
-    name: str, method: Any, per_class: int = 4, within: str | None = None, head_lr: float | None = None
+    name: str,
+    criterion: Any,
+    per_class: int = 4,
+    within: str | None = None,
+    head_lr: float | None = None,
+    memory: int = 0,
 ) -> Experiment:
     """From the styles of two photos or more."""
     optimizer = SGD(lr=0.1, head_lr=head_lr, weight_decay=1e-4, warmup=0.05)
+    method = MetricLearning(encoder=ENCODER, criterion=criterion, memory=Memory(size=memory))
     return full(name, method, Classes(per_class=per_class, within=within, least=2), 23, optimizer=optimizer)
 
 
-def small(name: str, method: Any) -> Experiment:
+def small(name: str, criterion: Any, memory: int = 0) -> Experiment:
     """The same of batches of 64, with a learning rate to match."""
+    method = MetricLearning(encoder=ENCODER, criterion=criterion, memory=Memory(size=memory))
     return full(name, method, Classes(per_class=4, least=2), 187, **SMALL)
 
 
@@ -117,16 +124,15 @@ def few_labels(percent: int, steps_per_epoch: int, **changes: Any) -> Experiment
 
 
 RAMP = Linear(0.0, 0.5, until=0.2)
-OF_CLASSES = {"encoder": ENCODER, "classes": STYLES}
 LOSSES = {
-    "contrastive": MetricLearning(encoder=ENCODER, criterion=Contrastive()),
-    "multi_similarity": MetricLearning(encoder=ENCODER, criterion=MultiSimilarity()),
-    "sup_con": MetricLearning(encoder=ENCODER, projector=Identity(), criterion=SupCon()),
-    "n_pairs": MetricLearning(encoder=ENCODER, criterion=NPairs(normalise=True)),
-    "lifted": MetricLearning(encoder=ENCODER, criterion=Lifted()),
-    "cosface": MetricLearning(criterion=CosFace(**OF_CLASSES, margin=Linear(0.0, 0.35, until=0.2))),
-    "arcface": MetricLearning(criterion=ArcFace(**OF_CLASSES, margin=RAMP)),
-    "sub_center_arcface": MetricLearning(criterion=SubCenterArcFace(**OF_CLASSES, margin=RAMP)),
+    "contrastive": Contrastive(),
+    "multi_similarity": MultiSimilarity(),
+    "sup_con": SupCon(),
+    "n_pairs": NPairs(normalise=True),
+    "lifted": Lifted(),
+    "cosface": CosFace(classes=STYLES, margin=Linear(0.0, 0.35, until=0.2)),
+    "arcface": ArcFace(classes=STYLES, margin=RAMP),
+    "sub_center_arcface": SubCenterArcFace(classes=STYLES, margin=RAMP),
 }
 MINING = ("all", "easy", "semi_hard", "hard", "batch_hard")
 LEVELS = AttributeTriplets()
@@ -144,22 +150,20 @@ def tasks(*names: str) -> Experiment:
     return by_attributes("tasks_" + "_".join(names), method, LEVELS)
 
 
-config = by_style("batch_hard", MetricLearning(encoder=ENCODER, criterion=Triplet()))
+config = by_style("batch_hard", Triplet())
 sweep = [
     # mining and losses
-    *(by_style(which, MetricLearning(encoder=ENCODER, criterion=Triplet(mining=which))) for which in MINING),
-    *(by_style(name, method) for name, method in LOSSES.items()),
-    by_style("proxy_nca", MetricLearning(criterion=ProxyNCA(**OF_CLASSES)), head_lr=10.0),
-    by_style("proxy_anchor", MetricLearning(criterion=ProxyAnchor(**OF_CLASSES)), head_lr=10.0),
+    *(by_style(which, Triplet(mining=which)) for which in MINING),
+    *(by_style(name, criterion) for name, criterion in LOSSES.items()),
+    by_style("proxy_nca", ProxyNCA(classes=STYLES), head_lr=10.0),
+    by_style("proxy_anchor", ProxyAnchor(classes=STYLES), head_lr=10.0),
     # with memory and without
-    by_style("contrastive_memory", MetricLearning(encoder=ENCODER, memory=Memory(size=8192), criterion=Contrastive())),
-    small("contrastive_small", MetricLearning(encoder=ENCODER, criterion=Contrastive())),
-    small(
-        "contrastive_small_memory", MetricLearning(encoder=ENCODER, memory=Memory(size=8192), criterion=Contrastive())
-    ),
+    by_style("contrastive_memory", Contrastive(), memory=8192),
+    small("contrastive_small", Contrastive()),
+    small("contrastive_small_memory", Contrastive(), memory=8192),
     # shapes of the batch
-    *(by_style(f"{512 // k}x{k}", MetricLearning(encoder=ENCODER, criterion=MultiSimilarity()), k) for k in (2, 8, 16)),
-    by_style("128x4_within", MetricLearning(encoder=ENCODER, criterion=MultiSimilarity()), within="articleType"),
+    *(by_style(f"{512 // k}x{k}", MultiSimilarity(), k) for k in (2, 8, 16)),
+    by_style("128x4_within", MultiSimilarity(), within="articleType"),
     # attributes
     by_attributes("levels", GivenTriplets(encoder=ENCODER), LEVELS),
     by_attributes("levels_hard", GivenTriplets(encoder=ENCODER), LEVELS, hard=True),

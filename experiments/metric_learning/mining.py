@@ -30,7 +30,7 @@ from ssljax.methods import (
     SupCon,
     Triplet,
 )
-from ssljax.models import Frozen, Identity, Pretrained, ResNet
+from ssljax.models import Frozen, Pretrained, ResNet
 from ssljax.optim import AdamW
 from ssljax.views import OneCropEach
 
@@ -48,7 +48,7 @@ ENCODER = Frozen(
 MINING = ("all", "easy", "semi_hard", "hard", "batch_hard")
 
 
-def mining(name: str, method: Any, *, head_lr: float | None = None) -> Experiment:
+def mining(name: str, criterion: Any, *, head_lr: float | None = None) -> Experiment:
     """What is learnt from styles, as a function of the method, and of the learning rate of the classes' vectors."""
     return Experiment(
         name=f"mining_{name}",
@@ -57,7 +57,7 @@ def mining(name: str, method: Any, *, head_lr: float | None = None) -> Experimen
         views=OneCropEach(
             size=32, evaluation_size=64, scale=(0.3, 1.0), contrast=0.3, saturation=0.2, hue=0.02, grey=0.0, blur=0.0
         ),
-        method=method,
+        method=MetricLearning(encoder=ENCODER, criterion=criterion),
         optimizer=AdamW(lr=1e-3, head_lr=head_lr, weight_decay=0.01, warmup=0.05),
         epochs=4,
         batch_size=128,
@@ -70,24 +70,21 @@ def mining(name: str, method: Any, *, head_lr: float | None = None) -> Experimen
     )
 
 
-config = mining("batch_hard", MetricLearning(encoder=ENCODER, criterion=Triplet()))
+config = mining("batch_hard", Triplet())
 sweep = [
-    *(mining(which, MetricLearning(encoder=ENCODER, criterion=Triplet(mining=which))) for which in MINING),
-    *(
-        mining(f"{which}_soft", MetricLearning(encoder=ENCODER, criterion=Triplet(mining=which, soft=True)))
-        for which in MINING
-    ),
-    mining("contrastive", MetricLearning(encoder=ENCODER, criterion=Contrastive())),
-    mining("multi_similarity", MetricLearning(encoder=ENCODER, criterion=MultiSimilarity())),
-    mining("sup_con", MetricLearning(encoder=ENCODER, projector=Identity(), criterion=SupCon())),
-    mining("n_pairs", MetricLearning(encoder=ENCODER, criterion=NPairs(normalise=True))),
-    mining("lifted", MetricLearning(encoder=ENCODER, criterion=Lifted())),
-    mining("proxy_nca", MetricLearning(encoder=ENCODER, criterion=ProxyNCA(classes=STYLES)), head_lr=0.1),
-    mining("proxy_anchor", MetricLearning(encoder=ENCODER, criterion=ProxyAnchor(classes=STYLES)), head_lr=0.1),
-    mining("cosface", MetricLearning(encoder=ENCODER, criterion=CosFace(classes=STYLES, scale=30.0))),
-    mining("arcface", MetricLearning(encoder=ENCODER, criterion=ArcFace(classes=STYLES, scale=30.0, margin=0.3))),
+    *(mining(which, Triplet(mining=which)) for which in MINING),
+    *(mining(f"{which}_soft", Triplet(mining=which, soft=True)) for which in MINING),
+    mining("contrastive", Contrastive()),
+    mining("multi_similarity", MultiSimilarity()),
+    mining("sup_con", SupCon()),
+    mining("n_pairs", NPairs(normalise=True)),
+    mining("lifted", Lifted()),
+    mining("proxy_nca", ProxyNCA(classes=STYLES), head_lr=0.1),
+    mining("proxy_anchor", ProxyAnchor(classes=STYLES), head_lr=0.1),
+    mining("cosface", CosFace(classes=STYLES, scale=30.0)),
+    mining("arcface", ArcFace(classes=STYLES, scale=30.0, margin=0.3)),
     mining(
         "sub_center_arcface",
-        MetricLearning(encoder=ENCODER, criterion=SubCenterArcFace(classes=STYLES, scale=30.0, margin=0.3)),
+        SubCenterArcFace(classes=STYLES, scale=30.0, margin=0.3),
     ),
 ]
