@@ -9,8 +9,6 @@ import numpy as np
 
 from ssljax.data.bad_inputs import BadPhoto
 from ssljax.data.decode import BadImage, decode
-from ssljax.data.samplers.base import Batches
-from ssljax.types import UserError
 
 TASK = 4  # photos a thread takes at a time: a task costs tens of microseconds, a small photo as much
 
@@ -24,6 +22,10 @@ class Decoded(NamedTuple):
     """f32[n], width / height; 1 where not good"""
     good: np.ndarray
     """bool[n]: read; neither bad nor left empty"""
+
+    def at(self, *index: np.ndarray) -> "Decoded":
+        """Those at an index, of any shape."""
+        return Decoded(*(part[index] for part in self))
 
 
 def _empty(n: int, size: int) -> Decoded:
@@ -54,6 +56,14 @@ class Decoder:
 
         bad = (map if self._pool is None else self._pool.map)(read_task, tasks)
         return decoded, [photo for part in bad for photo in part]
+
+    def read_items(self, rows: np.ndarray) -> tuple[Decoded, list[BadPhoto]]:
+        """The photos at rows i[b, N], each read once, though an item of few photos has some of them twice."""
+        photos, place = rows.reshape(-1), np.arange(rows.size)
+        if rows.shape[1] > 1:
+            photos, place = np.unique(rows, return_inverse=True)
+        decoded, bad = self.read(photos)
+        return decoded.at(place.reshape(rows.shape)), bad
 
     def _read_one(self, row: int, place: int, decoded: Decoded, small: np.ndarray | None) -> BadPhoto | None:
         """Decodes the photo at `row` into `place`; tells if it is bad."""
@@ -108,37 +118,3 @@ def decode_all(
     finally:
         decoder.close()
     return whole
-
-
-def replace_bad(
-    batches: Batches, batch: int, rows: np.ndarray, good: np.ndarray, take: Callable[[np.ndarray, int], np.ndarray]
-) -> np.ndarray:
-    """Gives the places of rows without a good photo to spare ones, and those of bad photos to good ones of the row.
-
-    Unless `batches.alike`, no photo of a row can stand in for another: rows with any bad photo give way to spare ones.
-
-    Args:
-        batches: has the spare rows.
-        batch: its number.
-        rows: i64[m, n], the photos of a batch; changed in place.
-        good: bool[m, n]; changed in place.
-        take: take(photos, row) puts them in the row's place and gives bool[n], which are good.
-
-    Returns:
-        i64[m, n], for each place which of its row's photos has to be there: 0 to n - 1.
-
-    Raises:
-        UserError: if the spares do not suffice.
-    """
-    spares = batches.spares(batch)
-    enough = np.any if batches.alike else np.all
-    for row in np.flatnonzero(~enough(good, axis=1)):
-        while not enough(good[row]):
-            spare = next(spares, None)
-            if spare is None:
-                size = batches.identity["batch_size"]
-                raise UserError(f"batch_size={size} is too large: fewer photos of the train split can be read")
-            rows[row], good[row] = spare, take(spare, int(row))
-    source = np.where(good, np.arange(rows.shape[1])[None], np.argmax(good, axis=1)[:, None])
-    rows[:] = np.take_along_axis(rows, source, axis=1)
-    return source

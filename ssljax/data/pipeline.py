@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from ssljax.data.bad_inputs import BadInputs, BadPhoto
 from ssljax.data.items import Items
-from ssljax.data.photos import Decoded, Decoder, decode_all, replace_bad
+from ssljax.data.photos import Decoded, Decoder, decode_all
 from ssljax.data.samplers.base import Batches
 from ssljax.sharding import batch_sharding, place_batch, replicated, sum_over_processes
 from ssljax.types import Array, Batch, UserError
@@ -128,13 +128,13 @@ class TrainBatches:
         self._iterator = self._decoder = self._gather = None
         if cache is None:
             self._decoder = Decoder(items.photos, size=size, threads=1 if workers else threads)
-            self._maker = functools.partial(_DecodedBatch, decoder=self._decoder)
+            self._read = self._decoder.read_items
             return
         cached = decode_all(items.photos, size=size, threads=threads, record=self._record, progress=progress)
         if cache == "device":
             self._gather = _gatherer(cached.image, mesh)
-            cached = cached._replace(image=None)
-        self._maker = functools.partial(_CachedBatch, cached=cached)
+            cached = cached._replace(image=np.arange(len(items), dtype=np.int32))  # where they are on the device
+        self._read = functools.partial(_read_cached, cached=cached)
 
     def __iter__(self) -> "TrainBatches":
         return self
@@ -145,11 +145,10 @@ class TrainBatches:
         made = next(self._iterator)
         self._delivered += 1
         self._record(made.bad)
-        if made.refused is not None:
-            raise made.refused
-        # the pixels, or where they lie among those on the device
-        image = made.decoded.image if self._gather is None else made.rows.astype(np.int32)
-        rows = made.rows.reshape(-1, self._batches.photos)
+        if made.too_few:
+            size = self._batches.identity["batch_size"]
+            raise UserError(f"batch_size={size} is too large: fewer photos of the train split can be read")
+        image, rows = made.decoded.image, made.rows.reshape(-1, self._batches.photos)
         batch = {"aspect": made.decoded.aspect.reshape(rows.shape)} | _columns(self._items, rows[:, 0])
         batch["image"] = image.reshape(*rows.shape, *image.shape[2:])
         if self._mesh is not None:
@@ -191,7 +190,7 @@ class TrainBatches:
     def _start(self) -> grain.DatasetIterator:
         # A range of batch numbers that begins where we are: Grain's own position would be another for each number of
         # workers, and would count what was read ahead by them.
-        make = self._maker(self._batches)
+        make = _TrainBatch(self._batches, self._read)
         batches = grain.MapDataset.range(self._delivered, sys.maxsize).map(make).to_iter_dataset(self._options)
         if self._workers:
             flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags, which only absl's own `app.run` parses
@@ -218,57 +217,43 @@ class _Made(NamedTuple):
     rows: np.ndarray
     decoded: Decoded
     bad: list[BadPhoto]
-    refused: UserError | None = None
-    """no batch, as the photos that can be read do not suffice"""
+    too_few: bool = False
+    """there is no batch, as too few photos can be read"""
     small: np.ndarray | None = None
     """u8[b, s, s, 3], the photos at another size, if that was asked for"""
 
 
-class _DecodedBatch:
-    """Number → training batch, decoded now."""
+class _TrainBatch:
+    """Number → training batch. Photos that cannot be read give way to good ones of their row, or else to spare rows.
 
-    def __init__(self, batches: Batches, decoder: Decoder):
-        self._batches, self._decoder = batches, decoder
+    Where the photos of a row are not alike, none can stand in for another: a row with a bad photo gives way as a whole.
+    """
+
+    def __init__(self, batches: Batches, read: Callable[[np.ndarray], tuple[Decoded, list[BadPhoto]]]):
+        self._batches, self._read = batches, read
 
     def __call__(self, batch: int) -> _Made:
-        rows = self._batches.rows(batch)
+        rows, spares = self._batches.rows(batch), self._batches.spares(batch)
         decoded, bad = self._read(rows)
-
-        def take(photos: np.ndarray, item: int) -> np.ndarray:
-            spare, worse = self._read(photos[None])
-            bad.extend(worse)
-            for place, photo in zip(decoded, spare, strict=True):
-                place[item] = photo[0]
-            return spare.good[0]
-
-        try:
-            source = replace_bad(self._batches, batch, rows, decoded.good.copy(), take)
-        except UserError as error:
-            return _Made(rows, decoded, bad, error)  # the bad photos, which are the cause, are told first
+        enough = np.any if self._batches.alike else np.all
+        for row in np.flatnonzero(~enough(decoded.good, axis=1)):
+            while not enough(decoded.good[row]):
+                spare = next(spares, None)
+                if spare is None:
+                    return _Made(rows, decoded, bad, too_few=True)
+                photos, worse = self._read(spare[None])
+                rows[row], bad = spare, bad + worse
+                for kept, new in zip(decoded, photos, strict=True):
+                    kept[row] = new[0]
         if not decoded.good.all():
-            item = np.arange(len(rows))[:, None]
-            decoded = Decoded(*(part[item, source] for part in decoded))
+            item, first_good = np.arange(len(rows))[:, None], np.argmax(decoded.good, axis=1)[:, None]
+            place = np.where(decoded.good, np.arange(rows.shape[1]), first_good)
+            rows, decoded = rows[item, place], decoded.at(item, place)
         return _Made(rows, decoded, bad)
 
-    def _read(self, rows: np.ndarray) -> tuple[Decoded, list[BadPhoto]]:
-        """The photos at rows i64[b, N], each read once, though an item of few photos has some of them twice."""
-        first, place = rows.reshape(-1), slice(None)
-        if rows.shape[1] > 1:
-            first, place = np.unique(first, return_inverse=True)
-        decoded, bad = self._decoder.read(first)
-        return Decoded(*(part[place].reshape(*rows.shape, *part.shape[1:]) for part in decoded)), bad
 
-
-class _CachedBatch:
-    """Number → training batch of photos that were decoded before; without their pixels if they are on the device."""
-
-    def __init__(self, batches: Batches, cached: Decoded):
-        self._batches, self._cached = batches, cached
-
-    def __call__(self, batch: int) -> _Made:
-        rows, (image, aspect, good) = self._batches.rows(batch), self._cached
-        replace_bad(self._batches, batch, rows, good[rows], lambda photos, row: good[photos])
-        return _Made(rows, Decoded(None if image is None else image[rows], aspect[rows], good[rows]), [])
+def _read_cached(rows: np.ndarray, cached: Decoded) -> tuple[Decoded, list[BadPhoto]]:
+    return cached.at(rows), []
 
 
 class _OrderedBatch:

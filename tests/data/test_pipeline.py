@@ -17,6 +17,7 @@ from ssljax.data import Classes, Listings, Photos
 from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.decode import FORMATS, decode
 from ssljax.data.items import Items
+from ssljax.data.photos import Decoder
 from ssljax.data.pipeline import TrainBatches, batch_shapes, ordered_batches
 from ssljax.sharding import make_mesh
 from ssljax.types import UserError
@@ -125,10 +126,9 @@ def test_no_photo_of_a_batch_is_read_twice(good):
             read.append(row)
             return super().__getitem__(row)
 
-    counted = dataclasses.replace(good, photos=Counted(good.photos))  # the first and the last are alone in a listing
-    with train_batches(counted, sampler=Listings(photos=3), batch_size=19) as batches:
-        made = batches._maker(batches._batches)(0)  # one batch, and nothing ahead of it
-    assert made.decoded.image.shape[:2] == (19, 3)
+    rows = Listings(photos=3).over(good, batch_size=19, seed=0).rows(0)  # the first and the last photo are alone
+    decoded, bad = Decoder(Counted(good.photos), size=SIZE, threads=2).read_items(rows)
+    assert decoded.image.shape == (19, 3, SIZE, SIZE, 3) and decoded.good.all() and not bad
     assert sorted(read) == list(range(37))
 
 
