@@ -34,12 +34,12 @@ def lines(
       x_label: what a step is.
       seen: values that the y-axis covers too, so that panels can be compared.
     """
-    series = {name: _thinned(points) for name, points in series.items()}
-    levels = [*np.concatenate(list(series.values()))[:, 1], *([reference[1]] if reference else []), *seen]
+    thinned = {name: _thinned(points) for name, points in series.items()}
+    levels = [*np.concatenate(list(thinned.values()))[:, 1], *([reference[1]] if reference else []), *seen]
     x, y = _Axis(0, last, across=True), _Axis(min(levels), max(levels))
     curves = {
         name: [(round(x(step), 1), round(y(value), 1), number(step), number(value)) for step, value in points]
-        for name, points in series.items()
+        for name, points in thinned.items()
     }
     level = reference and {"name": reference[0], "value": number(reference[1]), "y": y(reference[1])}
     legend = list(series) if len(series) > 1 else []
@@ -92,11 +92,11 @@ def _round_step(rough: float) -> float:
 
 def _thinned(points: list[tuple[float, float]]) -> np.ndarray:
     """f64[m, 2] of at most MAX_POINTS: the means of equal stretches of the curve."""
-    points = np.asarray(sorted(points), np.float64)
-    if len(points) <= MAX_POINTS:
-        return points
-    stretch = math.ceil(len(points) / MAX_POINTS)
-    return np.stack([points[i : i + stretch].mean(axis=0) for i in range(0, len(points), stretch)])
+    curve = np.asarray(sorted(points), np.float64)
+    if len(curve) <= MAX_POINTS:
+        return curve
+    stretch = math.ceil(len(curve) / MAX_POINTS)
+    return np.stack([curve[i : i + stretch].mean(axis=0) for i in range(0, len(curve), stretch)])
 
 
 def _panel(title: str, legend: list[str], x: _Axis, y: _Axis, x_label: str, **marks) -> Markup:

@@ -70,15 +70,15 @@ def write_comparison(path: Path, compared: Compared, thumbnails: Thumbnails, *, 
     first, second = compared.finds
     kinds = []
     for name, rows in by_kind(compared.kinds, first.hit != second.hit):
-        found = [finds.per_query.select(rows) for finds in compared.finds]
-        several = len(np.unique(found[0].groups)) > 1
+        a, b = first.per_query.select(rows), second.per_query.select(rows)
+        several = len(np.unique(a.groups)) > 1
         kinds.append(
             {
                 "name": name,
                 "queries": len(rows),
-                "shares": [share(part) for part in found],
-                "mean": float((found[1].figures["cmc@1"] - found[0].figures["cmc@1"]).mean()),
-                "difference": compare(*found, "cmc@1", draws=1000) if several else None,
+                "shares": [share(a), share(b)],
+                "mean": float((b.figures["cmc@1"] - a.figures["cmc@1"]).mean()),
+                "difference": compare(a, b, "cmc@1", draws=1000) if several else None,
                 "sides": [_found_alone(compared, rows, finder, thumbnails, most) for finder in (0, 1)],
             }
         )

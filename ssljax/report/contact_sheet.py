@@ -1,6 +1,7 @@
-"""A contact sheet: what an experiment's views and disturbances make of its photos, in one picture."""
+"""A contact sheet: one picture of an experiment's photos, and of its views and disturbances of them."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -32,10 +33,10 @@ class Block:
 
 
 def contact_sheet(experiment: Experiment, rows: int) -> Image.Image:
-    """The picture: photos in rows with random views in columns, then a row for each disturbance at growing strengths.
+    """The picture: photos in rows with random views in columns, then a row for each disturbance at rising strengths.
 
-    The disturbances are the experiment's, or all there are if it has none; two photos are shown of each. The
-    experiment's seed decides which photos are shown and what happens to them.
+    The disturbances are the experiment's, or all if it has none; each is shown on two photos. The experiment's seed
+    decides which photos are shown and what happens to them.
 
     Raises UserError if `rows` is not positive, or no photo can be read.
     """
@@ -43,8 +44,8 @@ def contact_sheet(experiment: Experiment, rows: int) -> Image.Image:
         raise UserError(f"rows={rows} is too small: it must be at least 1")
     views, rng = experiment.views, jax.random.PRNGKey(experiment.seed)
     if not hasattr(views, "pixels"):
-        raise UserError(f"views={short(views)} cannot be drawn: define `pixels`, which undoes their normalisation")
-    names, batch = _photos(experiment, max(rows, MOST))  # a collage wants others
+        raise UserError(f"views={short(views)} cannot be drawn: define `pixels`, which undoes the normalisation")
+    names, batch = _photos(experiment, max(rows, MOST))  # a collage needs other photos
     names = names[:rows]
     embedded = jax.jit(lambda batch: views.pixels(views.evaluation(batch)["views"][0]))(batch)
     disturbances = disturbances_of(views) or DISTURBANCES
@@ -65,7 +66,7 @@ def disturbances_of(views: Any) -> list[Disturbance]:
 
 
 def _photos(experiment: Experiment, count: int) -> tuple[list[str], Batch]:
-    """Some items of the train split whose photos can be read, by the sampler and the seed: ids, and a batch of them."""
+    """Ids and a batch of items of the train split with readable photos, drawn by the sampler and the seed."""
     items = experiment.data.load("train")
     sampled = experiment.sampler.over(items, batch_size=experiment.batch_size, seed=experiment.seed)
     names, images, aspects, reason = [], [], [], ""
@@ -87,7 +88,7 @@ def _photos(experiment: Experiment, count: int) -> tuple[list[str], Batch]:
 
 
 def _views(views: Any, rng: jax.Array, batch: Batch, embedded: jax.Array, names: list[str]) -> Block:
-    """A row a photo: what is embedded of it, and as many steps' random views as there is room for."""
+    """A row for each photo: what is embedded of it, and random views of as many steps as there is room for."""
     make = jax.jit(lambda rng, batch: [views.pixels(view) for view in views(rng, batch)["views"]])
     steps = [make(rng, batch)]
     for step in range(1, (COLUMNS - 1) // len(steps[0])):
@@ -97,8 +98,8 @@ def _views(views: Any, rng: jax.Array, batch: Batch, embedded: jax.Array, names:
     return Block(captions, [(name, [column[k] for column in columns]) for k, name in enumerate(names)])
 
 
-def _disturbances(disturbances: list[Disturbance], rng: jax.Array, embedded: jax.Array, photos: int) -> Block:
-    """A row a disturbance: two of the first `photos`, each at all strengths, by the same random numbers."""
+def _disturbances(disturbances: Sequence[Disturbance], rng: jax.Array, embedded: jax.Array, photos: int) -> Block:
+    """A row for each disturbance: two of the first `photos` at all strengths, with the same random numbers."""
     planes, rows = jnp.moveaxis(embedded, 3, 1), []
     for row, disturbance in enumerate(disturbances):
         disturb, key = jax.jit(disturbance.disturb), jax.random.fold_in(rng, row)
@@ -110,11 +111,11 @@ def _disturbances(disturbances: list[Disturbance], rng: jax.Array, embedded: jax
 
 
 def _draw(blocks: list[Block]) -> Image.Image:
-    """The blocks one under the other, every image as large as a cell."""
+    """The blocks below each other, with every image as large as a cell."""
     step = CELL + GAP
     width = LABEL + max(len(block.captions) for block in blocks) * step
     height = sum(LINE + len(block.rows) * step for block in blocks)
-    sheet = Image.new("RGB", (width, height), "gainsboro")  # so that white photos end somewhere
+    sheet = Image.new("RGB", (width, height), "gainsboro")  # so that white photos have an edge
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
 
     top = 0
@@ -132,6 +133,6 @@ def _draw(blocks: list[Block]) -> Image.Image:
 
 
 def _short(label: str) -> str:
-    """What fits beside a row, in characters that Pillow's own font has."""
+    """A label that fits beside a row, in characters that Pillow's default font has."""
     plain = label.encode("ascii", "replace").decode()
     return plain if len(plain) <= 18 else f"{plain[:15]}..."

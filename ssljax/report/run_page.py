@@ -168,7 +168,7 @@ def _failures(
         finds = ranking.first()
     except UserError:  # no two items are relevant to each other
         return None
-    of_finds = ["all" if kinds is None else kinds[row] for row in finds.queries]
+    of_finds = ["all" if kinds is None else str(kinds[row]) for row in finds.queries]
     return failures(ranking, finds, of_finds, thumbnails, relevant=relevant, most=most)
 
 
