@@ -71,13 +71,11 @@ class Embeddings:
 
     def select(self, rows: np.ndarray) -> "Embeddings":
         """The items at `rows`: i[m] or bool[n]."""
-        optional = {"label": self.label, "listing": self.listing, "photos": self.photos}
-        return Embeddings(
-            self.ids[rows],
-            self.vectors[rows],
-            {name: values[rows] for name, values in self.columns.items()},
-            **{name: None if values is None else values[rows] for name, values in optional.items()},
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        label, listing, photos = (
+            None if values is None else values[rows] for values in (self.label, self.listing, self.photos)
         )
+        return Embeddings(self.ids[rows], self.vectors[rows], columns, label, listing, photos)
 
     @classmethod
     def of(cls, items: Items, vectors: np.ndarray) -> "Embeddings":
@@ -107,13 +105,12 @@ class Embeddings:
             values = [getattr(part, name) for part in parts]
             return None if any(v is None for v in values) else np.concatenate(values)
 
-        ids = all_of("ids")
+        ids, vectors = (np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "vectors"))
         check_unique(ids)
         names = dict.fromkeys(name for part in parts for name in part.columns)
         blank = {name: [part.columns.get(name, text([""] * len(part))) for part in parts] for name in names}
         columns = {name: np.concatenate(values) for name, values in blank.items()}
-        fields = {name: all_of(name) for name in ("vectors", "label", "listing", "photos")}
-        return cls(ids, columns=columns, origin=parts[0].origin, **fields)
+        return cls(ids, vectors, columns, all_of("label"), all_of("listing"), all_of("photos"), parts[0].origin)
 
     def save(self, path: Path) -> None:
         """Writes one file, .parquet or .npz (without pickle), and replaces an existing one only when it is complete.

@@ -14,7 +14,12 @@ LARGEST_CHUNK = 1024
 
 
 def top_k(
-    queries: Array, gallery: Array, k: int, *, exclude: np.ndarray | None = None, chunk: int | None = None
+    queries: Array | np.ndarray,
+    gallery: Array | np.ndarray,
+    k: int,
+    *,
+    exclude: np.ndarray | None = None,
+    chunk: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `k` gallery rows with the largest dot product with each query, in float32; of equal ones the lower row first.
 
@@ -38,7 +43,12 @@ def top_k(
 
 
 def top_k_chunks(
-    queries: Array, gallery: Array, k: int, *, exclude: np.ndarray | None = None, chunk: int | None = None
+    queries: Array | np.ndarray,
+    gallery: Array | np.ndarray,
+    k: int,
+    *,
+    exclude: np.ndarray | None = None,
+    chunk: int | None = None,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """As `top_k`, a chunk of queries at a time: (the queries' slice, rows i32[q, k], scores f32[q, k])."""
     (count, dim), items = queries.shape, len(gallery)
@@ -48,13 +58,13 @@ def top_k_chunks(
     found = min(k, items)
     # row `items` does not exist: it excludes nothing
     excluded = np.full(count, items, np.int32) if exclude is None else np.asarray(exclude, np.int32)
-    queries, gallery = np.asarray(queries, np.float32), jax.device_put(gallery)
+    host, on_device = np.asarray(queries, np.float32), jax.device_put(gallery)
     for start in range(0, count if found else 0, chunk):
         size = min(chunk, count - start)
         # the last chunk is padded, so that one compiled program serves all
         padded, out = np.zeros((chunk, dim), np.float32), np.full(chunk, items, np.int32)
-        padded[:size], out[:size] = queries[start : start + size], excluded[start : start + size]
-        best = _nearest(jax.device_put(padded), gallery, jax.device_put(out), found)
+        padded[:size], out[:size] = host[start : start + size], excluded[start : start + size]
+        best = _nearest(jax.device_put(padded), on_device, jax.device_put(out), found)
         scores, rows = (np.asarray(x)[:size] for x in jax.device_get(best))
         rows = np.where(np.isneginf(scores), -1, rows)
         missing = ((0, 0), (0, k - found))

@@ -37,9 +37,10 @@ def compared_values(embeddings: Embeddings, column: str, field: str) -> list[Any
     """The values of a column as they are compared, case and outer blanks ignored; None where one is missing."""
     if column in embeddings.columns:
         return [comparable(value).casefold() or None for value in embeddings.columns[column]]
-    own = {"label": embeddings.label, "listing": embeddings.listing}
-    there = list(dict.fromkeys([*embeddings.columns, *(name for name, values in own.items() if values is not None)]))
-    if column not in there:
+    numbers = {"label": embeddings.label, "listing": embeddings.listing}
+    own = {name: values for name, values in numbers.items() if values is not None}
+    if column not in own:
+        there = list(dict.fromkeys([*embeddings.columns, *own]))
         raise UserError(f"{field}={column!r} is not a column of the data: it has {', '.join(there) or 'none'}")
     return [number if number >= 0 else None for number in own[column].tolist()]
 

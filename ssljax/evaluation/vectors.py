@@ -6,7 +6,7 @@ import numpy as np
 from ssljax.types import Array, UserError
 
 
-def checked(vectors: Array, field: str, dim: int | None = None) -> np.ndarray:
+def checked(vectors: Array | np.ndarray, field: str, dim: int | None = None) -> np.ndarray:
     """f32[n, D], row-major: `vectors`, which may be of any real type.
 
     Args:

@@ -45,7 +45,7 @@ class Prediction:
 def predict_attribute(
     queries: np.ndarray,
     gallery: np.ndarray,
-    values: Sequence[str],
+    values: Sequence[str] | np.ndarray,
     *,
     k: int = 20,
     temperature: float = 0.05,
@@ -106,7 +106,7 @@ class NeighbourVote:
     def of(
         cls,
         vectors: np.ndarray,
-        values: Sequence[str],
+        values: Sequence[str] | np.ndarray,
         *,
         k: int = 20,
         temperature: float = 0.05,
@@ -129,7 +129,7 @@ class NeighbourVote:
         names = tuple(spellings[same].most_common(1)[0][0] for same in keys)
         return cls(normalise(vectors[codes >= 0]), codes[codes >= 0], names, keys, k, temperature, blank)
 
-    def codes(self, values: Sequence[str]) -> np.ndarray:
+    def codes(self, values: Sequence[str] | np.ndarray) -> np.ndarray:
         """i32[m]: the codes of values; -1 = missing, -2 = not in the gallery."""
         same = map(key, values)
         return np.array([-1 if s in self.missing else self.keys.get(s, UNKNOWN) for s in same], np.int32)
@@ -304,7 +304,7 @@ class Attributes:
             vote = NeighbourVote.of(embed(self.gallery).vectors, values, **settings)
         except UserError as error:
             raise UserError(f"Attributes.columns: {column!r} of split {self.gallery!r}: {error}") from None
-        if len(vote.names) < 2:
+        if len(vote.names) == 1:
             raise UserError(
                 f"Attributes.columns: {column!r} is always {vote.names[0]!r} in split {self.gallery!r}: "
                 "name a column with several values"

@@ -20,10 +20,10 @@ def labelled(evaluator: str, embeddings: Embeddings, split: str) -> tuple[np.nda
 
     Raises UserError, in the name of `evaluator`, if there is none.
     """
-    rows = np.flatnonzero(embeddings.label >= 0) if embeddings.label is not None else []
-    if not len(rows):
+    label = embeddings.label
+    if label is None or not (label >= 0).any():
         raise UserError(f"{evaluator} needs labels, and split {split!r} has none: name the label's column in `data`")
-    return embeddings.vectors[rows], embeddings.label[rows]
+    return embeddings.vectors[label >= 0], label[label >= 0]
 
 
 def text_column(embed: Embed, split: str, name: str, field: str) -> np.ndarray:

@@ -10,7 +10,7 @@ import io
 import math
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -106,7 +106,7 @@ class _Array:
         _, shape, dtype, by_column, content = state
         self.fill(shape, dtype, content, "F" if by_column else "C")
 
-    def fill(self, shape: tuple[int, ...], dtype: _Dtype, content: Any, order: str = "C") -> None:
+    def fill(self, shape: tuple[int, ...], dtype: _Dtype, content: Any, order: Literal["C", "F"] = "C") -> None:
         content = content.encode("latin1") if isinstance(content, str) else content  # Python 2's bytes are read as text
         if math.prod(shape) * dtype.dtype.itemsize != len(content):
             raise ValueError("an array is shorter or longer than its shape")
@@ -125,7 +125,7 @@ def _scalar(dtype: _Dtype, content: Any) -> _Array:
     return number
 
 
-def _from_buffer(content: Any, dtype: _Dtype, shape: tuple[int, ...], order: str, *_: Any) -> _Array:
+def _from_buffer(content: Any, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"], *_: Any) -> _Array:
     """In place of NumPy's _frombuffer, with which protocol 5 writes arrays."""
     array = _Array()
     array.fill(shape, dtype, content, order)

@@ -141,8 +141,11 @@ def _fit(
     vectors, labels = jax.device_put((vectors, labels))
     batch_size = min(batch_size, len(vectors))
     steps = len(vectors) // batch_size
-    shapes = (len(rates), vectors.shape[1], classes), (len(rates), classes)
-    state = tuple(tuple(jnp.zeros(shape) for shape in shapes) for _ in ("weights", "momentum"))
+
+    def zeros() -> Weights:
+        return jnp.zeros((len(rates), vectors.shape[1], classes)), jnp.zeros((len(rates), classes))
+
+    state = zeros(), zeros()  # weights and momentum
     for epoch in range(epochs):
         scales = 0.5 * (1 + np.cos(np.pi * (epoch * steps + np.arange(steps, dtype=np.float32)) / (epochs * steps)))
         rng = jax.random.fold_in(jax.random.key(seed), epoch)
@@ -178,19 +181,19 @@ def _epoch(
     def step(state, batch):
         rows, scale = batch
         every = jax.vmap(update, in_axes=(0, 0, 0, 0, None, None))
-        return every(*state, scale * rates, decays, vectors[rows], labels[rows]), None
+        return every(state[0], state[1], scale * rates, decays, vectors[rows], labels[rows]), None
 
     return jax.lax.scan(step, state, (order, scales))[0]
 
 
 def _accuracies(weights: Weights, vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shares f64[G] of the rows of vectors f32[n, D] whose label is the best guess, and among the best five."""
-    right = 0
+    right = np.zeros((2, len(weights[1])), np.int64)
     for start in range(0, len(vectors), SCORED_AT_ONCE):
         x, y = vectors[start : start + SCORED_AT_ONCE], labels[start : start + SCORED_AT_ONCE]
         missing = SCORED_AT_ONCE - len(x)  # padded with label -1, which is never right: one program serves all
         x, y = np.pad(x, ((0, missing), (0, 0))), np.pad(y, (0, missing), constant_values=-1)
-        right = right + np.asarray(jax.device_get(_right(weights, *jax.device_put((x, y)))), np.int64)
+        right += np.asarray(jax.device_get(_right(weights, *jax.device_put((x, y)))))
     top1, top5 = right / len(vectors)
     return top1, top5
 

@@ -70,7 +70,7 @@ class Retrieval:
         figures = self._summary(found)
         if self.by is None:
             return named(figures, self.split, self.name)
-        values = np.array(self._parts(embed(self.split)), object)[found.ids]
+        values = np.array(self._parts(embed(self.split), self.by), object)[found.ids]
         for value in sorted(set(values.tolist())):
             part = self._summary(found.select(values == value))
             del part["queries_left_out"]
@@ -92,7 +92,7 @@ class Retrieval:
                 "gallery, as its values never repeat: name a column that related items share"
             )
         if self.by is not None:
-            self._parts(embed(self.split))
+            self._parts(embed(self.split), self.by)
 
     @property
     def first_figure(self) -> str:
@@ -157,9 +157,9 @@ class Retrieval:
             ends |= {f"{name}-low": low, f"{name}-high": high}
         return means | ends
 
-    def _parts(self, queries: Embeddings) -> list[str]:
+    def _parts(self, queries: Embeddings, by: str) -> list[str]:
         """The value of `by` of each query, as it is compared."""
-        values = [BLANK if v is None else str(v) for v in compared_values(queries, self.by, "Retrieval.by")]
+        values = [BLANK if v is None else str(v) for v in compared_values(queries, by, "Retrieval.by")]
         if len(set(values)) > MOST_VALUES:
             raise UserError(
                 f"Retrieval.by={self.by!r} has {len(set(values)):,} values: name a column of at most {MOST_VALUES}"

@@ -116,10 +116,10 @@ class ShopeeF1:
                 raise UserError(
                     f"ShopeeF1.relevant={self.relevant!r}: no two items of split {split!r} are of one product"
                 )
-        shared = np.intersect1d(*groups)
-        if count := int((shared >= 0).sum()):
+        calibrate, judged = groups
+        if count := int((np.intersect1d(calibrate, judged) >= 0).sum()):
             raise UserError(
                 f"ShopeeF1.calibrate={self.calibrate!r} shares {count} products with split {self.split!r}: choose "
                 "splits that have none in common"
             )
-        return groups
+        return calibrate, judged

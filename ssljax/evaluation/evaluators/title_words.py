@@ -28,7 +28,7 @@ THRESHOLDS = np.arange(1, 20) / 20
 def predict_words(
     queries: np.ndarray,
     gallery: np.ndarray,
-    texts: Sequence[str],
+    texts: Sequence[str] | np.ndarray,
     *,
     k: int = 20,
     temperature: float = 0.05,
@@ -69,7 +69,7 @@ def _words(text: str) -> list[str]:
     return key(text).split()
 
 
-def _fit(texts: Sequence[str]) -> "tuple[CountVectorizer, sparse.csr_array]":
+def _fit(texts: Sequence[str] | np.ndarray) -> "tuple[CountVectorizer, sparse.csr_array]":
     """What knows the words of some texts, and f64[n, W], 1 where a text has a word; UserError if all are blank."""
     from sklearn.feature_extraction.text import CountVectorizer  # a second to import
 
@@ -94,7 +94,7 @@ def _shares(
     given /= given.sum(axis=1, keepdims=True)
     starts = np.arange(0, rows.size + 1, rows.shape[1])
     votes = sparse.csr_array((given.ravel(), voters[rows].ravel(), starts), shape=(len(rows), len(gallery)))
-    return (votes @ contains).tocsr()
+    return sparse.csr_array(votes @ contains)
 
 
 @dataclasses.dataclass(frozen=True)

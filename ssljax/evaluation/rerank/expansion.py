@@ -50,8 +50,10 @@ def _weighted_sum(queries: np.ndarray, gallery: np.ndarray, rows: np.ndarray, we
     count, k = rows.shape
     weights = np.where(rows >= 0, weights, 0).astype(np.float32)
     starts = np.arange(0, count * k + 1, k) if k else np.zeros(count + 1, int)
-    weights = sparse.csr_array((weights.ravel(), np.maximum(rows, 0).ravel(), starts), shape=(count, len(gallery)))
-    return normalise(queries + weights @ gallery)
+    sums = (
+        sparse.csr_array((weights.ravel(), np.maximum(rows, 0).ravel(), starts), shape=(count, len(gallery))) @ gallery
+    )
+    return normalise(queries + sums)
 
 
 @dataclasses.dataclass(frozen=True)

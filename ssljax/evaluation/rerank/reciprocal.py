@@ -68,7 +68,7 @@ def k_reciprocal(
         asked = (own_part + (k2 - 1) * _mean(raw, found[:, : k2 - 1]) if k2 > 1 else own_part) / k2
     else:
         asked = encodings[own]
-    return _ranked(queries, gallery, asked.tocsr(), encodings, k, own, weight)
+    return _ranked(queries, gallery, sparse.csr_array(asked), encodings, k, own, weight)
 
 
 def _members(rows: np.ndarray, n: int, which: np.ndarray | None = None) -> Sparse:
@@ -88,7 +88,7 @@ def _mutual(nearest: np.ndarray) -> Sparse:
 
 def _mean(encodings: Sparse, nearest: np.ndarray) -> Sparse:
     """Local query expansion, equation 11: f32[Q, n], the mean of the encodings of the rows `nearest` i32[Q, k]."""
-    return _members(nearest, encodings.shape[0]) @ encodings / np.float32(nearest.shape[1])
+    return sparse.csr_array(_members(nearest, encodings.shape[0]) @ encodings / np.float32(nearest.shape[1]))
 
 
 def _encoded(wide: Sparse, narrow: Sparse, vectors: np.ndarray, gallery: np.ndarray) -> Sparse:
@@ -111,7 +111,7 @@ def _encoded(wide: Sparse, narrow: Sparse, vectors: np.ndarray, gallery: np.ndar
         kept = expanded.data > 0
         weights = np.exp(cosines - 1)[kept]
         parts.append(sparse.csr_array((weights, (expanded.row[kept], expanded.col[kept])), shape=expanded.shape))
-    return sparse.vstack(parts, format="csr")
+    return sparse.csr_array(sparse.vstack(parts))
 
 
 def _ranked(
