@@ -405,7 +405,7 @@ def test_what_does_not_fit_the_data_is_refused(step, sentence):
         (lambda: NeighbourhoodBlending(thresholds=(0.9,), k=1), r"k=1 "),
         (lambda: Whitening(dim=0), r"Whitening\.dim=0"),
         (lambda: Whitening(dim=4, shrinkage=2.0), r"shrinkage=2\.0"),
-        (lambda: Retrieval(after=("whiten",)), "after='whiten' must be steps"),
+        (lambda: Retrieval(after=("whiten",)), "after='whiten' must be a post-processing step"),
         (lambda: Retrieval(after=QueryExpansion()), "after"),
     ],
 )

@@ -39,7 +39,7 @@ def check_above_0(evaluator: Any, *fields: str) -> None:
     for field in fields:
         value = getattr(evaluator, field)
         if min(value if isinstance(value, tuple) else (value,), default=1) <= 0:
-            raise UserError(f"{type(evaluator).__name__}.{field}={value} is too small: it must be above 0")
+            raise UserError(f"{type(evaluator).__name__}.{field}={value} must be above 0")
 
 
 def check_splits(evaluator: Any, *fields: str, because: str) -> None:
