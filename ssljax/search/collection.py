@@ -23,7 +23,7 @@ import re
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ from ssljax.search.index import KINDS, Builder, Index
 from ssljax.types import Array, UserError
 
 PHOTOS = "photos"
+AT_ONCE = 1000  # items of a query: SQLite has a limit
 LONGEST_ID = 4096  # bytes in UTF-8: an id is part of an address, and servers and proxies limit those
 DATABASE = re.compile(r"items-[0-9a-f]{16}\.db")
 # SQLite's own files beside it; and what the format before SQLite had, which may be overwritten
@@ -141,7 +142,7 @@ class Collection:
         return len(self._index)
 
     def __contains__(self, id: str) -> bool:
-        return self._row(id) is not None
+        return bool(self._rows([id]))
 
     @property
     def dimensions(self) -> int:
@@ -155,13 +156,17 @@ class Collection:
 
     def item(self, id: str) -> Item:
         """What is known of an item; nothing if there is no such item."""
-        row = self._row(id)
-        if row is None:
-            return Item({}, None)
-        columns, photo = json.loads(row[0]), row[1]
-        if self.title in columns and not columns.get("title"):
-            columns["title"] = columns[self.title]
-        return Item(columns, None if photo is None else self.folder / _text(photo))
+        return self.items([id]).get(id, Item({}, None))
+
+    def items(self, ids: Sequence[str]) -> dict[str, Item]:
+        """What is known of those of the items that there are."""
+        known = {}
+        for id, text, photo in self._rows(ids):
+            columns = json.loads(text)
+            if self.title in columns and not columns.get("title"):
+                columns["title"] = columns[self.title]
+            known[id] = Item(columns, None if photo is None else self.folder / _text(photo))
+        return known
 
     def search(self, queries: Array, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As `Index.search`."""
@@ -206,7 +211,7 @@ class Collection:
         with self._changing:
             database = self._changeable()
             self._index.check_addable([id], vector[None], replace=replace)
-            old, name = self._row(id), None if photo is None else f"{PHOTOS}/{secrets.token_hex(16)}"
+            old, name = self._rows([id]), None if photo is None else f"{PHOTOS}/{secrets.token_hex(16)}"
             row = id, json.dumps(columns), _bytes(name), vector.astype("<f4").tobytes()
             try:
                 if photo is not None:
@@ -219,18 +224,18 @@ class Collection:
                 raise
             self._unsaved = True
             self._index.add([id], vector[None], replace=replace)  # last: whatever a search finds is known
-            self._delete_photo(old)
+            self._delete_photos(old)
 
     def remove(self, id: str) -> None:
         """Removes an item; raises UserError if there is none, OSError if the disk is full or fails."""
         with self._changing:
-            database, old = self._changeable(), self._row(id)
+            database, old = self._changeable(), self._rows([id])
             self._index.vectors_of([id])  # raises if it is not there
             with _writing(self.folder), database:
                 database.execute("DELETE FROM items WHERE id = ?", (id,))
             self._unsaved = True
             self._index.remove([id])
-            self._delete_photo(old)
+            self._delete_photos(old)
 
     def save(self) -> None:
         """Saves the index, if anything changed; searches and changes go on meanwhile.
@@ -265,19 +270,22 @@ class Collection:
             raise UserError(f"{self.folder} was opened for searching only: open it with to_change=True")
         return self._database
 
-    def _row(self, id: str) -> tuple[str, bytes | None] | None:
-        """The item's columns, as JSON, and the path of its photo."""
-        try:
+    def _rows(self, ids: Sequence[str]) -> list[tuple[str, str, bytes | None]]:
+        """Ids, columns as JSON, and paths of photos of those of the items that there are."""
+        rows = []
+        ids = [id for id in ids if isinstance(id, str) and _is_valid(id)]  # SQLite would take 1 for "1"
+        for start in range(0, len(ids), AT_ONCE):
+            some = ids[start : start + AT_ONCE]
+            query = f"SELECT id, columns, photo FROM items WHERE id IN ({', '.join('?' * len(some))})"
             with self._reading:
-                row = self._items.execute("SELECT columns, photo FROM items WHERE id = ?", (id,)).fetchone()
-        except UnicodeEncodeError:  # half of a surrogate pair is in no id
-            return None
-        return row if isinstance(id, str) else None  # SQLite takes 1 for "1"
+                rows += self._items.execute(query, some).fetchall()
+        return rows
 
-    def _delete_photo(self, row: tuple[str, bytes | None] | None) -> None:
-        """Deletes the photo of an item that was, if it is a copy of ours."""
-        if row is not None and row[1] is not None and COPY.fullmatch(row[1]):
-            (self.folder / _text(row[1])).unlink(missing_ok=True)
+    def _delete_photos(self, rows: list[tuple[str, str, bytes | None]]) -> None:
+        """Deletes the photos of items that were, if they are copies of ours."""
+        for _, _, photo in rows:
+            if photo is not None and COPY.fullmatch(photo):
+                (self.folder / _text(photo)).unlink(missing_ok=True)
 
 
 def _rows(embeddings: Embeddings) -> Iterator[tuple[str, str, bytes | None]]:
@@ -359,12 +367,19 @@ def _delete_photos(folder: Path, items: sqlite3.Connection) -> None:
 
 
 def _check_id(id: str) -> None:
-    try:
-        size = len(str(id).encode())
-    except UnicodeEncodeError:
-        raise UserError(f"id {id!r} has half of a character, which cannot be written") from None
-    if size > LONGEST_ID:
+    if not _is_valid(str(id)):
+        raise UserError(f"id {id!r} has half of a character, which cannot be written")
+    if (size := len(str(id).encode())) > LONGEST_ID:
         raise UserError(f"id {id[:50]!r}... has {size:,} bytes: an id has at most {LONGEST_ID:,}")
+
+
+def _is_valid(id: str) -> bool:
+    """Whether it can be written as UTF-8, as half of a surrogate pair cannot."""
+    try:
+        id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _bytes(path: str | None) -> bytes | None:

@@ -14,47 +14,19 @@ import operator
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ssljax.data.atomic_files import locked, open_folder, read_as, save_folder
 from ssljax.evaluation.vectors import checked, normalise
+from ssljax.search.index.state import Id, Metric, Rows, State, Structure, objects
 from ssljax.types import Array, UserError
-
-Id = str | int
-Metric = Literal["cosine", "dot", "l2"]
 
 SCHEMA = 2
 IDS, VECTORS, REMOVED, TAIL = "ids.json", "vectors.npy", "removed.npy", "tail.npy"
 LARGEST_ID = 2**128
 LONGEST = 1e18  # of a vector, so that no dot product and no squared distance leaves float32
-SCORES_AT_ONCE = 2**22  # of queries with the tail
-
-
-class Structure(Protocol):
-    """Vectors in a form that is quick to search. It is never changed, and any number of threads may search it."""
-
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of the best vectors for each query.
-
-        Args:
-          queries: f32[Q, D], checked, of unit length for the cosine; Q at least 1.
-          k: between 1 and the number of vectors.
-
-        Returns:
-          rows [Q, k] of integers, all different and none missing, and scores f32[Q, k], best (largest) first; where the
-          metric is l2 the scores are not read.
-        """
-        ...
-
-    def at(self, builder: "Builder") -> "Structure":
-        """The same vectors, searched with the effort that another builder of this kind asks for."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Writes files into an empty folder, for `Builder.open`."""
-        ...
 
 
 @runtime_checkable
@@ -82,63 +54,6 @@ class Builder(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True)
-class _Rows:
-    """Items in order; the arrays are never changed."""
-
-    ids: np.ndarray
-    """object[n] of Id"""
-    vectors: np.ndarray
-    """f32[n, D]"""
-    removed: np.ndarray
-    """bool[n]"""
-    dead: int = 0
-    """how many are removed"""
-    room: tuple[np.ndarray, np.ndarray] | None = None
-    """longer arrays that begin with ids and vectors; beyond their end only the newest state writes"""
-
-    @classmethod
-    def of(cls, ids: Sequence[Id], vectors: np.ndarray) -> "_Rows":
-        return cls(_objects(ids), vectors, np.zeros(len(vectors), bool))
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def without(self, rows: list[int]) -> "_Rows":
-        """With these marked as removed, which they must not be yet."""
-        if not rows:
-            return self
-        removed = self.removed.copy()
-        removed[rows] = True
-        return dataclasses.replace(self, removed=removed, dead=self.dead + len(rows))
-
-    def live(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and vectors of those that are not removed."""
-        return (self.ids[~self.removed], self.vectors[~self.removed]) if self.dead else (self.ids, self.vectors)
-
-
-@dataclasses.dataclass(frozen=True)
-class _State:
-    """All that a search reads. A change makes another one."""
-
-    structure: Structure | None
-    """of main; None if main is empty"""
-    main: _Rows
-    tail: _Rows
-
-    def __len__(self) -> int:
-        return len(self.main) - self.main.dead + len(self.tail) - self.tail.dead
-
-    @property
-    def drift(self) -> int:
-        """Items that a new structure would hold and this one does not, or the reverse."""
-        return len(self.tail) + self.main.dead
-
-    def live(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and vectors of all items, in the order in which they were given."""
-        return tuple(np.concatenate(parts) for parts in zip(self.main.live(), self.tail.live(), strict=True))
-
-
 class Index:
     """Items by id and vector, to be searched, added and removed; what `Exact`, `ScaNN` and `Faiss` build.
 
@@ -152,9 +67,9 @@ class Index:
     has changed nothing.
     """
 
-    def __init__(self, builder: Builder, state: _State):
+    def __init__(self, builder: Builder, state: State):
         self._builder, self._state = builder, state
-        self._row_of = _row_numbers(state)
+        self._row_of = state.row_numbers()
         self._changing = threading.Lock()  # held while state and row numbers are replaced
         self._building = threading.Lock()  # held while a structure is built
         self._failure: str | None = None
@@ -164,7 +79,7 @@ class Index:
         """See `Builder.build`."""
         ids, vectors = _paired(ids, vectors, builder.metric)
         structure = builder.structure(vectors) if len(ids) else None
-        return cls(builder, _State(structure, _Rows.of(ids, vectors), _Rows.of([], vectors[:0])))
+        return cls(builder, State(structure, Rows.of(ids, vectors), Rows.of([], vectors[:0])))
 
     def __len__(self) -> int:
         return len(self._state)
@@ -186,7 +101,7 @@ class Index:
     @property
     def patience(self) -> int:
         """How many items may be added before the structure is built anew."""
-        return _longest_tail(len(self._state.main))
+        return self._state.patience
 
     def at(self, builder: Builder) -> "Index":
         """The same items in the same structure, searched with the effort that another builder of this kind asks for.
@@ -194,7 +109,7 @@ class Index:
         Changes of one of the two do not reach the other.
         """
         state = self._state
-        tail = _Rows.of(*state.tail.live())
+        tail = Rows.of(*state.tail.live())
         structure = state.structure and state.structure.at(builder)
         return Index(builder, dataclasses.replace(state, structure=structure, tail=tail))
 
@@ -240,11 +155,7 @@ class Index:
         k = min(k, len(state))
         if not (k and len(queries)):
             return np.empty((len(queries), k), object), np.empty((len(queries), k), np.float32)
-        rows, scores = _search_main(state, queries, min(k, len(state.main) - state.main.dead), metric)
-        if len(state.tail) == state.tail.dead:
-            ids = state.main.ids.take(rows)  # twice as quick as [rows]
-        else:
-            ids, scores = _with_tail(state, queries, k, rows, scores, metric)
+        ids, scores = state.search(queries, k, metric)
         return ids, -scores if metric == "l2" else scores
 
     def vectors_of(self, ids: Sequence[Id]) -> np.ndarray:
@@ -255,10 +166,7 @@ class Index:
         ids = _checked_ids(ids, unique=False)
         with self._changing:
             state, rows = self._state, self._rows_of(ids)
-        main, x = len(state.main), np.empty((len(rows), state.main.vectors.shape[1]), np.float32)
-        for position, row in enumerate(rows):
-            x[position] = state.main.vectors[row] if row < main else state.tail.vectors[row - main]
-        return x
+        return state.vectors_of(rows)
 
     def add(self, ids: Sequence[Id], vectors: Array, *, replace: bool = False) -> None:
         """Adds items, all or none; the next search finds them.
@@ -275,9 +183,9 @@ class Index:
         ids, vectors = self._paired(ids, vectors)
         with self._changing:
             there = self._there(ids, replace)
-            state = self._without(there)
+            state = self._state.without(self._rows_of(there))
             first = len(state.main) + len(state.tail)
-            state = dataclasses.replace(state, tail=_extended(state.tail, ids, vectors))
+            state = dataclasses.replace(state, tail=state.tail.extended(ids, vectors))
             self._row_of.update(zip(ids, range(first, first + len(ids)), strict=True))
             self._state = state
         self._rebuild_if_due()
@@ -303,7 +211,7 @@ class Index:
         """Removes items, all or none. Raises UserError if one is not there or comes twice."""
         ids = _checked_ids(ids)
         with self._changing:
-            state = self._without(ids)
+            state = self._state.without(self._rows_of(ids))
             for i in ids:
                 del self._row_of[i]
             self._state = state
@@ -361,13 +269,13 @@ class Index:
             builder = kinds[facts["kind"]](**facts["settings"])
             words = json.loads((data / IDS).read_text(encoding="ascii"))
             vectors, removed, tail = (np.load(data / name, allow_pickle=False) for name in (VECTORS, REMOVED, TAIL))
-            main = _Rows(_objects(_checked_ids(words["main"])), checked(vectors, VECTORS), removed, int(removed.sum()))
-            rest = _Rows.of(_checked_ids(words["tail"]), checked(tail, TAIL, vectors.shape[1]))
+            main = Rows(objects(_checked_ids(words["main"])), checked(vectors, VECTORS), removed, int(removed.sum()))
+            rest = Rows.of(_checked_ids(words["tail"]), checked(tail, TAIL, vectors.shape[1]))
             for rows in (main, rest):
                 if not len(rows.ids) == len(rows.vectors) == len(rows.removed):
                     raise ValueError("ids and vectors differ in number")
             structure = builder.open(data, vectors) if len(vectors) else None
-            return cls(builder, _State(structure, main, rest))
+            return cls(builder, State(structure, main, rest))
 
     def _rows_of(self, ids: list[Id]) -> list[int]:
         """Row numbers, those of the tail after those of main."""
@@ -376,166 +284,30 @@ class Index:
             raise UserError(f"{len(unknown)} of {len(ids)} items are not in the index, such as {unknown[0]!r}")
         return [self._row_of[i] for i in ids]
 
-    def _without(self, ids: list[Id]) -> _State:
-        """The state with these items removed."""
-        rows, main = self._rows_of(ids), len(self._state.main)
-        return dataclasses.replace(
-            self._state,
-            main=self._state.main.without([row for row in rows if row < main]),
-            tail=self._state.tail.without([row - main for row in rows if row >= main]),
-        )
-
     def _rebuild_if_due(self) -> None:
-        if _is_due(self._state) and self._failure is None and not self._building.locked():
-            # no daemon: Python must not end while ScaNN builds
+        if self._state.is_due and self._failure is None and not self._building.locked():
+            # not a daemon: Python must not end while ScaNN builds
             threading.Thread(target=self._rebuild_in_background, name="ssljax index rebuild").start()
 
     def _rebuild_in_background(self) -> None:
         try:
-            while _is_due(self._state):  # again, if much was added meanwhile
-                self._rebuild(_is_due)
-        except Exception as error:  # no memory, most likely: the index is right without, and `stats` says it
+            while self._state.is_due:  # again, if much was added meanwhile
+                self._rebuild(lambda state: state.is_due)
+        except Exception as error:  # no memory, most likely: the index is right without, and `stats` tells
             self._failure = f"{type(error).__name__}: {error}"
 
-    def _rebuild(self, due: Callable[[_State], bool]) -> None:
-        """Another structure of what there is when it begins; what changes meanwhile is carried over."""
+    def _rebuild(self, due: Callable[[State], bool]) -> None:
+        """Builds a structure of what there is at the beginning; what changes meanwhile is carried over."""
         with self._building:
             before = self._state
             if not due(before):
                 return
             ids, vectors = before.live()
             structure = self._builder.structure(vectors) if len(ids) else None
-            main = _Rows.of(ids, vectors)
             with self._changing:
-                now, seen = self._state, len(before.tail)
-                # rows of `main` that were removed since: their marks of now, at the places that were alive before
-                marks = [(now.main.removed, before.main.removed), (now.tail.removed[:seen], before.tail.removed)]
-                gone = np.flatnonzero(np.concatenate([after[~earlier] for after, earlier in marks]))
-                added = ~now.tail.removed[seen:]
-                tail = _Rows.of(now.tail.ids[seen:][added], now.tail.vectors[seen:][added])
-                state = _State(structure, main.without(gone.tolist()), tail)
-                self._row_of = _row_numbers(state)
+                state = before.rebuilt(structure, Rows.of(ids, vectors), self._state)
+                self._row_of = state.row_numbers()
                 self._state = state
-
-
-def _is_due(state: _State) -> bool:
-    # a tenth removed costs a search little; each item of the tail costs it a comparison
-    items = len(state.main)
-    return len(state.tail) > _longest_tail(items) or state.main.dead > max(1000, items / 10)
-
-
-def _longest_tail(items: int) -> int:
-    return max(1000, round(10 * items**0.5))
-
-
-def _search_main(state: _State, queries: np.ndarray, k: int, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of main [Q, k] that are not removed, and their scores f32[Q, k], the larger the better."""
-    if not k:
-        return np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
-    if not state.main.dead:
-        rows, scores = state.structure.search(queries, k)
-    else:
-        rows, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-        todo, wanted = np.arange(len(queries)), 2 * k
-        while len(todo):  # more are asked for until enough are alive; a power of two, as XLA compiles for each number
-            wanted = min(1 << (wanted - 1).bit_length(), len(state.main))
-            found, found_scores = state.structure.search(queries[todo], wanted)
-            alive = ~state.main.removed[found]
-            enough = alive.sum(axis=1) >= k
-            first = np.argsort(~alive[enough], axis=1, kind="stable")[:, :k]
-            rows[todo[enough]] = np.take_along_axis(found[enough], first, axis=1)
-            scores[todo[enough]] = np.take_along_axis(found_scores[enough], first, axis=1)
-            todo, wanted = todo[~enough], 4 * wanted
-    if metric == "l2":
-        distances = _squared_distances(np.repeat(queries, k, axis=0), state.main.vectors, rows.ravel())
-        scores = -distances.reshape(rows.shape)
-        order = np.lexsort((rows, -scores))
-        rows, scores = (np.take_along_axis(x, order, axis=1) for x in (rows, scores))
-    return rows, scores
-
-
-def _with_tail(
-    state: _State, queries: np.ndarray, k: int, rows: np.ndarray, scores: np.ndarray, metric: Metric
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best k of those found in main and of the tail: ids object[Q, k] and scores f32[Q, k].
-
-    Only what beats the last found in main needs sorting. Of equal scores those of main come first, then the order of
-    the tail.
-    """
-    ids, best = np.empty((len(queries), k), object), np.empty((len(queries), k), np.float32)
-    chunk, enough = max(1, SCORES_AT_ONCE // len(state.tail)), rows.shape[1] == k
-    tail, main = state.tail.vectors, len(state.main)
-    for start in range(0, len(queries), chunk):
-        part = slice(start, start + chunk)
-        q = queries[part]
-        products = q @ tail.T
-        last = scores[part, -1:] if enough else np.full((len(q), 1), -np.inf, np.float32)
-        if metric == "l2":
-            # |q - x|² = |q|² + |x|² - 2 qx tells which are worth a look, up to rounding, and no more
-            squares = (q * q).sum(axis=1, keepdims=True) + (tail * tail).sum(axis=1)[None]
-            near = 2 * products - squares > last - 1e-5 * squares
-        else:
-            near = products > last
-        query, row = np.nonzero(near & ~state.tail.removed[None])
-        if metric == "l2":
-            new = -_squared_distances(q[query], tail, row) if len(row) else np.empty(0, np.float32)
-        else:
-            new = products[query, row]
-        # all candidates in one line, sorted by query, score and row; each query's first k are its answer
-        of = np.concatenate([np.repeat(np.arange(len(q)), rows.shape[1]), query])
-        all_rows = np.concatenate([rows[part].ravel(), row + main])
-        all_scores = np.concatenate([scores[part].ravel(), new])
-        rank = np.concatenate([np.tile(np.arange(rows.shape[1]), len(q)), row + main])
-        order = np.lexsort((rank, -all_scores, of))
-        of, all_rows, all_scores = of[order], all_rows[order], all_scores[order]
-        place = np.arange(len(of)) - np.searchsorted(of, np.arange(len(q)))[of]
-        first = place < k
-        chosen = all_rows[first].reshape(len(q), k)
-        best[part] = all_scores[first].reshape(len(q), k)
-        in_tail = chosen >= main
-        found = np.empty(chosen.shape, object)
-        found[in_tail] = state.tail.ids[chosen[in_tail] - main]
-        found[~in_tail] = state.main.ids[chosen[~in_tail]]
-        ids[part] = found
-    return ids, best
-
-
-def _squared_distances(queries: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """f32[n] of queries f32[n, D] to the rows i[n] of vectors; by differences, which do not cancel."""
-    distances, chunk = np.empty(len(rows), np.float32), max(1, SCORES_AT_ONCE // vectors.shape[1])
-    for start in range(0, len(rows), chunk):
-        part = slice(start, start + chunk)
-        difference = queries[part] - vectors[rows[part]]
-        distances[part] = np.einsum("nd,nd->n", difference, difference)
-    return distances
-
-
-def _extended(tail: _Rows, ids: list[Id], vectors: np.ndarray) -> _Rows:
-    """The tail with items more; what older states see of its arrays stays."""
-    before, after = len(tail), len(tail) + len(ids)
-    room = tail.room
-    if room is None or len(room[0]) < after:  # twice what is needed, so that one is copied only a few times
-        room = np.empty(2 * after, object), np.empty((2 * after, vectors.shape[1]), np.float32)
-        room[0][:before], room[1][:before] = tail.ids, tail.vectors
-    room[0][before:after], room[1][before:after] = _objects(ids), vectors
-    removed = np.concatenate([tail.removed, np.zeros(len(ids), bool)])
-    return _Rows(room[0][:after], room[1][:after], removed, tail.dead, room)
-
-
-def _row_numbers(state: _State) -> dict[Id, int]:
-    """Id → row, those of the tail after those of main."""
-    rows: dict[Id, int] = {}
-    for part, first in ((state.main, 0), (state.tail, len(state.main))):
-        live = np.flatnonzero(~part.removed)
-        rows.update(zip(part.ids[live].tolist(), (live + first).tolist(), strict=True))
-    return rows
-
-
-def _objects(ids: Sequence[Id]) -> np.ndarray:
-    """object[n]: NumPy would make 1 and "1" one type, and text of one width."""
-    column = np.empty(len(ids), object)
-    column[:] = ids
-    return column
 
 
 def _checked_ids(ids: Sequence[Id], *, unique: bool = True) -> list[Id]:

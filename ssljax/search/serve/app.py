@@ -30,6 +30,7 @@ from ssljax.search.serve.limits import Limited, Limits
 from ssljax.search.serve.metrics import Metrics
 from ssljax.search.serve.pages import HEADERS, PAGE, api_page
 from ssljax.search.serve.schemas import (
+    HOW_MANY,
     PHOTO,
     Changed,
     Count,
@@ -59,7 +60,7 @@ DOTS = {".": "=.", "..": "=.."}  # clients take these for "here" and "above" in 
 DEFAULT_LIMITS = Limits()
 NO_TOKEN = "changes are refused, as no token is set: start the service with SSLJAX_TOKEN in its environment"
 Id = Annotated[str, Path(description="The id, percent-encoded; `.` and `..` are written `=.` and `=..`.")]
-K = Annotated[Count | None, Query()]
+K = Annotated[Count | None, Query(description=HOW_MANY)]
 Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False, scheme_name="token"))]
 
 log = logging.getLogger("ssljax.search.serve")
@@ -127,6 +128,7 @@ class Service:
         def add(method: str, path: str, endpoint: Callable[..., Any], *errors: int, **described: Any) -> None:
             summary, answers = endpoint.__doc__.splitlines()[0], described.pop("responses", {}) | errors_of(*errors)
             described |= {"methods": [method], "summary": summary, "description": "", "responses": answers}
+            described |= {"response_description": summary}
             self.api.add_api_route(path, endpoint, **described)
 
         sent, changing = (400, 408, 413, 415, 422), (401, 403, 507)
@@ -239,7 +241,8 @@ class Service:
 
     async def item(self, id: Id) -> ItemFacts:
         """What is known of an item."""
-        return ItemFacts(**self._described(self._known(id)))
+        id = self._known(id)
+        return ItemFacts(**self._facts(id, self.collection.item(id)))
 
     async def photo(self, id: Id) -> Response:
         """A thumbnail of the item's photo."""
@@ -307,12 +310,12 @@ class Service:
 
     def _found(self, ids: np.ndarray, scores: np.ndarray) -> Found:
         """The answer to a search, without what was removed meanwhile."""
-        pairs = [(id, score) for id, score in zip(ids, scores.tolist(), strict=True) if id in self.collection]
-        return Found(items=[FoundItem(**self._described(id), score=score) for id, score in pairs])
+        known, scored = self.collection.items(list(ids)), zip(ids, scores.tolist(), strict=True)
+        return Found(items=[FoundItem(**self._facts(i, known[i]), score=score) for i, score in scored if i in known])
 
-    def _described(self, id: str) -> dict[str, Any]:
+    def _facts(self, id: str, item: Item) -> dict[str, Any]:
         """What clients are told of an item."""
-        item, address = self.collection.item(id), f"/items/{DOTS.get(id) or urllib.parse.quote(id, safe='')}"
+        address = f"/items/{DOTS.get(id) or urllib.parse.quote(id, safe='')}"
         return {
             "id": id,
             "caption": item.caption(id),

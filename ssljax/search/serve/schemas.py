@@ -51,7 +51,8 @@ def _small(value: dict[str, str]) -> dict[str, str]:
 
 Text = Annotated[str, BeforeValidator(_number_as_text), AfterValidator(_valid_text)]
 Name = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_valid_text)]
-Count = Annotated[int, Field(ge=1, description="How many items: 10 by default, and at most what the service allows.")]
+HOW_MANY = "How many items: 10 by default, and at most what the service allows."
+Count = Annotated[int, Field(ge=1)]
 Photo = Annotated[bytes, Field(description="An image file: JPEG, PNG or WebP.")]
 PHOTO = TypeAdapter(Photo).json_schema()
 ERRORS = {
@@ -96,7 +97,7 @@ class PhotoQuery(BaseModel):
     """A search by photo."""
 
     photo: Photo
-    k: Count | None = None
+    k: Count | None = Field(None, description=HOW_MANY)
 
 
 class ItemFacts(BaseModel):

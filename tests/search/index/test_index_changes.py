@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ssljax.search import Exact, Faiss, ScaNN, open_index
 from ssljax.search.index import base
+from ssljax.search.index.state import State
 from ssljax.types import UserError
 
 DIM = 4
@@ -170,7 +171,7 @@ def test_any_calls_do_what_they_do_to_a_dictionary(profile, monkeypatch):
     builder, complete = PROFILES[profile]
     if not isinstance(builder, Exact):
         pytest.importorskip(type(builder).__name__.lower())
-    monkeypatch.setattr(base, "_is_due", lambda state: False)  # rebuilt by a rule: the example decides when
+    monkeypatch.setattr(State, "is_due", False)  # rebuilt by a rule: the example decides when
     machine = type("Machine", (Machine,), {"builder": builder, "complete": complete})
     checks = settings(
         max_examples=25 if complete else 8,  # training a quantiser takes a moment
