@@ -19,7 +19,7 @@ from ssljax.evaluation.evaluators.revisited import Revisited
 from ssljax.evaluation.evaluators.separation import PairSimilarities, Separation, pair_similarities
 from ssljax.evaluation.evaluators.shopee import ShopeeF1
 from ssljax.evaluation.evaluators.title_words import TitleWords, predict_words
-from ssljax.evaluation.metrics import PerQuery, pair_ap, per_query_figures, retrieval_figures, trapezoid_ap
+from ssljax.evaluation.metrics import PerQuery, pair_ap, per_query_figures, trapezoid_ap
 from ssljax.evaluation.nearest import top_k
 from ssljax.evaluation.ranking import relevance
 from ssljax.evaluation.rerank import DatabaseAugmentation, NeighbourhoodBlending, QueryExpansion, Whitening
@@ -59,7 +59,6 @@ __all__ = [
     "raw_pixels",
     "read_ground_truth",
     "relevance",
-    "retrieval_figures",
     "top_k",
     "trapezoid_ap",
 ]

@@ -54,7 +54,12 @@ def intervals(
     Raises:
       UserError: there are fewer than two groups, or a setting is out of range.
     """
-    _check(found, level, draws)
+    if not 0 < level < 1:
+        raise UserError(f"level={level} must be between 0 and 1: try 0.95")
+    if draws < 1:
+        raise UserError(f"draws={draws} must be at least 1: try 1000")
+    if len(np.unique(found.groups)) < 2:
+        raise UserError(f"the {len(found)} queries are all in one group: an interval needs at least two groups")
     sizes, sums = _by_group(found.groups, np.stack(list(found.figures.values()), axis=1))
     rng = np.random.default_rng(seed)
     means = np.concatenate([w @ sums / (w @ sizes)[:, None] for w in _weights(rng, len(sizes), draws)])
@@ -111,15 +116,6 @@ def compare(
         queries=len(each),
         groups=len(sums),
     )
-
-
-def _check(found: PerQuery, level: float, draws: int) -> None:
-    if not 0 < level < 1:
-        raise UserError(f"level={level} must be between 0 and 1: try 0.95")
-    if draws < 1:
-        raise UserError(f"draws={draws} must be at least 1: try 1000")
-    if len(np.unique(found.groups)) < 2:
-        raise UserError(f"the {len(found)} queries are all in one group: an interval needs at least two groups")
 
 
 def _by_group(groups: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

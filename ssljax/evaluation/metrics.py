@@ -209,13 +209,6 @@ def per_query_figures(
     return PerQuery(asked, query_groups[asked], figures, left_out=len(queries) - len(asked))
 
 
-def retrieval_figures(
-    queries: np.ndarray, query_groups: np.ndarray, gallery: np.ndarray, gallery_groups: np.ndarray, **settings
-) -> dict[str, float]:
-    """The means of `per_query_figures`, which takes the same arguments and raises the same errors."""
-    return per_query_figures(queries, query_groups, gallery, gallery_groups, **settings).means()
-
-
 def is_relevant(query_groups: np.ndarray, gallery_groups: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """bool[Q, K]: whether the gallery rows i32[Q, K] found for each query are of its group.
 

@@ -6,8 +6,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from ssljax.evaluation.metrics import per_query, per_query_figures, relevant_items, retrieval_figures
+from ssljax.evaluation.metrics import (
+    average_precision,
+    cmc,
+    per_query,
+    per_query_figures,
+    precision,
+    r_precision,
+    recall,
+    relevant_items,
+)
 from ssljax.types import UserError
+
+
+def means(*arguments, **settings) -> dict[str, float]:
+    return per_query_figures(*arguments, **settings).means()
+
+
+def test_each_metric_by_hand():
+    relevant, positives = np.array([[0, 1, 0, 0, 1, 1], [1, 0, 1, 0, 0, 0]], bool), np.array([5, 2])
+    assert cmc(relevant, 1).tolist() == [0, 1] and cmc(relevant, 2).tolist() == [1, 1]
+    assert precision(relevant, 2).tolist() == [0.5, 0.5] and recall(relevant, positives, 3).tolist() == [0.2, 1]
+    assert r_precision(relevant, positives).tolist() == [0.4, 0.5]
+    np.testing.assert_allclose(average_precision(relevant, positives, positives), [0.18, 0.5])
+    np.testing.assert_allclose(average_precision(relevant, 6, np.minimum(positives, 6)), [0.28, 5 / 6])
 
 
 def test_worked_example():
@@ -77,18 +99,18 @@ def test_equals_the_loop_with_ties_duplicates_and_queries_without_positives(seed
     expected = loop(queries, query_groups, gallery, gallery_groups, same, RANKS["ks"])
     if expected["queries"] == 0:
         with pytest.raises(UserError, match="relevant"):
-            retrieval_figures(queries, query_groups, gallery, gallery_groups, own=own, **RANKS)
+            means(queries, query_groups, gallery, gallery_groups, own=own, **RANKS)
         return
-    figures = retrieval_figures(queries, query_groups, gallery, gallery_groups, own=own, **RANKS)
+    figures = means(queries, query_groups, gallery, gallery_groups, own=own, **RANKS)
     assert figures == pytest.approx(expected)
 
 
 def test_a_perfect_ranking_scores_one_and_the_worst_zero():
     vectors = np.repeat(np.eye(3, dtype=np.float32), 4, axis=0)
     groups = np.repeat(np.arange(3, dtype=np.int32), 4)
-    best = retrieval_figures(vectors, groups, vectors, groups, own=np.arange(len(vectors)), ks=(1, 3))
+    best = means(vectors, groups, vectors, groups, own=np.arange(len(vectors)), ks=(1, 3))
     assert {v for k, v in best.items() if "queries" not in k} == {1.0}
-    worst = retrieval_figures(vectors[:4], groups[4:8], vectors, groups, ks=(1, 4))
+    worst = means(vectors[:4], groups[4:8], vectors, groups, ks=(1, 4))
     assert {v for k, v in worst.items() if "queries" not in k} == {0.0}
 
 
@@ -104,9 +126,9 @@ def test_permuting_the_items_changes_nothing():
     rng = np.random.default_rng(0)
     vectors, groups = rng.standard_normal((40, 5), np.float32), rng.integers(0, 9, 40).astype(np.int32)
     order = rng.permutation(40)
-    figures = retrieval_figures(vectors, groups, vectors, groups, own=np.arange(len(vectors)))
+    figures = means(vectors, groups, vectors, groups, own=np.arange(len(vectors)))
     assert figures == pytest.approx(
-        retrieval_figures(vectors[order], groups[order], vectors[order], groups[order], own=np.arange(40))
+        means(vectors[order], groups[order], vectors[order], groups[order], own=np.arange(40))
     )
 
 
@@ -114,8 +136,8 @@ def test_some_queries_are_judged_as_among_all():
     rng = np.random.default_rng(1)
     vectors, groups = rng.standard_normal((30, 4), np.float32), rng.integers(0, 9, 30).astype(np.int32)
     rows = np.array([7, 0, 21])
-    few = retrieval_figures(vectors[rows], groups[rows], vectors, groups, own=rows, ks=(1, 2))
-    each = [retrieval_figures(vectors[[r]], groups[[r]], vectors, groups, own=np.array([r]), ks=(1, 2)) for r in rows]
+    few = means(vectors[rows], groups[rows], vectors, groups, own=rows, ks=(1, 2))
+    each = [means(vectors[[r]], groups[[r]], vectors, groups, own=np.array([r]), ks=(1, 2)) for r in rows]
     assert few == pytest.approx({k: np.mean([e[k] for e in each]) for k in each[0]} | {"queries": 3})
 
 
@@ -125,7 +147,7 @@ def test_figures_of_each_query_carry_its_row_and_group():
     found = per_query_figures(vectors, groups, vectors, groups, own=np.arange(6), ks=(1,))
     assert found.ids.tolist() == [0, 1, 4, 5] and found.groups.tolist() == [7, 7, 4, 4] and found.left_out == 2
     assert found.figures["cmc@1"].tolist() == [1, 1, 1, 1]
-    assert found.means() == retrieval_figures(vectors, groups, vectors, groups, own=np.arange(6), ks=(1,))
+    assert found.means() == means(vectors, groups, vectors, groups, own=np.arange(6), ks=(1,))
     part = found.select(found.groups == 4)
     assert part.ids.tolist() == [4, 5] and part.means()["queries"] == 2 and part.left_out == 0
 
@@ -138,7 +160,7 @@ def test_an_item_in_no_group_is_relevant_to_none():
 
 def test_duplicates_use_up_ranks():
     gallery = np.array([[1, 0], [1, 0], [1, 0], [0.8, 0.6]], np.float32)  # three copies of something wrong, then a hit
-    found = retrieval_figures(
+    found = means(
         gallery[:1], np.array([1], np.int32), gallery, np.array([0, 0, 0, 1], np.int32), ks=(1,), depths=(3, 4)
     )
     assert found["map@3-over-min(r,3)"] == 0 and found["map@4-over-min(r,4)"] == 1 / 4
