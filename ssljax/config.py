@@ -168,7 +168,7 @@ def load_experiments(path: Path) -> tuple[Experiment, list[Experiment]]:
     sweep = names.get("sweep", [])
     if not isinstance(sweep, list | tuple):
         raise UserError(f"{path}: sweep={short(sweep)} must be a list of experiments")
-    config = names.get("config", sweep[0] if sweep else None)
+    config: Any = names.get("config", sweep[0] if sweep else None)
     for name, value in {"config": config, **{f"sweep[{k}]": e for k, e in enumerate(sweep)}}.items():
         if not isinstance(value, Experiment):
             there = f"{name}={short(value)} is none" if value is not None else "it has neither"
@@ -202,7 +202,7 @@ def _meant(error: BaseException) -> str:
         r"cannot import name '(\w+)' from '([\w.]+)'|module '([\w.]+)' has no attribute '(\w+)'", str(error)
     )
     if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("ssljax."):
-        module, name = "ssljax", error.name.split(".")[1]
+        module, name = "ssljax", str(error.name).split(".")[1]
         names = [m.name for m in pkgutil.iter_modules(sys.modules[module].__path__)]
     elif isinstance(error, ImportError | AttributeError) and found:
         module, name = found[2] or found[3], found[1] or found[4]

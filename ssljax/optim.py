@@ -98,10 +98,6 @@ def later(
     return optax.GradientTransformation(init, update)
 
 
-def _of_step(schedule: Any, total_steps: int) -> OfStep:
-    return lambda step: value_at(schedule, Progress(jnp.asarray(step), total_steps))
-
-
 def _labels(frozen_until: Mapping[str, float], params: PyTree) -> PyTree:
     """The share of training until which each parameter is frozen, or "" for those that never are."""
     found = set()
@@ -166,10 +162,9 @@ class Optimizer:
             if not 0 <= getattr(self, name, 0) < 1:
                 raise UserError(f"optimizer.{name}={getattr(self, name)} must be in [0, 1), such as 0.9")
 
-    def learning_rate(self, total_steps: int) -> OfStep:
-        """Step i32[] → learning rate f32[]."""
-        factor = _of_step(Warmup(self.warmup, self.schedule) if self.warmup else self.schedule, total_steps)
-        return lambda step: self.lr * factor(step)
+    def learning_rate(self, progress: Progress, /) -> Array:
+        """f32[], the learning rate at `progress`."""
+        return self.lr * value_at(Warmup(self.warmup, self.schedule) if self.warmup else self.schedule, progress)
 
     def rule(self, learning_rate: OfStep, weight_decay: OfStep) -> optax.GradientTransformation:
         """The update rule alone, with what it takes as functions of the step."""
@@ -184,7 +179,11 @@ class Optimizer:
         """
         check_schedule("optimizer.schedule", self.schedule, least=0)
         check_schedule("optimizer.weight_decay", self.weight_decay, least=0)
-        rates = self.learning_rate(total_steps), _of_step(self.weight_decay, total_steps)
+
+        def at(step: jax.typing.ArrayLike) -> Progress:
+            return Progress(jnp.asarray(step), total_steps)
+
+        rates = lambda step: self.learning_rate(at(step)), lambda step: value_at(self.weight_decay, at(step))
         rule = self.rule(*rates)
         frozen_until = getattr(method, "frozen_until", {})
         clip = optax.identity() if self.clip_norm is None else optax.clip_by_global_norm(self.clip_norm)

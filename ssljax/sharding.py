@@ -149,8 +149,8 @@ def sum_over_processes(x: np.ndarray) -> np.ndarray:
 def own_places(mesh: Mesh, n: int) -> np.ndarray:
     """bool[n], the places of a global batch that lie on this process's devices."""
     own = np.zeros(n, bool)
-    for (rows,) in batch_sharding(mesh).addressable_devices_indices_map((n,)).values():
-        own[rows] = True
+    for places in batch_sharding(mesh).addressable_devices_indices_map((n,)).values():
+        own[places] = True
     return own
 
 
@@ -206,16 +206,16 @@ def replicate(x: Array) -> Array:
     Used for the small side of a product with something large and split (the anchors against the queue), so that the
     large side stays where it is.
     """
-    if jax.sharding.get_abstract_mesh().empty:
-        return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec())
+    return _constrained(x, PartitionSpec())
 
 
 def split_columns(x: Array) -> Array:
     """`x` [N, K] split along K over all devices, inside a step, and so its gradient. Without a mesh, `x` itself."""
-    if jax.sharding.get_abstract_mesh().empty:
-        return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(None, BATCH_AXES))
+    return _constrained(x, PartitionSpec(None, BATCH_AXES))
+
+
+def _constrained(x: Array, spec: PartitionSpec) -> Array:
+    return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, spec)
 
 
 def device_count() -> int:

@@ -275,10 +275,12 @@ class Evaluator(Protocol):
         @property
         def split(self) -> str:
             """The split that is judged."""
+            ...
 
         @property
         def name(self) -> str:
             """Part of the figures' names, to tell apart several of a kind in one experiment; may be empty."""
+            ...
 
     def check(self, embed: Embed, /) -> None:
         """Raises UserError before training if what follows it would fail: a column that is missing, and the like.
@@ -323,7 +325,7 @@ def check_fields(value: Any, path: str = "", /, **least: int) -> None:
         for inner, part in inside.items():
             if dataclasses.is_dataclass(part):
                 check_fields(part, inner)
-        numbers_in = fitting if isinstance(fitting, tuple) else (fitting,)
+        numbers_in: tuple[Any, ...] = fitting if isinstance(fitting, tuple) else (fitting,)
         if field.name in least and any(n is not None and n < least[field.name] for n in numbers_in):
             raise UserError(f"{name}={fitting} is too small: it must be at least {least[field.name]}")
 

@@ -130,7 +130,7 @@ def test_what_is_frozen_begins_where_it_thaws_at_the_rate_of_that_step(optimizer
     assert np.any(params["head"]["last_but_one"] != FREEZABLE["head"]["last_but_one"])
     # From here on it is as a rule that was never called before, whose schedules are at this step.
     late = optimizer.rule(
-        lambda step: optimizer.learning_rate(total)(step + first),
+        lambda step: optimizer.learning_rate(Progress(step + first, total)),
         lambda step: value_at(optimizer.weight_decay, Progress(step + first, total)),
     )
     alone, late_state = params["head"]["last"], late.init(params["head"]["last"])
@@ -168,8 +168,9 @@ def test_clipping_bounds_the_update():
 
 
 def test_warmup_is_a_share_of_training():
-    rate = SGD(lr=2.0, warmup=0.5).learning_rate(10)
-    np.testing.assert_allclose([rate(0), rate(1), rate(5), rate(10)], [0.0, 0.4, 2.0, 0.0], atol=1e-6)
+    optimizer = SGD(lr=2.0, warmup=0.5)
+    rates = [optimizer.learning_rate(Progress(step, 10)) for step in (0, 1, 5, 10)]
+    np.testing.assert_allclose(rates, [0.0, 0.4, 2.0, 0.0], atol=1e-6)
 
 
 ENCODED = {

@@ -49,7 +49,7 @@ class EfficientNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: f32[B, H, W, 3], normalised; gives f32[B, features]. With `train` it updates `batch_stats`.
+        """x: f32[B, H, W, 3], normalised; returns f32[B, features]. With `train` it updates `batch_stats`.
 
         Raises UserError if a size cannot be, or `norm_groups` does not divide B.
         """
@@ -105,7 +105,7 @@ class MBConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, H, W, C]; gives [B, ceil(H / stride), ceil(W / stride), width]."""
+        """x: [B, H, W, C]; returns [B, ceil(H / stride), ceil(W / stride), width]."""
         y, channels = x, x.shape[-1]
         if self.expansion > 1:
             y = Conv(self.expansion * channels, 1, name="expand_conv")(y)
@@ -127,7 +127,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [B, H, W, C]; gives the same."""
+        """x: [B, H, W, C]; returns the same shape."""
         mean = x.astype(jnp.float32).mean(axis=(1, 2))
         weight = nn.swish(Linear(self.hidden, name="squeeze")(mean))
         weight = nn.sigmoid(Linear(x.shape[-1], name="excite")(weight))

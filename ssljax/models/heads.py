@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssljax.models.layers import Linear, conv, dense, he_fan_in, torch_linear, truncated_normal
+from ssljax.models.layers import Linear, check_sizes, conv, dense, he_fan_in, torch_linear, truncated_normal
 from ssljax.models.norm import BatchNorm
 from ssljax.types import Array, UserError
 
@@ -43,7 +43,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: f32[B, F]; gives f32[B, out]. With `train` it updates `batch_stats`, if it has BatchNorm.
+        """x: f32[B, F]; returns f32[B, out]. With `train` it updates `batch_stats`, if it has BatchNorm.
 
         Raises UserError if a width is below 1 or `norm_groups` does not divide B.
         """
@@ -77,7 +77,7 @@ class DINOHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: f32[B, F]; gives f32[B, out], cosines. Raises UserError if a width is below 1."""
+        """x: f32[B, F]; returns f32[B, out], cosines. Raises UserError if a width is below 1."""
         _check_widths(self.hidden, bottleneck=self.bottleneck)
         for i, width in enumerate(self.hidden):
             x = nn.gelu(Linear(width, True, self.dtype, truncated_normal, name=f"linear{i}")(x), approximate=False)
@@ -95,8 +95,8 @@ class Prototypes(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: f32[B, D]; gives f32[B, out]. Raises UserError if `out` is below 1."""
-        _check_widths((), out=self.out)
+        """x: f32[B, D]; returns f32[B, out]. Raises UserError if `out` is below 1."""
+        check_sizes(out=self.out)
         kernel = self.param("kernel", torch_linear, (x.shape[-1], self.out), jnp.float32)
         return dense(_unit(x, axis=1).astype(self.dtype), _unit(kernel, axis=0).astype(self.dtype))
 
@@ -113,8 +113,8 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: f32[B, L]; gives f32[B, side, side, 3]. Raises UserError if a size cannot be."""
-        _check_widths((), width=self.width)
+        """x: f32[B, L]; returns f32[B, side, side, 3]. Raises UserError if a size cannot be."""
+        check_sizes(width=self.width)
         if self.side < 4 or self.side & (self.side - 1):
             raise UserError(f"side={self.side} must be 4, 8, 16, 32 or another power of two")
         x = nn.relu(Linear(16 * self.width, True, self.dtype, name="linear")(x))
@@ -132,9 +132,7 @@ def _unit(x: Array, axis: int) -> Array:
 
 
 def _check_widths(hidden: Sequence[int], **others: int) -> None:
-    for field, value in others.items():
-        if value < 1:
-            raise UserError(f"{field}={value} is too small: it must be at least 1")
+    check_sizes(**others)
     if min(hidden, default=1) < 1:
         raise UserError(f"hidden={hidden}: each layer must have a width of at least 1")
 

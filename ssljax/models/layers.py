@@ -69,7 +69,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [B, H, W, C]; gives [B, ceil(H / stride), ceil(W / stride), features] of the same type."""
+        """x: [B, H, W, C]; returns [B, ceil(H / stride), ceil(W / stride), features] of the same type."""
         kernel = self.param("kernel", he_fan_out, (self.size, self.size, x.shape[-1], self.features), jnp.float32)
         return conv(x, kernel.astype(x.dtype), self.stride)
 
@@ -82,7 +82,7 @@ class DepthwiseConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [B, H, W, C]; gives [B, ceil(H / stride), ceil(W / stride), C]."""
+        """x: [B, H, W, C]; returns [B, ceil(H / stride), ceil(W / stride), C]."""
         kernel = self.param("kernel", he_fan_in, (self.size, self.size, 1, x.shape[-1]), jnp.float32)
         return conv(x, kernel.astype(x.dtype), self.stride)
 
@@ -97,7 +97,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: f32[B, C]; gives f32[B, features]."""
+        """x: f32[B, C]; returns f32[B, features]."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         y = dense(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.bias:
@@ -113,7 +113,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [..., C]; gives [..., features]."""
+        """x: [..., C]; returns [..., features]."""
         kernel = self.param("kernel", truncated_normal, (x.shape[-1], self.features), jnp.float32)
         if not self.bias:
             return dense(x, kernel.astype(x.dtype), x.dtype)
@@ -134,7 +134,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [..., C]; gives the same."""
+        """x: [..., C]; returns the same shape."""
         shape = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
@@ -151,7 +151,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, bias: Array | None = None, mask: Array | None = None) -> Array:
-        """x: [B, N, C]; gives the same.
+        """x: [B, N, C]; returns the same shape.
 
         `bias` [1, heads, N, N] is added to the logits; where `mask` bool[B, 1, N, N] is False nothing is attended to.
         If "intermediates" is mutable, `weights` f32[B, heads, N, N], what each token takes of each, is sown there.
@@ -180,7 +180,7 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [..., C]; gives the same."""
+        """x: [..., C]; returns the same shape."""
         y = nn.gelu(Dense(self.hidden, name="linear1")(x), approximate=False)
         return Dense(x.shape[-1], name="linear2")(y)
 
@@ -192,7 +192,7 @@ class LayerScale(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [..., C]; gives the same."""
+        """x: [..., C]; returns the same shape."""
         if self.initial is None:
             return x
         scale = self.param("scale", nn.initializers.constant(self.initial), x.shape[-1:], jnp.float32)
@@ -209,12 +209,19 @@ class DropPath(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, ...]; gives the same."""
+        """x: [B, ...]; returns the same shape."""
         if not (train and self.rate and self.has_rng("drop_path")):
             return x
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)
         kept = jax.random.bernoulli(self.make_rng("drop_path"), 1 - self.rate, shape)
         return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)
+
+
+def check_sizes(**sizes: int | None) -> None:
+    """Raises UserError if a field's value is below 1; None stands for a default."""
+    for field, value in sizes.items():
+        if value is not None and value < 1:
+            raise UserError(f"{field}={value} is too small: it must be at least 1")
 
 
 def drop_path_rates(drop_path: float, blocks: int) -> list[float]:

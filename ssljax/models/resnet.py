@@ -5,7 +5,7 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ssljax.models.layers import Conv, max_pool
+from ssljax.models.layers import Conv, check_sizes, max_pool
 from ssljax.models.norm import BatchNorm
 from ssljax.types import Array, UserError
 
@@ -50,30 +50,25 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: f32[B, H, W, 3], normalised; gives f32[B, features]. With `train` it updates `batch_stats`.
+        """x: f32[B, H, W, 3], normalised; returns f32[B, features]. With `train` it updates `batch_stats`.
 
         Raises UserError if there is no network of this depth or width, `norm_groups` does not divide B, or the last
         map has fewer rows or columns than `pool`.
         """
         blocks, bottleneck = self._stages()
-        for field in ("width", "pool"):
-            if getattr(self, field) < 1:
-                raise UserError(f"{field}={getattr(self, field)} is too small: it must be at least 1")
+        check_sizes(width=self.width, pool=self.pool)
         x = x.astype(self.dtype)
-        if self.stem == "imagenet":
-            x = Conv(self.width, 7, 2, name="stem_conv")(x)
-        else:
-            x = Conv(self.width, 3, 1, name="stem_conv")(x)
+        size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+        x = Conv(self.width, size, stride, name="stem_conv")(x)
         x = nn.relu(BatchNorm(self.norm_groups, name="stem_norm")(x, train))
         if self.stem == "imagenet":
             x = max_pool(x)
-        block = Bottleneck if bottleneck else BasicBlock
-        if self.remat:
-            block = nn.remat(block, static_argnums=(2,))
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for stage, count in enumerate(blocks):
             for i in range(count):
                 stride = 2 if stage > 0 and i == 0 else 1
-                x = block(self.width * 2**stage, stride, self.norm_groups, name=f"stage{stage + 1}_block{i}")(x, train)
+                width, name = self.width * 2**stage, f"stage{stage + 1}_block{i}"
+                x = block(width, stride, bottleneck, self.norm_groups, name=name)(x, train)
         return _average(x.astype(jnp.float32), self.pool)
 
     def _stages(self) -> tuple[tuple[int, ...], bool]:
@@ -91,43 +86,29 @@ def _average(x: Array, cells: int) -> Array:
     return jnp.concatenate([x[:, row, column].mean(axis=(1, 2)) for row in rows for column in columns], axis=1)
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside the identity."""
+class Block(nn.Module):
+    """Convolutions beside the identity: two of 3x3, or, as a bottleneck, 1x1, 3x3 and 1x1 to 4 * width channels."""
 
     width: int
     stride: int
+    bottleneck: bool
     norm_groups: int
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, H, W, C]; gives [B, ceil(H / stride), ceil(W / stride), width]."""
-        y = Conv(self.width, 3, self.stride, name="conv1")(x)
-        y = nn.relu(BatchNorm(self.norm_groups, name="norm1")(y, train))
-        y = Conv(self.width, 3, name="conv2")(y)
-        y = BatchNorm(self.norm_groups, scale_init=nn.initializers.zeros, name="norm2")(y, train)
+        """x: [B, H, W, C]; returns [B, ceil(H / stride), ceil(W / stride), channels of the last convolution]."""
+        width, stride, y = self.width, self.stride, x
+        # channels, size and stride of each convolution
+        convs = [(width, 1, 1), (width, 3, stride), (4 * width, 1, 1)]
+        if not self.bottleneck:
+            convs = [(width, 3, stride), (width, 3, 1)]
+        for i, conv in enumerate(convs, start=1):
+            last = i == len(convs)
+            y = Conv(*conv, name=f"conv{i}")(y)
+            scale = nn.initializers.zeros if last else nn.initializers.ones
+            y = BatchNorm(self.norm_groups, scale_init=scale, name=f"norm{i}")(y, train)
+            y = y if last else nn.relu(y)
         if x.shape != y.shape:
-            x = Conv(self.width, 1, self.stride, name="shortcut_conv")(x)
-            x = BatchNorm(self.norm_groups, name="shortcut_norm")(x, train)
-        return nn.relu(x + y)
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions, the last to 4 * width channels, beside the identity."""
-
-    width: int
-    stride: int
-    norm_groups: int
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, H, W, C]; gives [B, ceil(H / stride), ceil(W / stride), 4 * width]."""
-        y = Conv(self.width, 1, name="conv1")(x)
-        y = nn.relu(BatchNorm(self.norm_groups, name="norm1")(y, train))
-        y = Conv(self.width, 3, self.stride, name="conv2")(y)
-        y = nn.relu(BatchNorm(self.norm_groups, name="norm2")(y, train))
-        y = Conv(4 * self.width, 1, name="conv3")(y)
-        y = BatchNorm(self.norm_groups, scale_init=nn.initializers.zeros, name="norm3")(y, train)
-        if x.shape != y.shape:
-            x = Conv(4 * self.width, 1, self.stride, name="shortcut_conv")(x)
+            x = Conv(y.shape[-1], 1, stride, name="shortcut_conv")(x)
             x = BatchNorm(self.norm_groups, name="shortcut_norm")(x, train)
         return nn.relu(x + y)

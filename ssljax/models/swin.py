@@ -6,7 +6,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.models.layers import Attention, Dense, DropPath, FeedForward, LayerNorm, drop_path_rates, truncated_normal
+from ssljax.models.layers import (
+    Attention,
+    Dense,
+    DropPath,
+    FeedForward,
+    LayerNorm,
+    check_sizes,
+    drop_path_rates,
+    truncated_normal,
+)
 from ssljax.types import Array, UserError
 
 # width of the first stage, and blocks of each stage
@@ -47,7 +56,7 @@ class Swin(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: f32[B, H, W, 3], normalised; gives f32[B, features]. Raises UserError if a size cannot be."""
+        """x: f32[B, H, W, 3], normalised; returns f32[B, features]. Raises UserError if a size cannot be."""
         width, depths = self._sizes()
         x = _cells(x.astype(self.dtype), _PATCH)
         x = LayerNorm(_EPS, name="patches_norm")(Dense(width, name="patches")(x))
@@ -72,8 +81,7 @@ class Swin(nn.Module):
             raise UserError(f"width={width} must be a multiple of {_HEAD}, the width of a head")
         if min(depths, default=0) < 1:
             raise UserError(f"depths={depths}: there must be a stage, and a block in each")
-        if self.window < 1:
-            raise UserError(f"window={self.window} is too small: it must be at least 1")
+        check_sizes(window=self.window)
         return width, depths
 
 
@@ -86,7 +94,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, H, W, C]; gives the same."""
+        """x: [B, H, W, C]; returns the same shape."""
         y = self._attention(LayerNorm(_EPS, name="norm1")(x))
         x = x + DropPath(self.drop_path, name="drop_path1")(y, train)
         y = FeedForward(4 * x.shape[-1], name="feed_forward")(LayerNorm(_EPS, name="norm2")(x))

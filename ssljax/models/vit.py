@@ -14,6 +14,7 @@ from ssljax.models.layers import (
     LayerNorm,
     LayerScale,
     affine,
+    check_sizes,
     drop_path_rates,
     truncated_normal,
 )
@@ -64,7 +65,7 @@ class ViT(nn.Module):
         return self._sizes()[0]
 
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: f32[B, H, W, 3], normalised; gives f32[B, features], the [CLS] token.
+        """x: f32[B, H, W, 3], normalised; returns f32[B, features], the [CLS] token.
 
         Raises UserError if a size does not fit another, or the images the patches.
         """
@@ -135,9 +136,7 @@ class ViT(nn.Module):
         if self.variant not in _VARIANTS:
             raise UserError(f"variant={self.variant} is not a ViT: choose one of {', '.join(_VARIANTS)}")
         given = {"width": self.width, "depth": self.depth, "heads": self.heads}
-        for field, value in given.items():
-            if value is not None and value < 1:
-                raise UserError(f"{field}={value} is too small: it must be at least 1")
+        check_sizes(**given)
         width, depth, heads = (
             default if value is None else value
             for value, default in zip(given.values(), _VARIANTS[self.variant], strict=True)
@@ -172,7 +171,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, N, C]; gives the same."""
+        """x: [B, N, C]; returns the same shape."""
         y = Attention(self.heads, name="attention")(LayerNorm(_EPS, name="norm1")(x))
         y = LayerScale(self.layer_scale, name="layer_scale1")(y)
         x = x + DropPath(self.drop_path, name="drop_path1")(y, train)

@@ -18,7 +18,7 @@ from ssljax.training.refresh import batches_from
 from ssljax.training.run_folder import Run
 from ssljax.training.setup import Setup
 from ssljax.training.signals import StopRequest
-from ssljax.types import RunStopped, TrainState
+from ssljax.types import Progress, RunStopped, TrainState
 
 COLLAPSED = 0.05  # an embedding_std below this is said in words
 
@@ -115,8 +115,8 @@ class _Log:
 
     def __init__(self, setup: Setup, writer: MetricsWriter, bar: ProgressBar):
         self._setup, self._writer, self._bar = setup, writer, bar
-        steps = setup.total_steps
-        self._rates = np.asarray(jax.vmap(setup.experiment.optimizer.learning_rate(steps))(np.arange(steps)))
+        progress = Progress(np.arange(setup.total_steps), setup.total_steps)
+        self._rates = np.asarray(jax.vmap(setup.experiment.optimizer.learning_rate)(progress))
 
     def __call__(self, step: int, metrics: Any) -> dict[str, float]:
         figures = {name: float(value) for name, value in jax.device_get(metrics).items()}
