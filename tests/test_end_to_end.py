@@ -154,7 +154,7 @@ def test_student_learns_from_the_teacher_of_a_run_and_is_searched_without_its_fi
     monkeypatch.chdir(tmp_path)
     Path("student.py").write_text(STUDENT)
     assert ssljax(["train", "student.py"]) == 2
-    assert "method.teacher.encoder.weights=teacher.safetensors is no file" in capsys.readouterr().err
+    assert "method.teacher.encoder.weights=teacher.safetensors is not a file" in capsys.readouterr().err
     shutil.copy(run.weights("teacher"), "teacher.safetensors")
     assert ssljax(["train", "student.py"]) == 0
     taught, taught_by = (json.loads(r.results.read_text())["table"] for r in (Run(Path("runs/student")), run))

@@ -27,19 +27,19 @@ def whole(variables: PyTree) -> PyTree:
 
 @dataclasses.dataclass(frozen=True)
 class Frozen(Wrapped):
-    """A linen module that does not learn, or of which only the last blocks do; it stands wherever the module could.
+    """A linen module that does not learn, or only with its last blocks. Use it wherever the module could be.
 
     `Frozen(Pretrained(ResNet(depth=18), "runs/shop/weights/student.safetensors"), but_last=2)`
 
-    What is frozen is not among the parameters but beside the batch statistics, so that no optimizer sees it, and works
-    as in evaluation: BatchNorm by its running statistics, which stay, and without drop path. The backward pass ends
-    where it begins.
+    Frozen parts are kept with the batch statistics, not with the parameters, so that no optimizer sees them. They work
+    as in evaluation: BatchNorm uses its running statistics, which stay, and there is no drop path. The backward pass
+    ends where the frozen parts begin.
     """
 
     module: Any
     """The encoder, as a rule `Pretrained`."""
     but_last: int = 0
-    """How many of its blocks, from the last, learn, along with what follows them; 0: nothing learns."""
+    """Number of blocks that learn, counted from the last, along with what follows them; 0: nothing learns."""
 
     def init(self, rng: Array, x: Array, train: bool) -> PyTree:
         """As the module's; raises UserError if it has fewer blocks than are to learn."""
@@ -75,10 +75,10 @@ class Frozen(Wrapped):
 
 
 def number_layers(names: Iterable[str]) -> tuple[dict[str, int], int]:
-    """Part of an encoder, such as stage1_block0, → its layer; and the number N of blocks.
+    """The layer of each part of an encoder, such as stage1_block0, and the number N of blocks.
 
-    0 is all before the blocks, 1 to N are the blocks, and N + 1 is what follows them. What stands between two stages is
-    of the layer of the next block. N is 0 if no part has the name of a block.
+    Everything before the blocks is layer 0, the blocks are 1 to N, and what follows them is N + 1. Parts between two
+    stages belong to the layer of the next block. N is 0 if no part is named like a block.
     """
     names = list(names)
     places = {name: _place(match) for name in names if (match := _BLOCK.fullmatch(name))}

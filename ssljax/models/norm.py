@@ -16,9 +16,9 @@ from ssljax.types import Array, UserError
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe & Szegedy 2015), its statistics in float32.
 
-    Under jit over a mesh the statistics are over the global batch, as the mean is. With `groups` > 1 each consecutive
-    part of the batch has its own statistics, so that they tell a contrastive loss less about who is whose positive
-    (the effect of MoCo's batch normalisation on `groups` devices); the running statistics are the mean over the groups.
+    Under jit over a mesh the statistics are those of the global batch. With `groups` > 1 each consecutive part of the
+    batch has its own statistics, which then reveal less about which items are positives of each other (the effect of
+    MoCo's batch normalisation on `groups` devices); the running statistics are the mean over the groups.
     """
 
     groups: int = 1  # parts of the batch with their own statistics; must divide the batch
@@ -31,8 +31,8 @@ class BatchNorm(nn.Module):
     def __call__(self, x: Array, train: bool, places: Array | None = None) -> Array:
         """x: [B, ..., C] in float32 or bfloat16, and so is the result.
 
-        places: i32[B], a permutation: item b is in the part of the batch that its place is in, as if the batch had been
-        shuffled so, but no item moves. None: each is in its own place. See `in_places`.
+        places: i32[B], a permutation: item b belongs to the part of the batch that holds its place, as if the batch
+        were shuffled, but no item moves. None: each item is in its own place. See `in_places`.
 
         Raises UserError if training or initialising and `groups` does not divide B.
         """
@@ -99,10 +99,7 @@ def in_places(places: Array) -> Iterator[None]:
 
 
 def norm_groups(encoder: Any) -> int | None:
-    """Parts of the batch that an encoder's BatchNorm normalises apart; None if it has no such setting, as a ViT.
-
-    The encoder is a linen module, or what stands for one, as `Pretrained`.
-    """
+    """Parts of the batch that an encoder's BatchNorm normalises apart; None for encoders without it, such as a ViT."""
     return getattr(encoder, "norm_groups", None)
 
 

@@ -1,4 +1,4 @@
-"""Parameters in files: what a run learnt, for others to start from or to be taught by, in the safetensors format."""
+"""Weights in safetensors files: written by a run, and read by others to start from or to learn from."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ def weights_bytes(modules: PyTree) -> bytes:
 
 
 class Wrapped:
-    """Stands wherever the linen module inside it could: it has the settings of the module and is applied alike."""
+    """Wraps a linen module: it has the module's settings, is applied like it, and can be used in its place."""
 
     module: Any
 
@@ -48,7 +48,7 @@ class Pretrained(Wrapped):
     module: Any
     """What is applied, with the settings of what the file holds."""
     weights: str | None
-    """What a run wrote, runs/<name>/weights/student.safetensors or teacher.safetensors; None leaves them random."""
+    """A file that a run wrote, such as runs/shop/weights/student.safetensors; None leaves the variables random."""
     part: str = "encoder"
     """Which of the file's modules: encoder, projector, predictor ..."""
 
@@ -78,7 +78,7 @@ class Pretrained(Wrapped):
         """The part of the file, name → array; raises UserError if it is not there."""
         if not Path(path).is_file():
             raise UserError(
-                f"weights={self.weights} is no file: name one of runs/<name>/weights/, which training wrote"
+                f"weights={self.weights} is not a file: name one that training wrote, in runs/<name>/weights/"
             )
         try:
             with safe_open(path, framework="numpy") as file:

@@ -46,7 +46,7 @@ class Augmentation:
     solarise: float = 0.0
     """Probability of inverting what is brighter than a half."""
     disturbances: tuple[Any, ...] = ()
-    """What shops do to photos, in this order: Watermark(probability=0.3), Collage(), JPEG() ..."""
+    """What shops do to photos, in this order: (Watermark(probability=0.3), Collage(), JPEG())."""
 
     def __post_init__(self):
         check_fields(self, "views")
@@ -112,5 +112,5 @@ def augment(rng: Array, photos: Array, aspect: Array, size: int, augmentation: A
 
 def channels_last(images: Array) -> Array:
     """f32[B, H, W, 3] of f32[B, 3, H, W]."""
-    # Stacked, not transposed: XLA for CPUs fuses a transposition into what comes before, which is then not vectorised.
+    # Stacked, not transposed: XLA for CPUs would fuse a transpose with what comes before, and not vectorise that.
     return jnp.stack(jnp.unstack(images, axis=1), axis=-1)

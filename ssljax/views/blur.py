@@ -1,4 +1,4 @@
-"""Gaussian blur of every image with a sigma of its own."""
+"""Gaussian blur, with a sigma for each image."""
 
 import jax
 import jax.numpy as jnp

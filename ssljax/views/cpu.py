@@ -1,4 +1,4 @@
-"""Fast forms for one CPU of what views do, which reduce work where an accelerator would do all of it at once."""
+"""Fast forms for a machine with one CPU: they work on a few images at a time, and only on those that change."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from ssljax.views.resample import Box, resize_weights
 if TYPE_CHECKING:
     from ssljax.views.disturbances.disturbance import Take
 
-PART = 8  # images: few enough for a cache, and enough for a step of a loop to be worth its while
+PART = 8  # images at a time: few enough for the cache, enough to be worth a step of a loop
 
 
 def resize(photos: Array, box: Box, size: int, flip: Array | None = None) -> Array:
@@ -29,7 +29,7 @@ def resize(photos: Array, box: Box, size: int, flip: Array | None = None) -> Arr
 
 
 def _resize_one(photo: Array, box: Box, flip: Array | None, size: int) -> Array:
-    """f32[n, 3, size, size] of one photo, u8[S, S, 3]; sums the few rows that count, without a product."""
+    """f32[n, 3, size, size] of one photo, u8[S, S, 3]: adds up the few rows with a weight, without a matrix product."""
     source = photo.shape[0]
     step = box.height[:, None] * (source / size)
     center = box.top[:, None] * source + (jnp.arange(size)[None] + 0.5) * step

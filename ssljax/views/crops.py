@@ -19,8 +19,8 @@ class OneCropEach(Augmentation):
     size: int = 224
     """Side of a view, in pixels."""
     evaluation_size: int | None = None
-    """Side of the view that is embedded; None for `size`. A crop shows things larger than the whole photo does, so that
-    a larger whole photo is nearer to what was trained on (Touvron et al. 2019, "FixRes")."""
+    """Side of the view that is embedded; None for `size`. Random crops enlarge things, so that a larger whole photo is
+    closer to the training views (Touvron et al. 2019, "FixRes")."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Subtracted from red, green and blue in [0, 1]; the default is ImageNet's mean."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -58,7 +58,7 @@ class OneCropEach(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class TwoCrops(OneCropEach):
-    """Two random crops of each photo; the augmentation's own fields are those of the first.
+    """Two random crops of each photo; the fields of `Augmentation` are those of the first.
 
     Both views alike, as in MoCo and SimCLR: `TwoCrops(size=32, blur=0.0)`. Different, as in BYOL:
     `TwoCrops(size=32, blur=1.0, second=Augmentation(blur=0.1, solarise=0.2))`.
@@ -67,8 +67,8 @@ class TwoCrops(OneCropEach):
     second: Any = None
     """The second view's `Augmentation`; None for the same as the first's."""
     natural: float = 0.0
-    """Share of the items whose second view is of another photo of the listing ("natural views"); the others' is of the
-    same photo. It takes `sampler=Listings()`."""
+    """Share of the items whose second view shows another photo of the listing ("natural views"), which needs
+    `sampler=Listings()`."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -20,10 +20,10 @@ SMALLEST_BLOCK = 4  # patches
 class Masked:
     """The views of `crops`, and for each of the first two (the global crops) a mask of its patches.
 
-    Of a batch always the same number of crops is masked, round(share x B), and their masked shares are spread evenly
-    over `ratio`, as in DINOv2 (Oquab et al. 2023, arXiv 2304.07193): the loss has as many terms at every step. Which
-    crop is masked how much is drawn anew for each of the two views. iBOT (Zhou et al. 2022, arXiv 2111.07832) draws
-    both for every crop. Masks are made of rectangles, as BEiT's (Bao et al. 2022, arXiv 2106.08254, algorithm 1).
+    Every batch has the same number of masked crops, round(share x B), with masked shares spread evenly over `ratio`, as
+    in DINOv2 (Oquab et al. 2023, arXiv 2304.07193), so that the loss has the same number of terms at each step. Which
+    crop gets which share is drawn for each of the two views. iBOT (Zhou et al. 2022, arXiv 2111.07832) draws both for
+    every crop. Masks are made of rectangles, like BEiT's (Bao et al. 2022, arXiv 2106.08254, algorithm 1).
     """
 
     crops: Any = MultiCrop()
@@ -31,7 +31,7 @@ class Masked:
     patch: int = 16
     """Side of a patch, in pixels: the ViT's."""
     share: float = 0.5
-    """Share of the crops that are masked at all."""
+    """Share of the crops that are masked."""
     ratio: tuple[float, float] = (0.1, 0.5)
     """Smallest and largest share of its patches that a masked crop loses."""
 
@@ -82,8 +82,8 @@ class Masked:
 def block_masks(rng: Array, counts: Array, side: int) -> Array:
     """Masks of exactly `counts` patches, in rectangles.
 
-    Rectangles of 4 patches to all of the count, width / height log-uniform in (0.3, 1 / 0.3), are laid one after the
-    other until the count is reached; the last loses what exceeds it, from its lower or its upper end.
+    Rectangles of 4 to `counts` patches, with a width / height log-uniform in (0.3, 1 / 0.3), are laid one after another
+    until the count is reached; the last is cut to fit, at its lower or its upper end.
 
     Args:
         rng: a random key.

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from disturbances import disturb, every, items
+from target import mesh_of
 
 from ssljax.sharding import one_cpu
-from ssljax.views import Augmentation, EcommerceViews, augment
+from ssljax.views import JPEG, Augmentation, Collage, EcommerceViews, augment
 from ssljax.views.boxes import resize
 from ssljax.views.cpu import PART
 from ssljax.views.disturbances.disturbance import change
@@ -85,6 +86,19 @@ def test_a_crop_is_the_same(monkeypatch, source, size, dtype):
     result = on_one_cpu(monkeypatch, crops, photos, boxes, flip)
     expected = jax.jit(crops)(photos, boxes, flip)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), result, expected)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "gpu"])
+def test_the_target_decides_and_not_the_machine(monkeypatch, platform):
+    """On a machine that is one CPU: for another machine all images change at once, without a loop."""
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    photos, aspect = jnp.zeros((PART, 20, 20, 3), jnp.uint8), jnp.ones(PART)
+    augmentation = Augmentation(disturbances=(JPEG(), Collage()))
+    with jax.sharding.use_abstract_mesh(mesh_of(platform)):
+        assert one_cpu() == (platform == "cpu")
+        views = jax.make_jaxpr(lambda rng: augment(rng, photos, aspect, 16, augmentation))(jax.random.key(0))
+    loops = {"while", "scan"} & {equation.primitive.name for equation in views.eqns}
+    assert bool(loops) == (platform == "cpu")
 
 
 def test_a_recipe_is_the_same(monkeypatch):

@@ -1,4 +1,4 @@
-"""What robustness is measured by: one disturbance of each kind, whose `disturb` is given the strength."""
+"""What shops and sellers do to photos, a kind in each file: `jpeg`, `watermark`, `collage` and so on."""
 
 from ssljax.views.disturbances.collage import Collage
 from ssljax.views.disturbances.disturbance import Disturbance
@@ -9,6 +9,7 @@ from ssljax.views.disturbances.recolour import Light, Recolour
 from ssljax.views.disturbances.scribble import Scribble
 from ssljax.views.disturbances.watermark import Watermark
 
+# One of each kind; measuring robustness calls `disturb` with strengths of its own.
 DISTURBANCES: tuple[Disturbance, ...] = (
     Perspective(),
     Rotation(),

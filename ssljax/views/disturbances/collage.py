@@ -51,13 +51,13 @@ LAYOUTS = (  # by their number of items; mirrored, they have the main item where
 class Collage(Disturbance):
     """The image becomes one of several items: in a grid, or large with small ones beside it, on white.
 
-    The others are images that follow it in the batch, as `Take` has it; of local crops, those are crops of the
-    same photo. Label and partner of a view stay those of the main item. Each is shown whole, or with its ends cut off
-    so as to fill its cell, or in between.
+    The other items are the images that follow in the batch (see `Take`); for local crops these are crops of the same
+    photo. The view keeps the label and partner of its main item. Each item is shown whole, or cropped to fill its cell,
+    or in between.
     """
 
     most: int = 6
-    """Items at strength 1, the main one included: 2 to 6, and no more than there are in the batch."""
+    """Items at strength 1, including the main one: from 2 to 6, and at most the batch size."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -65,7 +65,7 @@ class Collage(Disturbance):
             raise UserError(f"Collage.most={self.most}: choose from 2 to {MOST} items")
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
-        """As `Disturbance.disturb`, from the image and the `most` - 1 after it; UserError if there are not as many."""
+        """As `Disturbance.disturb`; raises UserError if the batch has fewer than `most` images."""
         batch, _, height, width = images.shape
         if self.most > batch:
             raise UserError(f"Collage.most={self.most} is more than the batch has, {batch}: choose at most {batch}")

@@ -1,4 +1,4 @@
-"""What a disturbance of a photo is: something that shops and sellers do to photos and that must not matter."""
+"""The base of all disturbances: changes that shops and sellers make to photos and that embeddings should ignore."""
 
 import abc
 import dataclasses
@@ -16,12 +16,12 @@ from ssljax.views import cpu
 
 @dataclasses.dataclass(frozen=True)
 class Disturbance(abc.ABC):
-    """Happens to some of the images, to each with a strength of its own; a disturbance gives `disturb`."""
+    """Changes some of the images, each with a random strength. Subclasses define `disturb`."""
 
     probability: float = 0.5
-    """How often it happens to a view."""
+    """Probability that a view is disturbed."""
     strength: float = 0.5
-    """The largest strength: each view's is uniform from 0 to it; 1 is as much as is seen in shops."""
+    """Largest strength; a view's is uniform from 0 to it. 1 is as strong as what shops do."""
 
     def __post_init__(self):
         name = type(self).__name__
@@ -32,7 +32,7 @@ class Disturbance(abc.ABC):
                 raise UserError(f"{name}.{field}={value}: choose from 0 to 1")
 
     def __call__(self, rng: Array, images: Array) -> Array:
-        """f32[B, 3, H, W] in [0, 1], the images f32[B, 3, H, W] with or without it, at random."""
+        """f32[B, 3, H, W] in [0, 1], the images f32[B, 3, H, W], some of them disturbed at random."""
         choice_rng, strength_rng, rng = jax.random.split(rng, 3)
         chosen = jax.random.bernoulli(choice_rng, self.probability, images.shape[:1])
         strength = self.strength * jax.random.uniform(strength_rng, images.shape[:1])
@@ -41,10 +41,10 @@ class Disturbance(abc.ABC):
 
     @abc.abstractmethod
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
-        """f32[B, 3, H, W] in [0, 1], each image disturbed by its strength f32[B] in [0, 1]; at 0 it stays as it is.
+        """f32[B, 3, H, W] in [0, 1], each image disturbed by its strength f32[B] in [0, 1]; 0 leaves it unchanged.
 
-        Each image's result depends on the image, its strength, and its place in the batch alone, unless the
-        disturbance mixes images. What is costly belongs into `change`, which does it for the chosen ones alone.
+        The result for an image depends only on the image, its strength and its place in the batch, unless the
+        disturbance mixes images. Pass expensive work to `change`, which on a CPU does it only where needed.
         """
 
 

@@ -1,4 +1,4 @@
-"""The photo in another frame: cut at its borders, set on a plain ground, or seen in a screenshot."""
+"""Photos in another frame: cut at the borders, padded with a plain colour, or seen in a screenshot."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ SIGNS = 4  # in each bar of a screenshot
 
 @dataclasses.dataclass(frozen=True)
 class BorderCrop(Disturbance):
-    """Of the width and of the height up to 40 % are cut off at strength 1, each at one end, and the rest is stretched.
+    """Cuts up to 40 % of the width and height off at strength 1, each at one end, and stretches the rest.
 
     The item touches the border or crosses it.
     """
@@ -34,10 +34,8 @@ class BorderCrop(Disturbance):
 
 @dataclasses.dataclass(frozen=True)
 class Padding(Disturbance):
-    """The photo somewhere on a ground, white half of the time and of a random colour else; half as large at strength 1.
-
-    Its shape is kept.
-    """
+    """Shrinks the photo, to half its size at strength 1, and places it on a ground: white half of the time, or of a
+    random colour."""
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
         place_rng, white_rng, ground_rng = jax.random.split(rng, 3)
@@ -58,8 +56,7 @@ class Padding(Disturbance):
 
 @dataclasses.dataclass(frozen=True)
 class ScreenshotBars(Disturbance):
-    """A phone's bars at top and bottom, bright or dark, with a few signs, over up to 15 % of the height at strength 1
-    each."""
+    """The bars of a phone at top and bottom, bright or dark, with a few signs; each up to 15 % high at strength 1."""
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
         _, _, height, width = images.shape

@@ -1,4 +1,4 @@
-"""JPEG compression: what is left of a photo after it was saved for the web, once or many times."""
+"""JPEG compression: photos lose detail each time they are saved for the web."""
 
 import dataclasses
 import math
@@ -52,8 +52,8 @@ class JPEG(Disturbance):
 def jpeg(images: Array, quality: Array) -> Array:
     """The images saved as JPEG and read again: baseline, 4:2:0, the standard tables, as Pillow and libjpeg by default.
 
-    What libjpeg rounds is rounded here, each time by its rule. Its cosines have 13 bits and these 24: now and then a
-    coefficient in the middle between two steps falls to the other side, and a block differs by a step.
+    Everything that libjpeg rounds is rounded here by the same rule. Its cosines have 13 bits, these have 24: now and
+    then a coefficient halfway between two steps is rounded the other way, and a block differs by one step.
 
     Args:
         images: f32[B, 3, H, W] in [0, 1], rounded to 8 bits first.
@@ -79,7 +79,7 @@ def jpeg(images: Array, quality: Array) -> Array:
 
 
 def _steps(table: tuple[tuple[int, ...], ...], quality: Array) -> Array:
-    """f32[B, 8, 8]: the table, coarser or finer by the quality f32[B], as libjpeg's `jpeg_quality_scaling` has it."""
+    """f32[B, 8, 8]: the table scaled for the quality f32[B], as in libjpeg's `jpeg_quality_scaling`."""
     scale = jnp.where(quality < 50, 50 / quality, 2 - quality / 50)
     return jnp.clip(_rounded(scale[:, None, None] * jnp.array(table, jnp.float32)[None]), 1, 255)
 
@@ -92,7 +92,7 @@ def _halved(plane: Array) -> Array:
 
 
 def _doubled(plane: Array) -> Array:
-    """f32[B, 2 H, 2 W] of f32[B, H, W]: 9/16 of the nearest pixel, 3/16 of each beside it, and 1/16 of that across."""
+    """f32[B, 2 H, 2 W] of f32[B, H, W]: 9/16 of the nearest pixel, 3/16 of those beside it, 1/16 of the diagonal."""
     padded = jnp.pad(plane, ((0, 0), (1, 1), (0, 0)), mode="edge")
     rows = jnp.stack([3 * plane + padded[:, :-2], 3 * plane + padded[:, 2:]], axis=2)
     rows = rows.reshape(plane.shape[0], -1, plane.shape[2])
@@ -126,7 +126,7 @@ def _padded(plane: Array, multiple: int) -> Array:
 
 
 def _rounded(x: Array) -> Array:
-    """To whole numbers, halves up; jnp.round has them to even numbers."""
+    """Rounds halves up; jnp.round rounds them to even."""
     return jnp.floor(x + 0.5)
 
 

@@ -1,4 +1,4 @@
-"""Photos taken from another side: perspective and rotation, which are one warp by a homography for each image."""
+"""Photos taken from another angle: perspective and rotation, each a warp by a homography."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ ANGLE = math.pi / 4  # at strength 1
 
 @dataclasses.dataclass(frozen=True)
 class Perspective(Disturbance):
-    """The corners move inwards, each by its own share of what the strength allows; the border's pixels fill the rest.
+    """Moves each corner inwards by a random amount up to the strength; the border's pixels fill the rest.
 
     This is torchvision's RandomPerspective, with a `distortion_scale` of half the strength.
     """
@@ -28,7 +28,7 @@ class Perspective(Disturbance):
 
 @dataclasses.dataclass(frozen=True)
 class Rotation(Disturbance):
-    """A turn about the center, clockwise or not, by 45 degrees at strength 1; the border's pixels fill the corners."""
+    """Rotates about the center, either way, by 45 degrees at strength 1; the border's pixels fill the corners."""
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
         angle = ANGLE * strength * jax.random.rademacher(rng, strength.shape)
@@ -62,8 +62,8 @@ def rotation(angle: Array, aspect: float) -> Array:
     """The homography f32[B, 3, 3] that turns the unit square, an image of width / height `aspect`, about its center.
 
     Args:
-        angle: f32[B], radians, from the right towards the bottom: clockwise to who looks at it.
-        aspect: width / height, without which the turn would be a shear of an image that is no square.
+        angle: f32[B], radians, clockwise as seen on the screen.
+        aspect: width / height; without it, an image that is not square would be sheared.
     """
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     across, down = sine / aspect, sine * aspect

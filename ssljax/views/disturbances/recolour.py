@@ -16,7 +16,7 @@ LIGHT = dict(brightness=0.6, contrast=0.6, saturation=0.8)  # factors are up to 
 
 @dataclasses.dataclass(frozen=True)
 class HueShift(Disturbance):
-    """The item's hue is turned, either way, by half the colour circle at strength 1; what is grey stays grey."""
+    """Turns the item's hue, either way, by half the colour circle at strength 1; grey stays grey."""
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
         turns = strength / 2 * jax.random.rademacher(rng, strength.shape)
@@ -31,9 +31,9 @@ class HueShift(Disturbance):
 
 @dataclasses.dataclass(frozen=True)
 class Recolour(Disturbance):
-    """The item's mean colour moves towards a random one, and arrives there at strength 1: black may become red.
+    """Moves the item's mean colour towards a random one, and all the way at strength 1: black may become red.
 
-    All its pixels move alike, so that its pattern and its folds remain.
+    All its pixels shift by the same amount, so that pattern and folds remain.
     """
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
@@ -52,8 +52,11 @@ class Recolour(Disturbance):
 
 @dataclasses.dataclass(frozen=True)
 class Light(Disturbance):
-    """Brightness, contrast and saturation in random order, by factors half as far again from 1 as MoCo v2's jitter
-    (twice as far for saturation) at strength 1; any further, a photo on white can be all white."""
+    """Changes brightness, contrast and saturation in random order.
+
+    At strength 1 the factors are 1.5 times as far from 1 as MoCo v2's, twice for saturation; beyond that, a photo on
+    white may become all white.
+    """
 
     def disturb(self, rng: Array, images: Array, strength: Array) -> Array:
         amounts = colour.draw_jitter(rng, strength > 0, **LIGHT, hue=0.0)

@@ -1,4 +1,4 @@
-"""Scribbles: strokes, circles and arrows that somebody drew on a photo."""
+"""Strokes, circles and arrows scribbled on a photo."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ COLOURS = (
 
 @dataclasses.dataclass(frozen=True)
 class Scribble(Disturbance):
-    """Wavy strokes, circles and arrows in strong colours; the more and the thicker the stronger."""
+    """Wavy strokes, circles and arrows in strong colours; more and thicker ones with greater strength."""
 
     most: int = 4
     """Lines at strength 1."""
@@ -93,8 +93,8 @@ def _draw_lines(rng: Array, shape: tuple[int, int], height: int, width: int) -> 
 def _distances(x: Array, y: Array, height: int, width: int) -> Array:
     """f32[B, K, H, W]: from the middle of each pixel to each line through the points f32[B, K, POINTS], in pixels.
 
-    Of the way from a segment's middle to the pixel, the part along the segment counts where it exceeds the half of the
-    segment, and the part across always; either is a sum of something of the column and something of the row.
+    Relative to a segment's middle, the distance along the segment counts only beyond its half length, the distance
+    across it always; each is a sum of a term of the column and a term of the row.
     """
     dx, dy = jnp.diff(x), jnp.diff(y)
     length = jnp.sqrt(dx**2 + dy**2)

@@ -1,4 +1,4 @@
-"""Watermarks and logos over a photo: from a folder of a shop's own, or drawn."""
+"""Watermarks and logos over a photo: from a shop's own folder, or drawn."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ class Marks(NamedTuple):
     aspect: np.ndarray  # f32[2 N], width / height before that
 
     def at_least(self, side: float) -> "Marks":
-        """Halved as often as leaves squares of at least `side` pixels: the work grows with the squares' size."""
+        """Halves the squares while they keep at least `side` pixels: smaller squares are less work."""
         pixels = self.pixels
         while pixels.shape[2] >= 2 * side and pixels.shape[2] % 2 == 0:
             sums = pixels.astype(np.uint16).reshape(*pixels.shape[:2], pixels.shape[2] // 2, 2, -1, 2).sum((3, 5))
@@ -40,9 +40,9 @@ class Marks(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Watermark(Disturbance):
-    """A mark of a pool somewhere in the image, or tiled all over it, slanting.
+    """Puts a mark from a pool somewhere on the image, or tiles it all over, slanted.
 
-    The pool becomes a part of the compiled step, with 128 KiB for each mark: a few hundred are plenty.
+    The pool is compiled into the step, at 128 KiB a mark: a few hundred marks are plenty.
     """
 
     pool: str | None = None
@@ -163,7 +163,7 @@ PAINTS = ((215, 25, 30), (250, 175, 0), (20, 120, 60), (30, 70, 170), (110, 30, 
 
 @functools.cache
 def _drawn() -> Marks:
-    """The marks of those who have none: the same every time."""
+    """The default marks, the same every time."""
     words = [
         _word(word, *INKS[k % len(INKS)]).rotate(TURNS[k % len(TURNS)], Image.Resampling.BICUBIC, expand=True)
         for k, word in enumerate(WORDS)
@@ -182,7 +182,7 @@ def _canvas(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 
 def _word(word: str, ink: tuple[int, ...], edge: tuple[int, ...]) -> Image.Image:
-    """In letters with an edge, so that it is seen on any ground."""
+    """Letters with an outline, visible on any ground."""
     image, draw = _canvas(1200, 400)
     at, font = (600, 200), ImageFont.load_default(96)
     draw.multiline_text(at, word, ink, font, anchor="mm", align="center", stroke_width=5, stroke_fill=edge)
