@@ -1,8 +1,8 @@
-"""Files that are whole or not there: written aside, then put in place in one step; read only if every byte is right.
+"""Atomic files: written beside their place, then moved there in one step, and read only if every byte is right.
 
-A folder written by `save_folder` holds `manifest.json` and one data folder that it names. Saving anew writes another
-data folder and then replaces the manifest, which is one file, so that a reader or a crash sees the old content or the
-new.
+A folder written by `save_folder` holds `manifest.json` and the one data folder that it names. Saving again writes a new
+data folder and then replaces the manifest. That is a single file, so a reader, or a crash, sees either the old content
+or the new.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,7 +35,7 @@ LEFT_OVER = re.compile(r"\.manifest\.json\.[0-9a-f]{16}")  # by a process that w
 
 @contextlib.contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Within it an OSError that does not say which file it is about says `path`."""
+    """Makes any OSError inside the block name a file: `path`, if it names none itself."""
     try:
         yield
     except OSError as error:
@@ -45,7 +45,10 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """What `write` puts into a file beside `path` becomes `path`; a failure leaves the old one. The folder is made."""
+    """Writes a file with `write`, which gets it open, and puts it at `path`. If that fails, the old file stays.
+
+    Creates the folder if needed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -60,18 +63,18 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file in UTF-8, whole or not at all."""
+    """Writes a text file in UTF-8, atomically."""
     replace_file(path, lambda file: file.write(text.encode()))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """A JSON file, whole or not at all."""
+    """Writes a JSON file, atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A regular file, to be read; raises OSError if it is anything else, as a pipe or a device need never end."""
-    # A pipe without a writer is opened without waiting for one.
+    """Opens a regular file for reading; raises OSError for anything else: a pipe or a device may never end."""
+    # O_NONBLOCK: opening a pipe must not wait for a writer
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if stat.S_ISREG(os.fstat(handle).st_mode):
         return os.fdopen(handle, "rb")
@@ -80,7 +83,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """What a regular file holds; raises OSError if that is more than `most` bytes, or as `open_regular`."""
+    """The content of a regular file; raises OSError if it is larger than `most` bytes, or as `open_regular` does."""
     with open_regular(path) as file:
         size, data = os.fstat(file.fileno()).st_size, b""
         while size <= most:
@@ -92,7 +95,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a regular file, with a sign for what is no UTF-8; raises OSError as `read_bytes`."""
+    """The text of a regular file; bytes that are not UTF-8 become U+FFFD. Raises OSError as `read_bytes` does."""
     return read_bytes(path, MOST_JSON).decode("utf-8", "replace")
 
 
@@ -107,7 +110,7 @@ def read_json(path: Path, remedy: str, *needed: str) -> dict[str, Any]:
         raise UserError(f"{path} is missing: {remedy}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
-    except (ValueError, RecursionError) as error:  # no JSON, or no text
+    except (ValueError, RecursionError) as error:  # not JSON, or not text
         raise UserError(f"{path} is damaged ({error}): {remedy}") from None
     missing = [name for name in needed if name not in value] if isinstance(value, dict) else ["object"]
     if missing:
@@ -117,9 +120,9 @@ def read_json(path: Path, remedy: str, *needed: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def read_as(what: str, path: Path, remedy: str) -> Iterator[None]:
-    """Within it a file is read that may hold anything.
+    """For reading a file that may hold anything: turns whatever the reader raises into a UserError.
 
-    Whatever its content makes the reader stumble over is raised as UserError: `path` holds no `what`, and the `remedy`.
+    It says that `path` is damaged or holds no `what`, and the `remedy`.
     """
     try:
         yield
@@ -132,11 +135,6 @@ def read_as(what: str, path: Path, remedy: str) -> Iterator[None]:
         raise UserError(f"{path} is damaged or holds no {what} ({first}): {remedy}") from error
 
 
-def has_shape(value: Any, shape: Mapping[str, type]) -> bool:
-    """Whether a value that was JSON is an object in which each name of `shape` has a value of that type."""
-    return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in shape.items())
-
-
 def save_folder(
     folder: Path,
     facts: dict[str, Any],
@@ -144,13 +142,13 @@ def save_folder(
     *,
     beside: Callable[[str], bool] = lambda name: False,
 ) -> None:
-    """Replaces what `folder` holds by the files that `write` puts into the empty folder that it is given.
+    """Replaces the content of `folder` by the files that `write` puts into the empty folder it is given.
 
     Args:
-      folder: made if needed; it may hold only what an earlier call saved.
-      facts: what `open_folder` gives back, as JSON.
+      folder: created if needed; it may hold only what an earlier call saved.
+      facts: what `open_folder` returns; JSON.
       write: makes plain files, no folders.
-      beside: tells by their names which other files may lie in the folder; they stay as they are.
+      beside: says by its name whether another file may lie in the folder; such files stay as they are.
 
     Raises:
       UserError: the folder holds other things, which could be the user's.
@@ -186,10 +184,10 @@ def save_folder(
 
 @contextlib.contextmanager
 def locked(folder: Path, *, exclusive: bool) -> Iterator[None]:
-    """One writer (`exclusive`), or any number of readers, at a time in a folder that is there; others wait.
+    """Locks an existing folder for one writer (`exclusive`) or any number of readers at a time; others wait.
 
-    Holds among threads and processes of a machine; the lock of a process that dies is free. On Windows, and on file
-    systems without locks, there is none: then save one at a time.
+    The lock holds between the threads and processes of a machine, and ends with its process. On Windows, and on file
+    systems without locks, there is none: then save from one process at a time.
     """
     if fcntl is None or not Path(folder).is_dir():
         yield
@@ -205,8 +203,8 @@ def locked(folder: Path, *, exclusive: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ascii_name(folder: Path) -> Iterator[str]:
-    """A name of a folder for libraries in C++, which fail on bytes that are no UTF-8, and in another locale: on Linux
-    it is ASCII, whatever the folder is called."""
+    """A name of a folder for C++ libraries, which fail on names that are not UTF-8, and in other locales: on Linux it
+    is ASCII, whatever the folder is called."""
     if str(folder).isascii() or not os.path.isdir("/proc/self/fd"):
         yield str(folder)
         return
@@ -219,9 +217,9 @@ def ascii_name(folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """The right to change what lies in a folder, which one has at a time; it ends with the process at the latest.
+    """Reserves a folder for one process that changes it, until the block or the process ends.
 
-    Raises UserError if another has it. On Windows, and on file systems without locks, everyone gets it.
+    Raises UserError if another process holds it. On Windows, and on file systems without locks, it reserves nothing.
     """
     with open(folder / CLAIM, "ab") as file:
         try:
@@ -235,9 +233,9 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def open_folder(folder: Path) -> tuple[dict[str, Any], Path]:
-    """The facts and the data folder of what `save_folder` wrote.
+    """The facts and the data folder that `save_folder` wrote.
 
-    Raises UserError if the folder is not there or not one of these, or if a file is missing, added or changed.
+    Raises UserError if the folder is missing or was not written by it, or if a file is missing, added or changed.
     """
     folder = Path(folder)
     try:
@@ -249,11 +247,12 @@ def open_folder(folder: Path) -> tuple[dict[str, Any], Path]:
         raise UserError(f"no index in {folder}: the folder {state}; build the index anew") from None
     if schema != SCHEMA:
         raise UserError(f"{folder} has schema {schema}: this version of ssljax reads {SCHEMA}; build the index anew")
-    shape = {"data": str, "files": dict, "facts": dict}
-    if not (whole and has_shape(content, shape) and DATA_FOLDER.fullmatch(content["data"])):
+    kinds = {"data": str, "files": dict, "facts": dict}
+    whole &= isinstance(content, dict) and all(isinstance(content.get(name), kind) for name, kind in kinds.items())
+    if not (whole and DATA_FOLDER.fullmatch(content["data"])):
         raise UserError(f"{folder / MANIFEST} is damaged: build the index anew")
     data, files = folder / content["data"], content["files"]
-    # no file more than is listed either: ScaNN, for one, unpickles a file if it finds it
+    # nor may there be a file that is not listed: ScaNN, for one, unpickles a file if it finds it
     there = {path.name for path in data.iterdir()} if data.is_dir() else set()
     if there != set(files):
         raise UserError(
@@ -266,15 +265,15 @@ def open_folder(folder: Path) -> tuple[dict[str, Any], Path]:
 
 
 def checksums(folder: Path) -> dict[str, dict[str, Any]]:
-    """The path of each file in `folder` and in the folders in it, from there → its size in bytes and its SHA-256."""
+    """The path of each file under `folder`, relative to it → its size in bytes and its SHA-256."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): _checksum(path) for path in paths}
 
 
 def first_damaged(folder: Path, files: dict[str, dict[str, Any]]) -> Path | None:
-    """The first file that is missing or is not as `checksums` found it; None if all are.
+    """The first file that is missing or differs from what `checksums` found; None if there is none.
 
-    Raises OSError if a file that is there cannot be read, which is no damage.
+    Raises OSError if a file exists but cannot be read: that is no damage.
     """
     for name, expected in files.items():
         path = folder / name
@@ -296,6 +295,6 @@ def _sha256_of_json(value: Any) -> str:
 
 
 def _flush(path: Path) -> None:
-    """To the disk: a manifest must not outlive, in a power cut, the files that it lists."""
+    """Writes a file through to the disk: after a power cut, a manifest must not list files that were lost."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Photos that cannot be read: listed with their reasons, and a limit to how many there may be."""
+"""Photos that cannot be read: a list of them with the reasons, and a limit to their number."""
 
 import contextlib
 import csv
@@ -17,14 +17,14 @@ class BadPhoto(NamedTuple):
     row: int
     """in the Items"""
     name: str
-    """its path; blank if it is no file"""
+    """its path; blank if it is not a file"""
     reason: str
 
 
 class BadInputs:
-    """The bad photos of one split, appended to a CSV file (id, photo, reason): each once, also over resumed runs.
+    """The bad photos of one split, appended to a CSV file (id, photo, reason), each once, even if a run is resumed.
 
-    Cells of the file are as `csv_cell` has them: no spreadsheet runs them, and no terminal obeys them.
+    `csv_cell` makes the cells of the file safe for spreadsheets and terminals.
 
     Args:
         path: the file, which several splits of a data set, and runs on it, may share; None keeps no list.
@@ -40,11 +40,11 @@ class BadInputs:
 
     @property
     def count(self) -> int:
-        """Bad photos of this split met so far; a resumed run meets those of before again, within an epoch."""
+        """Bad photos of this split so far. A resumed run counts anew, and meets all of them again within an epoch."""
         return len(self._met)
 
     def record(self, id: Any, photo: str, reason: str) -> None:
-        """Lists a bad photo, if it is not listed yet."""
+        """Adds a bad photo to the list unless it is there."""
         key = (str(id), photo)
         if key in self._met:
             return
@@ -69,7 +69,7 @@ class BadInputs:
         )
 
     def _read(self) -> None:
-        """Brings what is known of the file up to date: another split's list may have been added to it."""
+        """Reads the file again if it has changed: it may also list another split's photos."""
         if self._path.exists() and self._path.stat().st_size != self._file_size:
             with (
                 self._path.open(newline="", encoding="utf-8", errors="replace") as file,

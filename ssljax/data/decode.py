@@ -1,6 +1,6 @@
-"""A photo to a square of pixels and the aspect ratio it had: whatever a catalogue may hold is read right or refused.
+"""Decodes a photo to a square of pixels and its aspect ratio. Whatever a catalogue holds is read correctly or refused.
 
-`decode` is called from many threads and processes at once; the decoders leave Python's lock.
+`decode` is called from many threads and processes at once; the decoders release the GIL.
 """
 
 import contextlib
@@ -17,15 +17,25 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from ssljax.data.atomic_files import read_bytes
 
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000")  # none that runs a program, as EPS
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "GIF",
+    "WEBP",
+    "AVIF",
+    "BMP",
+    "TIFF",
+    "PPM",
+    "JPEG2000",
+)  # not EPS: it is a program
 MAX_PIXELS = 178_956_970  # Pillow refuses more as a decompression bomb; the fast path must refuse the same
 MAX_SIDE = 65_535  # JPEG's limit
 MAX_BYTES = 2**30  # of a file
 STRIP = 2**20  # pixels that are made 8 bits at a time
 MAX_PROFILE = 2**23  # bytes; those for print have a few million
-SCANS = 16  # of a JPEG of MAX_PIXELS, and more of a smaller one: each goes over all pixels, and may take 75 bytes
+SCANS = 16  # of a JPEG of MAX_PIXELS, more of a smaller one: a scan of 75 bytes makes the decoder visit all pixels
 
-SLACK = 1.02  # by which some levels may be above white: resampled photos overshoot
+SLACK = 1.02  # factor by which levels may exceed white, as resampled photos overshoot
 BITS_PER_SAMPLE = 258  # a tag of TIFF
 PLAIN = ("L", "LA", "RGB", "RGBA", "CMYK", "LAB")  # Pillow's modes of 8 bits a channel that are resized as they are
 SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
@@ -37,7 +47,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 @functools.cache
 def suffixes() -> frozenset[str]:
-    """How names of files in one of FORMATS end, such as ".jpg", in small letters."""
+    """The suffixes of files in one of FORMATS, such as ".jpg", in lower case."""
     return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS)
 
 
@@ -60,15 +70,15 @@ def decode(
     Args:
         photo: the path of a file, the bytes of one, or pixels u8[H, W, 3].
         size: S, the side of the square in pixels.
-        max_pixels: height x width of a file, of which more are refused before they are decoded.
-        formats: of FORMATS, those that are read.
+        max_pixels: the largest height x width of a file; larger ones are refused before they are decoded.
+        formats: those of FORMATS that are read.
 
     Returns:
         u8[S, S, 3], sRGB, not to be written to; and the aspect ratio of the upright photo.
 
     Raises:
         BadImage: with the reason.
-        TypeError: it is none of these, which is the source's mistake.
+        TypeError: if it is none of these, which is a mistake of the source.
     """
     if isinstance(photo, np.ndarray):
         return _resize(_check_pixels(photo), size), photo.shape[1] / photo.shape[0]
@@ -83,7 +93,7 @@ def decode(
 
 
 def decode_whole(path: Path) -> tuple[np.ndarray, str]:
-    """A photo at its own size, upright and in colours as `decode` has it, u8[H, W, 3]; and its format, as in FORMATS.
+    """A photo u8[H, W, 3] at its own size, upright and in sRGB as from `decode`; and its format, one of FORMATS.
 
     Raises BadImage, with the reason.
     """
@@ -111,7 +121,7 @@ def _check_pixels(pixels: np.ndarray) -> np.ndarray:
 
 
 def _decode_jpeg(data: bytes, size: int, max_pixels: int) -> tuple[np.ndarray, float, int] | None:
-    """Pixels, at the smallest scale that covers the square, aspect and orientation; None for Pillow to decide."""
+    """Pixels, aspect and orientation, at the smallest scale that covers the square; None leaves it to Pillow."""
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
         grey_profile = colour == "Gray" and b"ICC_PROFILE\0" in data  # is for grey levels, not for RGB
@@ -124,7 +134,7 @@ def _decode_jpeg(data: bytes, size: int, max_pixels: int) -> tuple[np.ndarray, f
             raise BadImage("truncated") from None
         return None
     pixels, orientation = _resize(pixels, size), 1
-    # Asking Pillow each time would be slow.
+    # asking Pillow about every photo would be slow
     if b"Exif\0\0" in data or b"tiff:Orientation" in data or b"ICC_PROFILE\0" in data:
         with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             orientation = _orientation(image)
@@ -150,7 +160,7 @@ def _check_scans(data: bytes, pixels: int, max_pixels: int) -> None:
 
 @contextlib.contextmanager
 def _opened(data: bytes, max_pixels: int = MAX_PIXELS, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
-    """The image in Pillow; whatever is wrong with it, then or later, is raised as BadImage."""
+    """Opens an image with Pillow; whatever is wrong with it, now or inside the block, is raised as BadImage."""
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             if max(image.size) > MAX_SIDE:
@@ -178,7 +188,7 @@ class _Colours:
     profile: bytes | None
     """ICC"""
     gamma: float | None
-    """of a PNG, whose levels are the light to this power"""
+    """of a PNG: its levels are the light to this power"""
     primaries: tuple[float, ...] | None
     """of a PNG: x and y of white, red, green and blue"""
 
@@ -192,10 +202,10 @@ class _Colours:
 
 
 def _loaded(image: Image.Image) -> tuple[Image.Image, _Colours, int]:
-    """The pixels, in a mode of `PLAIN`; what their colours are; and the orientation. Ends the image that is given."""
+    """The pixels in a mode of `PLAIN`, what their colours are, and the orientation. Closes `image`."""
     deep = image.format == "PNG" and ";16" in str(image.tile)
     image.load()
-    orientation = _orientation(image)  # after loading: TIFF turns itself, and then has none
+    orientation = _orientation(image)  # after loading: Pillow turns a TIFF then, and drops its orientation
     colours, key = _Colours.of(image), image.info.get("transparency")
     if deep and isinstance(key, tuple):  # Pillow made the pixels 8 bits, and left the colour that is transparent
         image.info["transparency"] = tuple(level >> 8 for level in key)
@@ -208,15 +218,15 @@ def _loaded(image: Image.Image) -> tuple[Image.Image, _Colours, int]:
     else:
         plain = image if image.mode in PLAIN else image.convert("RGB")
     if plain is not image:
-        image.close()  # two of a large one would take twice the memory
+        image.close()  # two copies of a large one would take twice the memory
     return plain, colours, orientation
 
 
 def _to_8_bits(image: Image.Image) -> np.ndarray:
     """u8[H, W] of 16-bit, 32-bit or float grey levels; Pillow's own conversion clips them at 255.
 
-    White is the largest level that the type of number can have. Files of floats or of 32 bits have levels up to 1, 255
-    or 65,535 as well, and signed ones of 16 bits up to 255: white is the least of these that is no less than all.
+    White is the largest level of the file's type of number. But files of floats or of 32 bits also come with levels up
+    to 1, 255 or 65,535, and signed ones of 16 bits with levels up to 255: white is the least of these that covers all.
     """
     levels = np.asarray(image)
     largest = float(np.max(levels, initial=0, where=np.isfinite(levels)))
@@ -236,7 +246,7 @@ def _to_8_bits(image: Image.Image) -> np.ndarray:
 
 
 def _to_srgb(image: Image.Image, colours: _Colours) -> Image.Image:
-    """RGB, of an image in one of the modes that `_loaded` gives; what is transparent is laid on white."""
+    """An image in one of the modes of `_loaded` as RGB, with transparency on white."""
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if alpha is not None:
         image = image.convert(image.mode[:-1])
@@ -253,7 +263,7 @@ def _to_srgb(image: Image.Image, colours: _Colours) -> Image.Image:
 
 @functools.lru_cache(maxsize=8)
 def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB, for images of a mode; None if there is nothing to do, or the profile does not suit."""
+    """From a profile to sRGB, for images of a mode; None if nothing is to do, or the profile does not suit."""
     srgb = ImageCms.createProfile("sRGB")
     try:
         if profile is None:
@@ -272,13 +282,13 @@ def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform |
     levels = np.linspace(0, 255, 8).astype(np.uint8)
     colours = Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(8, 64, 3))
     moved = np.abs(np.asarray(ImageCms.applyTransform(colours, transform), int) - np.asarray(colours, int))
-    return transform if moved.max() > 2 else None  # it is sRGB, under whatever name
+    return transform if moved.max() > 2 else None  # else it is sRGB by another name
 
 
 def _from_gamma(pixels: np.ndarray, gamma: float, primaries: tuple[float, ...] | None) -> np.ndarray:
     """u8[H, W, 3] in sRGB of a PNG's pixels, by its gAMA and cHRM (PNG specification, 3rd edition, 11.3.2).
 
-    As they are, if both say what sRGB is, or what cannot be.
+    They stay as they are if both describe sRGB, or are impossible.
     """
     usual = primaries is None or np.abs(np.subtract(primaries, SRGB_PRIMARIES)).max() < 0.005
     if not 0.01 < gamma < 100 or (usual and abs(gamma - 1 / 2.2) < 0.01):
@@ -293,14 +303,14 @@ def _from_gamma(pixels: np.ndarray, gamma: float, primaries: tuple[float, ...] |
 
 
 def _xyz_of(primaries: tuple[float, ...]) -> np.ndarray:
-    """f64[3, 3], what makes XYZ of light in red, green and blue, whose sum is white of a Y of 1."""
+    """f64[3, 3], the matrix from linear RGB to XYZ, in which white (1, 1, 1) has a Y of 1."""
     xy = np.array(primaries, float).reshape(4, 2)
     xyz = np.stack([xy[:, 0], xy[:, 1], 1 - xy.sum(axis=1)]) / np.maximum(xy[:, 1], 1e-6)
     return xyz[:, 1:] * np.linalg.solve(xyz[:, 1:], xyz[:, 0])
 
 
 def original_shape(pixels: np.ndarray, aspect: float) -> np.ndarray:
-    """u8[h, w, 3], a photo u8[S, S, 3] as it was before it became a square, its longer side S pixels."""
+    """u8[h, w, 3], a square photo u8[S, S, 3] in its original shape, its longer side S pixels."""
     side = len(pixels)
     width, height = (side, max(1, round(side / aspect))) if aspect >= 1 else (max(1, round(side * aspect)), side)
     return np.asarray(Image.fromarray(pixels).resize((width, height)))
@@ -312,12 +322,12 @@ def thumbnail(
     max_pixels: int = MAX_PIXELS,
     formats: Sequence[str] = FORMATS,
 ) -> np.ndarray:
-    """u8[h, w, 3], a photo in its shape, its longer side `side` pixels; raises as `decode`."""
+    """u8[h, w, 3], a photo in its own shape, its longer side `side` pixels; raises what `decode` raises."""
     return original_shape(*decode(photo, side, max_pixels, formats))
 
 
 def thumbnail_or_grey(photo: Path | str | bytes | np.ndarray | None, side: int) -> np.ndarray:
-    """As `thumbnail`; a grey square u8[side, side, 3] if there is no photo, or it cannot be read."""
+    """As `thumbnail`, but a grey square u8[side, side, 3] if there is no photo or it cannot be read."""
     try:
         return thumbnail(b"" if photo is None else photo, side)
     except BadImage:
@@ -325,7 +335,7 @@ def thumbnail_or_grey(photo: Path | str | bytes | np.ndarray | None, side: int) 
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, upright, if there is none or none that makes sense, as viewers do."""
+    """The EXIF orientation, 1 to 8; 1 (upright) if it is missing or invalid, as in viewers."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # broken metadata is no reason to refuse good pixels

@@ -1,4 +1,4 @@
-"""Where a user's files are looked up: from the working directory, or else under the folder of data sets."""
+"""Looks up a user's files: in the working directory, or else in the folder of data sets."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ def data_root() -> Path:
 
 
 def find(path: str, field: str = "data.path") -> Path:
-    """An existing path, from the working directory or else under the data root; raises UserError with both."""
+    """An existing path in the working directory or else under the data root; raises UserError naming both."""
     check_no_address(path, field)
     here, there = Path(path).expanduser(), data_root() / path
     for candidate in (existing(Path(), str(here)), existing(data_root(), path)):
@@ -26,12 +26,12 @@ def find(path: str, field: str = "data.path") -> Path:
     raise UserError(f"{field}={path!r} is not there: looked for {looked} (SSLJAX_DATA sets the folder of data sets)")
 
 
-# https://, of which pathlib makes https:/, data:, and //cdn.shop.com/
+# https:// (which pathlib turns into https:/), data:, and //cdn.shop.com/
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:|//[\w-]+(\.[\w-]+)*\.[a-z]{2,}/", re.IGNORECASE)
 
 
 def check_no_address(path: str, field: str) -> None:
-    """Raises UserError if `path` is an address, https://... or s3://..., which nothing here can read."""
+    """Raises UserError if `path` is an address, https://... or s3://..., which cannot be read here."""
     if ADDRESS.match(path):
         raise UserError(
             f"{field}={path!r} is an address: download it first, and name the file or folder on this machine"
@@ -39,10 +39,10 @@ def check_no_address(path: str, field: str) -> None:
 
 
 def existing(folder: Path, name: str) -> Path:
-    """The path of a name under a folder, in the form that the file system has it in.
+    """The path of a name under a folder, in the form that the file system uses.
 
-    Names with accents have two forms, composed (NFC) and decomposed (NFD), of which catalogues and copies of photos
-    often have different ones; on old servers they are bytes of cp1252. If none is there it is the path as given.
+    Accents have two forms, composed (NFC) and decomposed (NFD), and catalogues often use another one than the files; on
+    old servers names are in cp1252. If no form exists, this is the path as given.
     """
     path = folder / name
     if name.isascii() or os.path.lexists(path):

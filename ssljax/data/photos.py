@@ -1,4 +1,4 @@
-"""Photos by row, decoded: each time they are asked for, or once and kept."""
+"""Decodes photos by row: each time they are asked for, or all at once to keep them."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +21,10 @@ class Decoded(NamedTuple):
     aspect: np.ndarray
     """f32[n], width / height; 1 where not good"""
     good: np.ndarray
-    """bool[n]: read; neither bad nor left empty"""
+    """bool[n]: whether the photo was read"""
 
     def at(self, *index: np.ndarray) -> "Decoded":
-        """Those at an index, of any shape."""
+        """Those at an index of any shape."""
         return Decoded(*(part[index] for part in self))
 
 
@@ -66,7 +66,7 @@ class Decoder:
         return decoded.at(place.reshape(rows.shape)), bad
 
     def _read_one(self, row: int, place: int, decoded: Decoded, small: np.ndarray | None) -> BadPhoto | None:
-        """Decodes the photo at `row` into `place`; tells if it is bad."""
+        """Decodes the photo at `row` into `place`; returns it if it is bad."""
         name = ""
         try:
             photo = self._photos[row]
@@ -80,7 +80,7 @@ class Decoder:
         return None
 
     def close(self) -> None:
-        """Ends the threads, once they are through with the photos in hand."""
+        """Ends the threads once they have finished the photos in hand."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -93,14 +93,14 @@ def decode_all(
     record: Callable[[list[BadPhoto]], None],
     progress: Callable[[int], None] | None = None,
 ) -> Decoded:
-    """All photos, decoded in threads.
+    """Decodes all photos in threads.
 
     Args:
         photos: n paths, encoded bytes, or arrays.
         size: S, the side of the squares.
         threads: that decode.
         record: is called with the bad photos, in order; may raise to stop.
-        progress: is told how many photos are done.
+        progress: is called with how many photos are done.
     """
     n = len(photos)
     whole = _empty(n, size)

@@ -1,8 +1,8 @@
 """Batches of photos by Grain: shuffled and endless for training, in order for embedding.
 
-Any training batch is a pure function of the data, the seed, the batch size and its number, whatever the cache, the
-threads, the worker processes and the number of machines. So the position in the data is one number, and the place of
-a bad photo is always taken by the same good one.
+A training batch is a pure function of the data, the seed, the batch size and its number, whatever the cache, the
+threads, the worker processes and the number of machines. So the position in the data is one number, and a bad photo is
+always replaced by the same good one.
 """
 
 import functools
@@ -31,7 +31,7 @@ AT_ONCE = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
 
 
 def batch_shapes(items: Items, *, batch_size: int, size: int, photos: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and types of a whole training batch with `photos` of each item, without reading one."""
+    """Shapes and types of a whole training batch with `photos` of each item; reads none."""
     none = {"image": np.empty((0, photos, size, size, 3), np.uint8), "aspect": np.empty((0, photos), np.float32)}
     none |= _columns(items, np.arange(0))
     return {name: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for name, x in none.items()}
@@ -85,7 +85,7 @@ def ordered_batches(
 
 
 class TrainBatches:
-    """Shuffled training batches without end, and the position in them, to be saved and restored.
+    """Endless shuffled training batches, and the position in them, which can be saved and restored.
 
     Batches are dicts: `image` u8[B, N, S, S, 3] and `aspect` f32[B, N], of N photos an item, and of the first of them
     `index` i32[B] and what there is of `label` i32[B], `listing` i32[B], `attributes` i32[B, A]. On a mesh they are
@@ -163,7 +163,7 @@ class TrainBatches:
         return {"delivered": self._delivered} | self._batches.identity
 
     def seek(self, position: dict[str, int]) -> None:
-        """Goes to a position; raises UserError if it is one of other data or other batches."""
+        """Goes to a position; raises UserError if it belongs to other data or other batches."""
         for name, value in self._batches.identity.items():
             if position[name] != value:
                 raise UserError(f"{name}={value} differs from the checkpoint's {position[name]}: use the same to go on")
@@ -171,7 +171,7 @@ class TrainBatches:
         self._delivered = position["delivered"]
 
     def go_on_with(self, batches: Batches) -> None:
-        """From the next batch on, others of as many items."""
+        """Continues with other batches of as many items from the next one on."""
         self._stop()
         self._batches = batches
 
@@ -188,8 +188,8 @@ class TrainBatches:
         self.close()
 
     def _start(self) -> grain.DatasetIterator:
-        # A range of batch numbers that begins where we are: Grain's own position would be another for each number of
-        # workers, and would count what was read ahead by them.
+        # A range of batch numbers from where we are: Grain's own position depends on the number of workers, and counts
+        # what they read ahead.
         make = _TrainBatch(self._batches, self._read)
         batches = grain.MapDataset.range(self._delivered, sys.maxsize).map(make).to_iter_dataset(self._options)
         if self._workers:
@@ -208,10 +208,10 @@ class TrainBatches:
 
 
 class _Made(NamedTuple):
-    """A batch as it comes out of Grain; the columns of the items are added later: workers do without them.
+    """A batch as it comes out of Grain. The columns of the items are added later, as workers need none.
 
-    In a training batch `rows` and the parts of `decoded` have the axes [m, n] of `Batches.rows`, in one for embedding
-    [b].
+    `rows` and the arrays of `decoded` have the axes [m, n] of `Batches.rows` in a training batch, and [b] in one for
+    embedding.
     """
 
     rows: np.ndarray
@@ -257,7 +257,7 @@ def _read_cached(rows: np.ndarray, cached: Decoded) -> tuple[Decoded, list[BadPh
 
 
 class _OrderedBatch:
-    """Number → batch in order; the last is filled up with the first photo, which is not valid there."""
+    """Number → batch in order. The last one is filled up with the first photo, which is not valid there."""
 
     def __init__(self, decoder: Decoder, own: np.ndarray, small: int | None):
         self._decoder, self._own, self._small = decoder, own, small
@@ -287,7 +287,7 @@ def _record(bad: BadInputs, items: Items, photos: list[BadPhoto]) -> None:
 
 
 def _gatherer(image: np.ndarray, mesh: Mesh | None) -> Callable[[np.ndarray | Array], Array]:
-    """Puts u8[n, S, S, 3] on the device, a copy on each; gives a function of rows i32[B, N] to u8[B, N, S, S, 3]."""
+    """Puts photos u8[n, S, S, 3] on every device; returns a function of rows i32[B, N] to u8[B, N, S, S, 3]."""
     try:
         if mesh is None:
             images, sharding = jax.device_put(image), None

@@ -1,4 +1,4 @@
-"""Text from strangers: valid and comparable once it is read, harmless where it is shown."""
+"""Text from strangers: made valid and comparable when it is read, and harmless where it is shown."""
 
 import difflib
 import functools
@@ -7,17 +7,17 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-# Blanks that str.strip leaves: without width, and marks of direction, which are copied along with a path on Windows.
+# Blanks that str.strip leaves: those without width, and marks of direction, which Windows copies along with a path.
 INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u202a\u202c\u2060\ufeff"
-# What steers a terminal or turns the order of what is read: control characters but tab and line feed, marks of
-# direction, ends of lines and paragraphs; and halves of characters, which cannot be written at all.
+# What steers a terminal or changes the reading order: control characters except tab and line feed, marks of direction,
+# line and paragraph separators; and lone surrogates, which cannot be written at all.
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-# Beginnings by which a spreadsheet takes a value for a formula, the full-width forms too; and the guard itself.
+# How a value begins that a spreadsheet takes for a formula, full-width forms included; and the guard itself.
 FORMULA = re.compile(r"[=@\uff1d\uff20\t\n']|[-+\uff0d\uff0b](?!\d+([.,]\d+)?\Z)")
 
 
 def valid(value: str) -> str:
-    """`value` as it can be written in UTF-8: pairs of surrogates are joined, and a lone one becomes U+FFFD."""
+    """`value` in a form that UTF-8 can write: pairs of surrogates are joined, and a lone one becomes U+FFFD."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -26,12 +26,12 @@ def valid(value: str) -> str:
 
 
 def readable(value: str) -> str:
-    """`value` as `valid` has it, composed (NFC): letters with accents have two forms that look and mean the same."""
+    """`value`, valid and composed (NFC): letters with accents have two forms that look and mean the same."""
     return value if value.isascii() else unicodedata.normalize("NFC", valid(value))
 
 
 def stripped(value: str) -> str:
-    """`value` without blanks around it, those included that have no width."""
+    """`value` without the blanks around it, including zero-width ones."""
     value = value.strip()
     while (inner := value.strip(INVISIBLE)) != value:
         value = inner.strip()
@@ -39,21 +39,21 @@ def stripped(value: str) -> str:
 
 
 def comparable(value: str) -> str:
-    """`value` as it is compared with others: `readable` and `stripped`."""
+    """`value` for comparison with others: `readable` and `stripped`."""
     return stripped(readable(value))
 
 
 def shown(value: str) -> str:
-    """`value` as a terminal may show it: what would steer it is written out, as \\x1b or \\u202e."""
+    """`value` safe for a terminal: what would steer it is written out, as \\x1b or \\u202e."""
     return STEERING.sub(
         lambda found: ("\\x{:02x}" if found[0] < "\u0100" else "\\u{:04x}").format(ord(found[0])), value
     )
 
 
 def csv_cell(value: str) -> str:
-    """`value` as it goes into a CSV file: as `shown`, and with ' before what a spreadsheet would run as a formula.
+    """`value` for a cell of a CSV file: `shown`, with a ' in front if a spreadsheet would run it as a formula.
 
-    A value that begins with ' gets another one: whoever reads the file takes one away, and has what was there.
+    A value that begins with ' gets another one, so that a reader can always remove one to recover the value.
     """
     value = shown(value)
     return f"'{value}" if FORMULA.match(value) else value
@@ -61,7 +61,7 @@ def csv_cell(value: str) -> str:
 
 @functools.cache
 def note(sentence: str) -> None:
-    """Logs a warning about the data once in a process, however often the data is read."""
+    """Logs a warning about the data, once a process however often the data is read."""
     logging.getLogger("ssljax").warning(shown(sentence))
 
 
