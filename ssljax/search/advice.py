@@ -1,9 +1,9 @@
-"""Which index? All kinds measured on one's own vectors, and the quickest that is good enough.
+"""Which index to use: measures all kinds on your own vectors, and recommends the fastest that is good enough.
 
     advice = index_advice(vectors, recall=0.95, updates_per_hour=1000)
     advice.builder, advice.reason, advice.rows
 
-Queries are items that are held out. Of each kind several efforts are measured, as recall is bought with time.
+Queries are items that are held out. Each kind is measured at several efforts, which trade time for recall.
 """
 
 import dataclasses
@@ -24,19 +24,19 @@ from ssljax.types import Array, UserError
 K = 10
 QUERIES = 1000
 SINGLE = 300  # queries one by one
-SECONDS = 0.5  # that batched queries are repeated for
-ALIKE = 0.95  # of the best speed is as quick, and then more recall is better
+SECONDS = 0.5  # for which batches of queries are repeated
+ALIKE = 0.95  # of the best speed counts as equally fast; then recall decides
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What was measured of one kind of index at one effort."""
+    """Measurements of one kind of index at one effort."""
 
     kind: str
     builder: Builder
     """its settings"""
     recall: float
-    """recall@10: the share of the true ten nearest that are found"""
+    """recall@10: the share of the true ten nearest that were found"""
     qps: float
     """queries a second, in one batch, over all cores"""
     p50_ms: float
@@ -47,18 +47,18 @@ class Row:
     memory_mib: float
     """of vectors and structure, as they are saved"""
     updates_per_hour: float
-    """additions that can go on for ever: one by one, and the structures built anew meanwhile"""
+    """additions one by one that it can sustain, including the rebuilds that they cause"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Advice:
-    """The index to take, and why."""
+    """The recommended index, and why."""
 
     builder: Builder
     reason: str
     rows: list[Row]
     shown: list[Row]
-    """of each kind the row that would be taken if there were no other kind; of the kind that is taken, that one"""
+    """the best row of each kind; of the recommended kind, the recommended row"""
 
 
 def index_advice(
@@ -70,22 +70,22 @@ def index_advice(
     seed: int = 0,
     progress: Callable[[str], None] = lambda kind: None,
 ) -> Advice:
-    """Measures all indexes that are installed.
+    """Measures all installed kinds of index.
 
     Args:
-      vectors: [n, D], at least 20. Up to 1,000 of them (a tenth at most) are taken out and searched for in the rest.
-      recall: the least recall@10 wanted, in (0, 1].
-      updates_per_hour: how many items come or change.
-      metric: what the nearest is.
+      vectors: [n, D], at least 20. A tenth of them, at most 1,000, are the queries; the rest is searched.
+      recall: the required recall@10, in (0, 1].
+      updates_per_hour: how many items are added or changed.
+      metric: the metric of the index.
       seed: chooses the queries.
-      progress: is told each kind when its turn comes.
+      progress: called with each kind before it is measured.
 
     Returns:
-      The quickest index, by queries a second, that finds enough and keeps up; of those within 5 % of it the one with
-      the best recall. `Exact` finds all, so that one always finds enough; if none keeps up, the one nearest to it.
+      The index with the most queries a second that has the recall and keeps up with the updates; of those within 5 % of
+      it, the one with the best recall. `Exact` always has the recall. If none keeps up, the one that comes nearest.
 
     Raises:
-      UserError: for vectors that an index would refuse, or too few, or values out of range.
+      UserError: there are too few vectors, an index would refuse them, or a value is out of range.
     """
     vectors = checked(vectors, "vectors")
     if len(vectors) < 2 * K:
@@ -107,7 +107,7 @@ def index_advice(
 
 
 def contestants(items: int, metric: Metric) -> dict[str, list[Builder]]:
-    """Kind → settings from little effort to much, that differ only in how they search, for so many items."""
+    """Kind → settings for this many items, from little effort to much; they differ only in how they search."""
     kinds: dict[str, list[Builder]] = {"Exact": [Exact(metric)]}
     leaves = max(2, round(math.sqrt(items)))
     searched = sorted({max(1, leaves // part) for part in (160, 80, 40, 20, 10, 5)})
@@ -127,9 +127,9 @@ def contestants(items: int, metric: Metric) -> dict[str, list[Builder]]:
 
 
 def choice(rows: list[Row], recall: float, updates_per_hour: float) -> Row:
-    """The quickest that finds enough and keeps up, and of those as quick within 5 % the one that finds most.
+    """The fastest row that has the recall and keeps up; of those within 5 %, the one with the best recall.
 
-    If none keeps up the one nearest to it; if none finds enough the one that finds most.
+    If none keeps up, the one that comes nearest; if none has the recall, the one with the best.
     """
     enough = [row for row in rows if row.recall >= recall]
     keep_up = [row for row in enough if row.updates_per_hour >= updates_per_hour]
@@ -142,7 +142,7 @@ def choice(rows: list[Row], recall: float, updates_per_hour: float) -> Row:
 
 
 def recommended(rows: list[Row], recall: float, updates_per_hour: float) -> Advice:
-    """The row to take, a sentence that says why, and what the other kinds would have to offer."""
+    """The recommended row, a sentence that says why, and the best rows of the other kinds."""
     best = choice(rows, recall, updates_per_hour)
     kinds = {kind: [row for row in rows if row.kind == kind] for kind in dict.fromkeys(row.kind for row in rows)}
     kinds[best.kind] = [best]
@@ -171,7 +171,7 @@ def recommended(rows: list[Row], recall: float, updates_per_hour: float) -> Advi
 
 
 def plot(rows: list[Row], file: Path | BinaryIO) -> None:
-    """A picture (PNG) of recall against queries a second: a line a kind, a point an effort; up and right is better."""
+    """Draws recall against queries a second as a PNG: one line for each kind, one point for each effort."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")

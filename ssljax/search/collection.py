@@ -21,6 +21,7 @@ import errno
 import json
 import re
 import secrets
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -87,6 +88,7 @@ def save_collection(folder: Path, builder: Builder, embeddings: Embeddings) -> N
             _delete(folder, lambda other: other.startswith(name))
             raise
         _delete(folder, lambda other: not other.startswith(name))
+        shutil.rmtree(folder / PHOTOS, ignore_errors=True)  # copies that the collection before had
 
 
 class Collection:
@@ -358,7 +360,7 @@ def _delete(folder: Path, is_one: Callable[[str], bool]) -> None:
 
 
 def _delete_photos(folder: Path, items: sqlite3.Connection) -> None:
-    """Deletes copies that no item has: of a process that was killed, or of a collection that was replaced."""
+    """Deletes copies that no item has, left by a process that was killed."""
     if (folder / PHOTOS).is_dir():
         kept = {_text(photo) for (photo,) in items.execute("SELECT photo FROM items WHERE photo IS NOT NULL")}
         for path in (folder / PHOTOS).iterdir():

@@ -309,7 +309,7 @@ def test_mistakes_in_serving_are_one_sentence(shop, run, index, tmp_path, capsys
     assert "limits.k=0 must be above 0" in told(capsys, "serve", index, "--limits.k", "0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"port={port} cannot be listened at" in told(capsys, "serve", index, "--port", port)
+        assert f"port={port} cannot be used" in told(capsys, "serve", index, "--port", port)
     assert ssljax(["search", index, str(shop / "1.jpg")]) == 0  # nobody holds it
 
 

@@ -4,8 +4,8 @@
     ids, scores = index.search(queries, k=10)
     index.save("index"); index = open_index("index")
 
-`Exact`, `ScaNN` and `Faiss` are settings; what they build is searched, changed and saved. The libraries end the process
-or give wrong ids on bad input, so `base` checks everything before they are called, and keeps ids and changes itself.
+`Exact`, `ScaNN` and `Faiss` are settings, which build an `Index`. The libraries end the process or return wrong ids on
+bad input, so `base` checks everything before it calls them, and keeps ids and changes itself.
 """
 
 import importlib.util
@@ -20,12 +20,12 @@ KINDS = {kind.__name__: kind for kind in (Exact, ScaNN, Faiss)}
 
 
 def open_index(folder: Path) -> Index:
-    """The index that was saved in `folder`; raises UserError if it is not one, or not as it was saved."""
+    """Opens the index saved in `folder`; raises UserError if there is none, or it is damaged."""
     return Index.open(folder, KINDS)
 
 
 def default_index() -> Builder:
-    """ScaNN where its package is installed (Linux), and else Exact."""
+    """ScaNN where it is installed (Linux), otherwise Exact."""
     return ScaNN() if importlib.util.find_spec("scann") else Exact()
 
 

@@ -1,9 +1,9 @@
-"""What all indexes share: ids, additions and removals, and a search that sees the old state or the new, never a mix.
+"""What all indexes share: ids, additions and removals, and searches that see the state before a change or after it.
 
-Most items lie in a `Structure`, which is quick to search and never changed. Items added later lie beside it, in the
-tail, and are compared one by one; of removed ones only a mark is set. So a change is a moment's work, cannot fail
-halfway, and is exact at once, however unlike the new items are to the old. When tail and marks have grown, a new
-structure is built in the background from what there is, and takes the old one's place in one step.
+Most items are in a `Structure`, which is quick to search and never changed. Items added later are in the tail, and are
+compared one by one; removed items are only marked. So a change is quick, cannot fail halfway, and takes effect at once,
+however different new items are. When the tail or the marks have grown, a new structure is built in the background, and
+replaces the old one in one step.
 """
 
 import collections
@@ -104,7 +104,7 @@ class Index:
         return self._state.patience
 
     def at(self, builder: Builder) -> "Index":
-        """The same items in the same structure, searched with the effort that another builder of this kind asks for.
+        """The same items in the same structure, searched with the effort of another builder of this kind.
 
         Changes of one of the two do not reach the other.
         """
@@ -115,7 +115,7 @@ class Index:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """Kind, settings, items, dimensions, and how many items lie beside the structure or are marked as removed."""
+        """Kind, settings, items, dimensions, and how many items are in the tail or marked as removed."""
         state = self._state
         return {
             "kind": type(self._builder).__name__,
@@ -169,16 +169,16 @@ class Index:
         return state.vectors_of(rows)
 
     def add(self, ids: Sequence[Id], vectors: Array, *, replace: bool = False) -> None:
-        """Adds items, all or none; the next search finds them.
+        """Adds all items or none; the next search finds them.
 
         Args:
           ids: unique.
           vectors: [n, D] of any real type.
-          replace: items that are there get the new vector; otherwise they are refused.
+          replace: whether ids in the index get the new vector; otherwise they are refused.
 
         Raises:
-          UserError: an id is there already, comes twice, or is neither text nor integer; or the vectors are not finite,
-            or of the wrong shape, type or dimension.
+          UserError: an id is in the index already, comes twice, or is neither text nor integer; or the vectors are not
+            finite, or of the wrong shape, type or dimension.
         """
         ids, vectors = self._paired(ids, vectors)
         with self._changing:
@@ -208,7 +208,7 @@ class Index:
         return there
 
     def remove(self, ids: Sequence[Id]) -> None:
-        """Removes items, all or none. Raises UserError if one is not there or comes twice."""
+        """Removes all items or none; raises UserError if one is not in the index or comes twice."""
         ids = _checked_ids(ids)
         with self._changing:
             state = self._state.without(self._rows_of(ids))
@@ -220,8 +220,8 @@ class Index:
     def rebalance(self) -> None:
         """Builds the structure anew from all items, and waits for it; searches and changes go on meanwhile.
 
-        This happens by itself, in the background, once more than max(1000, 10 sqrt(n)) items lie beside a structure of
-        n, or more than max(1000, n / 10) of its items are removed.
+        It happens by itself, in the background, once the tail of a structure of n items has more than
+        max(1000, 10 sqrt(n)), or more than max(1000, n / 10) of them are removed.
         """
         self._failure = None
         self._rebuild(lambda state: state.drift > 0)
@@ -229,8 +229,8 @@ class Index:
     def save(self, folder: Path) -> None:
         """Writes a folder that may be moved; an index that is there is replaced in one step.
 
-        Of two that save to one folder at a time, the later one's index stays. Raises UserError if other files are
-        there, OSError if writing fails; the old index is whole then.
+        If two save to one folder at the same time, the later index stays. Raises UserError if the folder holds other
+        files, OSError if writing fails; then the old index stays.
         """
         save_folder(folder, self.facts, self.write)
 
@@ -253,13 +253,13 @@ class Index:
 
     @classmethod
     def open(cls, folder: Path, kinds: dict[str, type]) -> "Index":
-        """What `save` wrote; see `open_index`."""
-        with locked(folder, exclusive=False):  # a save would clear away what is being read
+        """Opens what `save` wrote; see `open_index`."""
+        with locked(folder, exclusive=False):  # a save would delete what is being read
             return cls.read(*open_folder(folder), kinds)
 
     @classmethod
     def read(cls, facts: dict[str, Any], data: Path, kinds: dict[str, type]) -> "Index":
-        """What `write` wrote, every byte of it checked; raises UserError if it is of another schema or kind."""
+        """Reads what `write` wrote; raises UserError if it is of another schema or kind, or invalid."""
         if facts.get("schema") != SCHEMA or not isinstance(facts.get("kind"), str) or facts["kind"] not in kinds:
             raise UserError(
                 f"{data.parent} holds an index of kind {facts.get('kind')!r} and schema {facts.get('schema')}: this "
@@ -313,7 +313,7 @@ class Index:
 def _checked_ids(ids: Sequence[Id], *, unique: bool = True) -> list[Id]:
     """As str and int; raises UserError if one is neither, or blank, or, if it must not, comes twice."""
     if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-        raise UserError(f"ids={ids!r} is no list of ids")
+        raise UserError(f"ids={ids!r} must be a list of ids")
     checked_ids: list[Id] = []
     for i in ids:
         if isinstance(i, str) and i:
@@ -323,7 +323,7 @@ def _checked_ids(ids: Sequence[Id], *, unique: bool = True) -> list[Id]:
                 raise UserError("an id is an integer of more than 128 bits: give it as text")
             checked_ids.append(int(i))
         else:
-            raise UserError(f"id {i!r} cannot name an item: ids are integers, or texts that are not blank")
+            raise UserError(f"id {i!r} must be an integer, or text that is not blank")
     if unique and len(set(checked_ids)) < len(checked_ids):
         twice = next(i for i, count in collections.Counter(checked_ids).items() if count > 1)
         raise UserError(f"id {twice!r} comes more than once: every item needs an id of its own")

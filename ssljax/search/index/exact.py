@@ -21,10 +21,10 @@ class Exact:
     metric: Metric = "cosine"
     """cosine, dot product, or squared distance (l2)."""
     devices: int = 1
-    """Over how many devices the items are spread."""
+    """How many devices the items are spread over."""
     device_mib: int | None = None
-    """Memory of a device that the vectors may take. If they need more, they stay in the host's memory and each search
-    sends them to the devices, so much at a time. No limit by default."""
+    """Memory of a device that the vectors may take. If they need more, they stay in the host's memory, and each search
+    sends them to the devices in parts of this size. No limit by default."""
 
     def __post_init__(self):
         check_fields(self, type(self).__name__)
@@ -33,7 +33,7 @@ class Exact:
                 raise UserError(f"Exact.{name}={getattr(self, name)} must be at least 1")
 
     def build(self, ids: Sequence[Id], vectors: Array) -> Index:
-        """See `Builder`; raises UserError too if there are not so many devices."""
+        """See `Builder`; also raises UserError if there are fewer devices."""
         return Index.of(self, ids, vectors)
 
     def structure(self, vectors: np.ndarray) -> "Parts":
@@ -43,9 +43,9 @@ class Exact:
             raise UserError(f"Exact.devices={self.devices}: jax has {len(devices)} here")
         # |q - x|² = |q|² - 2 (qx - |x|²/2): with one more dimension, the nearest has the largest product. About the
         # mean of the items, which changes no distance, the products are small and round less.
-        centre = vectors.mean(axis=0, dtype=np.float64).astype(np.float32) if self.metric == "l2" else None
-        if centre is not None:
-            x = vectors - centre
+        center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32) if self.metric == "l2" else None
+        if center is not None:
+            x = vectors - center
             vectors = np.concatenate([x, -np.einsum("nd,nd->n", x, x)[:, None] / 2], axis=1)
         rows = -(-len(vectors) // len(devices))
         resident = self.device_mib is None or rows * vectors[0].nbytes <= self.device_mib * 2**20
@@ -54,23 +54,23 @@ class Exact:
         parts = [vectors[start : start + rows] for start in range(0, len(vectors), rows)]
         if resident:
             parts = [jax.device_put(part, device) for part, device in zip(parts, devices, strict=False)]
-        return Parts(parts, devices, centre)
+        return Parts(parts, devices, center)
 
     def open(self, folder: Path, vectors: np.ndarray) -> "Parts":
-        """See `Builder`: there is nothing that was computed."""
+        """See `Builder`: builds the structure again."""
         return self.structure(vectors)
 
 
 class Parts:
     """The structure of `Exact`: parts of the items, in order, on a device each or on the host."""
 
-    def __init__(self, parts: list[Array], devices: list[jax.Device], centre: np.ndarray | None):
-        self._parts, self._devices, self._centre = parts, devices, centre
+    def __init__(self, parts: list[Array], devices: list[jax.Device], center: np.ndarray | None):
+        self._parts, self._devices, self._center = parts, devices, center
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """See `Structure`; of equal scores the lower row comes first."""
-        if self._centre is not None:
-            queries = np.pad(queries - self._centre, ((0, 0), (0, 1)), constant_values=1)
+        if self._center is not None:
+            queries = np.pad(queries - self._center, ((0, 0), (0, 1)), constant_values=1)
         number = min(len(self._devices), len(self._parts))
         of_device = functools.partial(self._of_device, queries, k, number)
         if number == 1:
@@ -98,8 +98,8 @@ class Parts:
         return found
 
     def at(self, builder: Exact) -> "Parts":
-        """See `Structure`: all effort is one."""
+        """See `Structure`: there is no effort to set."""
         return self
 
     def save(self, folder: Path) -> None:
-        """See `Structure`: nothing is computed that could not be so again."""
+        """See `Structure`: there is nothing to save."""

@@ -1,4 +1,4 @@
-"""Meta's FAISS, if its package `faiss-cpu` is there, to be compared with."""
+"""Meta's FAISS, for comparison, if its package `faiss-cpu` is installed."""
 
 import dataclasses
 import math
@@ -28,7 +28,7 @@ class Faiss:
     method: Literal["flat", "hnsw", "ivfpq"] = "hnsw"
     """How it is searched."""
     effort: int = 64
-    """Nodes of the graph that are kept in sight (efSearch), or lists that are searched (nprobe)."""
+    """How many nodes of the graph a search keeps (efSearch), or how many lists it searches (nprobe)."""
 
     def __post_init__(self):
         check_fields(self, type(self).__name__)
@@ -36,12 +36,12 @@ class Faiss:
             raise UserError(f"Faiss.effort={self.effort} must be at least 1")
 
     def build(self, ids: Sequence[Id], vectors: Array) -> Index:
-        """See `Builder`; raises UserError too if FAISS is not installed."""
+        """See `Builder`; also raises UserError if FAISS is not installed."""
         _faiss()
         return Index.of(self, ids, vectors)
 
     def structure(self, vectors: np.ndarray) -> "FaissSearcher":
-        """See `Builder`; below 1,000 items all are compared, as there is too little to train on."""
+        """See `Builder`; fewer than 1,000 items are too few to train on, and are all compared."""
         faiss, (items, dim) = _faiss(), vectors.shape
         blocks = dim // 2 if dim % 2 == 0 else dim
         lists = max(1, round(math.sqrt(items)))
@@ -68,7 +68,7 @@ class FaissSearcher:
         """See `Structure`."""
         scores, rows = self._index.search(queries, k, params=self._effort(k))
         short = np.flatnonzero(rows[:, -1] < 0)
-        if len(short):  # the graph, or the lists searched, led to fewer than k: these queries are compared with all
+        if len(short):  # the graph or the lists led to fewer than k: compare these queries with all items
             scores[short], rows[short] = _faiss().knn(queries[short], self._vectors, k, metric=self._index.metric_type)
         return rows, scores
 

@@ -1,7 +1,7 @@
 """Google's ScaNN (Guo et al. 2020, "Accelerating Large-Scale Inference with Anisotropic Vector Quantization").
 
-Given NaN, a wrong shape or a damaged file it ends the process or returns wrong ids, so it sees only what `base` has
-checked, and never an update: see `base` for how items are added.
+Given NaN, a wrong shape or a damaged file, it ends the process or returns wrong ids, so it sees only what `base` has
+checked, and never an update: `base` explains how items are added.
 """
 
 import ctypes
@@ -28,21 +28,21 @@ ScannSearcher = Any
 
 @dataclasses.dataclass(frozen=True)
 class ScaNN:
-    """Google's ScaNN, on Linux: below 20,000 items it compares with all, below 100,000 with all in quantised form, and
-    above with those in the nearest leaves of a tree. Fields that are None are chosen so, by the number of items."""
+    """Google's ScaNN, on Linux. None is chosen by the number of items: below 20,000 a query is compared with all
+    items, below 100,000 with all in quantised form, and above with those in the nearest leaves of a tree."""
 
     metric: Metric = "cosine"
     """cosine, dot product, or squared distance (l2)."""
     leaves: int | None = None
-    """Leaves of the tree; about the square root of the number of items if there are 100,000. 1 is no tree."""
+    """Leaves of the tree; from 100,000 items on about the square root of their number by default. 1 is no tree."""
     leaves_to_search: int | None = None
-    """The more, the better the recall and the slower the search; a tenth of the leaves."""
+    """More leaves find more and take longer; by default a tenth of the leaves."""
     reorder: int | None = None
-    """How many of the best in quantised form are compared again exactly; 200."""
+    """How many of the best in quantised form are compared again exactly; 200 by default."""
     soar: bool = False
     """Put each item into two leaves (Sun et al. 2023, "SOAR"): for a recall near 1, for cosine and dot product."""
     brute: bool = False
-    """Compare with all, whatever their number."""
+    """Compare with all items, however many."""
 
     def __post_init__(self):
         check_fields(self, type(self).__name__)
@@ -54,7 +54,7 @@ class ScaNN:
             raise UserError("ScaNN.soar=True needs the metric 'cosine' or 'dot', not 'l2'")
 
     def build(self, ids: Sequence[Id], vectors: Array) -> Index:
-        """See `Builder`; raises UserError too where there is no ScaNN, or there are more leaves than items."""
+        """See `Builder`; also raises UserError if ScaNN is not installed, or there are more leaves than items."""
         _scann()  # also if there are no items yet
         if CODES <= len(ids) < (self.leaves or 0):
             raise UserError(
@@ -83,9 +83,9 @@ class ScaNN:
             return Searcher(_scann().load_searcher(name), len(vectors), self.chosen(len(vectors)))
 
     def chosen(self, items: int) -> "ScaNN":
-        """The settings for so many items, None meaning "without": no tree, or no quantisation."""
+        """The settings for this many items, where None means "without": no tree, or no quantisation."""
         plain = ScaNN(self.metric)
-        if items < CODES or self.brute:  # few cannot be quantised, whatever is asked for
+        if items < CODES or self.brute:  # too few to quantise, whatever the settings
             return plain
         leaves = self.leaves or (round(math.sqrt(items)) if items >= 100_000 else None)
         if leaves and leaves > items:  # of an index that has shrunk since it was built
@@ -140,10 +140,7 @@ def _scann() -> ModuleType:
 
 @functools.cache
 def _silence(library: Path) -> None:
-    """Its C++ writes to stderr how each structure is built, and offers no setting against it: errors only, from now on.
-
-    What is wrong is raised all the same.
-    """
+    """Lets ScaNN's C++ write only errors to stderr, for which it has no setting; exceptions are raised all the same."""
     name = re.search(rb"_ZN4absl\d+lts_\d+SetMinLogLevelENS0_18LogSeverityAtLeastE", library.read_bytes())
-    if name is not None:  # else another Abseil, and there are lines to see
+    if name is not None:  # otherwise another Abseil, which goes on writing
         getattr(ctypes.CDLL(str(library)), name[0].decode())(2)

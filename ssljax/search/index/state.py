@@ -17,7 +17,7 @@ SCORES_AT_ONCE = 2**22  # of queries with the tail
 
 
 class Structure(Protocol):
-    """Vectors in a form that is quick to search. It is never changed, and any number of threads may search it."""
+    """Vectors in a form that is quick to search, never changed. Any number of threads may search it."""
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows of the best vectors for each query.
@@ -33,7 +33,7 @@ class Structure(Protocol):
         ...
 
     def at(self, builder: "Builder") -> "Structure":
-        """The same vectors, searched with the effort that another builder of this kind asks for."""
+        """The same vectors, searched with the effort of another builder of this kind."""
         ...
 
     def save(self, folder: Path) -> None:

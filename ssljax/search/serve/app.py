@@ -25,30 +25,11 @@ from starlette.requests import ClientDisconnect
 from ssljax.data.decode import FORMATS, BadImage, decode, thumbnail
 from ssljax.evaluation.embed import Encoder
 from ssljax.search import Collection, Item
+from ssljax.search.serve import schemas
 from ssljax.search.serve.batching import Batcher
 from ssljax.search.serve.limits import Limited, Limits
 from ssljax.search.serve.metrics import Metrics
 from ssljax.search.serve.pages import HEADERS, PAGE, api_page
-from ssljax.search.serve.schemas import (
-    HOW_MANY,
-    PHOTO,
-    Changed,
-    Count,
-    Found,
-    FoundItem,
-    Health,
-    ItemFacts,
-    NewPhoto,
-    NewVector,
-    PhotoQuery,
-    errors_of,
-    read_form,
-    read_photo_item,
-    read_query,
-    read_vector_item,
-    sentence,
-    takes,
-)
 from ssljax.types import UserError
 
 DECODERS = 4  # photos decoded at a time
@@ -60,7 +41,7 @@ DOTS = {".": "=.", "..": "=.."}  # clients take these for "here" and "above" in 
 DEFAULT_LIMITS = Limits()
 NO_TOKEN = "changes are refused, as no token is set: start the service with SSLJAX_TOKEN in its environment"
 Id = Annotated[str, Path(description="The id, percent-encoded; `.` and `..` are written `=.` and `=..`.")]
-K = Annotated[Count | None, Query(description=HOW_MANY)]
+K = Annotated[schemas.Count | None, Query(description=schemas.HOW_MANY)]
 Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False, scheme_name="token"))]
 
 log = logging.getLogger("ssljax.search.serve")
@@ -71,16 +52,16 @@ class Service:
 
     Args:
       collection: open; to be changed, if there is a token.
-      encoder: what embeds photos for it.
-      photo: id → what `decode` reads; None if there is no photo.
-      token: what changes have to show; None refuses them.
-      limits: what requests may ask.
-      batch: photos that are embedded at a time at most.
+      encoder: embeds photos for it.
+      photo: id → a photo for `decode`; None if there is none.
+      token: the bearer token that changes need; None refuses all changes.
+      limits: what requests may ask for.
+      batch: the most photos embedded at a time.
       wait: seconds that a photo waits for others.
-      save_every: seconds between saves, if there were changes; each is on the disk before it is answered anyway.
+      save_every: seconds between saves of the index, if it changed; changes themselves are on the disk when answered.
       local: whether only this machine is served.
 
-    It compiles when it starts. Until then `/healthz` says so, with 503, and what sends a photo waits.
+    It compiles when it starts. Until that is done, `/healthz` answers 503, and requests with a photo wait.
     """
 
     def __init__(
@@ -126,15 +107,21 @@ class Service:
 
     def _add_routes(self) -> None:
         def add(method: str, path: str, endpoint: Callable[..., Any], *errors: int, **described: Any) -> None:
-            summary, answers = endpoint.__doc__.splitlines()[0], described.pop("responses", {}) | errors_of(*errors)
+            summary, answers = (
+                endpoint.__doc__.splitlines()[0],
+                described.pop("responses", {}) | schemas.errors_of(*errors),
+            )
             described |= {"methods": [method], "summary": summary, "description": "", "responses": answers}
             described |= {"response_description": summary}
             self.api.add_api_route(path, endpoint, **described)
 
         sent, changing = (400, 408, 413, 415, 422), (401, 403, 507)
-        asked, photo = takes({"image/*": PHOTO, "multipart/form-data": PhotoQuery}), {"image/jpeg": {"schema": PHOTO}}
-        given = takes({"multipart/form-data": NewPhoto, "application/json": NewVector})
-        health = {503: {"model": Health, "description": "It is starting: searches by photo wait."}}
+        asked, photo = (
+            schemas.takes({"image/*": schemas.PHOTO, "multipart/form-data": schemas.PhotoQuery}),
+            {"image/jpeg": {"schema": schemas.PHOTO}},
+        )
+        given = schemas.takes({"multipart/form-data": schemas.NewPhoto, "application/json": schemas.NewVector})
+        health = {503: {"model": schemas.Health, "description": "It is starting: searches by photo wait."}}
         add("POST", "/search", self.search, *sent, 503, 504, openapi_extra=asked)
         add("GET", "/items/{id:path}/similar", self.similar, 404, 422, 503, 504)
         add("GET", "/items/{id:path}/photo", self.photo, 404, 422, 503, 504, responses={200: {"content": photo}})
@@ -193,12 +180,12 @@ class Service:
         """This description as a page."""
         return HTMLResponse(api_page(self.api.openapi()), headers=HEADERS)
 
-    async def healthz(self, response: Response) -> Health:
+    async def healthz(self, response: Response) -> schemas.Health:
         """Whether the service is well, and how many items it has."""
         status = "ok" if self._ready.is_set() else "starting"
         if status == "starting":
             response.status_code, response.headers["retry-after"] = 503, "1"
-        return Health(
+        return schemas.Health(
             status=status,
             items=len(self.collection),
             dimensions=self.collection.dimensions,
@@ -209,14 +196,14 @@ class Service:
         """Figures for Prometheus."""
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    async def search(self, request: Request, k: K = None) -> Found:
+    async def search(self, request: Request, k: K = None) -> schemas.Found:
         """The items nearest to a photo, best first."""
         kind = _content_type(request)
         if kind == "application/json":
             raise HTTPException(415, "send the photo itself as the body, or as the file `photo` of multipart/form-data")
         if kind == "multipart/form-data":
-            fields, photo = await read_form(request)
-            k = read_query(fields, photo).k or k
+            fields, photo = await schemas.read_form(request)
+            k = schemas.read_query(fields, photo).k or k
         else:
             photo = await request.body()
         k = self._within(k)
@@ -225,24 +212,24 @@ class Service:
         vector = await self._embed(photo)
         return await self._in_thread(self._searchers, self._nearest, vector, k)
 
-    def _nearest(self, vector: np.ndarray, k: int) -> Found:
+    def _nearest(self, vector: np.ndarray, k: int) -> schemas.Found:
         ids, scores = self.collection.search(vector[None], k)
         return self._found(ids[0], scores[0])
 
-    async def similar(self, id: Id, k: K = None) -> Found:
+    async def similar(self, id: Id, k: K = None) -> schemas.Found:
         """The items nearest to an item, without the item itself."""
         return await self._in_thread(self._searchers, self._similar, self._known(id), self._within(k))
 
-    def _similar(self, id: str, k: int) -> Found:
+    def _similar(self, id: str, k: int) -> schemas.Found:
         try:
             return self._found(*self.collection.similar(id, k))
         except UserError:  # it was removed meanwhile
             raise _no_item(id) from None
 
-    async def item(self, id: Id) -> ItemFacts:
+    async def item(self, id: Id) -> schemas.Item:
         """What is known of an item."""
         id = self._known(id)
-        return ItemFacts(**self._facts(id, self.collection.item(id)))
+        return schemas.Item(**self._facts(id, self.collection.item(id)))
 
     async def photo(self, id: Id) -> Response:
         """A thumbnail of the item's photo."""
@@ -252,31 +239,31 @@ class Service:
             raise HTTPException(404, f"item {id[:SHOWN_ID]!r} has no photo that can be read")
         return Response(content, media_type="image/jpeg", headers={"cache-control": "private, max-age=60"})
 
-    async def add(self, request: Request, token: Token) -> Changed:
+    async def add(self, request: Request, token: Token) -> schemas.Changed:
         """Adds an item, by a photo or by its vector. It is on the disk before the answer, and found from then on."""
         self._check_token(token)
         kind, photo = _content_type(request), b""
         if kind == "multipart/form-data":
-            fields, photo = await read_form(request)
+            fields, photo = await schemas.read_form(request)
             if not photo:
                 raise HTTPException(400, "there is no photo: send it as the file `photo` of the form")
-            new = await self._in_thread(self._readers, read_photo_item, fields, photo)
+            new = await self._in_thread(self._readers, schemas.read_photo_item, fields, photo)
         elif kind == "application/json":
-            new = await self._in_thread(self._readers, read_vector_item, await request.body())
+            new = await self._in_thread(self._readers, schemas.read_vector_item, await request.body())
         else:
             raise HTTPException(415, "send multipart/form-data with a photo, or application/json with a vector")
         if not new.replace and new.id in self.collection:
             raise HTTPException(409, f"there is an item {new.id!r} already: send replace=true to replace it")
         vector = await self._embed(photo) if photo else np.array(new.vector)
         await self._change(lambda: self.collection.put(new.id, vector, new.columns, photo or None, replace=new.replace))
-        return Changed(id=new.id, items=len(self.collection))
+        return schemas.Changed(id=new.id, items=len(self.collection))
 
-    async def remove(self, id: Id, token: Token) -> Changed:
+    async def remove(self, id: Id, token: Token) -> schemas.Changed:
         """Removes an item."""
         self._check_token(token)
         id = self._known(id)
         await self._change(lambda: self.collection.remove(id))
-        return Changed(id=id, items=len(self.collection))
+        return schemas.Changed(id=id, items=len(self.collection))
 
     def _check_token(self, token: HTTPAuthorizationCredentials | None) -> None:
         if self._token is None:
@@ -296,7 +283,7 @@ class Service:
             raise HTTPException(507, "the change cannot be written to the disk, and was not made") from None
 
     async def _in_thread(self, threads: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function gives. If the request is given up, it is not begun; if it was, it goes on to its end."""
+        """Calls a function in a thread. If the request ends first, the call does not start, or runs to its end."""
         return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
     async def _embed(self, photo: bytes) -> np.ndarray:
@@ -308,10 +295,12 @@ class Service:
         await self._ready.wait()
         return await self._batcher.embed(*decoded)
 
-    def _found(self, ids: np.ndarray, scores: np.ndarray) -> Found:
+    def _found(self, ids: np.ndarray, scores: np.ndarray) -> schemas.Found:
         """The answer to a search, without what was removed meanwhile."""
         known, scored = self.collection.items(list(ids)), zip(ids, scores.tolist(), strict=True)
-        return Found(items=[FoundItem(**self._facts(i, known[i]), score=score) for i, score in scored if i in known])
+        return schemas.Found(
+            items=[schemas.FoundItem(**self._facts(i, known[i]), score=score) for i, score in scored if i in known]
+        )
 
     def _facts(self, id: str, item: Item) -> dict[str, Any]:
         """What clients are told of an item."""
@@ -359,7 +348,7 @@ class Service:
         return k
 
     async def _user_error(self, request: Request, error: UserError) -> Response:
-        sentence = str(error).replace(str(self.collection.folder), "the index")  # where it lies is nobody's business
+        sentence = str(error).replace(str(self.collection.folder), "the index")  # clients need not know its path
         return JSONResponse({"error": sentence}, 422)
 
 
@@ -372,9 +361,9 @@ def _no_item(id: str) -> HTTPException:
 
 
 def _without_paths(item: Item, folder: FilePath) -> dict[str, str]:
-    """Its columns, in which the paths of photos (and of other files near them) are only the names of the files.
+    """Its columns, with paths of photos and of files near them cut to the names of the files.
 
-    What was sent for an item that was put (its photo is in `folder`) names no file of ours, and stays.
+    Columns of an item that was put, whose photo is in `folder`, came from a client and stay as they are.
     """
     if item.photo is None or not item.photo.is_absolute() or folder in item.photo.parents:
         return item.columns
@@ -388,7 +377,7 @@ async def _http_error(request: Request, error: AnyHTTPException) -> Response:
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    return JSONResponse({"error": sentence(error.errors(), beside=1)}, 422)
+    return JSONResponse({"error": schemas.sentence(error.errors(), beside=1)}, 422)
 
 
 async def _gone(request: Request, error: ClientDisconnect) -> Response:

@@ -1,4 +1,4 @@
-"""Photos that arrive one by one, embedded together."""
+"""Embeds photos that arrive one by one in batches."""
 
 import asyncio
 import contextlib
@@ -21,10 +21,10 @@ class Batcher:
     """Collects photos and embeds them in one call of the encoder, padded to one of a few sizes: 1, 4, 16 and so on.
 
     Args:
-      encoder: what embeds.
+      encoder: embeds the photos.
       most: photos at a time.
-      wait: seconds for others to come, once there is one; while the encoder is busy they collect anyway.
-      observe: is told how many photos each batch has.
+      wait: seconds to wait for others after the first; while the encoder is busy they collect anyway.
+      observe: called with the number of photos in each batch.
     """
 
     def __init__(self, encoder: Encoder, *, most: int, wait: float, observe: Callable[[int], None]):

@@ -1,4 +1,8 @@
-"""What keeps a client, mistaken or hostile, from hurting others: sizes, times, how many at once, whose page asks."""
+"""Limits that keep one client from hurting others: sizes, times, requests at once, and which hosts and pages may ask.
+
+Starlette's middlewares lack what is here: TrustedHostMiddleware takes no 127.x.x.x and checks no absolute address,
+CORSMiddleware refuses no request, and none has a time limit or answers with one sentence as JSON.
+"""
 
 import asyncio
 import dataclasses
@@ -13,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ssljax.types import UserError
 
-# What one request may hold, besides `Limits`
+# Fixed limits; `Limits` has those that can be set.
 FIELDS = 8  # of a form or of JSON
 LARGEST_TEXT = 2**20  # bytes of JSON, or of a field of a form
 LONGEST_ID = 1000  # characters
@@ -29,23 +33,23 @@ LOCAL_HEADERS = [*HEADERS, (b"cross-origin-resource-policy", b"same-origin")]  #
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How much one request may ask, and all of them together."""
+    """How much one request may ask for, and all requests together."""
 
     upload_mib: float = 10.0
-    """Size of a request's body."""
+    """Size of the body of a request."""
     pixels: int = 50_000_000
     """Height times width of a photo."""
     k: int = 100
-    """Items of an answer."""
+    """Items in an answer."""
     requests: int = 64
     """Requests at once; more are refused with 503."""
     connections: int = 500
-    """Connections at once; more are closed, as each takes one of the files that the process may have open."""
+    """Connections at once; more are closed, as each counts as an open file of the process."""
     upload_seconds: float = 10.0
-    """Time in which a request must have arrived; also its head, and that of the next one on the connection. A client
-    that takes nothing of an answer for so long is dropped."""
+    """Time for a request to arrive, and for the next one on the connection. A client that does not read its answer for
+    so long is dropped."""
     seconds: float = 30.0
-    """Time in which it must be answered."""
+    """Time to answer a request."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -57,13 +61,13 @@ class Limited:
     """An ASGI app within limits.
 
     Args:
-      app: what answers.
-      limits: what it may be asked.
-      local: whether only this machine is served. Then a request must name it as the host: a page from elsewhere, whose
-        name was made to point here (DNS rebinding), may not read the answers. Nor may such a page send requests.
-      observe: is told the scope, the status and the seconds of each request.
+      app: the app.
+      limits: the limits.
+      local: whether only this machine is served. Then a request must name this machine as its host, so that a page of
+        another site whose name points here (DNS rebinding) cannot read answers, and such a page may not send requests.
+      observe: called with the scope, the status and the seconds of each request.
 
-    The app gets the path as it was sent, percent-encoded.
+    The app gets the path as it was sent, percent-encoded, and HEAD as GET.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, *, local: bool, observe: Callable[[Scope, int, float], None]):
@@ -106,7 +110,7 @@ class Limited:
             self._observe(scope, status, time.monotonic() - began)
 
     def _receiving(self, scope: Scope, receive: Receive) -> Receive:
-        """As `receive`, until the body is too large or has taken too long."""
+        """`receive`, which raises once the body is too large or too slow."""
         most, size, whole = int(self._limits.upload_mib * 2**20), 0, False
         until = asyncio.get_running_loop().time() + self._limits.upload_seconds
         length = dict(scope["headers"]).get(b"content-length", b"")
@@ -136,7 +140,7 @@ class Limited:
 
 
 def is_local(host: str) -> bool:
-    """Whether an address is reached from this machine only."""
+    """Whether an address can be reached from this machine only."""
     host = host.lower().removesuffix(".")
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -145,19 +149,19 @@ def is_local(host: str) -> bool:
 
 
 def _understood(scope: Scope, local: bool) -> tuple[Scope, tuple[int, str] | None]:
-    """The scope with the path as it was sent; and the status and the sentence of a refusal, if it is to be refused."""
+    """The scope with the path as it was sent; and status and sentence if the request is refused."""
 
     def values(name: bytes) -> list[str]:
         return [value.decode("latin-1") for other, value in scope["headers"] if other == name]
 
     hosts, path = values(b"host"), scope["raw_path"].decode("ascii")
-    if not path.startswith("/"):  # as proxies are asked: its host counts, whatever the header says
+    if not path.startswith("/"):  # an absolute address, as sent to proxies: its host counts, not the header
         address = re.fullmatch(r"https?://([^/]*)(/.*)?", path, re.IGNORECASE)
         hosts.append(address[1] if address else "")
         path = (address and address[2]) or "/"
     scope = scope | {"path": path, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}  # without a body
     names = [_named(host) for host in hosts]
-    if values(b"content-length") and values(b"transfer-encoding"):  # a proxy before us may read another body
+    if values(b"content-length") and values(b"transfer-encoding"):  # a proxy in front may read another body
         return scope, (400, "the request has both Content-Length and Transfer-Encoding: send one of them")
     if None in names:
         return scope, (400, "the host that the request names is not a host")

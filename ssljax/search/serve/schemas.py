@@ -100,7 +100,7 @@ class PhotoQuery(BaseModel):
     k: Count | None = Field(None, description=HOW_MANY)
 
 
-class ItemFacts(BaseModel):
+class Item(BaseModel):
     """What is known of an item."""
 
     id: str
@@ -111,7 +111,7 @@ class ItemFacts(BaseModel):
     similar: str = Field(description="The path of the search by this item.")
 
 
-class FoundItem(ItemFacts):
+class FoundItem(Item):
     """An item that a search found."""
 
     score: float = Field(description="Cosine or dot product, more is better; for l2 the squared distance.")

@@ -17,20 +17,20 @@ from ssljax.search.serve.app import Service
 from ssljax.search.serve.limits import LARGEST_HEAD
 from ssljax.types import UserError
 
-# Lines that end without a carriage return, or go on in the next: a proxy before us may read another request there.
+# Lines that end without a carriage return, or continue on the next: a proxy in front may read another request there.
 AMBIGUOUS = re.compile(rb"(?<!\r)\n|\n[ \t]|\r(?!\n)")
 
 
 def run(service: Service, *, host: str, port: int, on_ready: Callable[[], None] = lambda: None) -> None:
-    """Serves until SIGINT or SIGTERM, and saves. `on_ready` is called when all is compiled; before, they are not heeded
-    here: there is nothing to save, and whoever handled them goes on to.
+    """Serves until SIGINT or SIGTERM, then saves. Calls `on_ready` once all is compiled; until then the signals are
+    handled as before the call, as there is nothing to save.
 
-    Raises UserError if it cannot listen there, and what compiling raises.
+    Raises UserError if the address cannot be used, and whatever compiling raises.
     """
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise UserError(f"host={host} port={port} cannot be listened at ({error.strerror}): choose another") from None
+        raise UserError(f"host={host} port={port} cannot be used ({error.strerror}): choose another") from None
     server, failures = _Server(config(service)), []
 
     def ready() -> None:
@@ -50,14 +50,14 @@ def run(service: Service, *, host: str, port: int, on_ready: Callable[[], None] 
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals alone: uvicorn would take them from the first moment on, and send itself them at the end."""
+    """Leaves signals alone: uvicorn would handle them from the start, and raise them again at the end."""
 
     def capture_signals(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
 
 def config(service: Service) -> uvicorn.Config:
-    """How uvicorn runs it."""
+    """The settings of uvicorn for a service."""
 
     class Guarded(_Guarded):
         patience, most = service.limits.upload_seconds, service.limits.connections
@@ -75,10 +75,11 @@ def config(service: Service) -> uvicorn.Config:
 
 
 class _Guarded(H11Protocol):
-    """Closes a connection on which no whole head of a request arrives, or whose answer is not taken: uvicorn would wait
-    for ever. Refuses connections that are too many, and heads that can be read in two ways.
+    """What uvicorn lacks: a limit on connections, a time limit for the head of a request and for a client that does not
+    read its answer, and a refusal of heads that a proxy could read differently.
 
-    The time for bodies and answers is `limits.Limited`'s business.
+    uvicorn's `timeout_keep_alive` ends with the first byte of a request; `limit_concurrency` also refuses /healthz, and
+    answers in plain text. `limits.Limited` limits the time for bodies and answers.
     """
 
     patience: float
@@ -101,8 +102,8 @@ class _Guarded(H11Protocol):
         self._watch()
 
     def send_400_response(self, msg: str) -> None:
-        """As uvicorn's, in the form that all our errors have."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # otherwise an answer was begun, or given
+        """As uvicorn's, as JSON."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # else an answer has begun
             body = json.dumps({"error": msg}).encode()
             headers = [
                 ("content-type", "application/json"),
@@ -112,7 +113,7 @@ class _Guarded(H11Protocol):
             for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event))
             if self.cycle is not None:
-                self.cycle.disconnected = True  # what the app may answer as well is for nobody
+                self.cycle.disconnected = True  # nobody reads what the app answers
                 self.cycle.message_event.set()
         self.transport.close()
 
@@ -146,10 +147,10 @@ def _cancelled(timer: asyncio.TimerHandle | None) -> None:
 
 
 def _refusal(received: bytes) -> str | None:
-    """Why the head of a request, or what there is of it, is refused: h11 would take it."""
+    """Why the head of a request, or what has arrived of it, is refused though h11 would accept it."""
     head = received.partition(b"\r\n\r\n")[0]
     if len(head) > LARGEST_HEAD:
         return f"the head of the request is larger than {LARGEST_HEAD // 1024} KiB"
     if AMBIGUOUS.search(head.removesuffix(b"\r")):
-        return "a line of the head of the request does not end in CR LF, or goes on in the next"
+        return "a line in the head of the request does not end in CR LF, or continues on the next line"
     return None

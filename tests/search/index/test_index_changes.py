@@ -440,7 +440,7 @@ def test_what_is_not_there_is_told():
         index.remove(["a", "a"])
     with pytest.raises(UserError, match="not in the index"):
         index.vectors_of([1])
-    with pytest.raises(UserError, match="ids='a' is no list of ids"):
+    with pytest.raises(UserError, match="ids='a' must be a list of ids"):
         index.remove("a")
     assert len(index) == 2
 
@@ -448,8 +448,8 @@ def test_what_is_not_there_is_told():
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        (5, "ids=5 is no list of ids"),
-        (None, "ids=None is no list of ids"),
+        (5, "ids=5 must be a list of ids"),
+        (None, "ids=None must be a list of ids"),
         ([""], "ids are integers, or texts that are not blank"),
         ([10**5000], "an id is an integer of more than 128 bits: give it as text"),
     ],
