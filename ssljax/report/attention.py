@@ -1,4 +1,4 @@
-"""What the heads of a vision transformer look at: photos, clear where [CLS] attends to and in a blue haze elsewhere."""
+"""What the heads of a vision transformer look at: photos that are clear where [CLS] attends, and hazy elsewhere."""
 
 import dataclasses
 
@@ -20,12 +20,12 @@ class Attention:
     photos: np.ndarray
     """u8[n, S, S, 3], as the encoder sees them"""
     maps: np.ndarray
-    """f32[n, heads, h, w], what [CLS] takes of each patch in the last block"""
+    """f32[n, heads, h, w], the attention of [CLS] to each patch in the last block"""
     captions: list[str]
 
 
 def attention_maps(attention: Attention) -> Markup:
-    """A line for each photo: as it is, the mean of the heads, and each head, with its largest weight over its mean."""
+    """A line for each photo: the photo, the mean of the heads, and each head, with its largest weight over its mean."""
     lines = []
     for pixels, heads, caption in zip(attention.photos, attention.maps, attention.captions, strict=True):
         pixels = np.asarray(Image.fromarray(pixels).resize((PIXELS, PIXELS), Image.Resampling.BICUBIC))
@@ -38,7 +38,7 @@ def attention_maps(attention: Attention) -> Markup:
 
 
 def _in_haze(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The photo u8[S, S, 3] in a haze, thinner where weights f32[h, w] are larger and none at the largest."""
+    """The photo u8[S, S, 3] in a haze that is thinner where weights f32[h, w] are larger, and gone at the largest."""
     clear = Image.fromarray(np.asarray(weights / max(weights.max(), 1e-12), np.float32))
     clear = np.asarray(clear.resize(pixels.shape[1::-1], Image.Resampling.BILINEAR))
     haze = THICK * (1 - clear)[:, :, None]

@@ -32,7 +32,7 @@ def lines(
       last: the end of the x-axis.
       reference: a dashed level (name, value).
       x_label: what a step is.
-      seen: values that the y-axis covers too, so that panels can be compared.
+      seen: more values that the y-axis covers, so that panels can be compared.
     """
     thinned = {name: _thinned(points) for name, points in series.items()}
     levels = [*np.concatenate(list(thinned.values()))[:, 1], *([reference[1]] if reference else []), *seen]

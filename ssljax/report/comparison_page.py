@@ -1,4 +1,4 @@
-"""The page of two runs on the same queries: figures with intervals, and what one finds that the other misses."""
+"""The page of two runs on the same queries: figures with intervals, and what one run finds and the other misses."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Compared:
     kinds: Sequence[str]
     """str[m], the category of each query"""
     relevant: str
-    """what a hit is, to end a sentence"""
+    """what a hit is, as the end of a sentence"""
 
     @property
     def alone(self) -> dict[str, dict[str, int]]:
@@ -42,7 +42,7 @@ class Compared:
 
     @property
     def statement(self) -> str:
-        """Who finds more, how surely, and on which queries, in a sentence or two."""
+        """Which run finds more, how sure that is, and on how many queries: two sentences."""
         found, (a, b) = self.differences["cmc@1"], self.names
         if found.low > 0:
             said = f"{b} finds a right one first more often than {a}"
@@ -65,7 +65,7 @@ def write_comparison(path: Path, compared: Compared, thumbnails: Thumbnails, *, 
       compared: the two runs.
       thumbnails: the query of row q is photo q; where the gallery is another split, its row g is photo Q + g.
       command: the command line that writes it again.
-      most: cases a category, of each kind.
+      most: how many cases of a category are shown for each run.
     """
     first, second = compared.finds
     kinds = []
@@ -96,7 +96,7 @@ def write_comparison(path: Path, compared: Compared, thumbnails: Thumbnails, *, 
 
 
 def _found_alone(compared: Compared, rows: np.ndarray, finder: int, thumbnails: Thumbnails, most: int) -> dict:
-    """Those of the queries `rows` that run `finder` finds and the other misses: its surest mistakes first."""
+    """The queries of `rows` that run `finder` finds and the other run misses, the latter's surest mistakes first."""
     found, missed, other = compared.finds[finder], compared.finds[1 - finder], compared.rankings[1 - finder]
     offset = photos_before(other)
 

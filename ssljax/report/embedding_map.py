@@ -18,7 +18,7 @@ PIXELS = 56
 def embedding_map(
     vectors: np.ndarray, photo: Callable[[int], np.ndarray], captions: list[str], kinds: Sequence[str] | None
 ) -> Markup:
-    """A t-SNE of a sample; each point carries its place in one sprite of thumbnails, shown on hover or all at once."""
+    """A t-SNE of a sample; each point has its place in one picture of thumbnails, shown on hover or all at once."""
     rows = np.sort(np.random.default_rng(0).permutation(len(vectors))[:POINTS]).tolist()
     if len(rows) < 5 or np.ptp(vectors[rows], axis=0).max() < 1e-6:
         return render("map.html", points=None)

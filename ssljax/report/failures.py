@@ -1,4 +1,4 @@
-"""Queries whose first find is wrong, by category: the most confident mistakes first."""
+"""Queries whose nearest item is a wrong one, by category: the most confident mistakes first."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,11 +25,11 @@ def failures(
 
     Args:
       ranking: of the queries.
-      finds: its first finds, m.
-      kinds: str[m], the category of each of them.
+      finds: the nearest item of each of m queries.
+      kinds: str[m], the category of each query.
       thumbnails: the query of row q is photo q; where the gallery is another split, its row g is photo Q + g.
-      relevant: how the page says what a hit is.
-      most: cases a category.
+      relevant: the page's words for a hit, such as "of the same listing".
+      most: how many cases of a category are shown.
     """
     offset = photos_before(ranking)
 
@@ -60,14 +60,14 @@ def photos_before(ranking: Ranking) -> int:
 
 
 def surest(finds: Finds, rows: np.ndarray) -> np.ndarray:
-    """`rows` i[k], those that found something at the largest cosine first."""
+    """`rows` i[k], those with the largest cosine first."""
     return rows[np.argsort(-finds.score[rows], kind="stable")]
 
 
 def by_kind(kinds: Sequence[str], noted: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Categories and their rows i[k], of `kinds` str[m]: those with the most `noted` rows (bool[m]) first.
+    """The categories in `kinds` str[m], each with its rows i[k]: those with the most `noted` rows (bool[m]) first.
 
-    At most KINDS come; the last then has the rows of all others.
+    There are at most KINDS; if there are more, the last one pools the rest.
     """
     kinds = [comparable(str(kind)) or BLANK for kind in kinds]
     noted_of = Counter(kind for kind, at in zip(kinds, noted.tolist(), strict=True) if at)

@@ -1,4 +1,4 @@
-"""Photos of pairs of listings, and links between them coloured by distance: near within a listing, far between two?"""
+"""Photos of two listings with links coloured by distance: are they near within a listing and far between the two?"""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -30,21 +30,21 @@ def listings(
     *,
     seed: int = 0,
 ) -> Markup:
-    """Listings drawn at random beside another one drawn at random, and beside the nearest other one.
+    """Random listings beside another random one, and beside the nearest other one.
 
     Args:
       vectors: f32[n, D], of unit length.
-      groups: i32[n], the listings; -1 = of none.
+      groups: i32[n], the listings; -1 = none.
       photo: row -> u8[h, w, 3].
       captions: str[n].
-      relevant: how the page says what photos of one listing are.
-      seed: decides which.
+      relevant: the page's words for photos of one listing.
+      seed: of the draws.
     """
     try:
         pairs = pair_similarities(vectors, groups, seed=seed)
     except UserError:
         return render("listings.html", panels=None)
-    # Half of the pairs are within listings, half between: colours then tell the two apart wherever distances lie.
+    # Half of the pairs are within listings, half between: so colours separate the two at any scale of distances.
     edges = np.quantile(1 - np.concatenate([pairs.within, pairs.between]), np.arange(1, FIFTHS) / FIFTHS)
     rng = np.random.default_rng(seed)
     rows = {group: np.flatnonzero(groups == group) for group in _several(groups, rng)}
@@ -65,7 +65,7 @@ def listings(
 
 
 def _several(groups: np.ndarray, rng: np.random.Generator) -> list[int]:
-    """At most NEAR_TO listings in an order drawn at random; those of several photos first."""
+    """At most NEAR_TO listings in random order, those with several photos first."""
     found, sizes = np.unique(groups[groups >= 0], return_counts=True)
     order = rng.permutation(len(found))
     order = order[np.argsort(sizes[order] < 2, kind="stable")]
@@ -78,7 +78,7 @@ def _other(group: int, sample: Sequence[int], rng: np.random.Generator) -> int |
 
 
 def _nearest(group: int, rows: dict[int, np.ndarray], vectors: np.ndarray) -> int | None:
-    """The listing that has the nearest photo to one of this one's."""
+    """The other listing with the photo that is nearest to one of this listing's."""
     mine = vectors[rows[group]]
     near = {other: float((vectors[its] @ mine.T).max()) for other, its in rows.items() if other != group}
     return max(near, key=near.__getitem__, default=None)

@@ -1,4 +1,4 @@
-"""Queries with their nearest neighbours: some at random, and those that fail worst."""
+"""Queries with their nearest neighbours: random ones, and those whose first hit comes latest."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SAMPLE = 500  # queries whose rankings are looked at
 
 @dataclass(frozen=True)
 class Answer:
-    """What one query found: itself left out."""
+    """What one query found, without itself."""
 
     query: int
     rows: np.ndarray  # i[k], the nearest first
@@ -26,7 +26,7 @@ class Answer:
 
 
 def answers(ranking: Ranking, queries: np.ndarray) -> Iterator[Answer]:
-    """For each of `queries` i[q] of the gallery itself: its nearest, and its first hit however late."""
+    """For each of `queries` i[q], which are in the gallery: its nearest items, and its first hit at any rank."""
     for query, scores in ranking.scores(queries):
         order = np.argsort(-scores, kind="stable")[:-1]
         at = int(np.argmax(ranking.gallery_groups[order] == ranking.query_groups[query]))
@@ -35,7 +35,7 @@ def answers(ranking: Ranking, queries: np.ndarray) -> Iterator[Answer]:
 
 
 def choose(found: list[Answer], groups: np.ndarray, many: int = 10) -> tuple[list[Answer], list[Answer]]:
-    """The first `many` of `found`, and of the others those whose first hit comes last, one a group."""
+    """The first `many` of `found`, and those of the others whose first hit comes latest, one of each group."""
     drawn, failures = found[:many], {}
     for answer in sorted(found[many:], key=lambda answer: -answer.rank):
         if answer.rank > 1:
@@ -44,7 +44,7 @@ def choose(found: list[Answer], groups: np.ndarray, many: int = 10) -> tuple[lis
 
 
 def neighbours(ranking: Ranking, photo: Callable[[int], np.ndarray], captions: list[str], relevant: str) -> Markup:
-    """Ten queries drawn at random with a fixed seed, and of SAMPLE those whose first hit comes last.
+    """Ten random queries (with a fixed seed), and of SAMPLE queries those whose first hit comes latest.
 
     The gallery is the queries themselves, each left out of its own ranking.
     """

@@ -24,9 +24,9 @@ class Example:
     clean: np.ndarray
     disturbed: np.ndarray
     wrong: np.ndarray
-    """what it finds first now"""
+    """the photo that it finds first now"""
     right: np.ndarray
-    """what it found first before"""
+    """the photo that it found first before"""
     captions: tuple[str, str, str]
     """of the query, the wrong and the right one"""
     rank: int
@@ -81,7 +81,7 @@ def _facts(results: dict[str, Any]) -> dict[str, str]:
 
 
 def _panels(curves: Sequence[Curve], strengths: Sequence[float]) -> list[Markup]:
-    """Small multiples over one range of values: a panel for each disturbance, a line for each embedding."""
+    """A panel for each disturbance, over the same range of values, with a line for each embedding."""
     seen = (0.0, *(value for c in curves for value in (c.clean, *c.values)))
     panels: dict[str, dict[str, list]] = {}
     for c in curves:

@@ -46,17 +46,17 @@ def write_report(
     """Writes `run/report.html` and returns its path.
 
     Args:
-      run: the run folder; of it `metrics.jsonl` and `environment.json` are read where they exist.
-      embeddings: n items, of the test split as a rule; compared by cosine.
+      run: the run folder; its `metrics.jsonl` and `environment.json` are read if they exist.
+      embeddings: n items, usually of the test split; compared by cosine.
       groups: i32[n]; items of one group are relevant to each other, -1 is relevant to none.
-      photo: row -> u8[h, w, 3], with the original's aspect ratio if the page is to show it.
-      captions: str[n], shown with a photo; the ids if None.
-      kinds: str[n], what colours the map (the eight most frequent ones) and groups failures; all one if None.
-      relevant: how the page says what a hit is.
-      searched: where failures are looked for, and its groups, if it is another split: m items, whose photos and
-        captions are those of rows n to n + m - 1.
-      attention: what a vision transformer looks at, if the encoder is one.
-      most: failures shown of each category.
+      photo: row -> u8[h, w, 3], in the shape that the page shows.
+      captions: str[n], shown with a photo; None for the ids.
+      kinds: str[n], categories that colour the map (the eight most frequent ones) and group failures; None for one.
+      relevant: the page's words for a hit.
+      searched: the gallery of the failures and its groups, if it is another split: m items, whose photos and captions
+        are those of rows n to n + m - 1.
+      attention: the attention maps of a vision transformer.
+      most: how many failures of each category are shown.
       results: the figures; by default those of the run folder's `results.json`, if it exists.
     """
     run, groups = Path(run), np.asarray(groups)
@@ -91,7 +91,7 @@ def write_report(
 
 
 def read_metrics(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """`metrics.jsonl` as name -> [(step, value), ...], without what is not finite and without counts (integers)."""
+    """`metrics.jsonl` as name -> [(step, value), ...], without counts (integers) and values that are not finite."""
     series: dict[str, list[tuple[float, float]]] = {}
     for line in read_text(path).splitlines() if path.exists() else ():
         try:
@@ -128,7 +128,7 @@ def _facts(results: dict, environment: dict, shape: tuple[int, ...]) -> dict[str
 
 
 def _precision(config: dict) -> str | None:
-    """Of training, of evaluation if it is another, and of the encoder's activations; None if the run does not say."""
+    """That of training, of evaluation and of the encoder's activations if they differ; None if the run has none."""
     trained, evaluated = config.get("precision"), config.get("evaluation_precision")
     dtype = ((config.get("method") or {}).get("encoder") or {}).get("dtype")
     if trained is None:
@@ -144,7 +144,7 @@ def _duration(seconds: float) -> str:
 
 
 def _curves(series: dict[str, list[tuple[float, float]]], baseline: dict[str, float]) -> list[Markup]:
-    """Small multiples over one range of steps: a panel a metric, but positive and negative cosine share theirs."""
+    """A panel for each metric, over the same range of steps; positive and negative cosine share one."""
     panels: dict[str, dict[str, list]] = {}
     for key, points in series.items():
         panels.setdefault("cosine" if key.endswith("_cosine") else key, {})[key.removesuffix("_cosine")] = points
@@ -154,7 +154,7 @@ def _curves(series: dict[str, list[tuple[float, float]]], baseline: dict[str, fl
 
 
 def _panel_order(title: str) -> int:
-    """Training's main figures, then those of evaluations (they have a "/"), then the rest."""
+    """The main figures of training, then those of evaluations, which have a "/", then the rest."""
     return FIRST_PANELS.index(title) if title in FIRST_PANELS else len(FIRST_PANELS) + ("/" not in title)
 
 

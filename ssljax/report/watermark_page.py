@@ -14,7 +14,7 @@ class Cleaned:
     """A seller whose mark was removed."""
 
     seller: str
-    """empty if all photos are taken for one seller's"""
+    """empty if all photos count as one seller's"""
     photos: int
     cleaned: int
     """of these"""
