@@ -29,8 +29,8 @@ SAMPLE = 2**16  # characters, of whole lines, by which the delimiter is found
 # Longer marks first: that of UTF-16 begins that of UTF-32.
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-# What Western European text does not have when it is read as cp1252: signs within words, those that begin characters of
-# Japanese, and runs of other than ASCII.
+# What Western European text in cp1252 does not contain, and other text read as cp1252 does: signs within words, first
+# bytes of Japanese characters, and long runs without ASCII.
 STRANGE = re.compile(
     r"(?<=[^\W\d_])[\xa1-\xa8\xaa-\xad\xaf\xb1-\xb3\xb5\xb6\xb8-\xbf\xd7\xf7](?=[^\W\d_])"
     r"|[\u0192\u2020\u2021\u02c6\u02dc](?=\S)"
@@ -45,13 +45,13 @@ class Table(dict[str, np.ndarray]):
     def __init__(self, columns: dict[str, np.ndarray], how: str):
         super().__init__(columns)
         self.how = how
-        """how the file was read, to end a sentence about a column that is not there"""
+        """how the file was read, for the end of a sentence about a missing column"""
 
 
 def read_table(path: Path, delimiter: str | None = None, encoding: str | None = None) -> Table:
     """The columns of a file of one of `SUFFIXES`, or of one compressed by gzip (.csv.gz).
 
-    Names of columns are as `comparable` has them; those of columns without a name, and of pure bytes, are left out.
+    `comparable` makes the names of columns. Columns without a name, or of bytes that are not text, are left out.
 
     Args:
       path: the file.
@@ -59,7 +59,7 @@ def read_table(path: Path, delimiter: str | None = None, encoding: str | None = 
       encoding: of a text table or JSON; None finds it.
 
     Raises:
-      UserError: with the line, if the file is not what its name says.
+      UserError: naming the line, if the file is not what its name says.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compressed = suffixes[-1:] == [".gz"]
@@ -89,9 +89,9 @@ def read_table(path: Path, delimiter: str | None = None, encoding: str | None = 
 
 
 def _decoded(data: bytes, encoding: str | None, path: Path) -> tuple[str, str]:
-    """The text, and its encoding: by its mark, or UTF-8, or else cp1252, if that makes sense.
+    """The text and its encoding: that of its byte order mark, or UTF-8, or else cp1252 if that makes sense.
 
-    Bytes that are no UTF-8, in a text that is otherwise, become lone surrogates, as in names of files.
+    Single invalid bytes in UTF-8 become lone surrogates, as in names of files.
     """
     if encoding is not None:
         try:
@@ -121,7 +121,7 @@ def _decoded(data: bytes, encoding: str | None, path: Path) -> tuple[str, str]:
 
 
 def _without_mark(data: bytes) -> str | None:
-    """UTF-16 that does not say so: every other byte of text in Latin letters is 0."""
+    """UTF-16 without a mark: in Latin letters every other byte is 0. None if it is not."""
     even, odd = data[0:4096:2].count(0), data[1:4096:2].count(0)
     if max(even, odd) * 4 <= len(data[:4096]):
         return None
@@ -129,7 +129,7 @@ def _without_mark(data: bytes) -> str | None:
 
 
 def _western(data: bytes) -> str | None:
-    """The text in cp1252; None if it is none, or nonsense, as text in another encoding would be."""
+    """The text in cp1252; None if it is not, or is nonsense, as text in another encoding would be."""
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError:
@@ -143,7 +143,7 @@ def _western(data: bytes) -> str | None:
 
 def _read_csv(text: str, delimiter: str | None, encoding: str, path: Path) -> Table:
     first = 1  # the line at which the table begins
-    if said := re.match(r'"?sep=(.)"?\r?\n', text):  # what Excel goes by
+    if said := re.match(r'"?sep=(.)"?\r?\n', text):  # a hint for Excel
         text, first = text[said.end() :], 2
         delimiter = delimiter or said[1]
     if delimiter is None:
@@ -160,13 +160,13 @@ def _read_csv(text: str, delimiter: str | None, encoding: str, path: Path) -> Ta
 
 
 def _rows(text: str, delimiter: str, first: int, path: Path, quoting: int) -> list[list[str]]:
-    """The rows of a text table, all as long as the first; blank ones are left out."""
+    """The rows of a text table, all as long as the first, without blank ones."""
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True, quoting=quoting
     )
     rows: list[list[str]] = []
     while True:
-        line = first + reader.line_num  # where the row begins: line breaks in quotes may end it further down
+        line = first + reader.line_num  # where the row begins; line breaks in quotes may make it end further down
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -191,9 +191,9 @@ def _rows(text: str, delimiter: str, first: int, path: Path, quoting: int) -> li
 
 
 def _delimiter(text: str, first: str) -> str:
-    """The one by which the first rows have most columns, all as many as the names; `first` where there is one column.
+    """The delimiter that gives the first rows most columns; `first` if there is only one column.
 
-    What makes rows of different lengths is taken only if all others do.
+    One that gives rows of different lengths is taken only if all of them do.
     """
     sample = text if len(text) <= SAMPLE else text[: text.rfind("\n", 0, SAMPLE) + 1] or text[:SAMPLE]
 
@@ -210,7 +210,7 @@ def _delimiter(text: str, first: str) -> str:
 
 @contextlib.contextmanager
 def _fields_of_any_length() -> Iterator[None]:
-    """Within it a field of a text table may be longer than the 131,072 characters that `csv` allows otherwise."""
+    """Lets `csv` read fields longer than its default limit of 131,072 characters."""
     before = csv.field_size_limit(2**31 - 1)
     try:
         yield
@@ -222,7 +222,7 @@ def _fields_of_any_length() -> Iterator[None]:
 
 
 def _read_json(text: str, encoding: str, path: Path, *, lines: bool) -> Table:
-    """Rows of JSON Lines, or of one value (see `_rows_of`); either may have the other's name."""
+    """Reads JSON Lines, or one value (see `_rows_of`), whichever of the two the file's name says."""
     rows = None
     if not lines or text.lstrip().startswith("["):
         try:
@@ -261,8 +261,8 @@ def _lines(text: str, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _rows_of(value: Any) -> list[dict[str, Any]] | None:
-    """The rows of a list of objects, {"products": [{...}, ...]}, {"1": {...}, ...}, {"id": [...], "title": [...]} or
-    {"id": {"0": ...}, "title": {"0": ...}}, which pandas writes; None if it is something else."""
+    """The rows of [{...}, ...], {"products": [{...}, ...]}, {"1": {...}, ...}, {"id": [...], "title": [...]} or pandas'
+    {"id": {"0": ...}, "title": {"0": ...}}; None if it is something else."""
     if _is_rows(value):
         return value
     parts = list(value.values()) if isinstance(value, dict) else []
@@ -299,22 +299,22 @@ def _read_parquet(file: BinaryIO, path: Path) -> Table:
 
 
 def _parquet_values(column: Any) -> list[Any] | None:
-    """The values of a pyarrow.ChunkedArray as Python's; None if they are bytes that are no text."""
+    """The values of a pyarrow.ChunkedArray as Python objects; None if they are bytes that are not text."""
     import pyarrow
     from pyarrow import types
 
     kind = column.type
     if types.is_dictionary(kind):
         return _parquet_values(column.cast(kind.value_type))
-    if types.is_float32(kind) or types.is_float16(kind):  # .1 is .1, and not .10000000149011612
+    if types.is_float32(kind) or types.is_float16(kind):  # .1 stays .1 and does not become .10000000149011612
         short = np.float32 if types.is_float32(kind) else np.float16
         return [value if value is None else float(str(short(value))) for value in column.to_pylist()]
     if _holds_bytes(kind):
         try:
-            return column.cast(pyarrow.string()).to_pylist()  # text by writers that do not say so
+            return column.cast(pyarrow.string()).to_pylist()  # some writers store text as bytes
         except pyarrow.ArrowException:
             return None
-    if getattr(kind, "unit", None) == "ns":  # to values of Python rather than of pandas, which may not be there
+    if getattr(kind, "unit", None) == "ns":  # else they would be objects of pandas, which may not be installed
         if types.is_duration(kind):
             column = column.cast(pyarrow.duration("us"), safe=False)
         else:
@@ -324,7 +324,7 @@ def _parquet_values(column: Any) -> list[Any] | None:
     try:
         return column.to_pylist()
     except (ValueError, OverflowError, LookupError):
-        if types.is_string(kind) or types.is_large_string(kind):  # bytes that are no UTF-8
+        if types.is_string(kind) or types.is_large_string(kind):  # bytes that are not UTF-8
             values = column.cast(pyarrow.large_binary()).to_pylist()
             return [value if value is None else value.decode("utf-8", "surrogateescape") for value in values]
         with contextlib.suppress(pyarrow.ArrowException):  # beyond Python's years or microseconds
@@ -364,7 +364,7 @@ def _read_excel(file: BinaryIO, path: Path) -> Table:
 
 
 def _table(columns: Iterable[tuple[str, Iterable[str]]], path: Path, how: str, where: str = "") -> Table:
-    """Columns with a name; raises UserError if two have the same."""
+    """The table of the columns that have a name; raises UserError if two have the same."""
     table: dict[str, np.ndarray] = {}
     for name, values in columns:
         name = comparable(name)

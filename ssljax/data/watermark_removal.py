@@ -1,4 +1,4 @@
-"""Watermarks: what is laid over all photos of a seller at one place is found, and taken off again. No weights needed.
+"""Watermarks: finds the mark that lies over all photos of a seller in one place, and removes it. Needs no weights.
 
 A photo with a mark is J = a W + (1 - a) I at each pixel: the mark's colour W with opacity a over the photo I. The
 photos differ and the mark does not, so that the median over photos of the gradient of J is that of the mark, and about
@@ -41,7 +41,7 @@ ANCHORS = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))  # down, 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mark:
-    """What is laid over photos, in a frame of h x w pixels."""
+    """A mark over photos, in a frame of h x w pixels."""
 
     side: int
     """the longer side of a photo, in the frame's pixels"""
@@ -54,7 +54,7 @@ class Mark:
     marked: np.ndarray
     """f32[h, w, 3]: the mean of the photos with it, in [0, 1]"""
     clean: np.ndarray
-    """f32[h, w, 3]: and without it"""
+    """f32[h, w, 3]: the same without it"""
     edges: np.ndarray
     """f32[h, w, 2]: its gradients in grey, downwards and to the right, 0 where there is no edge"""
 
@@ -70,7 +70,7 @@ class Mark:
         return _bytes(alone + 0.5 * (1 - self.opacity[..., None]))
 
     def is_on(self, photo: np.ndarray) -> bool:
-        """Whether a photo u8[H, W, 3] has the mark, exactly at its place."""
+        """Whether a photo u8[H, W, 3] has the mark exactly in its place."""
         framed = _framed(photo, self.side, self.anchor, self.mask.shape)
         if framed is None:
             return False
@@ -79,7 +79,7 @@ class Mark:
         )
 
     def remove(self, photo: np.ndarray) -> np.ndarray:
-        """A photo u8[H, W, 3] without the mark; outside of the mask nothing changes."""
+        """A photo u8[H, W, 3] without the mark; nothing changes outside the mask."""
         height, width = photo.shape[:2]
         scale = max(height, width) / self.side
         shape = [min(size, round(n * scale)) for size, n in zip((height, width), self.mask.shape, strict=True)]
@@ -98,13 +98,13 @@ class Mark:
 
 
 def find_mark(photos: Sequence[np.ndarray]) -> Mark | None:
-    """The mark that lies over most of some photos; None if there is none to be sure of.
+    """The mark that lies over most of the photos; None if none is certain.
 
-    Photos of different sizes are brought to one length of the longer side; of different shapes, a mark is looked for
-    that keeps its distance from the centre or from a corner.
+    Photos are scaled to one length of the longer side. If their shapes differ, the mark must keep its distance from the
+    center or from a corner.
 
     Args:
-      photos: n times u8[H, W, 3], of one seller. Of many, `MOST` are looked at; fewer than `LEAST` are too few.
+      photos: n photos u8[H, W, 3] of one seller. At most `MOST` are looked at; fewer than `LEAST` are too few.
     """
     if len(photos) < LEAST:
         return None
@@ -127,7 +127,7 @@ def _shape(photo: np.ndarray, side: int) -> tuple[int, int]:
 
 
 def _framed(photo: np.ndarray, side: int, anchor: tuple[float, float], shape: tuple[int, int]) -> np.ndarray | None:
-    """f32[h, w, 3] in [0, 1]: the frame of a photo; None if the photo has not that shape."""
+    """f32[h, w, 3] in [0, 1]: the frame of a photo; None if the photo is too small for it."""
     height, width = _shape(photo, side)
     if height < shape[0] or width < shape[1]:
         return None
@@ -169,7 +169,7 @@ def _steps(planes: np.ndarray) -> np.ndarray:
 
 
 def _common_edges(gradients: np.ndarray) -> np.ndarray:
-    """f32[h, w, 2]: the median over photos where it is an edge and no chance, else 0."""
+    """f32[h, w, 2]: the median over photos where it is a significant edge, else 0."""
     middle = np.median(gradients, axis=0)
     deviation = 1.4826 * np.median(np.abs(gradients - middle), axis=0)
     error = 1.253 * np.maximum(deviation, NOISE) / np.sqrt(len(gradients))  # of the median of a normal distribution
@@ -186,7 +186,7 @@ def _held_out_edges(gradients: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]
 def _at_their_place(
     folds: Sequence[tuple[np.ndarray, np.ndarray]], gradients: np.ndarray, inside: np.ndarray
 ) -> np.ndarray:
-    """bool[n]: photos that match their fold's edges in a region bool[h, w] better there than some pixels beside."""
+    """bool[n]: photos that match their fold's edges in a region bool[h, w] better in place than when shifted."""
     found = np.zeros(len(gradients), bool)
     padded = np.pad(gradients, ((0, 0), (REACH, REACH), (REACH, REACH), (0, 0)), mode="edge")
     side = 2 * REACH + 1
@@ -205,7 +205,7 @@ def _at_their_place(
 
 
 def _alike(gradients: np.ndarray) -> bool:
-    """Whether photos are versions of a few, by gradients f32[n, m, 2] beside the mark: all they show is common."""
+    """Whether the photos are versions of a few, by their gradients f32[n, m, 2] beside the mark."""
     rows = np.clip(gradients, -0.15, 0.15).reshape(len(gradients), -1)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9
     correlation = rows @ rows.T

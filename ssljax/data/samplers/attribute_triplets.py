@@ -1,12 +1,12 @@
-"""Triplets from several attributes: an anchor, and a positive that is more like it than the negative is.
+"""Mines triplets by several attributes: an anchor, and a positive that is more like it than the negative is.
 
 Candidates are grouped in levels by the share of attributes that they match with the anchor (all, most, some, none), so
 that the order in a triplet follows the order of the levels ("Visually Similar Products Retrieval for Shopsy", arXiv
 2210.04560, whose cut-offs and numbers are not public).
 
-No pass goes over all pairs. Photos of equal attributes are one tuple; each distinct tuple is compared with a pool of
-others, some from the list of those that agree with it in a subset of the attributes, for every subset, and some from
-all. The time is that of the photos, plus that of the distinct tuples x the pool.
+Nothing compares all pairs. Photos with equal attributes form one tuple. Each distinct tuple is compared with a pool of
+others: for every subset of the attributes some that agree with it there, and some of all. The time grows with the
+number of photos, plus distinct tuples x pool.
 """
 
 import dataclasses

@@ -24,10 +24,10 @@ BETWEEN_LINES, BETWEEN_PHOTOS = re.compile(r"[|\n\r]"), re.compile(r"[|;,\n\r]")
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-    """A catalogue file with a row a photo, or a row an item with several photos. All columns are read as text.
+    """A catalogue file with one row per photo, or per item with several photos. All columns are read as text.
 
-    Blanks around ids, labels and paths do not count. Text is put into one Unicode form (NFC), and what is no text (half
-    an emoji) is replaced; paths of photos are taken as they are written, with / or \\ between folders.
+    Blanks around ids, labels and paths do not count. Text gets one Unicode form (NFC), and what is not text (half an
+    emoji) is replaced. Paths of photos are taken as they are written, with / or \\ between folders.
     """
 
     path: str
@@ -68,16 +68,16 @@ class Catalogue:
         return items.select(split_rows(splits, split))
 
     def load_all(self) -> Items:
-        """The photos of all splits and of none; raises UserError as `load` does."""
+        """The photos of all splits, and those in none; raises UserError as `load` does."""
         return self._read()[0]
 
     def _read(self) -> tuple[Items, np.ndarray]:
-        """All photos, and what those share that must fall into one split."""
+        """All photos, and object[n], what those share that must fall into one split."""
         path = find(self.path)
         file = read_table(path, self.delimiter, self.encoding)
         self._check_columns(file, path)
         paths, rows, number = self._photos(file)
-        # not before the photos were found by it: a name of a file may be any bytes
+        # only now, after the paths of photos are made: a name of a file may be any bytes
         table = {name: shared(values, readable)[rows] for name, values in file.items()}
         own = text(map(stripped, table[self.id]))
         ids = text(f"{i}#{n}" if i and n >= 0 else i for i, n in zip(own, number, strict=True))
@@ -104,7 +104,7 @@ class Catalogue:
         fields = [("id", self.id), ("label", self.label), ("listing", self.listing), ("title", self.title)]
         fields += [("attributes", name) for name in self.attributes]
         fields += [("images", name) for template in self._templates(table) for name in template[1::2]]
-        if self.split != "split":  # the default is a wish, a name given by the user is not
+        if self.split != "split":  # the default need not exist, a name that the user gives must
             fields.append(("split", self.split))
         for field, name in fields:
             if name is not None and name not in table:
@@ -116,14 +116,14 @@ class Catalogue:
             raise UserError(f"data.path={str(path)!r} has columns but not one row")
 
     def _templates(self, table: Table) -> list[list[str]]:
-        """For each photo of a row [text, column, text, column, ..., text], which joined give its path."""
+        """For each photo of a row [text, column, text, column, ..., text]: joined, they give its path."""
         images = (self.images,) if isinstance(self.images, str) else self.images
         if not images:
             raise UserError("data.images=() names no photo: give a column of paths or a template like images/{id}.jpg")
         return [["", image, ""] if image in table or "{" not in image else FIELD.split(image) for image in images]
 
     def _photos(self, table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Paths object[n], rows i[n], and which of its row's photos each is, i[n], -1 if it is the row's only one."""
+        """Paths object[n], their rows i[n], and the number i[n] of each within its row, -1 for an only one."""
         paths, rows, numbers = [], [], []
         one_each = isinstance(self.images, str)
         for row, cells in enumerate(
@@ -132,7 +132,7 @@ class Catalogue:
             number = -1 if one_each and len(cells[0]) == 1 else 0
             for cell in cells:
                 for path in cell:
-                    if path or one_each:  # a row without its photo has one that is missing
+                    if path or one_each:  # a row without a photo counts as a missing photo
                         paths.append(path)
                         rows.append(row)
                         numbers.append(number)
@@ -150,7 +150,7 @@ class Catalogue:
 
 
 def _cells(template: list[str], table: Table) -> list[list[str]]:
-    """For each row the paths of its photos by a template; one blank path if there is none."""
+    """For each row the paths that a template gives; one blank path if it gives none."""
     parts = [
         map(stripped, table[part]) if k % 2 else [part] * len(next(iter(table.values())))
         for k, part in enumerate(template)
@@ -162,12 +162,12 @@ def _cells(template: list[str], table: Table) -> list[list[str]]:
 
 
 def _with_slashes(path: str) -> str:
-    """A path as it is written on Windows, as this machine writes it."""
+    """A path with the separators of this machine, if it was written on Windows."""
     return path.replace("\\", "/") if os.sep == "/" else path
 
 
 def _several(cell: str) -> list[str]:
-    """The names of photos in a cell: of a list in JSON or Python, or with |, ;, comma or line break between them."""
+    """The names of photos in a cell: a list in JSON or Python, or names separated by |, ;, a comma or a line break."""
     if cell[:1] + cell[-1:] in ("[]", "()"):
         for parse in (json.loads, _side_by_side, ast.literal_eval):
             try:
@@ -176,7 +176,7 @@ def _several(cell: str) -> list[str]:
                 continue
             if all(name is None or isinstance(name, str) for name in names):
                 return [stripped(name) for name in names if name and stripped(name)] or [""]
-    # Names have commas and semicolons in them, so that all parts must be names of photos, but hardly ever the others.
+    # Names may contain commas and semicolons, so there all parts must be names of photos; with the others one suffices.
     for between, enough in ((BETWEEN_LINES, any), (BETWEEN_PHOTOS, all)):
         inside = cell[1:-1] if cell[:1] == "[" and cell[-1:] == "]" else cell
         names = [name for part in between.split(inside) if (name := stripped(part))]
@@ -186,7 +186,7 @@ def _several(cell: str) -> list[str]:
 
 
 def _side_by_side(cell: str) -> list[str]:
-    """The texts of an array as NumPy prints it, ['a.jpg' 'b.jpg']; raises ValueError if it is none."""
+    """The texts of an array as NumPy prints it, ['a.jpg' 'b.jpg']; raises ValueError if the cell is not one."""
     if not re.search(r"""(['"])\s+\1""", cell) or "," in cell:
         raise ValueError
     return [name for _, name in re.findall(r"""(['"])(.*?)\1""", cell)]

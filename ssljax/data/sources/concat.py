@@ -1,4 +1,4 @@
-"""Concat: splits of several sources as one, to search in as many photos as a market has."""
+"""Concat: splits of several sources as one, to search in more photos than one source has."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from ssljax.types import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A split of a source, in the company of others."""
+    """A split of a source, one of the parts of a `Concat`."""
 
     data: Any
     """the source"""
     split: str
     """which of its splits"""
     item: str | None = None
-    """the column in which photos of one item agree; None for distractors, photos that nobody looks for"""
+    """the column in which photos of one item agree; None for distractors, which nobody looks for"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""FewLabels: a source of which only some classes keep their labels, to measure what labels are worth."""
+"""FewLabels: a source in which only some classes keep their labels, to measure what labels are worth."""
 
 import dataclasses
 from typing import Any
@@ -15,8 +15,9 @@ class FewLabels:
 
     `FewLabels(Catalogue("shop/items.csv", label="style"), share=0.1)`
 
-    Classes, not photos, as a shop labels an item with all its photos, or not at all. A class is kept by the hash of its
-    name, so that a larger share holds the classes of a smaller one. Columns and attributes stay.
+    Whole classes lose their labels, not single photos, as a shop labels either all photos of an item or none. A hash of
+    its name decides about a class, so that a larger share includes the classes of a smaller one. Columns and attributes
+    stay.
     """
 
     data: Any

@@ -12,22 +12,22 @@ from ssljax.data.paths import find
 from ssljax.data.text import note
 from ssljax.types import UserError
 
-# What folders of splits are called, in letters of either case.
+# What folders of splits are called, in upper or lower case.
 NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
-# What systems and their programs put beside photos; whatever begins with a dot is left out too.
+# What operating systems and programs put beside photos. Names that begin with a dot are left out too.
 HIDDEN = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__pycache__"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """Folders of photos: `<split>/<class>/*.jpg`, or `<class>/*.jpg`, which is split by a hash of the paths.
+    """Folders of photos: `<split>/<class>/*.jpg`, or `<class>/*.jpg`, split by a hash of the paths.
 
     The outer folders are splits if two of them are called train, val or test, or by another of `NAMES`; or if one is,
     and it is the only one, or the only one with folders of photos in it. They are not if they have others beside them
-    and no folders in them. A class within a class is a class of its own (`fruit/apple`); photos in
-    no class have no label. Ids are the paths under the folder, with bytes that are no text written as \\xe9. Hidden
-    files and folders are left out, and so is what is not a photo by its suffix, which is said.
+    and no folders in them. A class within a class is a class of its own (`fruit/apple`); photos in no class have no
+    label. Ids are the paths under the folder, with bytes that are not text written as \\xe9. Hidden files and folders
+    are left out, and so are files without a suffix of a photo, with a note.
     """
 
     path: str
@@ -63,7 +63,7 @@ class Folder:
         return items.select(split_rows(splits, split))
 
     def split_names(self) -> tuple[str, ...]:
-        """Which of train, val and test are folders of it; none if its photos are split by a hash."""
+        """Those of train, val and test that are folders of it; none if a hash splits its photos."""
         return self._named(self._look()[1])
 
     def _named(self, names: list[str]) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ class Folder:
         return there if (bool(by_name) if self.splits is None else self.splits) else ()
 
     def _look(self) -> tuple[Path, list[str], Counter[str]]:
-        """Where it is, the photos in it, and the other files by their suffixes."""
+        """Its path, the photos in it, and counts of the other files by their suffixes."""
         root = find(self.path)
         if not root.is_dir():
             raise UserError(f"data.path={self.path!r} is a file: it must be a folder of photos")
@@ -89,12 +89,12 @@ class Folder:
 
 
 def _images(root: Path) -> tuple[list[str], Counter[str]]:
-    """The paths of images under `root`, by suffix, sorted, with / between folders; and the suffixes of other files.
+    """The sorted paths of images under `root`, known by their suffixes; and counts of the suffixes of other files.
 
-    Links are followed, but not into a folder that they lie in.
+    Links are followed, except into a folder that they lie in.
     """
     found, others = [], Counter()
-    around = {str(root): {os.path.realpath(root)}}  # for each folder, where it and those that it lies in really are
+    around = {str(root): {os.path.realpath(root)}}  # for each folder, the real paths of it and of the folders around it
     for folder, folders, names in os.walk(root, followlinks=True, onerror=_say_unread):
         real = {name: os.path.realpath(os.path.join(folder, name)) for name in folders}
         folders[:] = [name for name in folders if real[name] not in around[folder] and not _is_hidden(name)]
@@ -118,5 +118,5 @@ def _is_hidden(name: str) -> bool:
 
 
 def _shown(name: str) -> str:
-    """The name of a file, which may be any bytes, as text."""
+    """The name of a file, which may be any bytes, as printable text."""
     return os.fsencode(name).decode(errors="backslashreplace")

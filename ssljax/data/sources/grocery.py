@@ -17,8 +17,8 @@ PHOTOS_OF_A_LISTING = 3
 class Grocery:
     """The "Hierarchical Grocery Store Image Dataset" (Klasson et al. 2019, WACV), as it is published.
 
-    Its splits are train, val and test, and "iconic", the studio photos. Listings are not published: three photos in a
-    row of one product (files 1 to 3, 4 to 6, ...) are taken for one, as they show the same shelf from other angles.
+    Its splits are train, val, test, and "iconic", the studio photos. Listings are not published: three consecutive
+    photos of a product (files 1 to 3, 4 to 6, ...) are taken for one, as they show one shelf from different angles.
     """
 
     path: str = "grocery"

@@ -1,4 +1,4 @@
-"""TFDS: any prepared data set of TensorFlow Datasets, read at random without TensorFlow."""
+"""TFDS: any prepared data set of TensorFlow Datasets, read in any order and without TensorFlow."""
 
 import dataclasses
 import difflib
@@ -17,7 +17,7 @@ from ssljax.types import UserError
 
 @dataclasses.dataclass(frozen=True)
 class TFDS:
-    """A data set of TensorFlow Datasets, prepared in a format that can be read at random (ArrayRecord or Parquet).
+    """A data set of TensorFlow Datasets, prepared in a format with random access (ArrayRecord or Parquet).
 
     Splits are those of the data set ("val" also finds "validation", and "train[:90%]" is understood). Ids are
     `<split>/<row>`. Needs `pip install 'ssljax[tfds]'`; TensorFlow is only needed to prepare a data set, not here.
@@ -60,7 +60,7 @@ class TFDS:
         return Items(text(f"{split}/{row}" for row in range(len(photos))), photos, columns, label, label_names=names)
 
     def _builder(self) -> Any:
-        """The builder of a data set that is prepared and readable; else raises UserError with what to run."""
+        """The builder of the data set; raises UserError with the command to run if it is not prepared or readable."""
         tfds = _package()
         root = data_root() / "tfds"
         base = self.name.split("/")[0].split(":")[0]

@@ -1,4 +1,4 @@
-"""ToyCatalogue: a shop's catalogue, drawn: what the quickstart and the tests run on, with nothing to download."""
+"""ToyCatalogue: a drawn catalogue for the quickstart and the tests, with nothing to download."""
 
 import dataclasses
 import functools
@@ -18,8 +18,8 @@ ATTRIBUTES = ("shape", "pattern", "colour", "logo", "material")
 
 @dataclasses.dataclass(frozen=True)
 class ToyCatalogue:
-    """Products of some shape, pattern, colour and logo, several photos each: in another pose, on another background,
-    under another light. No two listings are alike in shape, pattern, colour and logo at once.
+    """Products of various shapes, patterns, colours and logos, with several photos each: in different poses, on
+    different backgrounds, under different lights. No two listings have the same shape, pattern, colour and logo.
 
     The label is the shape. The attributes (shape, pattern, colour, logo, material) are blank here and there, as in a
     shop. The same fields give the same photos in any process; photos are drawn when they are read.
@@ -90,7 +90,7 @@ class ToyPhotos(Sequence):
         return render(self.looks[self.listing[row]], self.background(row), self.size, rng)
 
     def background(self, row: int) -> str:
-        """The first photo is taken in the studio, as shops do; the others are wherever the product was."""
+        """Where a photo was taken: the first of a product in the studio, as shops do, the others anywhere."""
         if self.number[row] == 0:
             return BACKGROUNDS[0]
         rng = _rng(self.seed, 1, self.listing[row], self.number[row])
@@ -114,7 +114,7 @@ def looks(listings: int, seed: int) -> list[Look]:
 
 
 def _look(shape: str, pattern: str, colour: str, logo: str, draw: np.ndarray) -> Look:
-    """Adds to the names what has none: the exact colour, an accent that stands out from it, and the material."""
+    """Adds what is drawn at random: the exact colour, an accent that stands out from it, and the material."""
     base = np.array(COLOURS[colour])
     others = [c for c in COLOURS.values() if abs(sum(c) - base.sum()) > 190 and np.abs(c - base).max() > 90]
     accent = others[int(draw[0] * len(others))]
