@@ -1,9 +1,8 @@
 """Optimizers over optax: SGD, LARS, Adam and AdamW, with their learning-rate schedule.
 
 `optimizer.build(total_steps)` is an optax `GradientTransformation`. Weight decay leaves biases and norms out: in Flax
-those are exactly the parameters of one axis or none. `lr` is the value that the optimizer uses, not one to be scaled
-by the batch size. What a method freezes at first, the optimizer leaves alone until then: neither its moments nor its
-decay begin.
+those are exactly the parameters of one axis or none. `lr` is the value that the optimizer uses; it is not scaled by the
+batch size. Parameters that a method freezes at first are left alone until then: their moments and decay begin later.
 """
 
 import dataclasses
@@ -48,8 +47,8 @@ def adapt(trust_coefficient: float, limit: OfStep | None) -> optax.GradientTrans
 def by_part(layer_decay: float, head: float) -> optax.GradientTransformation:
     """Multiplies the updates of the encoder's blocks by powers of `layer_decay`, and those of all else by `head`.
 
-    The n-th block from the end has the n-th power, what is before the blocks one more, what follows them 1. Last of
-    all transformations it is a learning rate of each part, as that is a factor on all that comes before.
+    The n-th block from the end has the n-th power, parts before the blocks one power more, parts after them 1. As the
+    last transformation it amounts to a learning rate for each part.
     """
 
     def factors(params: PyTree) -> PyTree:
@@ -78,9 +77,9 @@ def by_part(layer_decay: float, head: float) -> optax.GradientTransformation:
 def later(
     first: int, rule: Callable[..., optax.GradientTransformation], schedules: Sequence[OfStep]
 ) -> optax.GradientTransformation:
-    """`rule(*schedules)` from step `first` on; until then the updates are 0 and its state stays.
+    """`rule(*schedules)` from step `first` on; until then the updates are 0 and the state does not change.
 
-    The rule itself begins at `first`, as Adam's correction of its moments has to, but its schedules know all steps.
+    The rule starts at `first`, as Adam's bias correction requires, but its schedules count from the first step.
     """
 
     def init(params: PyTree) -> optax.ConditionallyMaskState:
@@ -129,7 +128,7 @@ def _on_weights(change: Callable[[Array, Array, Array], Array]) -> optax.Gradien
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """What all optimizers share: the learning rate over training, weight decay, and clipping."""
+    """The base of all optimizers: learning rate, weight decay and clipping."""
 
     lr: float
     """Peak learning rate, as it is applied (not per 256 images)."""
@@ -167,15 +166,15 @@ class Optimizer:
         return self.lr * value_at(Warmup(self.warmup, self.schedule) if self.warmup else self.schedule, progress)
 
     def rule(self, learning_rate: OfStep, weight_decay: OfStep) -> optax.GradientTransformation:
-        """The update rule alone, with what it takes as functions of the step."""
+        """The update rule alone; both arguments are functions of the step."""
         raise TypeError("Optimizer is the common part: use SGD, LARS, Adam or AdamW")
 
     def build(self, total_steps: int, method: Any = None) -> optax.GradientTransformation:
         """The optax transformation for a training of `total_steps` steps.
 
-        method: whose parameters they are. What it freezes (see `FreezingMethod`) stays as it is until its share of
-        training is reached, and the optimizer begins with it then, as PyTorch's do with a parameter that had no
-        gradient before; the learning rate is that of the whole training.
+        method: the method that owns the parameters. Those that it freezes (see `FreezingMethod`) do not change until
+        their share of training is reached; the optimizer's state for them begins then, as PyTorch's does for a
+        parameter that had no gradient before. The learning rate is that of the whole training.
         """
         check_schedule("optimizer.schedule", self.schedule, least=0)
         check_schedule("optimizer.weight_decay", self.weight_decay, least=0)

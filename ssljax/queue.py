@@ -16,7 +16,7 @@ from ssljax.types import Array, UserError, pytree
 
 @pytree
 class Queue:
-    """Keys of the last batches; `count` batches were ever written, the next goes to slot `count % slots`."""
+    """Keys of the last batches. `count` batches have been written so far; the next goes to slot `count % slots`."""
 
     keys: Array  # f32[B, slots, D]
     count: Array  # i32[]
@@ -24,12 +24,12 @@ class Queue:
 
     @property
     def flat(self) -> Array:
-        """f32[K, D], all places of the queue, in no order of time."""
+        """f32[K, D], the whole queue, not in order of time."""
         return self.keys.reshape(-1, self.keys.shape[-1])
 
     @property
     def valid(self) -> Array:
-        """bool[K], False for the places of `flat` never written."""
+        """bool[K], False for the places of `flat` that have not been written yet."""
         batch, slots, _ = self.keys.shape
         return jnp.broadcast_to(jnp.arange(slots)[None] < self.count, (batch, slots)).reshape(-1)
 
@@ -47,7 +47,7 @@ class Queue:
 
 
 def empty_queue(size: int, batch_size: int, features: int) -> Queue:
-    """A queue of `size` keys without any; raises UserError unless `size` is a multiple of `batch_size`."""
+    """An empty queue for `size` keys; raises UserError unless `size` is a multiple of `batch_size`."""
     if size < 1:
         raise UserError(f"method.queue_size={size} holds nothing: try {16 * batch_size}, 16 times batch_size")
     if size % batch_size:
@@ -61,9 +61,9 @@ def empty_queue(size: int, batch_size: int, features: int) -> Queue:
 
 
 def enqueue(queue: Queue, keys: Array, labels: Array | None = None) -> Queue:
-    """`queue` with `keys` f32[B, D] in the place of its oldest batch, and their labels i32[B] if it has labels.
+    """`queue` with `keys` f32[B, D] in place of its oldest batch, and their labels i32[B] if it has labels.
 
-    No gradient goes into it.
+    No gradient flows into the queue.
     """
     slot = queue.count % queue.keys.shape[1]
     written = jax.lax.dynamic_update_index_in_dim(queue.keys, jax.lax.stop_gradient(keys).astype(jnp.float32), slot, 1)

@@ -1,8 +1,8 @@
 """Schedules: functions of how far a training has come.
 
-A field that may be scheduled takes a number (constant), one of these, or a function of one's own, of the share of the
-steps that are done, f32[] in [0, 1]; `value_at` reads any of them. The schedules here take a `Progress`, so that what
-changes at once does so at a whole step; of a plain share, traced or not, they work as well.
+A scheduled field takes a number (constant), one of these, or your own function of the share of steps done, f32[] in
+[0, 1]; `value_at` evaluates any of them. The schedules here take a `Progress`, so that jumps happen at a whole step, or
+a plain share, traced or not.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from ssljax.types import Array, Progress, Scheduled, UserError
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """What the schedules here have in common: being called with a `Progress`, where a function gets the share."""
+    """The base of the schedules here: they are called with a `Progress`, your own functions with the share."""
 
 
 @dataclasses.dataclass(frozen=True)

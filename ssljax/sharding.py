@@ -58,12 +58,12 @@ def one_device() -> Mesh:
 
 
 def join_processes(lost: str) -> None:
-    """Makes one training of the processes that were started alike; call it before anything asks for a device.
+    """Joins processes that were started alike into one training; call it before anything asks for a device.
 
-    JAX finds the others on Cloud TPU, SLURM and Open MPI. Elsewhere JAX_COORDINATOR_ADDRESS (host:port of the first),
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID say where they are. Raises UserError if neither does.
+    JAX finds the other processes on Cloud TPU, SLURM and Open MPI. Elsewhere set JAX_COORDINATOR_ADDRESS (host:port of
+    the first), JAX_NUM_PROCESSES and JAX_PROCESS_ID. Raises UserError if the others cannot be found.
 
-    From now on this process prints `lost` and exits with 1 when JAX finds that another one is gone or out of reach.
+    Afterwards this process prints `lost` and exits with 1 if another process is gone or out of reach.
     """
     _say_at_loss(lost)
     try:
@@ -98,16 +98,15 @@ def _say_at_loss(lost: str) -> None:
 
 
 def is_lost_process(error: Exception) -> bool:
-    """Whether what a computation raised is that another process is gone."""
+    """Whether a computation raised this error because another process is gone."""
     words = ("gloo", "nccl", "unavailable", "coordination service", "connection")
     return jax.process_count() > 1 and any(word in str(error).lower() for word in words)
 
 
 def leave_processes(code: int) -> NoReturn:
-    """Ends this process with an exit code. One of several takes leave of the others first, if they end now too.
+    """Ends this process with an exit code. One of several shuts down together with the others, if they end now too.
 
-    It does not wait for them if they do not: they may be waiting for this one, in a computation, and are told by its
-    end.
+    It does not wait long for them: they may be waiting for this process in a computation, and learn of its end by then.
     """
     if code and jax.distributed.is_initialized():
         _leaving.set()
@@ -121,7 +120,7 @@ def leave_processes(code: int) -> NoReturn:
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes the run folder and speaks; true if it is the only one."""
+    """Whether this process writes the run folder and prints; true if it is the only one."""
     return jax.process_index() == 0
 
 
@@ -255,9 +254,9 @@ def on_cpu(fast: Callable[P, R], when: Callable[[], bool] | None = None) -> Call
 def on_own_columns(part: Callable[..., tuple[PyTree, PyTree]], rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
     """`part(axes, rows, columns)` on each device, with all of the rows and its own share of the columns' first axis.
 
-    It returns something equal on every device, for which it sums over the mesh's `axes`, and something for each of its
-    columns. Columns whose number the devices do not divide are padded with zeros. On one device, or without a mesh, it
-    is called once, with no axes.
+    It returns a value that is equal on all devices, which it sums over the mesh's `axes`, and a value for each of its
+    columns. If the devices do not divide the columns, these are padded with zeros. On one device, or without a mesh,
+    `part` is called once, with no axes.
     """
     devices = device_count()
     if devices == 1:

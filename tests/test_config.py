@@ -45,7 +45,10 @@ WRONG = {
     "clip": (lambda: SGD(lr=1, clip_norm=0), "optimizer.clip_norm=0 must be above 0"),
     "trust": (lambda: LARS(lr=1, trust_coefficient=0.0), "optimizer.trust_coefficient=0.0 must be above 0"),
     "std": (lambda: TwoCrops(std=(0.2, 0.0, 0.2)), "views.std=(0.2, 0.0, 0.2) must be above 0"),
-    "evaluation size": (lambda: TwoCrops(evaluation_size=0), "views.evaluation_size=0: choose"),
+    "evaluation size": (
+        lambda: TwoCrops(evaluation_size=0),
+        "views.evaluation_size=0 is too small: it must be at least 2",
+    ),
     "second": (lambda: TwoCrops(second="weak"), "views.second='weak' must be an Augmentation"),
     "scale": (lambda: TwoCrops(scale=0.2), "views.scale=0.2 must be 2 finite numbers"),
 }

@@ -49,7 +49,7 @@ class Augmentation:
     """What shops do to photos, in this order: (Watermark(probability=0.3), Collage(), JPEG())."""
 
     def __post_init__(self):
-        check_fields(self, "views")
+        check_fields(self, "views", brightness=0, contrast=0, saturation=0)
         for name in ("flip", "jitter", "grey", "blur", "solarise"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
@@ -60,9 +60,6 @@ class Augmentation:
                 raise UserError(f"views.{name}=({low}, {high}): choose two positive numbers, the smaller first")
         if self.scale[1] > 1:
             raise UserError(f"views.scale={self.scale} is larger than the photo: choose two shares, at most 1.0")
-        for name in ("brightness", "contrast", "saturation"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"views.{name}={getattr(self, name)}: choose 0 to leave it out, or a positive number")
         if not 0 <= self.hue <= 0.5:
             raise UserError(f"views.hue={self.hue}: choose from 0 to 0.5 turns of the colour circle")
         for k, disturbance in enumerate(self.disturbances):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ssljax.types import Batch, UserError
+from ssljax.types import Batch, UserError, check_fields
 from ssljax.views.augment import Augmentation, augment, channels_last
 from ssljax.views.boxes import central_boxes, resize
 
@@ -28,10 +28,7 @@ class OneCropEach(Augmentation):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("size", "evaluation_size"):
-            side = getattr(self, name)
-            if side is not None and side < 2:
-                raise UserError(f"views.{name}={side}: choose the side of a view in pixels, such as 32 or 224")
+        check_fields(self, "views", size=2, evaluation_size=2)
         if min(self.std) <= 0:
             raise UserError(f"views.std={self.std} must be above 0: pixels are divided by it")
 
@@ -136,12 +133,7 @@ class MultiCrop(TwoCrops):
             raise UserError(
                 f"views.local={self.local!r} must be an Augmentation, such as Augmentation(scale=(0.05, 0.4))"
             )
-        if self.local_size < 2:
-            raise UserError(
-                f"views.local_size={self.local_size}: choose the side of a crop in pixels, such as 16 or 96"
-            )
-        if self.local_count < 0:
-            raise UserError(f"views.local_count={self.local_count}: choose 0 for no local crops, or a positive number")
+        check_fields(self, "views", local_size=2, local_count=0)
 
     def __call__(self, rng: Array, batch: Batch) -> Batch:
         """The batch with `views`: the two of `TwoCrops`, then `local_count` of f32[B, local_size, local_size, 3]."""

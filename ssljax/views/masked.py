@@ -36,11 +36,9 @@ class Masked:
     """Smallest and largest share of its patches that a masked crop loses."""
 
     def __post_init__(self):
-        check_fields(self, "views")
+        check_fields(self, "views", patch=1)
         if not hasattr(self.crops, "evaluation"):
             raise UserError(f"views.crops={short(self.crops)} must be views, such as MultiCrop()")
-        if self.patch < 1:
-            raise UserError(f"views.patch={self.patch}: choose the side of the ViT's patches in pixels, such as 16")
         if not 0 < self.share <= 1:
             raise UserError(f"views.share={self.share}: choose the share of the crops to mask, above 0 and at most 1")
         if not 0 < self.ratio[0] <= self.ratio[1] < 1:

@@ -18,6 +18,11 @@ class Box(NamedTuple):
     height: Array
 
 
+def resample(planes: Array, rows: Array, columns: Array) -> Array:
+    """f32[B, C, h, w] of planes f32[B, C, H, W], by weights of rows f32[B, h, H] and of columns f32[B, w, W]."""
+    return jnp.einsum("bcyx,bhy,bwx->bchw", planes, rows, columns, precision="highest", optimize=[(0, 1), (0, 1)])
+
+
 def resize_weights(start: Array, extent: Array, source: int, size: int, flip: Array | None = None) -> Array:
     """The matrix that resamples a line of `source` pixels: `size` pixels from `start` over `extent`.
 

@@ -9,7 +9,7 @@ from jax import Array
 
 from ssljax.types import UserError
 from ssljax.views.disturbances.disturbance import Disturbance, Take, change
-from ssljax.views.resample import line_weights
+from ssljax.views.resample import line_weights, resample
 
 Cells = list[tuple[float, float, float, float]]  # left, top, width and height, as shares of the picture; the main first
 
@@ -91,9 +91,7 @@ class Collage(Disturbance):
                 columns = _line(item_left, item_width, item_scale, take(gap[:, 0]), width)
                 # White is 0, so that what no item covers is white.
                 item = 1 - take(images, ahead=k)
-                result -= jnp.einsum(
-                    "bcyx,bhy,bwx->bchw", item, rows, columns, precision="highest", optimize=[(0, 1), (0, 1)]
-                )
+                result -= resample(item, rows, columns)
             return jnp.clip(result, 0, 1)
 
         return change(images, items > 1, collage)

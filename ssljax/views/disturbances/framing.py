@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ssljax.views.disturbances.disturbance import Disturbance, Take, change
-from ssljax.views.resample import Box, line_weights
+from ssljax.views.resample import Box, line_weights, resample
 
 # Shares of the side at strength 1.
 CUT = 0.4
@@ -103,8 +103,7 @@ def show(images: Array, box: Box) -> tuple[Array, Array]:
 
     rows, inside_rows = line(box.top, box.height, images.shape[2])
     columns, inside_columns = line(box.left, box.width, images.shape[3])
-    result = jnp.einsum("bcyx,bhy,bwx->bchw", images, rows, columns, precision="highest", optimize=[(0, 1), (0, 1)])
-    return jnp.clip(result, 0, 1), inside_rows[:, :, None] & inside_columns[:, None]
+    return jnp.clip(resample(images, rows, columns), 0, 1), inside_rows[:, :, None] & inside_columns[:, None]
 
 
 def covered(start: Array, extent: Array, size: int) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ssljax.types import UserError
+from ssljax.types import UserError, check_fields
 from ssljax.views.disturbances.disturbance import Disturbance, Take, change
 
 POINTS = 20  # of a line, joined by straight segments
@@ -31,8 +31,7 @@ class Scribble(Disturbance):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.most < 1:
-            raise UserError(f"Scribble.most={self.most}: choose how many lines to draw at strength 1, such as 4")
+        check_fields(self, "Scribble", most=1)
         thin, thick = self.thickness
         if not 0 < thin <= thick <= 1:
             raise UserError(f"Scribble.thickness={self.thickness}: choose two shares up to 1.0, the smaller first")

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ssljax.data.paths import find
 from ssljax.types import UserError
 from ssljax.views.disturbances.disturbance import Disturbance, Take, change
-from ssljax.views.resample import line_weights
+from ssljax.views.resample import line_weights, resample
 
 SIDE = 128  # of the square that holds a mark, in pixels
 TURN = 30  # degrees, of the marks of a tiling
@@ -92,10 +92,7 @@ class Watermark(Disturbance):
             rows = _line(take(places[0]), take(tall), take(period[0]), height, side)
             columns = _line(take(places[1]), take(wide), take(period[1]), width, side)
             pixels = jnp.asarray(marks.pixels)[take(mark)].astype(jnp.float32) / 255
-            laid = jnp.einsum(
-                "bcts,bht,bws->bchw", pixels, rows, columns, precision="highest", optimize=[(0, 1), (0, 1)]
-            )
-            laid = take(opacity)[:, None, None, None] * laid
+            laid = take(opacity)[:, None, None, None] * resample(pixels, rows, columns)
             return jnp.clip(take(images) * (1 - laid[:, 3:]) + laid[:, :3], 0, 1)
 
         return change(images, strength > 0, marked)
