@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from target import mesh_of
 
 from ssljax.losses import blockwise
 from ssljax.losses.blockwise import (
@@ -165,3 +166,9 @@ def test_shapes_that_do_not_fit_are_named():
         logsumexp_within(x, valid=jnp.ones(3, bool))
     with pytest.raises(ValueError, match="give both or none"):
         logsumexp_of_products(x, x, row_ids=jnp.arange(4))
+
+
+@pytest.mark.parametrize("platform, products", [("cpu", blockwise.BLOCK), ("tpu", blockwise.ACCELERATOR_BLOCK)])
+def test_blocks_have_the_size_that_suits_the_target(platform, products):
+    with jax.sharding.use_abstract_mesh(mesh_of(platform, devices=4)):
+        assert blockwise.block_size() == products
