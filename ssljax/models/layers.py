@@ -17,7 +17,7 @@ from ssljax.types import Array, UserError
 
 truncated_normal = nn.initializers.truncated_normal(0.02)
 torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # uniform in +-1 / sqrt(fan in)
-he_fan_in = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # of a single channel: its k * k inputs
+he_fan_in = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
