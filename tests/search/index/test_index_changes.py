@@ -450,7 +450,7 @@ def test_what_is_not_there_is_told():
     [
         (5, "ids=5 must be a list of ids"),
         (None, "ids=None must be a list of ids"),
-        ([""], "ids are integers, or texts that are not blank"),
+        ([""], "must be an integer, or text that is not blank"),
         ([10**5000], "an id is an integer of more than 128 bits: give it as text"),
     ],
 )
