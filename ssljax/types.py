@@ -21,11 +21,13 @@ if TYPE_CHECKING:  # names for the signatures; nothing above is imported when th
     from ssljax.evaluation.embeddings import Embeddings
 
 Array = jax.Array
+Scalar = Array | float
 PyTree = Any
 Params = PyTree
 Aux = PyTree
 Batch = dict[str, Any]
 Metrics = dict[str, Array]
+LossAndState = tuple[Array, tuple[Aux, Metrics]]
 
 T = TypeVar("T")
 
@@ -153,13 +155,10 @@ class RefreshingSampler(Sampler, Protocol):
         ...
 
     def refresh(self, items: "Items", embeddings: np.ndarray, again: int, path: Path) -> None:
-        """Writes what follows from the embeddings into a file; only the first process does.
+        """Writes what follows from the embeddings into the file `path`, a .npy; only the first process does.
 
-        Args:
-            items: n photos, the train split.
-            embeddings: f32[n, D], of the encoder as it is; 0 for photos that cannot be read.
-            again: how many refreshes came before.
-            path: the file, a .npy.
+        embeddings: f32[n, D] of the train split, 0 for photos that cannot be read; again: how many refreshes came
+        before.
         """
         ...
 
@@ -198,9 +197,7 @@ class Method(Protocol):
         """The initial parameters and the rest of the state; raises UserError if the method does not fit the batch."""
         ...
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """The scalar loss f32[], the state after the forward pass, and the figures to log (f32[] each)."""
         ...
 

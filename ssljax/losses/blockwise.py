@@ -173,7 +173,7 @@ def _backward(reduction, saved, g):
     rows, columns, y = saved
 
     def part(axes, rows, columns):
-        d_rows, d_columns = _gradient_blocks(reduction, *rows, columns)
+        d_rows, d_columns = _gradient_blocks(reduction, *rows, columns)  # pyright: ignore[reportCallIssue] custom_vjp
         return jax.lax.psum(d_rows, axes) if axes else d_rows, d_columns
 
     d_rows, d_columns = on_own_columns(part, (rows, y, g), columns)

@@ -8,6 +8,7 @@ then makes the loss and its gradients NaN, so that no training goes on with it.
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 

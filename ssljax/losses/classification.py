@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jax.nn import log_softmax
 
 from ssljax.losses.checks import array_of, check_array, check_labels
 from ssljax.types import Array
 
 
-def masked_attributes(logits: Sequence[Array], attributes: Array) -> Array:
+def masked_attributes(logits: Sequence[Array], attributes: Array | np.ndarray) -> Array:
     """Cross-entropy of each attribute, mean over the items that have it, then over the A attributes, f32[].
 
     logits: A arrays f32[B, V_a], one an attribute, as the attributes differ in their number of values; attributes:

@@ -22,10 +22,10 @@ from ssljax.losses.blockwise import (
 from ssljax.losses.checks import check_array, check_features, check_labelled, check_same
 from ssljax.losses.normalise import l2_normalise
 from ssljax.losses.pairs import Pairs, References, mean_of_counted, of_anchors
-from ssljax.types import Array
+from ssljax.types import Array, Scalar
 
 
-def nt_xent(z1: Array, z2: Array, *, temperature: Array, dtype: Any = jnp.float32) -> Array:
+def nt_xent(z1: Array, z2: Array, *, temperature: Scalar, dtype: Any = jnp.float32) -> Array:
     """NT-Xent (SimCLR, Chen et al. 2020, eq. 1): mean over the 2B rows; a row's own similarity is left out.
 
     z1, z2: f32[B, D], two views of the same B items. lightly, solo-learn, and pytorch-metric-learning with two views to
@@ -41,7 +41,7 @@ def nt_xent(z1: Array, z2: Array, *, temperature: Array, dtype: Any = jnp.float3
 
 
 def decoupled(
-    z1: Array, z2: Array, *, temperature: Array, sigma: Array | None = None, dtype: Any = jnp.float32
+    z1: Array, z2: Array, *, temperature: Scalar, sigma: Scalar | None = None, dtype: Any = jnp.float32
 ) -> Array:
     """DCL (Yeh et al. 2022, eq. 6): NT-Xent without the positive in the denominator; mean over the 2B rows.
 
@@ -61,7 +61,7 @@ def decoupled(
     return jnp.mean(negatives) - jnp.mean(weight * cosine) / temperature
 
 
-def sup_con(z: Array, labels: Array, *, temperature: Array, references: References | None = None) -> Array:
+def sup_con(z: Array, labels: Array, *, temperature: Scalar, references: References | None = None) -> Array:
     """SupCon (Khosla et al. 2020, eq. 2, L_out): the mean over an item's positives outside the logarithm.
 
     z: f32[B, D], with all views of all items; labels: i32[B], -1 for items to leave out altogether. The mean is over
@@ -84,7 +84,7 @@ def sup_con(z: Array, labels: Array, *, temperature: Array, references: Referenc
     return sound * _mean(total - positive, valid & (positives > 0))
 
 
-def _sup_con_with(references: References, z: Array, labels: Array, temperature: Array) -> Array:
+def _sup_con_with(references: References, z: Array, labels: Array, temperature: Scalar) -> Array:
     def rows(pairs: Pairs) -> tuple[Array, Array]:
         logits = pairs.product / temperature
         positives = jnp.sum(pairs.positive, axis=1)
@@ -100,7 +100,7 @@ def info_nce(
     positive: Array,
     queue: Array,
     *,
-    temperature: Array,
+    temperature: Scalar,
     valid: Array | None = None,
     dtype: Any = jnp.float32,
 ) -> Array:
@@ -120,7 +120,7 @@ def info_nce(
     return jnp.mean(jax.nn.softplus(negatives - positive_logit))
 
 
-def in_batch_info_nce(anchor: Array, key: Array, *, temperature: Array, dtype: Any = jnp.float32) -> Array:
+def in_batch_info_nce(anchor: Array, key: Array, *, temperature: Scalar, dtype: Any = jnp.float32) -> Array:
     """InfoNCE among the keys of the batch (MoCo v3, Chen et al. 2021, algorithm 1): B-way cross-entropy, mean.
 
     anchor, key: f32[B, D]; the positive of anchor i is key i, its negatives the other B - 1 keys, and no other anchor
@@ -140,8 +140,8 @@ def re_ssl(
     teacher: Array,
     queue: Array,
     *,
-    student_temperature: Array,
-    teacher_temperature: Array,
+    student_temperature: Scalar,
+    teacher_temperature: Scalar,
     valid: Array | None = None,
 ) -> Array:
     """ReSSL (Zheng et al. 2021): cross-entropy from the teacher's similarities to a queue to the student's; mean.
@@ -156,7 +156,7 @@ def re_ssl(
     return jnp.mean(cross_entropy_of_products(student, teacher, l2_normalise(queue), valid=valid))
 
 
-def siglip(z1: Array, z2: Array, *, scale: Array, bias: Array) -> Array:
+def siglip(z1: Array, z2: Array, *, scale: Scalar, bias: Scalar) -> Array:
     """SigLIP (Zhai et al. 2023, algorithm 1): every pair is a yes or no; sum over the B x B pairs, divided by B.
 
     z1, z2: f32[B, D], two views, or image and text, of the same B items; scale and bias: f32[], learnt, published with
@@ -170,7 +170,7 @@ def siglip(z1: Array, z2: Array, *, scale: Array, bias: Array) -> Array:
     return jnp.mean(sum_of_softplus(*logits) - (jnp.sum(z1 * z2, axis=1) + bias))
 
 
-def swav(scores: Array, assignments: Array, *, temperature: Array) -> Array:
+def swav(scores: Array, assignments: Array, *, temperature: Scalar) -> Array:
     """SwAV (Caron et al. 2020, eq. 2): cross-entropy from one view's assignments to another view's scores; mean.
 
     scores: f32[B, K], cosines of the embeddings with K prototypes, published with a temperature of .1; assignments:
@@ -182,7 +182,7 @@ def swav(scores: Array, assignments: Array, *, temperature: Array) -> Array:
     return -jnp.mean(jnp.sum(stop_gradient(assignments) * log_p, axis=1))
 
 
-def sinkhorn(scores: Array, *, epsilon: Array, iterations: int) -> Array:
+def sinkhorn(scores: Array, *, epsilon: Scalar, iterations: int) -> Array:
     """f32[B, K], soft assignments of a batch to prototypes, each prototype used alike (SwAV, eq. 3 to 5).
 
     scores: f32[B, K], of the global batch; published with an epsilon of .05 and 3 iterations. Each iteration makes the

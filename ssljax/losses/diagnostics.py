@@ -10,7 +10,7 @@ from jax.scipy.special import entr
 
 from ssljax.losses.checks import check_array, check_labelled, check_same
 from ssljax.losses.normalise import l2_normalise
-from ssljax.types import Array
+from ssljax.types import Array, Scalar
 
 
 def embedding_std(z: Array) -> Array:
@@ -94,7 +94,7 @@ def uniformity(z: Array, *, sample: int = 512) -> Array:
     return logsumexp(others) - jnp.log(rows * (rows - 1))
 
 
-def active_triplets(z: Array, labels: Array, *, margin: Array, sample: int = 128) -> Array:
+def active_triplets(z: Array, labels: Array, *, margin: Scalar, sample: int = 128) -> Array:
     """f32[], the share of triplets with margin + d(anchor, positive) - d(anchor, negative) > 0, d not squared.
 
     z: f32[B, D]; labels: i32[B], -1 is left out. Of the first `sample` rows only: they make sample³ triplets.

@@ -10,7 +10,7 @@ from jax.nn import log_softmax, softmax
 from ssljax.losses.checks import check_array, check_fits, check_same
 from ssljax.losses.contrastive import re_ssl
 from ssljax.losses.normalise import l2_normalise
-from ssljax.types import Array
+from ssljax.types import Array, Scalar
 
 SMALLEST_DISTANCE = 1e-8  # nearest neighbours closer than this count as this far apart, and do not push
 
@@ -32,7 +32,7 @@ def byol(p1: Array, z2: Array, p2: Array, z1: Array) -> Array:
     return 4 + 2 * negative_cosine(p1, z2) + 2 * negative_cosine(p2, z1)
 
 
-def dino(student: Array, targets: Array, *, student_temperature: Array) -> Array:
+def dino(student: Array, targets: Array, *, student_temperature: Scalar) -> Array:
     """Cross-entropy from the teacher's view to every other view of the student (DINO, Caron et al. 2021, eq. 3).
 
     student: f32[V, B, K], the logits of all views; targets: f32[T, B, K], the teacher's probabilities for the first
@@ -56,7 +56,7 @@ def dino(student: Array, targets: Array, *, student_temperature: Array) -> Array
     return jnp.sum(jnp.where(same_view, 0, cross_entropy)) / pairs
 
 
-def ibot(student: Array, targets: Array, mask: Array, *, student_temperature: Array) -> Array:
+def ibot(student: Array, targets: Array, mask: Array, *, student_temperature: Scalar) -> Array:
     """Cross-entropy at the masked patches, mean over those of an image, then over the images (iBOT, Zhou et al. 2022).
 
     student: f32[B, N, K], the logits of patches, which the student saw masked; targets: f32[B, N, K], the teacher's
@@ -73,7 +73,7 @@ def ibot(student: Array, targets: Array, mask: Array, *, student_temperature: Ar
     return jnp.mean(of_image)
 
 
-def centered_softmax(logits: Array, center: Array, *, temperature: Array) -> Array:
+def centered_softmax(logits: Array, center: Array, *, temperature: Scalar) -> Array:
     """f32[..., K], softmax((logits - center) / temperature): DINO's teacher (eq. 1), without gradient.
 
     logits: f32[..., K]; center: f32[K], as it was before this batch: see `update_center`.
@@ -84,7 +84,7 @@ def centered_softmax(logits: Array, center: Array, *, temperature: Array) -> Arr
     return stop_gradient(softmax((_float(logits) - center) / temperature))
 
 
-def update_center(center: Array, teacher: Array, *, momentum: Array) -> Array:
+def update_center(center: Array, teacher: Array, *, momentum: Scalar) -> Array:
     """f32[K], `momentum` x center + (1 - momentum) x the teacher's mean logits (DINO, eq. 4); without gradient.
 
     center: f32[K]; teacher: f32[..., K], averaged over all axes but the last: the whole batch, on whatever devices.
@@ -120,8 +120,8 @@ def similarity_distillation(
     teacher: Array,
     queue: Array,
     *,
-    student_temperature: Array,
-    teacher_temperature: Array,
+    student_temperature: Scalar,
+    teacher_temperature: Scalar,
     valid: Array | None = None,
 ) -> Array:
     """Cross-entropy from the teacher's similarities to a queue to the student's (SEED, Fang et al. 2021).
@@ -141,7 +141,7 @@ def similarity_distillation(
     )
 
 
-def knowledge_distillation(student_logits: Array, teacher_logits: Array, *, temperature: Array) -> Array:
+def knowledge_distillation(student_logits: Array, teacher_logits: Array, *, temperature: Scalar) -> Array:
     """temperature² x KL(teacher || student) of the softened classes, mean over the batch (Hinton et al. 2015).
 
     student_logits, teacher_logits: f32[B, C]. The factor keeps the gradient's size when the temperature changes.

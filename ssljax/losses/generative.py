@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 
 from ssljax.losses.checks import check_array, check_same
-from ssljax.types import Array
+from ssljax.types import Array, Scalar
 
 LARGEST_LOG_VARIANCE = 50.0  # exp goes on as a straight line above it
 
 
-def vae(reconstruction: Array, image: Array, mean: Array, log_variance: Array, *, beta: Array) -> Array:
+def vae(reconstruction: Array, image: Array, mean: Array, log_variance: Array, *, beta: Scalar) -> Array:
     """Half the squared error + beta x KL to N(0, 1), in nats an image, mean over the batch: minus the ELBO at beta 1.
 
     reconstruction, image: f32[B, ...]; mean, log_variance: f32[B, L], of the posterior. The pixels are Gaussian with

@@ -14,19 +14,20 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.nn import logsumexp
 
 from ssljax.losses.blockwise import MASKED
 from ssljax.losses.checks import array_of, check_array, check_labelled, check_labels
 from ssljax.losses.normalise import l2_normalise
 from ssljax.losses.pairs import Pairs, References, mean_of_counted, of_anchors, unit_distance
-from ssljax.types import Array, PyTree
+from ssljax.types import Array, PyTree, Scalar
 
 Mining = Literal["all", "easy", "semi_hard", "hard", "batch_hard"]
 
 
 def triplet(
-    z: Array, labels: Array, *, margin: Array, mining: Mining, soft: bool = False, references: References | None = None
+    z: Array, labels: Array, *, margin: Scalar, mining: Mining, soft: bool = False, references: References | None = None
 ) -> Array:
     """Triplet loss max(0, margin + d_ap - d_an) (Schroff et al. 2015, section 3.1, with d not squared), f32[].
 
@@ -57,7 +58,7 @@ def triplet(
     return mean_of_counted(*of_anchors(rows, l2_normalise(z), labels, references))
 
 
-def _hardest_triplets(pairs: Pairs, *, margin: Array, soft: bool) -> tuple[Array, Array]:
+def _hardest_triplets(pairs: Pairs, *, margin: Scalar, soft: bool) -> tuple[Array, Array]:
     """The loss f32[b] of each anchor's hardest triplet, and how many count."""
     # The farthest has the least product: the matrix of products serves, and the square root is for one of a row.
     farthest = jnp.min(jnp.where(pairs.positive, pairs.product, jnp.inf), axis=1, initial=jnp.inf)
@@ -69,7 +70,7 @@ def _hardest_triplets(pairs: Pairs, *, margin: Array, soft: bool) -> tuple[Array
     return loss, loss > 0
 
 
-def _mined_triplets(pairs: Pairs, *, margin: Array, soft: bool, above: Array, upto: Array) -> tuple[Array, Array]:
+def _mined_triplets(pairs: Pairs, *, margin: Scalar, soft: bool, above: Array, upto: Array) -> tuple[Array, Array]:
     """Sum of the losses f32[b] of each anchor's triplets with above < d_an - d_ap <= upto, and how many count.
 
     One positive of every anchor at a time, so that nothing is larger than the pairs. The derivatives by the distances
@@ -98,7 +99,7 @@ def _mined_triplets(pairs: Pairs, *, margin: Array, soft: bool, above: Array, up
     return total + jnp.sum(slope * (pairs.distance - distance), axis=1), count  # adds 0, and the gradient
 
 
-def triplet_from_indices(z: Array, triplets: Array, *, margin: Array) -> Array:
+def triplet_from_indices(z: Array, triplets: Array | np.ndarray, *, margin: Scalar) -> Array:
     """Triplet loss of given triplets: mean of max(0, margin + d_ap - d_an) over those where it is not 0, f32[].
 
     z: f32[B, D]; triplets: i32[T, 3], the places in z of anchor, positive and negative; a triplet with a -1 is left
@@ -113,7 +114,7 @@ def triplet_from_indices(z: Array, triplets: Array, *, margin: Array) -> Array:
     return sound * mean_of_counted(excess, excess > 0)
 
 
-def triplet_excess(anchor: Array, positive: Array, negative: Array, *, margin: Array) -> Array:
+def triplet_excess(anchor: Array, positive: Array, negative: Array, *, margin: Scalar) -> Array:
     """max(0, margin + d_ap - d_an) of each triplet, f32[T]; anchor, positive, negative: f32[T, D]."""
     anchor, positive, negative = map(l2_normalise, (anchor, positive, negative))
     to_positive = unit_distance(jnp.sum(anchor * positive, axis=1))
@@ -125,8 +126,8 @@ def contrastive_pairs(
     z: Array,
     labels: Array,
     *,
-    positive_margin: Array,
-    negative_margin: Array,
+    positive_margin: Scalar,
+    negative_margin: Scalar,
     squared: bool,
     references: References | None = None,
 ) -> Array:
@@ -151,7 +152,7 @@ def contrastive_pairs(
 
 
 def multi_similarity(
-    z: Array, labels: Array, *, alpha: Array, beta: Array, base: Array, references: References | None = None
+    z: Array, labels: Array, *, alpha: Scalar, beta: Scalar, base: Scalar, references: References | None = None
 ) -> Array:
     """Multi-similarity loss (Wang et al. 2019, eq. 15): mean over all anchors, f32[].
 
@@ -169,7 +170,7 @@ def multi_similarity(
     return mean_of_counted(of_anchors(rows, l2_normalise(z), labels, references), labels >= 0)
 
 
-def lifted_structure(z: Array, labels: Array, *, margin: Array, references: References | None = None) -> Array:
+def lifted_structure(z: Array, labels: Array, *, margin: Scalar, references: References | None = None) -> Array:
     """Lifted structured loss (Song et al. 2016, eq. 4): mean over the ordered positive pairs of max(0, J)^2 / 2, f32[].
 
     z: f32[B, D]; labels: i32[B]; margin: a distance, 1 in the paper. J = d_ij + log(sum exp(margin - d)) with the sum

@@ -15,10 +15,10 @@ from ssljax.losses.checks import check_array, check_features, check_labelled
 from ssljax.losses.normalise import l2_normalise, safe_sqrt
 from ssljax.losses.pairs import Pairs, References, mean_of_counted, of_anchors
 from ssljax.sharding import device_count, on_own_columns, replicate, split_columns
-from ssljax.types import Array
+from ssljax.types import Array, Scalar
 
 
-def arcface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Array) -> Array:
+def arcface(z: Array, weights: Array, labels: Array, *, scale: Scalar, margin: Scalar) -> Array:
     """ArcFace (Deng et al. 2019, eq. 3): cross-entropy of scale * cosine, with a margin on the angle, f32[].
 
     z: f32[B, D]; weights: f32[C, D]; labels: i32[B]; margin: radians, f32[] or f32[C], a margin of its own for each
@@ -31,7 +31,7 @@ def arcface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Ar
     return sound * _cross_entropy(z, weights, labels, scale, target)
 
 
-def cosface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Array) -> Array:
+def cosface(z: Array, weights: Array, labels: Array, *, scale: Scalar, margin: Scalar) -> Array:
     """CosFace (Wang et al. 2018, eq. 4): cross-entropy of scale * cosine, less a margin in the item's own class, f32[].
 
     z: f32[B, D]; weights: f32[C, D]; labels: i32[B]; margin: a cosine, f32[] or f32[C], a margin of its own for each
@@ -42,7 +42,7 @@ def cosface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Ar
     return sound * _cross_entropy(z, weights, labels, scale, target)
 
 
-def sub_center_arcface(z: Array, weights: Array, labels: Array, *, scale: Array, margin: Array) -> Array:
+def sub_center_arcface(z: Array, weights: Array, labels: Array, *, scale: Scalar, margin: Scalar) -> Array:
     """Sub-center ArcFace (Deng et al. 2020, section 3): ArcFace with the nearest of K centres of each class, f32[].
 
     z: f32[B, D]; weights: f32[C, K, D], published with K = 3; the rest as `arcface`.
@@ -81,7 +81,7 @@ def proxy_nca(z: Array, proxies: Array, labels: Array) -> Array:
     return cosface(z, proxies, labels, scale=2.0, margin=0.0)  # -d^2 = 2 cos - 2, and softmax takes no notice of the 2
 
 
-def proxy_anchor(z: Array, proxies: Array, labels: Array, *, scale: Array, margin: Array) -> Array:
+def proxy_anchor(z: Array, proxies: Array, labels: Array, *, scale: Scalar, margin: Scalar) -> Array:
     """Proxy-Anchor (Kim et al. 2020, eq. 4), f32[].
 
     z: f32[B, D]; proxies: f32[C, D]; labels: i32[B]; margin: a cosine; published with a scale of 32 and a margin of .1.
@@ -113,7 +113,7 @@ def _own_cosine(z: Array, weights: Array, labels: Array) -> Array:
     return on_own_columns(part, (l2_normalise(z), labels), weights)[0]
 
 
-def _with_angular_margin(cosine: Array, margin: Array) -> Array:
+def _with_angular_margin(cosine: Array, margin: Scalar) -> Array:
     """cos(theta + margin), continued where theta + margin > pi; margin: f32[] or f32[B], radians."""
     # By the angle sum: no arccos. The sine's gradient is 0 where theta is 0 or pi, and finite next to it.
     sine = safe_sqrt(1 - cosine**2)
@@ -121,7 +121,7 @@ def _with_angular_margin(cosine: Array, margin: Array) -> Array:
     return jnp.where(within, cosine * jnp.cos(margin) - sine * jnp.sin(margin), cosine - margin * jnp.sin(margin))
 
 
-def _margin_of(labels: Array, margin: Array, weights: Array) -> Array:
+def _margin_of(labels: Array, margin: Scalar, weights: Array) -> Array:
     """The margin f32[], or each item's f32[B] of margins f32[C]."""
     margin = jnp.asarray(margin, jnp.float32)
     if margin.shape not in ((), weights.shape[:1]):
@@ -129,7 +129,7 @@ def _margin_of(labels: Array, margin: Array, weights: Array) -> Array:
     return jnp.where(labels >= 0, margin[labels], 0) if margin.ndim else margin
 
 
-def _cross_entropy(z: Array, weights: Array, labels: Array, scale: Array, target: Array) -> Array:
+def _cross_entropy(z: Array, weights: Array, labels: Array, scale: Scalar, target: Array) -> Array:
     """Mean over the items of log(1 + sum exp(scale (cos_j - target))), the sum over the classes other than the own."""
     classes = jnp.arange(weights.shape[0])
     others = logsumexp_of_products(scale * l2_normalise(z), l2_normalise(weights), row_ids=labels, column_ids=classes)

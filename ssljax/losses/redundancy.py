@@ -6,13 +6,13 @@ Their matrices are [D, D]: with the batch split over devices, one such matrix is
 import jax.numpy as jnp
 
 from ssljax.losses.checks import check_same
-from ssljax.types import Array
+from ssljax.types import Array, Scalar
 
 BARLOW_EPSILON = 1e-5  # added to the variance, as BatchNorm does
 VICREG_EPSILON = 1e-4  # added to the variance (Bardes et al. 2022, eq. 2)
 
 
-def barlow_twins(z1: Array, z2: Array, *, lambd: Array) -> Array:
+def barlow_twins(z1: Array, z2: Array, *, lambd: Scalar) -> Array:
     """The cross-correlation of two views against the identity matrix (Barlow Twins, Zbontar et al. 2021, eq. 1).
 
     z1, z2: f32[B, D]. Each view is standardised by its own mean and biased variance over the batch. A sum over the
@@ -25,7 +25,7 @@ def barlow_twins(z1: Array, z2: Array, *, lambd: Array) -> Array:
     return jnp.sum(jnp.where(diagonal, jnp.square(1 - correlation), lambd * jnp.square(correlation)))
 
 
-def vicreg(z1: Array, z2: Array, *, invariance: Array, variance: Array, covariance: Array) -> Array:
+def vicreg(z1: Array, z2: Array, *, invariance: Scalar, variance: Scalar, covariance: Scalar) -> Array:
     """invariance x s + variance x v + covariance x c (VICReg, Bardes et al. 2022, eq. 6).
 
     z1, z2: f32[B, D]. s is the mean squared difference over B and D, as in the authors' code (eq. 5 sums over D); v

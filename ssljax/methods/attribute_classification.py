@@ -11,7 +11,7 @@ from ssljax.methods.base.checks import check_alike, check_labelled_views
 from ssljax.methods.base.network import Network, item_by_item
 from ssljax.methods.base.one_network import OneNetwork, State
 from ssljax.models import MLP, Identity
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress, UserError
 
 NO_ATTRIBUTES = "AttributeClassification learns from attributes, and the data has none: name columns in data.attributes"
 
@@ -33,7 +33,6 @@ class AttributeClassification(OneNetwork):
         return Network(encoder=self.encoder, projector=self.projector, classifiers=MLP(hidden=(), out=sum(self.values)))
 
     def check(self, items: Any, batches: Any, views: int) -> None:
-        """See `CheckedMethod.check`."""
         check_alike(self.labelled_views, batches)
         if items.attributes is None:
             raise UserError(NO_ATTRIBUTES)
@@ -50,7 +49,6 @@ class AttributeClassification(OneNetwork):
             raise UserError(f"method.values={self.values} are not the data's attributes: set it to {there}")
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         if "attributes" not in batch:
             raise UserError(NO_ATTRIBUTES)
         if min(self.values, default=0) < 1 or len(self.values) != batch["attributes"].shape[1]:
@@ -60,9 +58,7 @@ class AttributeClassification(OneNetwork):
             )
         check_labelled_views(self.labelled_views, batch)
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Mean over the attributes of the cross-entropy over the items that have it."""
         images = batch["views"][: self.labelled_views]
         views, stats = self.network.train_crops(params, aux.stats, images, rng)

@@ -7,7 +7,7 @@ from ssljax.losses import byol
 from ssljax.methods.base.one_network import pair_figures
 from ssljax.methods.base.teachers import WithPredictor
 from ssljax.models import MLP
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +19,7 @@ class BYOL(WithPredictor):
     predictor: Any = MLP(hidden=(4096,), out=256, batch_norm=True, last_bias=False)
     """Maps the student's projection to the teacher's."""
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Equation 2, both directions."""
         (student1, student2), (z1, z2), aux = self.train_both(params, aux, batch, rng)
         loss = byol(student1["predictor"], z2, student2["predictor"], z1)

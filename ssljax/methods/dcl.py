@@ -22,7 +22,6 @@ class DCL(Pairwise):
     """Width of DCLW's weighting of the positives, published as .5; None leaves them alike."""
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         super().check_settings(batch)
         check_schedule("method.temperature", self.temperature, above=0)
         if self.sigma is not None and not self.sigma > 0:

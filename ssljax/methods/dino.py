@@ -10,7 +10,7 @@ from ssljax.methods.base.checks import check_crops, check_share
 from ssljax.methods.base.teachers import EMA, TeacherState, WithTeacher
 from ssljax.models import DINOHead
 from ssljax.schedules import Cosine, Linear, check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError, short
+from ssljax.types import Array, Aux, Batch, LossAndState, Metrics, Params, Progress, Scheduled, UserError, short
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,6 @@ class DINO(WithTeacher):
     """Share of training in which the head's last layer stays as it is: one epoch in the paper."""
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         check_crops(batch)
         check_share("method.freeze_last", self.freeze_last)
         check_schedule("method.student_temperature", self.student_temperature, above=0)
@@ -50,7 +49,6 @@ class DINO(WithTeacher):
         return {"projector/prototypes": self.freeze_last}
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         params, aux = super().init(rng, batch)
         if "prototypes" not in params["projector"]:
             raise UserError(f"method.projector={short(self.projector)} must be a DINOHead")
@@ -59,9 +57,7 @@ class DINO(WithTeacher):
         width = self.network.width("projector", params, aux.stats, batch["views"][0])
         return params, dataclasses.replace(aux, center=jnp.zeros(width))
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Algorithm 1, with multi-crop: the old center for this batch, whose logits then move it."""
         crops, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
         shown, teacher_stats = self.network.train_crops(aux.teacher.params, aux.teacher.stats, batch["views"][:2])

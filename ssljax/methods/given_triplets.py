@@ -10,7 +10,7 @@ from ssljax.losses.pairs import mean_of_counted
 from ssljax.methods.base.one_network import OneNetwork, State
 from ssljax.models import Identity
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress, Scheduled, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,6 @@ class GivenTriplets(OneNetwork):
     """Distance of unit vectors by which the negative must be further away: a number or a schedule."""
 
     def check(self, items: Any, batches: Any, views: int) -> None:
-        """See `CheckedMethod.check`."""
         if batches.alike:
             raise UserError(
                 "GivenTriplets needs items of an anchor, a positive and a negative, and the sampler's are of photos "
@@ -31,7 +30,6 @@ class GivenTriplets(OneNetwork):
             )
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         check_schedule("method.margin", self.margin, least=0, most=2)
         count = len(batch["views"])
         if count != 3:
@@ -40,9 +38,7 @@ class GivenTriplets(OneNetwork):
                 "and a negative photo: choose a sampler of triplets, and views that make one of each photo"
             )
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """The mean over the triplets that violate the margin; all photos are normalised as one batch."""
         views, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
         anchor, positive, negative = (view["projector"] for view in views)

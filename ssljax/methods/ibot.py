@@ -17,7 +17,7 @@ from ssljax.methods.base.teachers import TeacherState
 from ssljax.methods.dino import DINO
 from ssljax.models import DINOHead, ViT
 from ssljax.schedules import value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, short
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress, PyTree, UserError, short
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,6 @@ class IBOT(DINO):
     """Weight of KoLeo, which spreads the [CLS] tokens of each global view; .1 in DINOv2."""
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         super().check_settings(batch)
         if "masks" not in batch:
             raise UserError("IBOT needs masks of patches: wrap the views, as in views=Masked(MultiCrop())")
@@ -54,9 +53,7 @@ class IBOT(DINO):
         params, aux = super().init(rng, batch)
         return params, dataclasses.replace(aux, center={"cls": aux.center, "patches": aux.center})
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Equations 2 and 3: the [CLS] tokens as in DINO, and the patches that were hidden from the student."""
         shown, local = batch["views"][:2], batch["views"][2:]
         masks, teacher, center = item_by_item(batch["masks"]), aux.teacher, aux.center

@@ -9,7 +9,7 @@ from ssljax.losses import embedding_std, entropy, knowledge_distillation
 from ssljax.methods.base.teachers import FrozenTeacher, WithTeacher
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,18 +21,15 @@ class KnowledgeDistillation(WithTeacher):
 
     projector: Any = MLP(hidden=(), out=1000)
     """Maps embeddings to logits, as many as the teacher's."""
-    teacher: FrozenTeacher
+    teacher: FrozenTeacher  # pyright: ignore[reportGeneralTypeIssues] all fields are keywords
     """The network whose logits are learnt, and its file."""
     temperature: Scheduled = 4.0
     """Divides both logits: a number or a schedule."""
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         check_schedule("method.temperature", self.temperature, above=0)
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Section 2's soft targets, mean over the views."""
         students, teachers, aux = self.train_both(params, aux, batch, rng)
         temperature = value_at(self.temperature, progress)
@@ -42,4 +39,4 @@ class KnowledgeDistillation(WithTeacher):
             "embedding_std": embedding_std(students[0]["encoder"]),
             "teacher_entropy": entropy(softmax(teachers[0] / temperature)),
         }
-        return sum(losses) / len(losses), (aux, figures)
+        return sum(losses[1:], losses[0]) / len(losses), (aux, figures)

@@ -13,11 +13,11 @@ from ssljax.losses import cross_batch, embedding_std, l2_normalise, label_cosine
 from ssljax.methods.base.checks import check_alike, check_labelled_views, check_share
 from ssljax.methods.base.network import item_by_item
 from ssljax.methods.base.one_network import OneNetwork
-from ssljax.methods.metric_losses import ClassLoss, Criterion, Triplet
+from ssljax.methods.metric_losses import ClassLoss, Criterion, PairLoss, Triplet
 from ssljax.models import Identity
 from ssljax.queue import Queue, empty_memory, enqueue
 from ssljax.schedules import reached
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, UserError, short
+from ssljax.types import Array, Aux, Batch, LossAndState, Metrics, Params, Progress, UserError, short
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,6 @@ class MetricLearning(OneNetwork):
     """How many of the views, from the first, have the item's label; None: all. Of mined triplets it is 1."""
 
     def check(self, items: Any, batches: Any, views: int) -> None:
-        """See `CheckedMethod.check`."""
         check_alike(self.labelled_views, batches)
         if items.label is None:
             raise self._unlabelled()
@@ -73,14 +72,17 @@ class MetricLearning(OneNetwork):
             )
         if isinstance(self.criterion, ClassLoss):
             self.criterion.check_items(items)
-        elif self.criterion.remembers and sizes.max() == 1 == (self.labelled_views or views):
+        elif (
+            isinstance(self.criterion, PairLoss)
+            and self.criterion.remembers
+            and sizes.max() == 1 == (self.labelled_views or views)
+        ):
             raise UserError(
                 f"{name} compares photos of one class, and each of the {len(sizes)} classes of the train split has a "
                 "single one: name another column in data.label"
             )
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         if not isinstance(self.criterion, Criterion):
             raise UserError(f"method.criterion={short(self.criterion)} must be a loss, such as Triplet(margin=0.2)")
         if "label" not in batch:
@@ -103,9 +105,7 @@ class MetricLearning(OneNetwork):
         vectors = jax.random.normal(vectors_rng, self.criterion.shape(features)) / math.sqrt(features)
         return {**params, "class_vectors": vectors}, aux
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """The criterion on the labelled views, which are normalised as one batch."""
         images = batch["views"][: self.labelled_views]
         views, stats = self.network.train_crops(params, aux.stats, images, rng)
@@ -131,11 +131,13 @@ class MetricLearning(OneNetwork):
         """
         if isinstance(self.criterion, ClassLoss):
             return self.criterion(z, params["class_vectors"], labels, progress=progress), None, {}
+        assert isinstance(self.criterion, PairLoss)
         loss = self.criterion(z, labels, progress=progress)
         figures = self.criterion.figures(z, labels, progress)
         if memory is None:
             return loss, None, figures
         memory = enqueue(memory, l2_normalise(z), labels)
+        assert memory.labels is not None
         past = memory.flat, memory.labels.reshape(-1), memory.valid, memory.newest
         across = cross_batch(self.criterion, z, labels, *past, progress=progress)
         loss += jnp.where(reached(progress, self.memory.start), self.memory.weight * across, 0)

@@ -56,11 +56,9 @@ class Triplet(PairLoss):
     """log(1 + exp(x)) instead of max(0, x): triplets beyond the margin go on to pull a little."""
 
     def check(self) -> None:
-        """See `Criterion.check`."""
         check_schedule("method.criterion.margin", self.margin, least=0, most=2)
 
     def __call__(self, z: Array, labels: Array, *, progress: Progress, references: References | None = None) -> Array:
-        """See `losses.triplet`."""
         margin = value_at(self.margin, progress)
         return losses.triplet(z, labels, margin=margin, mining=self.mining, soft=self.soft, references=references)
 
@@ -81,7 +79,6 @@ class Contrastive(PairLoss):
     """Square the hinges, as published; without it they are pytorch-metric-learning's."""
 
     def check(self) -> None:
-        """See `Criterion.check`."""
         if not 0 <= self.positive_margin < self.negative_margin <= 2:
             raise UserError(
                 f"method.criterion.positive_margin={self.positive_margin} must be at least 0 and below "
@@ -89,7 +86,6 @@ class Contrastive(PairLoss):
             )
 
     def __call__(self, z: Array, labels: Array, *, progress: Progress, references: References | None = None) -> Array:
-        """See `losses.contrastive_pairs`."""
         margins = {"positive_margin": self.positive_margin, "negative_margin": self.negative_margin}
         return losses.contrastive_pairs(z, labels, **margins, squared=self.squared, references=references)
 
@@ -102,11 +98,9 @@ class SupCon(PairLoss):
     """Divides the cosines: a number or a schedule."""
 
     def check(self) -> None:
-        """See `Criterion.check`."""
         check_schedule("method.criterion.temperature", self.temperature, above=0)
 
     def __call__(self, z: Array, labels: Array, *, progress: Progress, references: References | None = None) -> Array:
-        """See `losses.sup_con`."""
         return losses.sup_con(z, labels, temperature=value_at(self.temperature, progress), references=references)
 
 
@@ -122,7 +116,6 @@ class MultiSimilarity(PairLoss):
     """The cosine on whose right side pairs should be."""
 
     def check(self) -> None:
-        """See `Criterion.check`."""
         if min(self.alpha, self.beta) <= 0 or not -1 <= self.base <= 1:
             raise UserError(
                 f"method.criterion.alpha={self.alpha} and method.criterion.beta={self.beta} must be above 0, and "
@@ -130,7 +123,6 @@ class MultiSimilarity(PairLoss):
             )
 
     def __call__(self, z: Array, labels: Array, *, progress: Progress, references: References | None = None) -> Array:
-        """See `losses.multi_similarity`."""
         weights = {"alpha": self.alpha, "beta": self.beta, "base": self.base}
         return losses.multi_similarity(z, labels, **weights, references=references)
 
@@ -143,11 +135,9 @@ class Lifted(PairLoss):
     """Distance by which negatives should be further away: a number or a schedule."""
 
     def check(self) -> None:
-        """See `Criterion.check`."""
         check_schedule("method.criterion.margin", self.margin, least=0, most=2)
 
     def __call__(self, z: Array, labels: Array, *, progress: Progress, references: References | None = None) -> Array:
-        """See `losses.lifted_structure`."""
         return losses.lifted_structure(z, labels, margin=value_at(self.margin, progress), references=references)
 
 
@@ -169,7 +159,6 @@ class NPairs(PairLoss):
     """Factor on the cosines of unit vectors."""
 
     def check(self) -> None:
-        """See `Criterion.check`."""
         if self.norm_weight < 0 or self.scale <= 0:
             raise UserError(
                 f"method.criterion.norm_weight={self.norm_weight} must be at least 0 and "
@@ -212,7 +201,6 @@ class ClassLoss(Criterion, abc.ABC):
         return self.classes, features
 
     def check(self) -> None:
-        """See `Criterion.check`."""
         if self.classes < 2:
             raise UserError(
                 f"method.criterion.classes={self.classes} must be the number of the data's classes, at least 2"
@@ -237,7 +225,6 @@ class ProxyNCA(ClassLoss):
     """
 
     def __call__(self, z: Array, vectors: Array, labels: Array, *, progress: Progress) -> Array:
-        """See `losses.proxy_nca`."""
         return losses.proxy_nca(z, vectors, labels)
 
 
@@ -251,7 +238,6 @@ class ProxyAnchor(ClassLoss):
     """Cosine above which items are near enough to their proxy, and below minus which far enough from others."""
 
     def check(self) -> None:
-        """See `Criterion.check`."""
         super().check()
         if self.scale <= 0 or not 0 <= self.margin < 1:
             raise UserError(
@@ -260,7 +246,6 @@ class ProxyAnchor(ClassLoss):
             )
 
     def __call__(self, z: Array, vectors: Array, labels: Array, *, progress: Progress) -> Array:
-        """See `losses.proxy_anchor`."""
         return losses.proxy_anchor(z, vectors, labels, scale=self.scale, margin=self.margin)
 
 
@@ -282,7 +267,6 @@ class ArcFace(ClassLoss):
     """The margin of the largest class, as a share of the smallest's."""
 
     def check(self) -> None:
-        """See `Criterion.check`."""
         super().check()
         check_schedule("method.criterion.margin", self.margin, least=0, most=self.largest_margin)
         if self.scale <= 0:
@@ -299,7 +283,6 @@ class ArcFace(ClassLoss):
             )
 
     def check_items(self, items: Any) -> None:
-        """See `ClassLoss.check_items`."""
         super().check_items(items)
         if len(self.class_sizes) != self.classes:
             return  # none, or refused by `check`
@@ -322,7 +305,6 @@ class ArcFace(ClassLoss):
         return margin * jnp.asarray(self.size_floor + (1 - self.size_floor) * share)
 
     def __call__(self, z: Array, vectors: Array, labels: Array, *, progress: Progress) -> Array:
-        """See `losses.arcface`."""
         return losses.arcface(z, vectors, labels, scale=self.scale, margin=self.margins(progress))
 
 
@@ -336,7 +318,6 @@ class CosFace(ArcFace):
     """What is taken off the cosine with the item's own class: a number or a schedule."""
 
     def __call__(self, z: Array, vectors: Array, labels: Array, *, progress: Progress) -> Array:
-        """See `losses.cosface`."""
         return losses.cosface(z, vectors, labels, scale=self.scale, margin=self.margins(progress))
 
 
@@ -348,15 +329,12 @@ class SubCenterArcFace(ArcFace):
     """Centers of each class."""
 
     def shape(self, features: int) -> tuple[int, ...]:
-        """See `ClassLoss.shape`."""
         return self.classes, self.centers, features
 
     def check(self) -> None:
-        """See `Criterion.check`."""
         super().check()
         if self.centers < 1:
             raise UserError(f"method.criterion.centers={self.centers} is too small: it must be at least 1")
 
     def __call__(self, z: Array, vectors: Array, labels: Array, *, progress: Progress) -> Array:
-        """See `losses.sub_center_arcface`."""
         return losses.sub_center_arcface(z, vectors, labels, scale=self.scale, margin=self.margins(progress))

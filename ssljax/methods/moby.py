@@ -4,6 +4,7 @@ Made for Vision and Swin Transformers: drop path in the student only, which is w
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 from ssljax.losses import info_nce, l2_normalise
@@ -12,7 +13,7 @@ from ssljax.methods.base.teachers import WithPredictor
 from ssljax.models import MLP
 from ssljax.queue import enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,27 +30,21 @@ class MoBY(WithPredictor):
     """Multiplies the sum of the two directions: .5 makes it their mean."""
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         super().check_settings(batch)
         check_schedule("method.temperature", self.temperature, above=0)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         params, aux = super().init(rng, batch)
         queue = self.empty_queue(self.queue_size, params, aux, batch)
         return params, dataclasses.replace(aux, queue=(queue, queue))
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Algorithm 1: each view's prediction against the other's key and past keys; the directions are summed."""
         (student1, student2), keys, aux = self.train_both(params, aux, batch, rng)
         k1, k2 = map(l2_normalise, keys)
         queue1, queue2 = aux.queue
-        temperature = value_at(self.temperature, progress)
-        loss = sum(
-            info_nce(student["predictor"], key, queue.flat, temperature=temperature, valid=queue.valid)
-            for student, key, queue in ((student1, k2, queue2), (student2, k1, queue1))
-        )
+        contrast = functools.partial(info_nce, temperature=value_at(self.temperature, progress))
+        loss = contrast(student1["predictor"], k2, queue2.flat, valid=queue2.valid)
+        loss += contrast(student2["predictor"], k1, queue1.flat, valid=queue1.valid)
         aux = dataclasses.replace(aux, queue=(enqueue(queue1, k1), enqueue(queue2, k2)))
         return self.scale * loss, (aux, {**pair_figures(student1["encoder"], k1, k2), "queue_fill": queue1.fill})

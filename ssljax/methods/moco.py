@@ -16,7 +16,7 @@ from ssljax.methods.base.teachers import EMA, Teacher, WithTeacher
 from ssljax.models import MLP, in_places, norm_groups
 from ssljax.queue import Queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError, short
+from ssljax.types import Array, Aux, Batch, LossAndState, Metrics, Params, Progress, Scheduled, UserError, short
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,6 @@ class MoCo(WithTeacher):
     student's: the paper's shuffled batch, but no image moves."""
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         super().check_settings(batch)
         check_schedule("method.temperature", self.temperature, above=0)
         batch_size, groups = batch["views"][0].shape[0], norm_groups(self.encoder)
@@ -56,13 +55,10 @@ class MoCo(WithTeacher):
             raise UserError("method.shuffle does nothing without method.encoder.norm_groups above 1: try 8")
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         params, aux = super().init(rng, batch)
         return params, dataclasses.replace(aux, queue=self.empty_queue(self.queue_size, params, aux, batch))
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Algorithm 1: the queue is read before this step's keys go in."""
         view1, view2 = batch["views"]
         stats, teacher, queue = aux.stats, aux.teacher, aux.queue
@@ -79,7 +75,7 @@ class MoCo(WithTeacher):
             figures.append({"embedding_std": embedding_std(student["encoder"]), **cosines})
         metrics = jax.tree.map(lambda *values: sum(values) / len(values), *figures)
         aux = dataclasses.replace(aux, stats=stats, teacher=teacher, queue=queue)
-        return sum(losses) / len(losses), (aux, {**metrics, "queue_fill": queue.fill})
+        return sum(losses[1:], losses[0]) / len(losses), (aux, {**metrics, "queue_fill": queue.fill})
 
     def _shuffled(self, rng: Array, batch_size: int) -> contextlib.AbstractContextManager:
         """Within it, BatchNorm groups are drawn at random, if `shuffle` says so."""

@@ -8,7 +8,7 @@ from ssljax.methods.base.one_network import pair_figures
 from ssljax.methods.base.teachers import WithPredictor
 from ssljax.models import MLP
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +23,10 @@ class MoCoV3(WithPredictor):
     """Divides the cosines: a number or a schedule."""
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         super().check_settings(batch)
         check_schedule("method.temperature", self.temperature, above=0)
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Algorithm 1: 2 x temperature x cross-entropy, the two directions summed."""
         (student1, student2), (k1, k2), aux = self.train_both(params, aux, batch, rng)
         temperature = value_at(self.temperature, progress)

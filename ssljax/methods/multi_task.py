@@ -16,7 +16,7 @@ from ssljax.methods.base.teachers import WithTeacher
 from ssljax.methods.metric_learning import MetricLearning
 from ssljax.models import MLP, Identity, ResNet
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, UserError, pytree, short
+from ssljax.types import Array, Aux, Batch, LossAndState, Metrics, Params, Progress, PyTree, UserError, pytree, short
 
 
 @pytree
@@ -76,7 +76,6 @@ class MultiTask:
         return {f"tasks/{name}/{path}": share for name, paths in frozen.items() for path, share in paths.items()}
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         if not self.tasks:
             raise UserError("method.tasks=() leaves nothing to learn: name at least one method")
         if self.task_weights and len(self.task_weights) != len(self.tasks):
@@ -109,9 +108,7 @@ class MultiTask:
             params |= {"log_variance": jnp.zeros(len(tasks))}
         return params, MultiTaskAux(stats, {name: task_aux for name, (_, task_aux) in tasks.items()})
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """The weighted sum. Of each task is logged its loss, and the norm of its gradient by the encoder's output.
 
         That is where the tasks meet, and unlike the gradients by the encoder's parameters it takes no backward pass of

@@ -15,7 +15,7 @@ from ssljax.models import MLP
 from ssljax.queue import Queue, enqueue
 from ssljax.schedules import check_schedule, value_at
 from ssljax.sharding import on_own_columns
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,19 +37,15 @@ class NNCLR(OneNetwork):
         return Network(encoder=self.encoder, projector=self.projector, predictor=self.predictor)
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         super().check_settings(batch)
         check_schedule("method.temperature", self.temperature, above=0)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         params, aux = super().init(rng, batch)
         check_predictor(self.network, params, aux.stats, batch["views"][0])
         return params, State(aux.stats, queue=self.empty_queue(self.queue_size, params, aux, batch))
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Equation 3 with the predictions as keys, mean of the two directions."""
         (view1, view2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)
         z1, z2 = (stop_gradient(l2_normalise(view["projector"])) for view in (view1, view2))

@@ -9,7 +9,7 @@ from ssljax.methods.base.teachers import WithTeacher
 from ssljax.models import MLP
 from ssljax.queue import enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,19 +26,15 @@ class ReSSL(WithTeacher):
     """Divides the teacher's cosines, lower than the student's: a number or a schedule."""
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         super().check_settings(batch)
         check_schedule("method.student_temperature", self.student_temperature, above=0)
         check_schedule("method.teacher_temperature", self.teacher_temperature, above=0)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         params, aux = super().init(rng, batch)
         return params, dataclasses.replace(aux, queue=self.empty_queue(self.queue_size, params, aux, batch))
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Algorithm 1; the queue is read before this step's keys go in."""
         strong, weak = batch["views"]
         student, stats = self.network.train(params, aux.stats, strong, rng)

@@ -9,7 +9,7 @@ from ssljax.methods.base.teachers import FrozenTeacher, WithTeacher
 from ssljax.models import MLP
 from ssljax.queue import enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress, Scheduled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class SEED(WithTeacher):
 
     projector: Any = MLP(hidden=(2048,), out=128)
     """Maps embeddings to what is compared with the teacher's."""
-    teacher: FrozenTeacher
+    teacher: FrozenTeacher  # pyright: ignore[reportGeneralTypeIssues] all fields are keywords
     """The large network, and its file."""
     queue_size: int = 65536
     """The teacher's keys to relate to, this batch's among them; a multiple of the batch size."""
@@ -28,18 +28,14 @@ class SEED(WithTeacher):
     """Divides the teacher's cosines: a number or a schedule."""
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         check_schedule("method.student_temperature", self.student_temperature, above=0)
         check_schedule("method.teacher_temperature", self.teacher_temperature, above=0)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         params, aux = super().init(rng, batch)
         return params, dataclasses.replace(aux, queue=self.empty_queue(self.queue_size, params, aux, batch))
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Equation 5, mean over the views: the teacher's keys go into the queue first, so each item finds its own."""
         students, teachers, aux = self.train_both(params, aux, batch, rng)
         queue, losses = aux.queue, []
@@ -56,4 +52,4 @@ class SEED(WithTeacher):
             losses.append(loss)
         figures = pair_figures(students[0]["encoder"], students[0]["projector"], teachers[0])
         aux = dataclasses.replace(aux, queue=queue)
-        return sum(losses) / len(losses), (aux, {**figures, "queue_fill": queue.fill})
+        return sum(losses[1:], losses[0]) / len(losses), (aux, {**figures, "queue_fill": queue.fill})

@@ -10,7 +10,7 @@ from ssljax.methods.base.checks import check_predictor
 from ssljax.methods.base.network import Network
 from ssljax.methods.base.one_network import OneNetwork, State, pair_figures
 from ssljax.models import MLP
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +30,11 @@ class SimSiam(OneNetwork):
         return Network(encoder=self.encoder, projector=self.projector, predictor=self.predictor)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         params, aux = super().init(rng, batch)
         check_predictor(self.network, params, aux.stats, batch["views"][0])
         return params, aux
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Algorithm 1."""
         (view1, view2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)
         p1, p2, z1, z2 = view1["predictor"], view2["predictor"], view1["projector"], view2["projector"]

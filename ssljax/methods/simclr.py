@@ -20,7 +20,6 @@ class SimCLR(Pairwise):
     """Divides the cosines: a number or a schedule."""
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         super().check_settings(batch)
         check_schedule("method.temperature", self.temperature, above=0)
 

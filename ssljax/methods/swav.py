@@ -16,7 +16,7 @@ from ssljax.methods.base.one_network import OneNetwork, State
 from ssljax.models import MLP, Prototypes
 from ssljax.queue import Queue, enqueue
 from ssljax.schedules import check_schedule, reached, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, Scheduled, UserError
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress, PyTree, Scheduled, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,6 @@ class SwAV(OneNetwork):
         return {"prototypes": self.freeze_prototypes}
 
     def check_settings(self, batch: Batch) -> None:
-        """See `OneNetwork.check_settings`."""
         check_crops(batch)
         check_share("method.freeze_prototypes", self.freeze_prototypes)
         check_share("method.queue_from", self.queue_from)
@@ -62,16 +61,13 @@ class SwAV(OneNetwork):
             )
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         params, aux = super().init(rng, batch)
         if self.queue_size is None:
             return params, aux
         queue = self.empty_queue(self.queue_size, params, aux, batch)
         return params, State(aux.stats, queue=(queue, queue))
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Algorithm 1: mean over the two assignments and over the views that predict each."""
         views, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
         temperature = value_at(self.temperature, progress)
@@ -81,12 +77,12 @@ class SwAV(OneNetwork):
             others = [view["prototypes"] for j, view in enumerate(views) if j != i]
             losses += [swav(scores, assignments, temperature=temperature) for scores in others]
         keys = [stop_gradient(l2_normalise(view["projector"])) for view in views[:2]]
-        queue = aux.queue and tuple(map(enqueue, aux.queue, keys))
+        queue = aux.queue and (enqueue(aux.queue[0], keys[0]), enqueue(aux.queue[1], keys[1]))
         figures = {
             "embedding_std": embedding_std(views[0]["encoder"]),
             "prediction_entropy": entropy(softmax(views[0]["prototypes"] / temperature)),
         }
-        return sum(losses) / len(losses), (State(stats, queue=queue), figures)
+        return sum(losses[1:], losses[0]) / len(losses), (State(stats, queue=queue), figures)
 
     def _assign(self, params: Params, stats: PyTree, scores: Array, queue: Queue | None, progress: Progress) -> Array:
         """f32[B, K], the batch's assignments, equally spread over the batch, or over it and the queue."""

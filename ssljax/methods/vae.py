@@ -11,7 +11,7 @@ from ssljax.methods.base.network import Network, item_by_item
 from ssljax.methods.base.one_network import OneNetwork, State
 from ssljax.models import MLP, Decoder
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, Scheduled, UserError
+from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress, Scheduled, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,6 @@ class VAE(OneNetwork):
         check_schedule("method.beta", self.beta, least=0)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         network_rng, decoder_rng = jax.random.split(rng)
         params, aux = super().init(network_rng, batch)
         width = self.network.width("projector", params, aux.stats, batch["views"][0])
@@ -46,9 +45,7 @@ class VAE(OneNetwork):
         decoder, decoder_stats = self.drawing.init(decoder_rng, jnp.zeros((1, width // 2)))
         return params | decoder, State(aux.stats | decoder_stats)
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Equation 10, with one draw for each view, in nats an image."""
         network_rng, draw_rng = jax.random.split(rng)
         views, stats = self.network.train_crops(params, aux.stats, batch["views"], network_rng)

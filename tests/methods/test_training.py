@@ -413,7 +413,7 @@ def test_swav_spreads_the_batch_alone_or_with_the_queue_and_not_both():
     assert places and all(places), "scores of batch and queue are computed where no branch asks for them"
     first, early, late = (float(jax.jit(loss)(Progress(step, STEPS))) for step in (0, 1, 2))
     alone = dataclasses.replace(method, queue_size=None)
-    aux = dataclasses.replace(aux, queues=None)
+    aux = dataclasses.replace(aux, queue=None)
     expected = float(jax.jit(alone.loss)(state.params, aux, batch, state.rng, 0.0)[0])
     assert first == early == pytest.approx(expected, abs=1e-5) != late
 

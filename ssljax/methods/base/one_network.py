@@ -9,7 +9,7 @@ from ssljax.methods.base.checks import check_pair
 from ssljax.methods.base.network import Network, variables_of
 from ssljax.models import MLP, ResNet
 from ssljax.queue import Queue, empty_queue
-from ssljax.types import Array, Aux, Batch, Metrics, Params, Progress, PyTree, pytree
+from ssljax.types import Array, Aux, Batch, LossAndState, Metrics, Params, Progress, PyTree, pytree
 
 
 @pytree
@@ -47,7 +47,6 @@ class OneNetwork:
         check_pair(batch)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         self.check_settings(batch)
         params, stats = self.network.init(rng, batch["views"][0])
         return params, State(stats)
@@ -61,7 +60,6 @@ class OneNetwork:
         return self.network.embed(params, aux.stats, batch["views"][0])
 
     def weights(self, params: Params, aux: Aux) -> dict[str, PyTree]:
-        """See `WeightsMethod.weights`."""
         return {"student": variables_of({name: params[name] for name in aux.stats}, aux.stats)}
 
     def empty_queue(self, size: int, params: Params, aux: Aux, batch: Batch) -> Queue:
@@ -78,9 +76,7 @@ class Pairwise(OneNetwork, abc.ABC):
     def compare(self, z1: Array, z2: Array, progress: Progress) -> Array:
         """The loss f32[] between two views' projections f32[B, D]."""
 
-    def loss(
-        self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress
-    ) -> tuple[Array, tuple[Aux, Metrics]]:
+    def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """`compare` on both views, each with its own batch statistics."""
         (view1, view2), stats = self.network.train_views(params, aux.stats, batch["views"], rng)
         loss = self.compare(view1["projector"], view2["projector"], progress)

@@ -99,7 +99,6 @@ class FrozenTeacher(Teacher):
         return state
 
     def keys(self, student: Network, state: TeacherState, views: Sequence[Array]) -> tuple[list[Array], TeacherState]:
-        """See `Teacher.keys`."""
         outputs = [self.network(student).evaluate(state.params, state.stats, view) for view in views]
         return [stop_gradient(output["projector"]) for output in outputs], state
 
@@ -117,7 +116,6 @@ class WithTeacher(OneNetwork):
     """What the student learns from."""
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         if not isinstance(self.teacher, Teacher):
             raise UserError(f"method.teacher={short(self.teacher)} must be a teacher, such as EMA(momentum=0.99)")
         params, aux = super().init(rng, batch)
@@ -162,7 +160,6 @@ class WithPredictor(WithTeacher):
         return Network(encoder=self.encoder, projector=self.projector, predictor=self.predictor)
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
-        """See `Method.init`."""
         params, aux = super().init(rng, batch)
         check_predictor(self.network, params, aux.stats, batch["views"][0])
         return params, aux
