@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-if TYPE_CHECKING:  # names for the signatures; nothing above is imported when the program runs
+if TYPE_CHECKING:  # names for signatures alone
     from ssljax.data.items import Items
     from ssljax.data.samplers.base import Batches
     from ssljax.evaluation.embeddings import Embeddings
@@ -32,9 +32,8 @@ LossAndState = tuple[Array, tuple[Aux, Metrics]]
 T = TypeVar("T")
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
-"""Of the products of float32 matrices, and of convolutions, as `jax.default_matmul_precision` takes it. float32 is that
-on every machine; tensorfloat32 is TF32 on a GPU and three passes in bfloat16 on a TPU, and bfloat16 TF32 on a GPU and
-one pass on a TPU. A CPU computes all in float32."""
+"""Of products of float32 matrices and of convolutions, as `jax.default_matmul_precision` takes it. tensorfloat32 is TF32
+on a GPU and three bfloat16 passes on a TPU, bfloat16 is TF32 and one pass; a CPU computes all in float32."""
 
 
 class UserError(Exception):
@@ -180,7 +179,7 @@ class Views(Protocol):
         ...
 
     def pixels(self, view: Array) -> Array:
-        """f32[B, h, w, 3] in [0, 1], a view as people see it: not normalised."""
+        """f32[B, h, w, 3] in [0, 1], a view as people see it."""
         ...
 
 

@@ -9,6 +9,7 @@ from labelled import vectors
 
 from ssljax import losses
 from ssljax.losses import References
+from ssljax.losses.checks import check_array
 
 ITEMS, CLASSES = 8, 4
 LABELS = np.array([0, 1, 2, 3, 0, 1, 2, -1])
@@ -23,6 +24,11 @@ PAIRS = {
     "lifted_structure": partial(losses.lifted_structure, margin=1.0),
     "sup_con": partial(losses.sup_con, temperature=0.2),
 }
+
+
+def probabilities(x):
+    """The softmax of what a loss would take for an array of numbers."""
+    return jax.nn.softmax(check_array("p", x))
 
 
 def across(loss, z, labels):
@@ -84,11 +90,11 @@ OTHERS = [  # of two arrays
     lambda a, b: losses.koleo(a),
     lambda a, b: losses.embedding_std(a),
     lambda a, b: losses.uniformity(a),
-    lambda a, b: losses.entropy(jax.nn.softmax(jnp.asarray(a))),
-    lambda a, b: losses.kl_to_uniform(jax.nn.softmax(jnp.asarray(a))),
+    lambda a, b: losses.entropy(probabilities(a)),
+    lambda a, b: losses.kl_to_uniform(probabilities(a)),
     lambda a, b: losses.centered_softmax(a, b[0], temperature=0.04)[0, 0],
     lambda a, b: losses.vae(a, b, a, b, beta=1.0),
-    lambda a, b: losses.dino([a, b], jax.nn.softmax(jnp.asarray([a, b])), student_temperature=0.1),
+    lambda a, b: losses.dino([a, b], [probabilities(a), probabilities(b)], student_temperature=0.1),
     lambda a, b: losses.sinkhorn(a, epsilon=0.05, iterations=3)[0, 0],
     lambda a, b: losses.l2_normalise(a)[0, 0],
 ]
