@@ -32,7 +32,7 @@ LossAndState = tuple[Array, tuple[Aux, Metrics]]
 T = TypeVar("T")
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
-"""Of products of float32 matrices and of convolutions, as `jax.default_matmul_precision` takes it. tensorfloat32 is TF32
+"""Of float32 matrix products and convolutions, as `jax.default_matmul_precision` takes it. tensorfloat32 is TF32
 on a GPU and three bfloat16 passes on a TPU, bfloat16 is TF32 and one pass; a CPU computes all in float32."""
 
 
