@@ -7,7 +7,7 @@ A text that never repeats cannot be predicted as a whole by a vote, but its word
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -59,8 +59,9 @@ def predict_words(
     found = []
     for row in range(len(queries)):
         part = slice(*shares.indptr[row : row + 2])
-        order = np.argsort(-shares.data[part], kind="stable")
-        pairs = zip(shares.indices[part][order], shares.data[part][order], strict=True)
+        given, words = np.asarray(shares.data[part], float), shares.indices[part]
+        order = np.argsort(-given, kind="stable")
+        pairs = zip(words[order], given[order], strict=True)
         found.append({str(names[word]): min(1.0, float(share)) for word, share in pairs if share >= threshold})
     return found
 
@@ -70,10 +71,11 @@ def _words(text: str) -> list[str]:
 
 
 def _fit(texts: Sequence[str] | np.ndarray) -> "tuple[CountVectorizer, sparse.csr_array]":
-    """What knows the words of some texts, and f64[n, W], 1 where a text has a word; UserError if all are blank."""
+    """The vocabulary of the texts, and f64[n, W], 1 where a text has a word; UserError if all texts are blank."""
     from sklearn.feature_extraction.text import CountVectorizer  # a second to import
 
-    vectorizer = CountVectorizer(analyzer=_words, binary=True, dtype=np.float64)
+    settings: dict[str, Any] = {"analyzer": _words, "binary": True, "dtype": np.float64}  # stubs know no callable here
+    vectorizer = CountVectorizer(**settings)
     try:
         return vectorizer, sparse.csr_array(vectorizer.fit_transform(texts))
     except ValueError:  # an empty vocabulary
@@ -86,9 +88,10 @@ def _shares(
     """f64[Q, W]: the share of the votes for each word, for queries f32[Q, D] in the gallery f32[n, D]."""
     if k < 1 or not temperature > 0:
         raise UserError(f"k={k} must be at least 1, and temperature={temperature} above 0: try 20 and 0.05")
-    if contains.shape[0] != len(gallery):
-        raise UserError(f"texts: there are {contains.shape[0]} for a gallery of {len(gallery)} vectors")
-    voters = np.flatnonzero(np.diff(contains.indptr))
+    words = np.diff(contains.indptr)  # of each text
+    if len(words) != len(gallery):
+        raise UserError(f"texts: there are {len(words)} for a gallery of {len(gallery)} vectors")
+    voters = np.flatnonzero(words)
     rows, scores = top_k(normalise(queries), normalise(gallery[voters]), min(k, len(voters)))
     given = weights(scores, temperature)
     given /= given.sum(axis=1, keepdims=True)

@@ -88,7 +88,7 @@ def _mutual(nearest: np.ndarray) -> Sparse:
 
 def _mean(encodings: Sparse, nearest: np.ndarray) -> Sparse:
     """Local query expansion, equation 11: f32[Q, n], the mean of the encodings of the rows `nearest` i32[Q, k]."""
-    return sparse.csr_array(_members(nearest, encodings.shape[0]) @ encodings / np.float32(nearest.shape[1]))
+    return sparse.csr_array(_members(nearest, len(encodings.indptr) - 1) @ encodings / np.float32(nearest.shape[1]))
 
 
 def _encoded(wide: Sparse, narrow: Sparse, vectors: np.ndarray, gallery: np.ndarray) -> Sparse:
@@ -133,7 +133,7 @@ def _ranked(
     on_device = jax.device_put(gallery)
     for start in range(0, count, chunk):
         part = slice(start, start + chunk)
-        shared = _shared(asked[part], columns)
+        shared = _shared(asked[part], columns, n)
         # sum of the larger ones = sum of both less that of the smaller ones
         overlap = shared / np.maximum(asked_sums[part, None] + sums[None] - shared, np.finfo(np.float32).tiny)
         # the last chunk is padded, so that one compiled program serves all
@@ -147,9 +147,9 @@ def _ranked(
     return rows, scores
 
 
-def _shared(asked: Sparse, columns: sparse.csc_array) -> np.ndarray:
+def _shared(asked: Sparse, columns: sparse.csc_array, n: int) -> np.ndarray:
     """f32[q, n]: for query i and item g, sum over j of min(asked[i, j], columns[g, j])."""
-    q, n = asked.shape[0], columns.shape[0]
+    q = len(asked.indptr) - 1
     # each entry (i, j) of `asked` meets all entries (g, j) of column j
     starts, lengths = columns.indptr[asked.indices], np.diff(columns.indptr)[asked.indices]
     ends = np.cumsum(lengths)
