@@ -35,7 +35,7 @@ def encoder() -> Any:
 
 def recipe(file: str, **changes: Any) -> Any:
     """The method of experiments/cifar10/<file>.py with that encoder."""
-    from ssljax.config import load_experiments
+    from ssljax.training.experiment_file import load_experiments
 
     config, _ = load_experiments(RECIPES / f"{file}.py")
     return dataclasses.replace(config.method, encoder=encoder(), **changes)

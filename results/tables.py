@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from ssljax.config import load_experiments
+from ssljax.training.experiment_file import load_experiments
 
 HERE = Path(__file__).resolve().parent
 README, DOCS, EXPERIMENTS = (HERE.parent / name for name in ("README.md", "docs", "experiments"))

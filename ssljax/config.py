@@ -1,26 +1,23 @@
-"""An experiment: one frozen value that holds everything a training run needs, read from a Python file.
+"""An experiment: one frozen value that holds everything a training run needs, and that value as JSON.
 
-The file is executed, and so is what it imports from beside it: run only files that you trust. It defines `config`, an
-`Experiment`, and may define `sweep`, a list of them. Every field, also of the values inside, is an option of `ssljax
-train FILE`.
+Every field, also of the values inside, is an option of `ssljax train FILE`.
 """
 
 import dataclasses
+import functools
 import os
-import pkgutil
-import re
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from ssljax import data, evaluation, methods, models, optim, schedules, search, views
 from ssljax.data import Photos, ToyCatalogue
-from ssljax.data.text import did_you_mean, nearest
 from ssljax.evaluation import Retrieval
 from ssljax.methods import MoCo
 from ssljax.models import ResNet
 from ssljax.optim import SGD
 from ssljax.search import Builder, default_index
-from ssljax.training.experiment_file import place, plain_names, run_file
 from ssljax.types import (
     Evaluator,
     Method,
@@ -88,8 +85,9 @@ class Experiment:
     monitor_every: int = 10
     """Epochs between them."""
     evaluate: tuple[Evaluator, ...] = (Retrieval(),)
-    """Evaluators run at the end, for the trained embedding, the teacher's if there is one, the untrained one, and raw
-    pixels."""
+    """Evaluators run at the end, for the trained embedding, the teacher's if there is one, and the baselines."""
+    baselines: bool = True
+    """Evaluate the untrained network and raw pixels too."""
     index: Builder = default_index()
     """The index that `ssljax search` asks: ScaNN (on Linux) or Exact."""
     gallery: tuple[str, ...] = ("test",)
@@ -145,91 +143,77 @@ def _check_part(field: str, value: Any, what: str, needed: tuple[str, ...]) -> N
         raise UserError(f"{field}={short(value)} must be {what}, but has no {' and no '.join(missing)}")
 
 
-def load_experiments(path: Path) -> tuple[Experiment, list[Experiment]]:
-    """`config` and `sweep` of an experiment file; an absent sweep is empty, and an absent config its first.
-
-    Raises UserError if there is no such file, it cannot be run, or it defines neither.
-    """
-    if not os.path.isfile(path):
-        raise UserError(f"there is no experiment file {path}")
-    if path.suffix != ".py":
-        raise UserError(f"{path} is not an experiment: it must be a Python file, such as {path.stem}.py")
-    try:
-        module = run_file(path)
-    except UserError as error:
-        raise UserError(f"{path}{_line(error, path, ', line {}')}: {error}") from None
-    except (Exception, SystemExit) as error:  # whatever the file does wrong
-        if said := _wrong_field(error):
-            raise UserError(f"{path}{_line(error, path, ', line {}')}: {said}") from error
-        message = error.msg if isinstance(error, SyntaxError) else plain_names(str(error))
-        line = _line(error, path, " (line {})")
-        raise UserError(f"{path} cannot be run: {type(error).__name__}: {message}{_meant(error)}{line}") from error
-    names = vars(module)
-    sweep = names.get("sweep", [])
-    if not isinstance(sweep, list | tuple):
-        raise UserError(f"{path}: sweep={short(sweep)} must be a list of experiments")
-    config: Any = names.get("config", sweep[0] if sweep else None)
-    for name, value in {"config": config, **{f"sweep[{k}]": e for k, e in enumerate(sweep)}}.items():
-        if not isinstance(value, Experiment):
-            there = f"{name}={short(value)} is none" if value is not None else "it has neither"
-            raise UserError(f"{path} must define `config`, an Experiment, or `sweep`, a list of them: {there}")
-    return config, list(sweep)
-
-
-def _line(error: BaseException, path: Path, form: str) -> str:
-    """The last line that was reached of the file, or of a file that it imports, in `form`; nothing if none was."""
-    if (there := place(error)) is None:
-        return ""
-    file, line = there
-    return form.format(line if file == str(path.absolute()) else f"{line} of {file}")
-
-
-def _wrong_field(error: BaseException) -> str | None:
-    """What to say of a field that a class of ours, or of the user's, does not have; None for any other error."""
-    found = re.match(r"([\w.]+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    if not isinstance(error, TypeError) or not found:
-        return None
-    modules = [module for name, module in list(sys.modules.items()) if name.startswith("ssljax")]
-    for kind in (getattr(module, found[1], None) for module in modules):
-        if dataclasses.is_dataclass(kind):
-            return f"{found[1]} has no field {found[2]!r}{did_you_mean(found[2], [f.name for f in settings(kind)])}"
-    return None
-
-
-def _meant(error: BaseException) -> str:
-    """The end of a sentence about a name that a module of ours does not have: the one that was meant, perhaps."""
-    found = re.match(
-        r"cannot import name '(\w+)' from '([\w.]+)'|module '([\w.]+)' has no attribute '(\w+)'", str(error)
-    )
-    if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("ssljax."):
-        module, name = "ssljax", str(error.name).split(".")[1]
-        names = [m.name for m in pkgutil.iter_modules(sys.modules[module].__path__)]
-    elif isinstance(error, ImportError | AttributeError) and found:
-        module, name = found[2] or found[3], found[1] or found[4]
-        names = getattr(sys.modules.get(module), "__all__", [])
-    else:
-        return ""
-    meant = nearest(name, names)
-    return f": did you mean {meant!r}?" if meant else ""
-
-
 def resolved(value: Any) -> Any:
-    """`value` as plain JSON: a dataclass becomes its fields and, under "class", its name."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: resolved(getattr(value, f.name)) for f in settings(value)}
-        return {"class": type(value).__name__, **fields}
-    if isinstance(value, list | tuple):
-        return [resolved(v) for v in value]
-    if isinstance(value, dict):
-        return {str(k): resolved(v) for k, v in value.items()}
+    """`value` as plain JSON, of which `from_json` makes it again.
+
+    A dataclass becomes its fields and, under "class", its name. A value of another kind, such as a function, becomes
+    its name alone, and so cannot be made again.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return getattr(value, "__qualname__", str(value))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        return [resolved(v) for v in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        own = kind.__name__ in public_classes() and public_classes()[kind.__name__] is not kind
+        fields = {f.name: resolved(getattr(value, f.name)) for f in settings(value)}
+        return {"class": f"own {kind.__name__}" if own else kind.__name__, **fields}
+    if isinstance(value, dict):
+        return {str(k): resolved(v) for k, v in value.items()}
+    return {"class": getattr(value, "__qualname__", str(value))}
+
+
+class NotPublic(UserError):
+    """A class or function that ssljax does not export, such as one of the user's own."""
+
+
+def from_json(value: Any) -> Any:
+    """The inverse of `resolved`; lists become tuples.
+
+    "class" names one of `public_classes`, and nothing else is ever looked up, imported or called: what a stranger wrote
+    can do no more than make values.
+
+    Raises:
+        NotPublic: a class is not one of them.
+        UserError: the fields of a class are others, or do not suit it.
+    """
+    if isinstance(value, list):
+        return tuple(map(from_json, value))
+    if not isinstance(value, dict):
+        return value
+    name = value.get("class")
+    if not isinstance(name, str) or name not in public_classes():
+        raise NotPublic(f"{short(name)}, which is not one of ssljax's own classes")
+    kind, fields = public_classes()[name], {field: from_json(v) for field, v in value.items() if field != "class"}
+    known = [field.name for field in settings(kind)]
+    if unknown := [field for field in fields if field not in known]:
+        raise UserError(f"{name} has no field {unknown[0]!r} in this version of ssljax")
+    try:
+        return kind(**fields)
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        raise UserError(f"{name} cannot be made of these fields ({error})") from None
+
+
+@functools.cache
+def public_classes() -> dict[str, type]:
+    """Name → class, of all dataclasses that the packages of ssljax export for experiments."""
+    found: dict[str, type] = {"Experiment": Experiment}
+    for module in (data, evaluation, methods, models, optim, schedules, search, views):
+        own = [name for name, x in vars(module).items() if getattr(x, "__module__", None) == module.__name__]
+        for name in getattr(module, "__all__", own):
+            kind = getattr(module, name)
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind) and not name.startswith("_"):
+                found[name] = kind
+    return found
 
 
 # What may change when a run goes on: how it is computed and looked at, not what is learnt.
 FREE = ("cache", "threads", "workers", "max_bad_share", "shards", "checkpoint_every", "log_every")
-FREE += ("evaluation_precision", "monitor", "monitor_every", "evaluate", "index", "gallery")
+FREE += ("evaluation_precision", "monitor", "monitor_every", "evaluate", "baselines", "index", "gallery")
 
 
 def training(experiment: dict[str, Any]) -> dict[str, Any]:
@@ -242,7 +226,12 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict) and old.get("class") == new.get("class"):
         keys = [*old, *(k for k in new if k not in old)]
         return [d for k in keys for d in differences(old.get(k), new.get(k), f"{path}.{k}" if path else k)]
-    return [] if old == new else [f"{path} is {_short(old)} there and {_short(new)} here"]
+    return [] if _bare(old) == _bare(new) else [f"{path} is {_short(old)} there and {_short(new)} here"]
+
+
+def _bare(value: Any) -> Any:
+    """A function was its bare name in the runs of earlier versions."""
+    return value["class"] if isinstance(value, dict) and list(value) == ["class"] else value
 
 
 def _short(value: Any) -> str:

@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 
-from ssljax.config import Experiment, load_experiments
+from ssljax.config import Experiment
 from ssljax.data import ToyCatalogue
 from ssljax.evaluation import Copydays, PairAP, Retrieval, Revisited, ShopeeF1
 from ssljax.optim import LARS, SGD, Adam
+from ssljax.training.experiment_file import load_experiments
 from ssljax.types import UserError
 from ssljax.views import Augmentation, TwoCrops
 

@@ -20,6 +20,7 @@ from disturbances import Neighbour, Noise
 from PIL import Image
 
 from ssljax.cli import robustness as ssljax_robustness
+from ssljax.cli import training as cli_train
 from ssljax.cli.main import run as ssljax
 from ssljax.cli.shared import experiment_of
 from ssljax.config import Experiment
@@ -577,22 +578,26 @@ def junk(path: Path) -> None:
     path.write_text(json.dumps({"table": {"trained": {"test/cmc@1": "high"}, "raw pixels": {}}}))
 
 
+CODE = "evaluate --trust-code"
 DAMAGES = [
     ("train", "results.json", junk, "results.json is damaged (its table holds what is no number): delete it"),
     ("train", "results.json", cut, "delete it, and the same command writes it anew"),
     ("train", "results.json", without_keys, "results.json is damaged (it has no table)"),
     ("train", "config.json", cut, "config.json is damaged"),
     ("train", "config.json", Path.unlink, "config.json is missing, so the run cannot go on: put it back"),
-    ("evaluate", "options.json", cut, "options.json is damaged"),
-    ("evaluate", "options.json", without_keys, "options.json is damaged (it has no arguments and no position)"),
-    ("evaluate", "options.json", Path.unlink, "is not a run folder, as it has no options.json"),
-    ("evaluate", "experiment.py", Path.unlink, "is not a run folder, as it has no experiment.py"),
-    ("evaluate", "experiment.py", cut, "experiment.py cannot be run"),
+    ("evaluate", "config.json", cut, "config.json is damaged"),
+    ("evaluate", "config.json", without_keys, "config.json is damaged (it has no class and no name)"),
+    ("evaluate", "config.json", Path.unlink, "is not a run folder, as it has no config.json"),
+    (CODE, "options.json", cut, "options.json is damaged"),
+    (CODE, "options.json", without_keys, "options.json is damaged (it has no arguments and no position)"),
+    (CODE, "options.json", Path.unlink, "is not a run folder, as it has no options.json"),
+    (CODE, "experiment.py", Path.unlink, "is not a run folder, as it has no experiment.py"),
+    (CODE, "experiment.py", cut, "experiment.py cannot be run"),
     ("evaluate", "environment.json", Path.unlink, "the same `ssljax train` command writes it anew"),
     ("report", "results.json", cut, "`ssljax evaluate {run}` writes it anew"),
     ("report", "environment.json", cut, "the same `ssljax train` command writes it anew"),
-    ("report", "embeddings/test.npz", Path.unlink, "`ssljax evaluate RUN` writes them"),
-    ("search", "options.json", cut, "options.json is damaged"),
+    ("report", "embeddings/test.npz", Path.unlink, "write them with `ssljax evaluate RUN`"),
+    ("search", "config.json", cut, "config.json is damaged"),
     ("search", "index/manifest.json", cut, "build the index anew with `ssljax evaluate {run}`"),
 ]
 
@@ -603,7 +608,7 @@ DAMAGES = [
 def test_a_damaged_run_folder_is_one_sentence(command, file, damage, sentence, copy, capsys):
     damage(copy.path / file)
     sample = [str(min((copy.path / "samples").glob("*.png")))] if command == "search" else []
-    code = train(copy.path.parent) if command == "train" else ssljax([command, str(copy.path), *sample])
+    code = train(copy.path.parent) if command == "train" else ssljax([*command.split(), str(copy.path), *sample])
     assert code == 2
     assert sentence.format(run=copy.path) in capsys.readouterr().err
 
@@ -617,7 +622,7 @@ def test_complete_is_said_last_and_what_is_missing_is_made(copy, capsys, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:  # while the report was written
-        patch.setattr(finish, "report", killed)
+        patch.setattr(cli_train, "EXPORTS", (killed,))
         with pytest.raises(KeyboardInterrupt):
             train(copy.path.parent)
     assert not copy.results.exists()

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ssljax.config import load_experiments
 from ssljax.data import Triplets
 from ssljax.models import without_files
 from ssljax.train import init_state
+from ssljax.training.experiment_file import load_experiments
 
 ROOT = Path(__file__).parent.parent / "experiments"
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))

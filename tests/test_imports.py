@@ -21,9 +21,9 @@ ALLOWED = {
     "train": {"types"},
     "evaluation": {"config", "data", "models", "sharding", "training", "types"},
     "search": {"data", "evaluation", "types"},
-    "config": {"data", "evaluation", "methods", "models", "optim", "search", "training", "types", "views"},
-    "report": {"config", "data", "evaluation", "types", "views"},
-    "training": {"config", "data", "evaluation", "models", "report", "search", "sharding", "train", "types"},
+    "config": {"data", "evaluation", "methods", "models", "optim", "schedules", "search", "types", "views"},
+    "report": {"config", "data", "evaluation", "models", "training", "types", "views"},
+    "training": {"config", "data", "evaluation", "models", "sharding", "train", "types"},
     "cli": {"config", "data", "evaluation", "report", "search", "sharding", "training", "types", "views"},
 }
 ONLY_IN = {

@@ -1,15 +1,18 @@
 """What `ssljax compare` does: asks two runs the same, and writes what differs."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ssljax.config import Experiment
+from ssljax.data import Items
 from ssljax.data.atomic_files import write_json
 from ssljax.evaluation import Retrieval, compare
 from ssljax.evaluation.aligned_runs import Paired
 from ssljax.report import Compared, Thumbnails, write_comparison
-from ssljax.training.export import Load, Shown, kinds, saved_embeddings
+from ssljax.report.finished_run import Shown, kinds
+from ssljax.training.export import saved_embeddings
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
 
@@ -17,7 +20,7 @@ from ssljax.types import UserError
 def compare_runs(
     runs: tuple[Run, Run],
     experiments: tuple[Experiment, Experiment],
-    load: Load,
+    load: Callable[[str], Items],
     *,
     by: str | None,
     most: int,

@@ -10,9 +10,10 @@ import tyro
 from ssljax.cli.shared import check_png, file_first, write_png
 from ssljax.cli.unmark import PAGE
 from ssljax.cli.unmark import unmark as unmark_catalogue
-from ssljax.config import Experiment, load_experiments
+from ssljax.config import Experiment
 from ssljax.data import Catalogue
 from ssljax.report.contact_sheet import contact_sheet
+from ssljax.training.experiment_file import load_experiments
 from ssljax.training.logging import console, print_result
 
 

@@ -10,14 +10,25 @@ from rich.table import Table
 
 from ssljax.cli.comparison import compare_runs
 from ssljax.cli.robustness import robustness as measure_robustness
-from ssljax.cli.shared import Network, experiment_of, print_figures, print_verdict, results_of, writing
-from ssljax.config import Experiment, load_experiments
+from ssljax.cli.shared import (
+    EXPORTS,
+    Network,
+    TrustCode,
+    experiment_of,
+    print_figures,
+    print_verdict,
+    results_of,
+    writing,
+)
+from ssljax.config import Experiment
 from ssljax.data.atomic_files import read_json, write_json
 from ssljax.evaluation import Robustness
-from ssljax.evaluation.restore import Restored, check_evaluation
+from ssljax.evaluation.restore import NETWORK_ALONE, Restored, check_evaluation
 from ssljax.evaluation.robustness import summary
 from ssljax.report import MOST, Compared
+from ssljax.report.finished_run import report as write_report
 from ssljax.training import export as finish
+from ssljax.training.experiment_file import load_experiments
 from ssljax.training.logging import console, print_result, print_table
 from ssljax.training.run_folder import Run, environment
 from ssljax.types import UserError
@@ -32,6 +43,7 @@ class EvaluateOptions:
     data: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[DATA]")] = None
     """Another experiment file, whose data and evaluators are taken instead of the run's; then only
     RUN/evaluation-NAME.json is written."""
+    trust_code: TrustCode = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +57,7 @@ class ReportOptions:
     or else the first attribute."""
     most: int = MOST
     """Failures shown of each category."""
+    trust_code: TrustCode = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +76,7 @@ class CompareOptions:
     """The column that groups cases; by default as in the report."""
     most: int = 20
     """Cases shown of each category, found by A alone and by B alone."""
+    trust_code: TrustCode = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +90,7 @@ class RobustnessOptions:
     network: Network = "student"
     """Which of the run's networks the table and the examples are of; the page has the curves of both."""
     suite: Annotated[Robustness, tyro.conf.arg(name="")] = Robustness()
+    trust_code: TrustCode = False
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -83,9 +98,9 @@ def evaluate(arguments: list[str]) -> None:
     another experiment's data only the figures, into a file of their own."""
     options = tyro.cli(EvaluateOptions, args=arguments, prog="ssljax evaluate")
     run = Run(options.run)
-    experiment = experiment_of(run)
+    experiment = experiment_of(run, options.trust_code, () if options.data is None else NETWORK_ALONE)
     if options.data is None:
-        results = finish.finish(run, Restored.of(run, experiment, evaluate=True))
+        results = finish.finish(Restored.of(run, experiment, evaluate=True), EXPORTS)
         print_figures(results["table"])
         print_verdict(results)
         return
@@ -107,10 +122,10 @@ def report(arguments: list[str]) -> None:
     options = tyro.cli(ReportOptions, args=arguments, prog="ssljax report")
     _check_most(options.most)
     run = Run(options.run)
-    experiment = _complete_experiment_of(run)
+    experiment = _complete_experiment_of(run, options.trust_code)
     read_json(run.environment, "the same `ssljax train` command writes it anew")
     embed = finish.saved_embeddings(run)
-    print_result(finish.report(run, experiment, experiment.data.load, embed, by=options.by, most=options.most))
+    print_result(write_report(run, experiment, experiment.data.load, embed, by=options.by, most=options.most))
 
 
 def compare(arguments: list[str]) -> None:
@@ -124,7 +139,7 @@ def compare(arguments: list[str]) -> None:
     if options.run_a.resolve() == options.run_b.resolve():
         raise UserError(f"{options.run_a} is named twice: name two runs")
     runs = Run(options.run_a), Run(options.run_b)
-    experiments = tuple(map(_complete_experiment_of, runs))
+    experiments = tuple(_complete_experiment_of(run, options.trust_code) for run in runs)
     command = shlex.join(["ssljax", "compare", *arguments])
     kept = {"by": options.by, "most": options.most, "path": options.output, "command": command}
     with writing(options.output, "--output"):
@@ -137,7 +152,8 @@ def robustness(arguments: list[str]) -> None:
     """`ssljax robustness RUN [DATA] [OPTIONS]`."""
     options = tyro.cli(RobustnessOptions, args=arguments, prog="ssljax robustness")
     run, data = Run(options.run), ""
-    experiment = experiment_of(run)
+    without = ("sampler", "monitor") if options.data is None else NETWORK_ALONE
+    experiment = experiment_of(run, options.trust_code, without)
     if options.data is not None:
         other, _ = load_experiments(options.data)
         data = other.name
@@ -154,9 +170,9 @@ def robustness(arguments: list[str]) -> None:
     print_figures(summary(curves, options.suite, options.network))
 
 
-def _complete_experiment_of(run: Run) -> Experiment:
+def _complete_experiment_of(run: Run, trust_code: bool) -> Experiment:
     """The experiment of a run folder, which must be of a complete run."""
-    experiment = experiment_of(run)
+    experiment = experiment_of(run, trust_code)
     if not run.results.exists():
         raise UserError(f"{run.path} is not complete: train it to the end first")
     results_of(run, f"`ssljax evaluate {shlex.quote(str(run.path))}` writes it anew")

@@ -10,16 +10,17 @@ import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ssljax.cli.shared import Network, check_png, experiment_of, source_of, write_png, writing
-from ssljax.config import Experiment, load_experiments
+from ssljax.cli.shared import Network, TrustCode, check_png, experiment_of, source_of, write_png, writing
+from ssljax.config import Experiment
 from ssljax.data import Catalogue, Folder
 from ssljax.data.paths import check_no_address
 from ssljax.data.tables import read_table
 from ssljax.data.text import comparable
 from ssljax.evaluation import Embeddings
-from ssljax.evaluation.restore import Restored
+from ssljax.evaluation.restore import NETWORK_ALONE, Restored
 from ssljax.search import Exact, Faiss, ScaNN, advice, default_index, save_collection
 from ssljax.search.index import Builder, Metric
+from ssljax.training.experiment_file import load_experiments
 from ssljax.training.logging import console, print_result, print_table
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
@@ -57,6 +58,7 @@ class EmbedOptions:
     """Which of the run's networks, if it has a teacher."""
     max_bad_share: float | None = None
     """Share of unreadable photos above which it stops; by default that of the run."""
+    trust_code: TrustCode = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,7 @@ def embed(arguments: list[str]) -> None:
     if options.output.suffix not in SUFFIXES:
         raise UserError(f"output={options.output} must end in .npz or .parquet: try {options.output}.npz")
     run = Run(options.run)
-    experiment = experiment_of(run)
+    experiment = experiment_of(run, options.trust_code, NETWORK_ALONE)
     data, splits = _data(options, experiment)
     share = experiment.max_bad_share if options.max_bad_share is None else options.max_bad_share
     bad_inputs = options.output.with_name(f"{options.output.name}.bad_inputs.csv")

@@ -12,13 +12,13 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from ssljax.cli.shared import Network, experiment_of, source_of, writing
+from ssljax.cli.shared import Network, TrustCode, experiment_of, source_of, writing
 from ssljax.config import Experiment
 from ssljax.data import Catalogue
 from ssljax.data.decode import BadImage, decode, thumbnail_or_grey
 from ssljax.data.paths import check_no_address
 from ssljax.evaluation.embed import Encoder
-from ssljax.evaluation.restore import Restored
+from ssljax.evaluation.restore import NETWORK_ALONE, Restored, Untrusted
 from ssljax.report import THUMBNAIL, Found, Query, write_search
 from ssljax.search import Collection
 from ssljax.training.logging import console, print_result, print_table
@@ -42,6 +42,7 @@ class SearchOptions:
     """The run that embeds the photos; by default the one that embedded what the index holds."""
     network: Network | None = None
     """Which of its networks; by default the one that embedded what the index holds."""
+    trust_code: TrustCode = False
 
 
 def search(arguments: list[str]) -> None:
@@ -51,7 +52,7 @@ def search(arguments: list[str]) -> None:
         raise UserError(f"top={options.top} is too small: it must be at least 1")
     if not options.photos:
         raise UserError("name at least one photo: ssljax search WHERE PHOTO...")
-    found = Searched.of(options.where, options.run, options.network)
+    found = Searched.of(options.where, options.run, options.network, trust_code=options.trust_code)
     queries, bad = {}, []
     for photo in options.photos:
         try:
@@ -97,12 +98,18 @@ class Searched:
 
     @classmethod
     def of(
-        cls, where: Path, run: Path | None, network: Network | None = None, *, to_change: bool = False
+        cls,
+        where: Path,
+        run: Path | None,
+        network: Network | None = None,
+        *,
+        to_change: bool = False,
+        trust_code: bool = False,
     ) -> "Searched":
         """Opens an index, or that of a run folder; raises UserError if its vectors are not of the run as it is now."""
         own = _is_run(where)
         if own:
-            experiment = experiment_of(Run(where))  # a damaged run folder is to be told first
+            experiment_of(Run(where), trust_code, NETWORK_ALONE)  # a damaged run folder is to be told first
             if not Run(where).index.exists():
                 raise UserError(f"{where} has no index yet: train it to the end first")
         elif not (where / "manifest.json").exists():
@@ -116,7 +123,7 @@ class Searched:
             raise UserError(f"{error} with `{command}`" if anew else str(error)) from None
         try:
             run = Run(run or (where if own else _origin_of(collection)))
-            experiment = experiment_of(run)
+            experiment = experiment_of(run, trust_code, NETWORK_ALONE)
             network = network or (collection.origin.network if collection.origin else "student")
             encoder = Restored.of(run, experiment, complete=False).encoder(network)
             _check_origin(collection, encoder, run)
@@ -138,7 +145,7 @@ class Searched:
 
 def _is_run(folder: Path) -> bool:
     run = Run(folder)
-    return run.source.exists() or run.options.exists()
+    return run.config.exists() or run.source.exists()
 
 
 def _origin_of(collection: Collection) -> Path:
@@ -170,7 +177,9 @@ def _photos(collection: Collection, experiment: Experiment | None) -> Callable[[
 
     @functools.cache
     def drawn() -> dict[str, Any]:
-        splits = [] if experiment is None else [experiment.data.load(split) for split in experiment.gallery]
+        if experiment is None or isinstance(experiment.data, Untrusted):
+            return {}
+        splits = [experiment.data.load(split) for split in experiment.gallery]
         return {str(id): (items, row) for items in splits for row, id in enumerate(items.ids)}
 
     def photo(id: str) -> Any:

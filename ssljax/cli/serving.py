@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from ssljax.cli.searching import Searched
-from ssljax.cli.shared import Network
+from ssljax.cli.shared import Network, TrustCode
 from ssljax.training.logging import console
 from ssljax.types import UserError
 
@@ -32,6 +32,7 @@ def serve(arguments: list[str]) -> None:
         """The run that embeds the photos; by default the one that embedded what the index holds."""
         network: Network | None = None
         """Which of its networks; by default the one that embedded what the index holds."""
+        trust_code: TrustCode = False
         host: str = "127.0.0.1"
         """The address to listen at: this machine only, by default. 0.0.0.0 is all networks, which everyone in them can
         read; put a server with TLS before it."""
@@ -48,7 +49,8 @@ def serve(arguments: list[str]) -> None:
         if not 0 < getattr(options, name) <= most:
             raise UserError(f"{name}={getattr(options, name)} must be above 0" + f" and at most {most}" * (most < 1e9))
     token = os.environ.get("SSLJAX_TOKEN", "").strip() or None
-    searched = Searched.of(options.where, options.run, options.network, to_change=token is not None)
+    how = {"to_change": token is not None, "trust_code": options.trust_code}
+    searched = Searched.of(options.where, options.run, options.network, **how)
     local = is_local(options.host)
     service = Service(
         searched.collection,

@@ -3,22 +3,32 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
 import tyro
 from rich.table import Table
 
-from ssljax.config import Experiment, load_experiments
-from ssljax.data import FewLabels
+from ssljax.config import Experiment
+from ssljax.data import FewLabels, Items
 from ssljax.data.atomic_files import read_json, replace_file
-from ssljax.evaluation.embeddings import BASELINE
+from ssljax.evaluation import Embeddings
+from ssljax.evaluation.restore import read_experiment
+from ssljax.report.finished_run import report
+from ssljax.search import save_collection
+from ssljax.training.experiment_file import load_experiments
 from ssljax.training.logging import console, print_table
 from ssljax.training.run_folder import Run
-from ssljax.types import UserError
+from ssljax.types import Embed, UserError
 
 Network = Literal["student", "teacher"]
+TrustCode = Annotated[
+    bool,
+    tyro.conf.arg(
+        help="Execute the run's copy of its experiment file, which may do anything: only for runs of people you trust."
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +52,24 @@ def file_first(command: str, arguments: list[str]) -> tuple[Path, list[str]]:
     return Path(arguments[0]), arguments[1:]
 
 
-def experiment_of(run: Run) -> Experiment:
-    """The experiment of a run folder: its copy of the file, with the options it was trained with."""
+def write_index(
+    run: Run, experiment: Experiment, load: Callable[[str], Items], embed: Embed, results: dict[str, Any]
+) -> None:
+    """Saves the index of a finished run, of the gallery's splits."""
+    save_collection(run.index, experiment.index, Embeddings.joined([embed(split) for split in experiment.gallery]))
+
+
+EXPORTS = (write_index, report)
+"""What a finished run leaves beside what training writes."""
+
+
+def experiment_of(run: Run, trust_code: bool = False, without: Sequence[str] = ("sampler", "monitor")) -> Experiment:
+    """The experiment of a run folder, by its config.json; the parts named by `without` are not needed.
+
+    With `trust_code` the run's copy of the experiment file is executed instead, with the options it was trained with.
+    """
+    if not trust_code:
+        return read_experiment(run, without)
     for file in (run.options, run.source):
         if not os.path.isfile(file):
             raise UserError(
@@ -71,7 +97,7 @@ def results_of(run: Run, remedy: str) -> dict[str, Any]:
     """The results of a complete run; raises UserError, ending in `remedy`, if the file is damaged."""
     results = read_json(run.results, remedy, "table")
     table = results["table"]
-    if not isinstance(table, dict) or not {"trained", BASELINE} <= set(table):
+    if not isinstance(table, dict) or "trained" not in table:
         raise UserError(f"{run.results} is damaged (its table lacks a row): {remedy}")
     figures = [figure for row in table.values() for figure in (row.values() if isinstance(row, dict) else [None])]
     if not all(isinstance(figure, int | float) for figure in figures):

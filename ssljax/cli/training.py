@@ -12,13 +12,23 @@ import jax
 import tyro
 from rich.table import Table
 
-from ssljax.cli.shared import TrainOptions, figure, file_first, print_figures, print_verdict, results_of, writing
-from ssljax.config import Experiment, load_experiments
+from ssljax.cli.shared import (
+    EXPORTS,
+    TrainOptions,
+    figure,
+    file_first,
+    print_figures,
+    print_verdict,
+    results_of,
+    writing,
+)
+from ssljax.config import Experiment
 from ssljax.data.atomic_files import write_json
 from ssljax.evaluation.embeddings import BASELINE
 from ssljax.sharding import is_first_process, is_lost_process, join_processes
 from ssljax.training import export as finish
 from ssljax.training import loop
+from ssljax.training.experiment_file import load_experiments
 from ssljax.training.logging import console, print_table
 from ssljax.training.run_folder import Run
 from ssljax.training.setup import Setup
@@ -81,7 +91,7 @@ def sweep(arguments: list[str]) -> None:
 def _train_all(source: Path, experiments: Sequence[Experiment], options: SweepOptions, again: str) -> None:
     for experiment in experiments:
         Setup.of(experiment)  # a mistake in the last one should not show after the first ones are trained
-    table: dict[str, Any] = {}
+    table, baseline = {}, {}
     for position, experiment in enumerate(experiments):
         if options.only not in (None, position):
             continue
@@ -94,14 +104,14 @@ def _train_all(source: Path, experiments: Sequence[Experiment], options: SweepOp
             if row in results["table"]:
                 name = experiment.name if row == "trained" else f"{experiment.name}, teacher"
                 table[name] = results["table"][row]
-        baseline = results["table"][BASELINE]
+        baseline |= {name: row for name, row in results["table"].items() if name == BASELINE}
         print_verdict(results, f"{experiment.name}: ")
         if is_first_process():
             path = options.results / f"{experiment.name}.json"
             with writing(path, "--results"):
                 write_json(path, results)
     if is_first_process():
-        _print_runs(table | {BASELINE: baseline})
+        _print_runs(table | baseline)
 
 
 @contextlib.contextmanager
@@ -130,11 +140,11 @@ def _train(
     run.prepare(experiment, source, recorded, setup.data, restart=restart)
     missing = finish.missing(run, experiment)
     if run.results in missing:
-        return loop.train(setup, run, command=again)
+        return loop.train(setup, run, command=again, exports=EXPORTS)
     results = results_of(run, "delete it, and the same command writes it anew")
     if missing and any(run.checkpoints.glob("[0-9]*")):
         console.print(f"{missing[0]} is missing: what follows training is made anew.")
-        return loop.train(setup, run, command=again)
+        return loop.train(setup, run, command=again, exports=EXPORTS)
     if missing:
         console.print(f"{missing[0]} is missing, and there is no checkpoint to make it by.")
     console.print(f"{run.path} is complete; --restart trains it anew.")

@@ -1,18 +1,21 @@
 """A run folder, restored: its experiment, its trained state, and what embeds photos by it.
 
-Whatever evaluates, embeds or searches by a run comes through here. It reads config.json and the newest checkpoint.
+Whatever evaluates, embeds or searches by a run comes through here. It reads config.json and the newest checkpoint, and
+never executes the run's copy of its experiment file.
 """
 
 import dataclasses
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
-from ssljax.config import Experiment
+from ssljax.config import Experiment, NotPublic, from_json
 from ssljax.data import Items
 from ssljax.data.atomic_files import read_json
 from ssljax.evaluation import Embeddings, Origin
@@ -23,6 +26,66 @@ from ssljax.training.checkpoint import Checkpoints
 from ssljax.training.run_folder import Run
 from ssljax.training.state import StateSpec
 from ssljax.types import Evaluator, TrainState, UserError
+
+NETWORK_ALONE = ("data", "sampler", "monitor", "evaluate")
+"""Parts of an experiment that embedding photos does without."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Untrusted:
+    """Stands for data or a sampler of the user's own class; raises UserError, which says why, when it is used."""
+
+    reason: str
+
+    def _refuse(self, *args: Any, **options: Any) -> NoReturn:
+        raise UserError(self.reason)
+
+    load = over = _refuse
+
+
+def read_experiment(run: Run, without: Sequence[str] = ()) -> Experiment:
+    """The experiment of a run folder, read from its config.json.
+
+    Args:
+        run: the folder.
+        without: parts that are not needed. Those with classes of the user's own are replaced: "data" and "sampler" by
+            `Untrusted`, "monitor" and "evaluate" by nothing.
+
+    Raises:
+        UserError: there is no such file, it is damaged or of another version, or another part has a class of the
+            user's own.
+    """
+    if not os.path.isfile(run.config):
+        raise UserError(
+            f"{run.path} is not a run folder, as it has no {run.config.name}: name one that `ssljax train` made, or "
+            "put the file back by the command that trained it"
+        )
+    remedy = "the `ssljax train` or `ssljax sweep` command of this run writes it anew"
+    config, replaced = read_json(run.config, remedy, "class", "name"), {}
+    for name in without:
+        try:
+            from_json(config.get(name))
+        except NotPublic as error:
+            replaced[name] = () if name in ("monitor", "evaluate") else Untrusted(_untrusted(run, error))
+        except UserError:  # said below
+            continue
+    try:
+        experiment = from_json({name: value for name, value in config.items() if name not in replaced})
+    except NotPublic as error:
+        raise UserError(_untrusted(run, error)) from None
+    except UserError as error:
+        raise UserError(
+            f"{run.config} does not suit this version of ssljax ({error}): use the one that wrote it"
+        ) from None
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"{run.config} is damaged (it holds no Experiment): {remedy}")
+    return dataclasses.replace(experiment, **replaced)
+
+
+def _untrusted(run: Run, error: NotPublic) -> str:
+    return (
+        f"{run.config} names {error}: if you trust who made the run, --trust-code runs its copy of the experiment file"
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +105,7 @@ class Restored:
     def of(
         cls,
         run: Run,
-        experiment: Experiment,
+        experiment: Experiment | None = None,
         *,
         bad_inputs: Path | None = None,
         evaluate: bool = False,
@@ -55,7 +118,8 @@ class Restored:
 
         Args:
             run: the folder.
-            experiment: that of the run, perhaps with other data.
+            experiment: that of the run, perhaps with other data; by default what `read_experiment` finds, which does
+                without data of the user's own class.
             bad_inputs: the file that lists photos which cannot be read; by default that of the run.
             evaluate: whether what follows training is to be made anew, which is checked to be possible.
             complete: whether the training must be complete.
@@ -63,6 +127,8 @@ class Restored:
         Raises:
             UserError: there is no such checkpoint, it cannot be read, or the experiment cannot be evaluated.
         """
+        if experiment is None:
+            experiment = read_experiment(run, () if evaluate else NETWORK_ALONE)
         load = functools.cache(experiment.data.load)
         if evaluate:
             mesh = make_mesh(experiment.shards)

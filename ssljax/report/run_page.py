@@ -75,6 +75,7 @@ def write_report(
         command=f"ssljax search {shlex.quote(str(run))} PHOTO",
         verdict=results.get("verdict") or (),
         table=table(rows),
+        baseline=BASELINE if BASELINE in rows else "",
         curves=_curves(read_metrics(run / "metrics.jsonl"), rows.get(BASELINE) or {}),
         neighbours=neighbours(within, photo, captions, relevant),
         failures=_failures(ranking, kinds, Thumbnails(photo, captions), relevant, most),

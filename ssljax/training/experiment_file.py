@@ -1,4 +1,6 @@
-"""An experiment file is run, and so are the modules beside it that it imports.
+"""An experiment file: Python that defines `config`, an `Experiment`, and may define `sweep`, a list of them.
+
+The file is executed, and so are the modules beside it that it imports: run only files that you trust.
 
 One process may read two experiments that each have a `tico.py` of their own. So their folders do not go on `sys.path`:
 a file and what it imports from beside it become modules of a package made for them, `ssljax_experiment_1` and so on,
@@ -8,10 +10,12 @@ and `import tico` means `ssljax_experiment_1.tico` in them, and there alone. As 
 
 import ast
 import builtins
+import dataclasses
 import functools
 import importlib.util
 import itertools
 import os
+import pkgutil
 import re
 import shutil
 import sys
@@ -23,6 +27,10 @@ from types import ModuleType
 from typing import Any
 
 import cloudpickle
+
+from ssljax.config import Experiment
+from ssljax.data.text import did_you_mean, nearest
+from ssljax.types import UserError, settings, short
 
 PREFIX = "ssljax_experiment_"
 IMPORTED = "imported"
@@ -170,3 +178,71 @@ def _import(
         return __import__(name, globals, locals, fromlist, level)
     module = __import__(f"{package}.{name}", globals, locals, fromlist)
     return module if fromlist else sys.modules[f"{package}.{top}"]
+
+
+def load_experiments(path: Path) -> tuple[Experiment, list[Experiment]]:
+    """`config` and `sweep` of an experiment file; an absent sweep is empty, and an absent config its first.
+
+    Raises UserError if there is no such file, it cannot be run, or it defines neither.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"there is no experiment file {path}")
+    if path.suffix != ".py":
+        raise UserError(f"{path} is not an experiment: it must be a Python file, such as {path.stem}.py")
+    try:
+        module = run_file(path)
+    except UserError as error:
+        raise UserError(f"{path}{_line(error, path, ', line {}')}: {error}") from None
+    except (Exception, SystemExit) as error:  # whatever the file does wrong
+        if said := _wrong_field(error):
+            raise UserError(f"{path}{_line(error, path, ', line {}')}: {said}") from error
+        message = error.msg if isinstance(error, SyntaxError) else plain_names(str(error))
+        line = _line(error, path, " (line {})")
+        raise UserError(f"{path} cannot be run: {type(error).__name__}: {message}{_meant(error)}{line}") from error
+    names = vars(module)
+    sweep = names.get("sweep", [])
+    if not isinstance(sweep, list | tuple):
+        raise UserError(f"{path}: sweep={short(sweep)} must be a list of experiments")
+    config: Any = names.get("config", sweep[0] if sweep else None)
+    for name, value in {"config": config, **{f"sweep[{k}]": e for k, e in enumerate(sweep)}}.items():
+        if not isinstance(value, Experiment):
+            there = f"{name}={short(value)} is none" if value is not None else "it has neither"
+            raise UserError(f"{path} must define `config`, an Experiment, or `sweep`, a list of them: {there}")
+    return config, list(sweep)
+
+
+def _line(error: BaseException, path: Path, form: str) -> str:
+    """The last line that was reached of the file, or of a file that it imports, in `form`; nothing if none was."""
+    if (there := place(error)) is None:
+        return ""
+    file, line = there
+    return form.format(line if file == str(path.absolute()) else f"{line} of {file}")
+
+
+def _wrong_field(error: BaseException) -> str | None:
+    """What to say of a field that a class of ours, or of the user's, does not have; None for any other error."""
+    found = re.match(r"([\w.]+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if not isinstance(error, TypeError) or not found:
+        return None
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("ssljax")]
+    for kind in (getattr(module, found[1], None) for module in modules):
+        if dataclasses.is_dataclass(kind):
+            return f"{found[1]} has no field {found[2]!r}{did_you_mean(found[2], [f.name for f in settings(kind)])}"
+    return None
+
+
+def _meant(error: BaseException) -> str:
+    """The end of a sentence about a name that a module of ours does not have: the one that was meant, perhaps."""
+    found = re.match(
+        r"cannot import name '(\w+)' from '([\w.]+)'|module '([\w.]+)' has no attribute '(\w+)'", str(error)
+    )
+    if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("ssljax."):
+        module, name = "ssljax", str(error.name).split(".")[1]
+        names = [m.name for m in pkgutil.iter_modules(sys.modules[module].__path__)]
+    elif isinstance(error, ImportError | AttributeError) and found:
+        module, name = found[2] or found[3], found[1] or found[4]
+        names = getattr(sys.modules.get(module), "__all__", [])
+    else:
+        return ""
+    meant = nearest(name, names)
+    return f": did you mean {meant!r}?" if meant else ""

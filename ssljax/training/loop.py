@@ -3,6 +3,7 @@
 import contextlib
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from ssljax.evaluation.embed import Embedder
 from ssljax.evaluation.restore import Restored
 from ssljax.sharding import any_process, target_platform
 from ssljax.training.checkpoint import Checkpoints
-from ssljax.training.export import finish
+from ssljax.training.export import Export, finish
 from ssljax.training.logging import MetricsWriter, ProgressBar, console
 from ssljax.training.refresh import batches_from
 from ssljax.training.run_folder import Run
@@ -23,11 +24,11 @@ from ssljax.types import Progress, RunStopped, TrainState
 COLLAPSED = 0.05  # an embedding_std below this is said in words
 
 
-def train(setup: Setup, run: Run, *, command: str) -> dict[str, Any] | None:
+def train(setup: Setup, run: Run, *, command: str, exports: Sequence[Export] = ()) -> dict[str, Any] | None:
     """Trains from the newest checkpoint, or from the start, to the end; returns the results, or None if interrupted.
 
-    `command` is what continues an interrupted run. Raises RunStopped if the loss is no longer finite, and UserError
-    if too many photos are bad, or another process trains in the run folder.
+    `command` continues an interrupted run; `exports` write more of a finished one. Raises RunStopped if the loss is no
+    longer finite, and UserError if too many photos are bad, or another process trains in the run folder.
     """
     with run.claim(), Checkpoints(run.checkpoints) as checkpoints:
         if checkpoints.latest is None:
@@ -42,7 +43,7 @@ def train(setup: Setup, run: Run, *, command: str) -> dict[str, Any] | None:
         if stopped:
             console.print(f"Stopped at step {int(state.step)} of {setup.total_steps}. Continue with:\n  {command}")
             return None
-        return finish(run, Restored(run, setup.spec, state, embedder, setup.load, seconds))
+        return finish(Restored(run, setup.spec, state, embedder, setup.load, seconds), exports)
 
 
 def _fit(

@@ -37,69 +37,34 @@ from ssljax.types import UserError
 T = TypeVar("T")
 
 
+def _file(name: str) -> Any:
+    """The path of that name in the run folder."""
+    return property(lambda run: run.path / name)
+
+
+def _own(name: str) -> Any:
+    """The path of that name in the folder of this process."""
+    return property(lambda run: run.own / name)
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run folder by its path; the names of what lies in it."""
+    """A run folder by its path, and the paths of what lies in it, as the module describes them."""
 
     path: Path
 
-    @property
-    def config(self) -> Path:
-        """The experiment, every field."""
-        return self.path / "config.json"
-
-    @property
-    def source(self) -> Path:
-        """The copy of the experiment file."""
-        return self.path / "experiment.py"
-
-    @property
-    def options(self) -> Path:
-        """The command-line options and the position in the sweep, if any."""
-        return self.path / "options.json"
-
-    @property
-    def environment(self) -> Path:
-        """Versions, commit and devices."""
-        return self.path / "environment.json"
-
-    @property
-    def data(self) -> Path:
-        """The number of training photos, and the shapes of a batch of them."""
-        return self.path / "data.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of training states."""
-        return self.path / "checkpoints"
-
-    @property
-    def index(self) -> Path:
-        """Folder of the search index."""
-        return self.path / "index"
-
-    @property
-    def samples(self) -> Path:
-        """Folder of some photos of the gallery."""
-        return self.path / "samples"
-
-    @property
-    def results(self) -> Path:
-        """The final figures; it exists once the run is complete."""
-        return self.path / "results.json"
-
-    @property
-    def report(self) -> Path:
-        """The page to look at."""
-        return self.path / "report.html"
-
-    def robustness(self, data: str = "") -> Path:
-        """The figures of disturbed photos, of the run's own data or of another's; the page is the same as .html."""
-        return self.path / (f"robustness-{data}.json" if data else "robustness.json")
-
-    def evaluation(self, data: str) -> Path:
-        """The figures on another experiment's data."""
-        return self.path / f"evaluation-{data}.json"
+    config = _file("config.json")
+    source = _file("experiment.py")
+    options = _file("options.json")
+    environment = _file("environment.json")
+    data = _file("data.json")
+    checkpoints = _file("checkpoints")
+    index = _file("index")
+    samples = _file("samples")
+    results = _file("results.json")
+    report = _file("report.html")
+    metrics = _own("metrics.jsonl")
+    tensorboard = _own("tensorboard")
 
     @property
     def own(self) -> Path:
@@ -107,40 +72,52 @@ class Run:
         index = jax.process_index()
         return self.path / f"process{index}" if index else self.path
 
-    @property
-    def metrics(self) -> Path:
-        """One JSON object a line."""
-        return self.own / "metrics.jsonl"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Folder of TensorBoard's events."""
-        return self.own / "tensorboard"
-
     def bad_inputs(self, data: str = "") -> Path:
-        """Photos that could not be read, with the reason: of the run's own data, or of another's."""
+        """The list of photos that cannot be read, of the run's own data or of the data of that name."""
         return self.own / (f"bad_inputs-{data}.csv" if data else "bad_inputs.csv")
 
+    def robustness(self, data: str = "") -> Path:
+        """The figures of disturbed photos, of the same data; the page is the same as .html."""
+        return self.path / (f"robustness-{data}.json" if data else "robustness.json")
+
+    def evaluation(self, data: str) -> Path:
+        """The figures on the data of that name."""
+        return self.path / f"evaluation-{data}.json"
+
     def weights(self, network: str) -> Path:
-        """The file with the parameters of the student or of the teacher."""
+        """The parameters of the student or of the teacher."""
         return self.path / "weights" / f"{network}.safetensors"
 
     def embeddings(self, split: str) -> Path:
-        """The file with a split's embeddings."""
+        """The embeddings of a split."""
         return self.path / "embeddings" / f"{split}.npz"
 
     def refreshed(self, step: int) -> Path:
-        """The file of what the sampler goes by from a step on, until it looks at the embeddings anew."""
+        """What the sampler goes by from a step on, until it looks at the embeddings anew."""
         return self.path / "refreshed" / f"{step}.npy"
 
     def prepare(
-        self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
+        self,
+        experiment: Experiment,
+        source: Path | None,
+        options: dict[str, Any],
+        data: dict[str, Any],
+        *,
+        restart: bool,
     ) -> None:
         """Makes the folder, or checks that the one there is of the same experiment; `restart` empties it first.
 
-        Raises UserError if the folder is of another experiment, naming what differs, or cannot be made or written.
+        Args:
+            experiment: what is trained.
+            source: the file that it came from, to be copied; None if it came from none.
+            options: the command line and the position in the sweep.
+            data: what `Setup.data` has.
+            restart: whether to delete what is there.
+
+        Raises:
+            UserError: the folder is of another experiment, which differs as it says, or cannot be made or written.
         """
-        self.by_first(lambda: self._prepare(experiment, source, options, data, restart=restart))
+        self.by_first(lambda: self._prepare(experiment, source, options, data, restart))
         self.by_each(lambda: self.own.mkdir(exist_ok=True))
 
     @contextlib.contextmanager
@@ -171,7 +148,7 @@ class Run:
         return given
 
     def _prepare(
-        self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any], *, restart: bool
+        self, experiment: Experiment, source: Path | None, options: dict[str, Any], data: dict[str, Any], restart: bool
     ) -> None:
         if restart and self.path.exists() and not self.config.is_file():
             raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")
@@ -181,10 +158,10 @@ class Run:
                 self._empty(source)
             self._fill(experiment, source, options, data)
 
-    def _empty(self, source: Path) -> None:
+    def _empty(self, source: Path | None) -> None:
         """Deletes what a run left, all but the lock, which is held, and `source`, if it is the run's own copy."""
         kept = {self.path / CLAIM}
-        if self.source.exists() and self.source.samefile(source):
+        if source is not None and self.source.exists() and self.source.samefile(source):
             kept |= {self.source, self.path / IMPORTED}
         # the results first, without which it is not complete, and last the configuration, without which it is no run
         for path in sorted(self.path.iterdir(), key=lambda path: (path == self.config, path != self.results)):
@@ -195,7 +172,7 @@ class Run:
             else:
                 path.unlink()
 
-    def _fill(self, experiment: Experiment, source: Path, options: dict[str, Any], data: dict[str, Any]) -> None:
+    def _fill(self, experiment: Experiment, source: Path | None, options: dict[str, Any], data: dict[str, Any]) -> None:
         if self.config.exists():
             remedy = "put it back, choose another --name, or --restart to delete the run"
             # runs of before there was a precision do not say theirs
@@ -209,7 +186,8 @@ class Run:
             self._prolong(before["epochs"], experiment.epochs)
         elif self.checkpoints.exists() or self.results.exists():
             raise UserError(f"{self.config} is missing, so the run cannot go on: put it back, or choose another --name")
-        copy_file(source, self.source)
+        if source is not None:
+            copy_file(source, self.source)
         write_json(self.options, options)
         write_json(self.environment, environment())
         write_json(self.data, data)

@@ -12,12 +12,14 @@ import pytest
 from pages import Page, loads_nothing
 
 from ssljax.cli.main import run as ssljax
-from ssljax.config import load_experiments
+from ssljax.config import resolved
 from ssljax.data.atomic_files import write_json
 from ssljax.evaluation import Embeddings
 from ssljax.methods import MoCo
 from ssljax.models import MLP, Pretrained, ViT, cls_attention, weights_bytes
+from ssljax.report import finished_run
 from ssljax.training import export as finish
+from ssljax.training.experiment_file import load_experiments
 from ssljax.training.run_folder import Run
 
 EXPERIMENT = """
@@ -41,6 +43,7 @@ def make(folder: Path, noise: float, *, evaluate: str = "Retrieval(),", splits: 
     write_json(run.environment, {"device": "cpu"})
     write_json(run.results, TABLE)
     experiment, _ = load_experiments(run.source)
+    write_json(run.config, resolved(experiment))
     for split in splits:
         items = experiment.data.load(split)
         rng = np.random.default_rng(round(100 * noise))
@@ -151,11 +154,11 @@ def test_mistakes_of_a_report_are_one_sentence(runs, capsys):
 def test_categories_are_columns_or_the_numbers_of_labels_and_listings(runs):
     experiment, _ = load_experiments(runs[0].source)
     items, part = experiment.data.load("test"), Embeddings.load(runs[0].embeddings("test"))
-    assert finish.kinds(experiment, items, part, None) == part.columns["shape"].tolist()
-    assert finish.kinds(experiment, items, part, "colour") == part.columns["colour"].tolist()
+    assert finished_run.kinds(experiment, items, part, None) == part.columns["shape"].tolist()
+    assert finished_run.kinds(experiment, items, part, "colour") == part.columns["colour"].tolist()
     bare = dataclasses.replace(part, columns={}, label=None)
-    assert finish.kinds(experiment, items, bare, None) is None
-    assert finish.kinds(experiment, items, bare, "listing") == [str(number) for number in part.listing]
+    assert finished_run.kinds(experiment, items, bare, None) is None
+    assert finished_run.kinds(experiment, items, bare, "listing") == [str(number) for number in part.listing]
 
 
 def test_a_vision_transformer_shows_what_its_student_looks_at(runs):
@@ -167,8 +170,9 @@ def test_a_vision_transformer_shows_what_its_student_looks_at(runs):
             "config = dataclasses.replace(config, method=MoCo(encoder=encoder, projector=MLP(hidden=(), out=4)))\n"
         )
     experiment, _ = load_experiments(runs[0].source)
+    write_json(runs[0].config, resolved(experiment))
     items = experiment.data.load("test")
-    assert finish._attention(runs[0], experiment, items) is None  # its weights are not there
+    assert finished_run._attention(runs[0], experiment, items) is None  # its weights are not there
     view = jax.numpy.zeros((1, 16, 16, 3))
     variables = {"encoder": jax.jit(functools.partial(vit.init, train=False))(jax.random.PRNGKey(3), view)}
     runs[0].weights("student").parent.mkdir()
@@ -176,14 +180,19 @@ def test_a_vision_transformer_shows_what_its_student_looks_at(runs):
     assert ssljax(["report", "good"]) == 0
     html = runs[0].report.read_text()
     loads_nothing(html)
-    assert 'id="attention"' in html and html.count("all heads, 1") == finish.ATTENDED
-    shown = finish._attention(runs[0], experiment, items)
-    assert shown.photos.shape == (finish.ATTENDED, 16, 16, 3) and shown.maps.shape == (finish.ATTENDED, 2, 4, 4)
+    assert 'id="attention"' in html and html.count("all heads, 1") == finished_run.ATTENDED
+    shown = finished_run._attention(runs[0], experiment, items)
+    assert shown.photos.shape == (finished_run.ATTENDED, 16, 16, 3) and shown.maps.shape == (
+        finished_run.ATTENDED,
+        2,
+        4,
+        4,
+    )
     normal = (shown.photos / 255 - np.array(experiment.views.mean)) / np.array(experiment.views.std)
     again = jax.jit(functools.partial(cls_attention, vit))(variables["encoder"], normal.astype(np.float32))
     np.testing.assert_allclose(shown.maps, again, atol=1e-3)
     wrapped = MoCo(encoder=Pretrained(vit, None), projector=projector)
-    same = finish._attention(runs[0], type(experiment)(**vars(experiment) | {"method": wrapped}), items)
+    same = finished_run._attention(runs[0], type(experiment)(**vars(experiment) | {"method": wrapped}), items)
     np.testing.assert_array_equal(same.maps, shown.maps)
 
 

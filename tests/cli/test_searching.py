@@ -237,8 +237,8 @@ def test_evaluate_demands_no_split_that_it_does_not_read(shop, run, tmp_path, ca
     for link in data.iterdir():
         link.unlink()
     without_split(shop, data, "train")
-    source = (copy / "experiment.py").read_text()
-    (copy / "experiment.py").write_text(source.replace(str(shop / "shop.csv"), str(data / "shop.csv")))
+    config = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(config.replace(str(shop / "shop.csv"), str(data / "shop.csv")))
     assert ssljax(["evaluate", str(copy)]) == 0
     assert json.loads((copy / "results.json").read_text())["table"] == before
 
@@ -316,8 +316,9 @@ def test_mistakes_in_serving_are_one_sentence(shop, run, index, tmp_path, capsys
 def test_the_title_column_of_the_run_is_that_of_the_service(shop, run, tmp_path):
     """Of a run whose titles are in another column than "title", as `Catalogue.title` says."""
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    source = (copy / "experiment.py").read_text()
-    (copy / "experiment.py").write_text(source.replace('listing="listing"', 'listing="listing", title="name"'))
+    config = json.loads((copy / "config.json").read_text())
+    config["data"]["title"] = "name"
+    (copy / "config.json").write_text(json.dumps(config))
     own = Embeddings.load(copy / "embeddings" / "test.npz")
     names = {"name": own.columns["title"]}
     save_collection(tmp_path / "index", Exact(), dataclasses.replace(own, columns=names))

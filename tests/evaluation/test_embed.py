@@ -2,15 +2,24 @@
 
 import dataclasses
 import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny import EXPERIMENT, SIMCLR
 
+from ssljax.data import Items
+from ssljax.data.items import text
+from ssljax.evaluation.embed import Embedder
 from ssljax.training.checkpoint import Checkpoints
 from ssljax.training.loop import train
 from ssljax.training.run_folder import Run
 from ssljax.training.setup import Setup
+from ssljax.types import UserError
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +67,89 @@ def test_the_teacher_embeds_with_its_own_parameters_and_statistics(trained):
 def test_a_method_without_a_teacher_has_none_to_show(trained):
     setup = Setup.of(dataclasses.replace(EXPERIMENT, method=SIMCLR))
     assert setup.embedder(trained[1]).networks == ("student",)
+
+
+class Photos:
+    """Random photos that count how often they are read, the first also by others; every tenth is bad."""
+
+    def __init__(self, n):
+        self.reads = [0] * n
+
+    def __len__(self):
+        return len(self.reads)
+
+    def __getitem__(self, row):
+        self.reads[row] += 1
+        return b"bad" if row % 10 == 3 else np.random.default_rng(row).integers(0, 256, (24, 30, 3), np.uint8)
+
+
+def embed_counted(bad_inputs, limit):
+    """Rows of 37 photos by the untrained network and raw pixels, and how often this process read each photo."""
+    photos = Photos(37)
+    items = Items(text(map(str, range(37))), photos, {})
+    experiment = dataclasses.replace(EXPERIMENT, max_bad_share=limit)
+    setup = Setup.of(experiment)
+    embedder = Embedder(experiment, setup.mesh, lambda split: items, bad_inputs)
+    state = setup.spec.initial()
+    rows = embedder.together({"a": (state, "student"), "b": (state, "teacher")}, baseline=True)
+    return {name: embed("test") for name, embed in rows.items()}, photos.reads
+
+
+def test_a_split_is_read_once_for_all_rows(tmp_path):
+    rows, reads = embed_counted(tmp_path / "bad.csv", 0.2)
+    assert reads[1:] == [1] * 36 and list(rows) == ["a", "b", "raw pixels"]
+    setup = Setup.of(EXPERIMENT)
+    alone = setup.embedder(Run(tmp_path)).by(setup.spec.initial())("val")
+    both = setup.embedder(Run(tmp_path)).by_networks(setup.spec.initial())["student"]("val")
+    np.testing.assert_array_equal(alone.vectors, both.vectors)
+    with pytest.raises(UserError, match=r"of 37 photos cannot be read, more than max_bad_share=0\.05 allows"):
+        embed_counted(None, 0.05)
+
+
+SHARED = """
+import sys
+from pathlib import Path
+import numpy as np
+from ssljax.sharding import join_processes
+join_processes("lost")
+import jax
+from test_embed import embed_counted
+from ssljax.types import UserError
+folder, me = Path(sys.argv[1]), jax.process_index()
+rows, reads = embed_counted(folder / f"{me}.csv", 0.2)
+np.savez(folder / f"{me}.npz", reads=reads, ids=rows["a"].ids.astype(str), **{n: r.vectors for n, r in rows.items()})
+try:
+    embed_counted(None, 0.08)  # three of 37 are more, and neither process has met more than two
+except UserError as error:
+    assert "3 of 37 photos cannot be read" in str(error), error
+    print("refused")
+jax.distributed.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_decode_a_share_each_and_all_see_the_same(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "PYTHONPATH": path}
+    together["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
+    command = [sys.executable, "-c", SHARED, str(tmp_path)]
+    environments = [os.environ | together | {"JAX_PROCESS_ID": str(i)} for i in range(2)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, env=e, **pipes) for e in environments]
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0] and all(out.endswith("refused\n") for out, _ in said), (
+        said
+    )
+    first, second = (np.load(tmp_path / f"{i}.npz") for i in range(2))
+    assert (first["reads"] + second["reads"] == 1)[1:].all() and 15 < first["reads"][1:].sum() < 22
+    rows, _ = embed_counted(tmp_path / "alone.csv", 0.2)
+    for name, alone in rows.items():
+        np.testing.assert_array_equal(first[name], second[name])
+        np.testing.assert_allclose(first[name], alone.vectors, atol=1e-5)
+    assert first["ids"].tolist() == second["ids"].tolist() == rows["a"].ids.tolist()
+    lists = [set((tmp_path / f"{name}.csv").read_text().splitlines()[1:]) for name in ("0", "1", "alone")]
+    assert lists[0] | lists[1] == lists[2] and not lists[0] & lists[1]

@@ -9,7 +9,7 @@ import pytest
 
 from ssljax.cli.main import run as ssljax
 from ssljax.cli.shared import experiment_of
-from ssljax.config import load_experiments
+from ssljax.training.experiment_file import load_experiments
 from ssljax.training.run_folder import Run
 
 EXPERIMENT = """
@@ -109,13 +109,13 @@ def test_a_run_keeps_what_its_experiment_imported_and_needs_the_original_no_more
     kept = run.path / "imported"
     assert {str(file.relative_to(kept)) for file in kept.rglob("*.py")} == KEPT
     (tmp_path / "here").rename(tmp_path / "gone")
-    assert experiment_of(run).data.seed == 3
+    assert experiment_of(run, trust_code=True).data.seed == 3
     assert read(run.source)[1].Shade().depth() == 7
     # from the copy another run may begin, or the same go on; and the first command brings a new copy
     again, other = load_experiments(run.source)[0], Run(tmp_path / "runs" / "y")
     run.prepare(again, run.source, options, {}, restart=False)
     other.prepare(again, run.source, options, {}, restart=False)
-    assert experiment_of(run).data.seed == experiment_of(other).data.seed == 3
+    assert experiment_of(run, trust_code=True).data.seed == experiment_of(other, trust_code=True).data.seed == 3
     source = experiment(tmp_path / "here", 3)
     source.write_text(EXPERIMENT.replace("import later\n        return later.DEPTH", "return 7"))
     run.prepare(config, source, options, {}, restart=False)
