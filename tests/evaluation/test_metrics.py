@@ -15,6 +15,7 @@ from ssljax.evaluation.metrics import (
     r_precision,
     recall,
     relevant_items,
+    trapezoid_ap,
 )
 from ssljax.types import UserError
 
@@ -174,3 +175,32 @@ def test_the_chunks_of_queries_make_no_difference(monkeypatch):
     parts = per_query_figures(vectors, groups, vectors, groups, own=np.arange(37), **RANKS)
     for name, values in whole.figures.items():
         assert parts.figures[name].tolist() == values.tolist()
+
+
+def test_trapezoid_by_hand():
+    # rel = 0,1,0,0,1,1 with R = 5: (0/1 + 1/2)/10 + (1/4 + 2/5)/10 + (2/5 + 3/6)/10
+    assert trapezoid_ap(np.array([2, 5, 6]), 5) == pytest.approx(0.205)
+
+
+def trapezoid_loop(relevant, positives):
+    area = hits = 0
+    for rank, rel in enumerate(relevant):  # from 0
+        if rel:
+            p0 = hits / rank if rank else 1
+            area += (p0 + (hits + 1) / (rank + 1)) / (2 * positives)
+            hits += 1
+    return area
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.booleans(), max_size=12), st.integers(1, 3))
+def test_trapezoid_equals_its_loop(relevant, missing):
+    positives = sum(relevant) + missing
+    ap = trapezoid_ap(np.flatnonzero(relevant) + 1, positives)
+    assert ap == pytest.approx(trapezoid_loop(relevant, positives))
+    precisions = [sum(relevant[: i + 1]) / (i + 1) for i, rel in enumerate(relevant) if rel]
+    assert ap <= sum(precisions) / positives + 1e-12  # the usual average precision
+
+
+def test_trapezoid_of_a_perfect_ranking_is_one_and_of_nothing_found_zero():
+    assert trapezoid_ap(np.array([1, 2, 3]), 3) == 1 and trapezoid_ap(np.zeros(0, int), 2) == 0
