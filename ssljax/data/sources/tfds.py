@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ class TFDS:
 
     def _builder(self) -> Any:
         """The builder of the data set; raises UserError with the command to run if it is not prepared or readable."""
+        if re.match(r"[^/:]+:(?!\d)", self.name):
+            raise UserError(f"data.name={self.name!r} is a community data set, whose code TFDS would run: name another")
         tfds = _package()
         root = data_root() / "tfds"
         base = self.name.split("/")[0].split(":")[0]

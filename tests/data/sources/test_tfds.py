@@ -86,6 +86,7 @@ def test_the_data_root_is_searched(prepared, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"name": "huggingface:mnist"}, "is a community data set, whose code TFDS would run: name another"),
         ({"name": "cifar99"}, r"data.name='cifar99' is neither in TFDS nor in .*: did you mean 'cifar10'\?"),
         ({"name": "not a name!"}, "data.name='not a name!'"),
         ({"name": "cifar10"}, "is not prepared in .*: run `tfds build cifar10 --file_format=array_record --data_dir="),
