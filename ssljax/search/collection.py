@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import errno
 import json
+import os
 import re
 import secrets
 import shutil
@@ -127,9 +128,8 @@ class Collection:
                 path = _database(folder, facts)
                 index = Index.read(facts, data, KINDS)
                 with read_as("items", path, "build the index anew"):
-                    items = undo.enter_context(
-                        contextlib.closing(_connect(path, "mode=rw" if to_change else _reading(path)))
-                    )
+                    mode = "mode=rw" if to_change else _reading(path)
+                    items = undo.enter_context(contextlib.closing(_connect(path, mode)))
                     unsaved = _bring_up_to_date(index, items)
                     origin = Origin(**facts["origin"]) if facts["origin"] else None
                     collection = cls(folder, index, items if to_change else _in_memory(items), origin)
@@ -187,13 +187,7 @@ class Collection:
         return ids[0][others][:k], scores[0][others][:k]
 
     def put(
-        self,
-        id: str,
-        vector: Array,
-        columns: dict[str, str],
-        photo: bytes | None = None,
-        *,
-        replace: bool = False,
+        self, id: str, vector: Array, columns: dict[str, str], photo: bytes | None = None, *, replace: bool = False
     ) -> None:
         """Adds an item, or with `replace` replaces one; it is on the disk when this returns.
 
@@ -307,7 +301,10 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def _reading(path: Path) -> str:
     """How to open a database to read, even in a read-only folder: after a clean end it has no -wal file."""
-    return "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    if log.exists() and not index.exists() and not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path} was not closed, and {index.name} is missing: open it once where it can be written")
+    return "mode=ro" if log.exists() else "immutable=1"
 
 
 def _in_memory(items: sqlite3.Connection) -> sqlite3.Connection:

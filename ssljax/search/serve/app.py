@@ -101,30 +101,24 @@ class Service:
             lifespan=self._lifespan,
         )
         self._add_routes()
-        app = self.api
-        self.app = Limited(app, limits, local=local, observe=self._metrics.observe)
+        self.app = Limited(self.api, limits, local=local, observe=self._metrics.observe)
         self._metrics.in_flight.set_function(lambda: self.app.in_flight)
 
     def _add_routes(self) -> None:
         def add(method: str, path: str, endpoint: Callable[..., Any], *errors: int, **described: Any) -> None:
-            summary, answers = (
-                endpoint.__doc__.splitlines()[0],
-                described.pop("responses", {}) | schemas.errors_of(*errors),
-            )
-            described |= {"methods": [method], "summary": summary, "description": "", "responses": answers}
-            described |= {"response_description": summary}
-            self.api.add_api_route(path, endpoint, **described)
+            described["responses"] = described.get("responses", {}) | schemas.errors_of(*errors)
+            summary = endpoint.__doc__.splitlines()[0]
+            described |= {"summary": summary, "description": "", "response_description": summary}
+            self.api.add_api_route(path, endpoint, methods=[method], **described)
 
         sent, changing = (400, 408, 413, 415, 422), (401, 403, 507)
-        asked, photo = (
-            schemas.takes({"image/*": schemas.PHOTO, "multipart/form-data": schemas.PhotoQuery}),
-            {"image/jpeg": {"schema": schemas.PHOTO}},
-        )
-        given = schemas.takes({"multipart/form-data": schemas.NewPhoto, "application/json": schemas.NewVector})
+        asked = schemas.body_of({"image/*": schemas.Photo, "multipart/form-data": schemas.PhotoQuery})
+        given = schemas.body_of({"multipart/form-data": schemas.NewPhoto, "application/json": schemas.NewVector})
+        photo = {200: {"content": schemas.content_of({"image/jpeg": schemas.Photo})}}
         health = {503: {"model": schemas.Health, "description": "It is starting: searches by photo wait."}}
         add("POST", "/search", self.search, *sent, 503, 504, openapi_extra=asked)
         add("GET", "/items/{id:path}/similar", self.similar, 404, 422, 503, 504)
-        add("GET", "/items/{id:path}/photo", self.photo, 404, 422, 503, 504, responses={200: {"content": photo}})
+        add("GET", "/items/{id:path}/photo", self.photo, 404, 422, 503, 504, responses=photo)
         add("POST", "/items", self.add, *sent, *changing, 409, 503, 504, status_code=201, openapi_extra=given)
         add("GET", "/items/{id:path}", self.item, 404, 422, 503, 504)
         add("DELETE", "/items/{id:path}", self.remove, *changing, 404, 422, 503, 504)

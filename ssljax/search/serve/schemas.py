@@ -54,7 +54,6 @@ Name = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_valid_text
 HOW_MANY = "How many items: 10 by default, and at most what the service allows."
 Count = Annotated[int, Field(ge=1)]
 Photo = Annotated[bytes, Field(description="An image file: JPEG, PNG or WebP.")]
-PHOTO = TypeAdapter(Photo).json_schema()
 ERRORS = {
     400: "There is no photo, or a form or JSON cannot be read.",
     401: "There is no token, or it is wrong.",
@@ -165,13 +164,14 @@ def errors_of(*codes: int) -> dict[int, dict[str, Any]]:
     return {code: {"model": Error, "description": ERRORS[code]} for code in codes}
 
 
-def takes(kinds: dict[str, type[BaseModel] | dict[str, Any]]) -> dict[str, Any]:
-    """The body of a request for openapi.json: FastAPI itself has one content type an endpoint."""
-    schemas = {
-        kind: kinds[kind] if isinstance(kinds[kind], dict) else kinds[kind].model_json_schema() for kind in kinds
-    }
-    content = {kind: {"schema": schema} for kind, schema in schemas.items()}
-    return {"requestBody": {"required": True, "content": content}}
+def content_of(kinds: dict[str, Any]) -> dict[str, Any]:
+    """Content types and what pydantic makes of each, for openapi.json."""
+    return {kind: {"schema": TypeAdapter(content).json_schema()} for kind, content in kinds.items()}
+
+
+def body_of(kinds: dict[str, Any]) -> dict[str, Any]:
+    """The body of a request, for openapi.json: FastAPI itself has one content type for an endpoint."""
+    return {"requestBody": {"required": True, "content": content_of(kinds)}}
 
 
 def read_query(fields: dict[str, str], photo: bytes) -> PhotoQuery:
