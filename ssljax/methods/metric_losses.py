@@ -1,7 +1,7 @@
 """Losses of metric learning, as values for `MetricLearning(criterion=...)`: each calls its function of `ssljax.losses`.
 
-A label of -1 is unknown: the item neither attracts nor repels. Without a word on it, distances and cosines are those
-of unit vectors.
+A label of -1 is unknown: the item neither attracts nor repels. Distances and cosines are those of unit vectors,
+unless a loss says otherwise.
 """
 
 import abc
