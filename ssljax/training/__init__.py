@@ -1,1 +1,4 @@
-"""Training runs: experiments on devices, the loop, checkpoints and run folders. The step itself is `ssljax.train`."""
+"""Training runs: experiments on devices, the loop, checkpoints and run folders.
+
+The step itself is in `ssljax.train`; evaluation, the index and the report are elsewhere.
+"""

@@ -29,8 +29,8 @@ CHECKSUMS = "checksums.json"
 CHECKED = "checksums"  # in the position: whether the checkpoint was saved with them
 
 
-def _hush_what_is_raised_too() -> None:
-    """When the disk is full Orbax raises one error, and logs and prints pages of others from its threads: those go."""
+def _silence_duplicate_errors() -> None:
+    """Drops the pages that Orbax's threads log and print beside the error it raises when the disk is full."""
 
     def is_wanted(record: logging.LogRecord) -> bool:
         return "orbax" not in record.pathname and "exception was never retrieved" not in record.getMessage()
@@ -46,13 +46,13 @@ def _hush_what_is_raised_too() -> None:
     sys.unraisablehook = show_wanted
 
 
-_hush_what_is_raised_too()
+_silence_duplicate_errors()
 
 
 class _Checked(ocp.path.atomicity.AtomicRenameTemporaryPath):
-    """A folder under way that gets the checksums of its files before the rename which makes it a checkpoint.
+    """A temporary folder that gets the checksums of its files before the rename that makes it a checkpoint.
 
-    Not of the two files that Orbax writes after that and beside the parts: nothing is restored from them.
+    The two files that Orbax writes later have none: nothing is restored from them.
     """
 
     async def finalize(self) -> None:
@@ -87,14 +87,14 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps of those that are kept; waits until everything is on disk, as `wait` does."""
+        """The steps of all kept checkpoints; waits until everything is on disk."""
         self.wait()
         return list(self._manager.all_steps())
 
     def save(self, step: int, state: PyTree, position: dict[str, Any]) -> None:
-        """Begins to save `state`, and `position`, which must be JSON; returns once they are copied.
+        """Starts saving `state` and `position`, which must be JSON; returns once they are copied.
 
-        Raises OSError if this cannot be written, or what was saved before it.
+        Raises OSError if this checkpoint, or the one before it, cannot be written.
         """
         self._set_damaged_aside()
         position = ocp.args.JsonSave(position | {CHECKED: True})
@@ -102,10 +102,10 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), position=position))
 
     def restore(self, shapes: PyTree, shardings: PyTree) -> PyTree:
-        """The newest state whose every byte is right, laid out by `shardings`; `shapes` is that of `jax.eval_shape`.
+        """Returns the newest intact state, laid out by `shardings`; `shapes` comes from `jax.eval_shape`.
 
-        Says so on the console if it is not the newest, or was saved without checksums. Raises UserError if there is
-        none, or if a file cannot be read though it is there: then nothing was found to be damaged.
+        Prints a note if it is not the newest checkpoint, or has no checksums. Raises UserError if there is none, or if
+        a file exists but cannot be read, which is not taken for damage.
         """
         target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target), position=ocp.args.JsonRestore())
@@ -139,9 +139,9 @@ class Checkpoints:
         return restored.state
 
     def _newest_whole(self, damaged: dict[int, str]) -> tuple[int, bool]:
-        """The newest step that is not `damaged` by its checksums, and whether it has some; adds those that are.
+        """Returns the newest step whose checksums match, and whether it has any; adds the others to `damaged`.
 
-        The first process looks, and all go by it.
+        The first process checks for all.
         """
         unread, newest, checked = None, None, False
         try:
@@ -190,11 +190,11 @@ class Checkpoints:
 
     @property
     def position(self) -> dict[str, Any]:
-        """What was saved beside the state that was restored."""
+        """The position that was saved with the restored state."""
         return self._position
 
     def _set_damaged_aside(self) -> None:
-        """Renames the checkpoints that could not be read: Orbax saves none before the newest that it sees."""
+        """Renames damaged checkpoints: Orbax refuses to save a step before the newest one that it sees."""
         for step in self._damaged if is_first_process() else ():
             with contextlib.suppress(FileNotFoundError):  # somebody else has cleared it
                 (self._folder / str(step)).rename(self._folder / f"damaged-{step}-{time.time_ns()}")
@@ -209,7 +209,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _raising_os_errors(self) -> Iterator[None]:
-        """Within it what the system refuses, and Orbax words in ways of its own, is an OSError of the folder."""
+        """Turns the errors by which Orbax reports that the system refuses into an OSError of the folder."""
         try:
             yield
         except OSError as error:

@@ -39,7 +39,7 @@ _numbers = itertools.count(1)
 
 
 def run_file(path: Path) -> ModuleType:
-    """The module that a Python file is, run; raises whatever it does."""
+    """Executes a Python file and returns its module; raises whatever the file does."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     importlib.invalidate_caches()
@@ -56,7 +56,7 @@ def run_file(path: Path) -> ModuleType:
 
 
 def place(error: BaseException) -> tuple[str, int] | None:
-    """The file and the line, the last of the user's, that an error came from; None if it came from none."""
+    """The last file and line of the user's code that an error passed through; None if there is none."""
     if isinstance(error, SyntaxError):
         return (error.filename, error.lineno) if error.lineno and os.path.isfile(error.filename or "") else None
     frames = list(traceback.walk_tb(error.__traceback__))
@@ -65,7 +65,7 @@ def place(error: BaseException) -> tuple[str, int] | None:
 
 
 def plain_names(message: str) -> str:
-    """A message of Python's in which these modules have the names that the user knows."""
+    """A Python error message with the module names that the user knows."""
     return re.sub(rf"\b{PREFIX}\d+\.", "", message)
 
 

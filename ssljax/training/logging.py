@@ -22,7 +22,7 @@ from ssljax.data.text import shown
 
 
 class _Console(Console):
-    """Shows text as it is: neither markup nor what would steer the terminal has an effect, in cells of tables too."""
+    """Prints text literally: markup and terminal escapes have no effect, in table cells too."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(shown(text), **options | {"markup": False, "emoji": False, "highlight": False})
@@ -125,7 +125,7 @@ class ProgressBar:
 
 @contextlib.contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal for what comes before the first step; gives a function that is told how many are done."""
+    """Shows a progress bar on a terminal before the first step; yields a function to report the number done."""
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
@@ -137,7 +137,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _step(line: str) -> float:
-    """The step of a line; infinite if it is no whole line: a killed run may have left half of one."""
+    """The step of a line; infinite if the line is incomplete, as a killed run may leave it."""
     try:
         return float(json.loads(line)["step"]) if line.endswith("}\n") else math.inf
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):

@@ -1,4 +1,4 @@
-"""Samplers that look at the embeddings during training, to make harder batches."""
+"""Samplers that are refreshed by the embeddings during training, to make harder batches."""
 
 import numpy as np
 
@@ -12,10 +12,10 @@ from ssljax.types import TrainState, UserError
 
 
 def batches_from(setup: Setup, run: Run, state: TrainState, checkpoints: Checkpoints, embedder: Embedder) -> Batches:
-    """The batches that follow `state`; when a refresh is due, the sampler looks at the embeddings first.
+    """Returns the batches that follow `state`, after a refresh of the sampler if one is due.
 
-    What it writes stays in the run folder for as long as a checkpoint needs it, so that a stopped run goes on the same.
-    Raises UserError if that file is missing or damaged.
+    What the sampler writes stays in the run folder as long as a checkpoint needs it, so that a stopped run continues
+    exactly. Raises UserError if that file is missing or damaged.
     """
     sampler, every, step = setup.experiment.sampler, setup.refresh_steps, int(state.step)
     if every is None:

@@ -93,7 +93,7 @@ class Run:
         return self.path / "embeddings" / f"{split}.npz"
 
     def refreshed(self, step: int) -> Path:
-        """What the sampler goes by from a step on, until it looks at the embeddings anew."""
+        """What the sampler uses from a step on, until the next refresh."""
         return self.path / "refreshed" / f"{step}.npy"
 
     def prepare(
@@ -122,17 +122,17 @@ class Run:
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """The folder for these processes alone, to train in; raises UserError if other ones do."""
+        """Locks the folder for this training; raises UserError if another one holds it."""
         with contextlib.ExitStack() as claims:
             self.by_first(lambda: claims.enter_context(claimed(self.path)))
             yield
 
     def by_first(self, act: Callable[[], object]) -> None:
-        """The first process acts, the others wait for it; all raise UserError if it refuses."""
+        """Calls `act` in the first process while the others wait; all raise UserError if it fails."""
         self.by_each(act if is_first_process() else lambda: None)
 
     def by_each(self, act: Callable[[], T]) -> T:
-        """What `act` gives; every process acts, and all raise UserError if one refuses, or its disk does."""
+        """Calls `act` in every process and returns its result; all raise UserError if it fails in one."""
         given, refused = None, None
         try:
             given = act()
@@ -159,7 +159,7 @@ class Run:
             self._fill(experiment, source, options, data)
 
     def _empty(self, source: Path | None) -> None:
-        """Deletes what a run left, all but the lock, which is held, and `source`, if it is the run's own copy."""
+        """Deletes the run, except the lock, which is held, and `source` if it is the run's own copy."""
         kept = {self.path / CLAIM}
         if source is not None and self.source.exists() and self.source.samefile(source):
             kept |= {self.source, self.path / IMPORTED}

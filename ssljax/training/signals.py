@@ -32,7 +32,7 @@ def end_at_signals(goodbye: str) -> None:
 
 
 class StopRequest:
-    """Within it the signals only ask for a stop, and `say` is called; a second Ctrl-C stops at once."""
+    """While it is open, a signal only requests a stop and calls `say`; a second Ctrl-C stops at once."""
 
     def __init__(self, say: Callable[[], None]) -> None:
         self.asked, self._say, self._before = False, say, {}
