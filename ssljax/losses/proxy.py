@@ -43,25 +43,25 @@ def cosface(z: Array, weights: Array, labels: Array, *, scale: Scalar, margin: S
 
 
 def sub_center_arcface(z: Array, weights: Array, labels: Array, *, scale: Scalar, margin: Scalar) -> Array:
-    """Sub-center ArcFace (Deng et al. 2020, section 3): ArcFace with the nearest of K centres of each class, f32[].
+    """Sub-center ArcFace (Deng et al. 2020, section 3): ArcFace with the nearest of K centers of each class, f32[].
 
     z: f32[B, D]; weights: f32[C, K, D], published with K = 3; the rest as `arcface`.
     """
     weights = check_array("weights", weights)
     if weights.ndim != 3:
         raise ValueError(f"weights of shape {weights.shape} for z of shape {z.shape} should be [C, K, D]")
-    classes, centres, features = weights.shape
+    classes, centers, features = weights.shape
     z, labels, sound = check_labelled("z", z, labels, classes)
     missing = -classes % device_count()  # so that no class is split between devices, which would make its logits travel
     padded = jnp.pad(weights, ((0, missing), (0, 0), (0, 0)))
     names = jnp.pad(jnp.arange(classes), (0, missing), constant_values=-1)
     references = References(
-        l2_normalise(padded).reshape(-1, features), jnp.repeat(names, centres), jnp.full(labels.shape, -1)
+        l2_normalise(padded).reshape(-1, features), jnp.repeat(names, centers), jnp.full(labels.shape, -1)
     )
 
     def rows(pairs: Pairs) -> tuple[Array, Array]:
         own, other, product = (
-            x.reshape(-1, classes + missing, centres) for x in (pairs.positive, pairs.negative, pairs.product)
+            x.reshape(-1, classes + missing, centers) for x in (pairs.positive, pairs.negative, pairs.product)
         )
         own, other, nearest = own[..., 0], other[..., 0], jnp.max(product, axis=2)
         others = logsumexp(jnp.where(other, scale * nearest, MASKED), axis=1)
