@@ -147,7 +147,7 @@ def test_embeddings_an_index_and_a_search(shop, data, suffix, said, tmp_path):
     assert ssljax(["search", str(index), *photos, "--html", str(page), "--top", "6"]) == 0
     text = clean(page)
     loads_nothing(text)
-    assert Page(text).of("img") and "'data:image/jpeg" in text
+    assert Page(text).of("img") and '"data:image/jpeg' in text
     out = said()
     assert "[bold]" in out and f"; {10 if data == 'shop.jsonl' else 1} cannot be read" in out
     collection = Collection.open(index)
