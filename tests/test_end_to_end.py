@@ -628,7 +628,7 @@ def test_complete_is_said_last_and_what_is_missing_is_made(copy, capsys, monkeyp
     assert not copy.results.exists()
     assert train(copy.path.parent) == 0
     assert copy.report.exists() and json.loads(copy.results.read_text())["table"] == before
-    assert "<th scope=col>raw pixels" in copy.report.read_text()  # the table of results
+    assert '<th scope="col">raw pixels' in copy.report.read_text()  # the table of results
     for path in (copy.report, copy.embeddings("test"), copy.weights("student")):
         path.unlink()
     shutil.rmtree(copy.index)
