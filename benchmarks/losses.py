@@ -330,7 +330,7 @@ def main() -> None:
 
 def measure(cases: list[Case], options: Options) -> None:
     """Each case in turn: one table, and what is written at `options.output`."""
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # for all: see ssljax/cli/allocator.py
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # cheaper pages, for all
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the processes share an accelerator
     figures, table = {}, Table("loss", "", "seconds", "ratio to blockwise", "peak MiB")
     for case in cases:

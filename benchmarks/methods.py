@@ -181,7 +181,7 @@ def race(case: Case, references: dict[str, Contestant], options: Options) -> dic
 def main() -> None:
     """Measures, prints and writes."""
     options = tyro.cli(Options, description=__doc__)
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # for all: see ssljax/cli/allocator.py
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # cheaper pages, for all
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the processes share an accelerator
     references = start(Case(REFERENCE, options.batch_size))
     cases = [Case(method, options.batch_size) for method in options.methods]

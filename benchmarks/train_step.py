@@ -129,7 +129,7 @@ def race(case: Case, options: Options) -> dict[str, dict[str, float] | str]:
 def main() -> None:
     """Measures, prints and writes."""
     options = tyro.cli(Options, description=__doc__)
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # for both: see ssljax/cli/allocator.py
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # cheaper pages, for both
     sizes = [("cifar", 32, 128), ("imagenet", 64, 64)]
     cases = [Case(*size, dtype) for size in sizes for dtype in options.dtypes]
     figures = {str(case): race(case, options) for case in cases}

@@ -19,7 +19,7 @@ ALLOWED = {
     "views": {"data", "sharding", "types"},
     "methods": {"losses", "models", "queue", "schedules", "sharding", "types"},
     "train": {"types"},
-    "evaluation": {"config", "data", "models", "sharding", "training", "types"},
+    "evaluation": {"config", "data", "models", "sharding", "training", "types", "views"},
     "search": {"data", "evaluation", "types"},
     "config": {"data", "evaluation", "methods", "models", "optim", "schedules", "search", "types", "views"},
     "report": {"config", "data", "evaluation", "models", "training", "types", "views"},

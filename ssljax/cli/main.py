@@ -1,12 +1,12 @@
-"""The command `ssljax`: the only place that reads arguments and decides the exit code."""
+"""The command `ssljax`: reads the command's name, runs it, and decides the exit code."""
 
+import importlib
 import os
 import select
 import sys
 import traceback
 from importlib import metadata
 
-from ssljax.cli.allocator import restart_with_huge_pages
 from ssljax.training.signals import end_at_signals
 
 HELP = """\
@@ -32,6 +32,8 @@ Begin with:   ssljax train experiments/quickstart.py
 An experiment file is Python and is executed: run only files that you trust.
 `ssljax COMMAND --help` tells more of each, `ssljax --version` which one this is.
 """
+COMMANDS = ("train", "sweep", "views", "evaluate", "report", "compare", "index-advice", "robustness", "embed", "index")
+COMMANDS += ("search", "serve", "unmark")  # each is a module beside this one, with a function `main`
 
 
 def main() -> None:
@@ -39,7 +41,6 @@ def main() -> None:
 
     Ctrl-C exits with 130, SIGTERM with 143; a training that has begun saves and exits 0.
     """
-    restart_with_huge_pages()
     if sys.stdout is not None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal or a file in ASCII takes any title
     # XLA's C++ calls a long compilation an error, and asks for a report of it; what is one is raised all the same.
@@ -59,42 +60,43 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command line (without the program's name) and gives the exit code."""
+    """Runs one command line (without the program's name) and returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP)
         return 0 if arguments else 2
     if arguments[0] in ("-V", "--version", "version"):
         print(f"ssljax {metadata.version('ssljax')}")
         return 0
-    from ssljax.cli.commands import COMMANDS  # imports jax: after the restart, and not for the help
+    # What follows imports jax, and the help does without.
     from ssljax.data.text import did_you_mean, shown
     from ssljax.training.logging import print_warnings
     from ssljax.types import RunStopped, UserError
 
     print_warnings()
+    command = arguments[0]
 
-    if arguments[0] not in COMMANDS:
-        meant = did_you_mean(arguments[0], list(COMMANDS))
-        print(f"ssljax: there is no command {arguments[0]!r}{meant}", file=sys.stderr)
+    def complain(message: object) -> None:
+        print(shown(f"ssljax {command}: {message}"), file=sys.stderr)
+
+    if command not in COMMANDS:
+        print(f"ssljax: there is no command {command!r}{did_you_mean(command, list(COMMANDS))}", file=sys.stderr)
         return 2
     try:
-        COMMANDS[arguments[0]](arguments[1:])
+        importlib.import_module(f"ssljax.cli.{command.replace('-', '_')}").main(arguments[1:])
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:  # the disk is full, or went away
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return 1
-        again = arguments[0] in ("train", "sweep")
         place, reason = error.filename or "a file", error.strerror or error
-        remedy = "put that right, and the same command goes on" + " from the last checkpoint" * again
-        said = f"ssljax {arguments[0]}: {place} cannot be read or written ({reason}): {remedy}"
-        print(shown(said), file=sys.stderr)
+        again = " from the last checkpoint" * (command in ("train", "sweep"))
+        complain(f"{place} cannot be read or written ({reason}): put that right, and the same command goes on{again}")
         return 1
     except UserError as error:
-        print(shown(f"ssljax {arguments[0]}: {error}"), file=sys.stderr)
+        complain(error)
         return 2
     except RunStopped as error:
-        print(shown(f"ssljax {arguments[0]}: {error}"), file=sys.stderr)
+        complain(error)
         return 1
     return 0
 

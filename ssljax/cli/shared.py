@@ -1,11 +1,12 @@
-"""What several commands need: the experiment of a file or a run folder, tables, and files that cannot be written."""
+"""What several commands share: options, the experiment of a file or a run folder, tables, and files to write."""
 
 import contextlib
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 
 import tyro
 from rich.table import Table
@@ -18,16 +19,27 @@ from ssljax.evaluation.restore import read_experiment
 from ssljax.report.finished_run import report
 from ssljax.search import save_collection
 from ssljax.training.experiment_file import load_experiments
-from ssljax.training.logging import console, print_table
+from ssljax.training.logging import console, print_result, print_table
 from ssljax.training.run_folder import Run
-from ssljax.types import Embed, UserError
+from ssljax.types import Embed, Source, UserError
 
+T = TypeVar("T")
 Network = Literal["student", "teacher"]
+RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="The run folder.")]
+OtherData = Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[DATA]")]
 TrustCode = Annotated[
     bool,
     tyro.conf.arg(
         help="Execute the run's copy of its experiment file, which may do anything: only for runs of people you trust."
     ),
+]
+Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+Delimiter = Annotated[
+    str | None,
+    tyro.conf.arg(help='What separates the values of a text file, such as ";" or "tab"; by default it is found.'),
+]
+Encoding = Annotated[
+    str | None, tyro.conf.arg(help="The encoding of a text file, such as cp1252; by default it is found.")
 ]
 
 
@@ -45,11 +57,26 @@ class TrainOptions:
     """Train in several processes, each started with this command; they share the folder of the run folders."""
 
 
+def asks_for_help(arguments: list[str]) -> bool:
+    """Whether a command that begins with an experiment file is asked for its help instead."""
+    return arguments[:1] in (["--help"], ["-h"])
+
+
 def file_first(command: str, arguments: list[str]) -> tuple[Path, list[str]]:
-    """The experiment file that a command begins with, and the arguments after it; raises UserError if none is there."""
+    """The experiment file that a command begins with, and the arguments after it; raises UserError without a file."""
     if not arguments or arguments[0].startswith("-"):
         raise UserError(f"an experiment file comes first: ssljax {command} experiments/quickstart.py [OPTIONS]")
     return Path(arguments[0]), arguments[1:]
+
+
+def parse_with_experiment(kind: Callable[[Experiment], T], command: str, arguments: list[str]) -> tuple[Path, T]:
+    """The experiment file that a command begins with, and the options after it, among them the experiment's fields."""
+    if asks_for_help(arguments):
+        file, rest, experiment = Path("FILE"), ["--help"], Experiment(name="NAME")
+    else:
+        file, rest = file_first(command, arguments)
+        experiment, _ = load_experiments(file)
+    return file, tyro.cli(kind, args=rest, default=kind(experiment), prog=f"ssljax {command} {file}")
 
 
 def write_index(
@@ -88,9 +115,24 @@ def experiment_of(run: Run, trust_code: bool = False, without: Sequence[str] = (
     return tyro.cli(TrainOptions, args=arguments, default=default, prog=f"ssljax train {run.source}").experiment
 
 
-def source_of(experiment: Experiment) -> Any:
-    """The data of an experiment, whether or not only a few labels of it are kept."""
+def on_other_data(experiment: Experiment, data: Path) -> tuple[Experiment, str]:
+    """A run's experiment with the data and the evaluators of another experiment's file, and that experiment's name."""
+    other, _ = load_experiments(data)
+    return dataclasses.replace(experiment, data=other.data, evaluate=other.evaluate), other.name
+
+
+def source_of(experiment: Experiment) -> Source:
+    """The data of an experiment, whether or not it keeps only a few labels."""
     return experiment.data.data if isinstance(experiment.data, FewLabels) else experiment.data
+
+
+def complete_experiment_of(run: Run, trust_code: bool) -> Experiment:
+    """The experiment of a run folder; raises UserError unless the run is complete."""
+    experiment = experiment_of(run, trust_code)
+    if not run.results.exists():
+        raise UserError(f"{run.path} is not complete: train it to the end first")
+    results_of(run, f"`{command_line('evaluate', [str(run.path)])}` writes it anew")
+    return experiment
 
 
 def results_of(run: Run, remedy: str) -> dict[str, Any]:
@@ -98,15 +140,15 @@ def results_of(run: Run, remedy: str) -> dict[str, Any]:
     results = read_json(run.results, remedy, "table")
     table = results["table"]
     if not isinstance(table, dict) or "trained" not in table:
-        raise UserError(f"{run.results} is damaged (its table lacks a row): {remedy}")
+        raise UserError(f"{run.results} is damaged (its table has no row of the trained network): {remedy}")
     figures = [figure for row in table.values() for figure in (row.values() if isinstance(row, dict) else [None])]
     if not all(isinstance(figure, int | float) for figure in figures):
-        raise UserError(f"{run.results} is damaged (its table holds what is no number): {remedy}")
+        raise UserError(f"{run.results} is damaged (a figure of its table is not a number): {remedy}")
     return results
 
 
 def print_figures(table: dict[str, dict[str, float]]) -> None:
-    """A line a figure, a column for each way to embed."""
+    """Prints a table of the figures: one row each, and a column for each embedding."""
     printed = Table("", *table)
     for name in dict.fromkeys(name for values in table.values() for name in values):
         printed.add_row(name, *(figure(values.get(name)) for values in table.values()))
@@ -114,21 +156,33 @@ def print_figures(table: dict[str, dict[str, float]]) -> None:
 
 
 def print_verdict(results: dict[str, Any], of: str = "") -> None:
-    """What the results say in words, below their table."""
-    for sentence in results.get("verdict", ()):  # there is none in those of an earlier version
+    """Prints what the results say in words, each sentence after `of`."""
+    for sentence in results.get("verdict", ()):  # earlier versions wrote none
         console.print(f"{of}{sentence}")
 
 
 def figure(value: float | None) -> str:
-    """As a table shows it."""
+    """A figure as tables show it; nothing for None."""
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
+def command_line(command: str, arguments: list[str]) -> str:
+    """A command as it is typed in a shell."""
+    return shlex.join(["ssljax", command, *arguments])
+
+
+def check_at_least_one(**options: int) -> None:
+    """Raises UserError if an option is below 1."""
+    for name, value in options.items():
+        if value < 1:
+            raise UserError(f"{name}={value} is too small: it must be at least 1")
+
+
 @contextlib.contextmanager
 def writing(path: Path, option: str) -> Iterator[None]:
-    """Within it `path` is written, which `option` names; raises UserError if it cannot be."""
+    """Within it `path` is written; raises UserError, naming the `option` that chose the path, if it cannot be."""
     if not path.name:
         raise UserError(f"{path} cannot be written (it names no file): choose another {option}")
     try:
@@ -138,12 +192,13 @@ def writing(path: Path, option: str) -> Iterator[None]:
 
 
 def check_png(output: Path) -> None:
-    """Raises UserError if it is no name of a PNG file."""
+    """Raises UserError if the name does not end in .png."""
     if output.suffix != ".png":
-        raise UserError(f"output={output} is no name of a PNG file: try {output.name or 'picture'}.png")
+        raise UserError(f"output={output} must end in .png: try {output.name or 'picture'}.png")
 
 
 def write_png(output: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """A PNG file, whole or not at all; raises UserError if it cannot be written."""
+    """Writes a PNG file, whole or not at all, and prints its name; raises UserError if it cannot be written."""
     with writing(output, "--output"):
         replace_file(output, write)
+    print_result(output)

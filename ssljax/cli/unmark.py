@@ -1,4 +1,4 @@
-"""A catalogue without its sellers' watermarks: a copy of its folder, and a page that shows what was done."""
+"""`ssljax unmark`: copies a catalogue without its sellers' watermarks, and writes a page of photos before and after."""
 
 import dataclasses
 import os
@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import tyro
 from PIL import Image
 
+from ssljax.cli.shared import Delimiter, Encoding, Output, command_line
 from ssljax.data import Catalogue
 from ssljax.data.decode import BadImage, decode_whole
 from ssljax.data.items import Items
@@ -17,13 +19,34 @@ from ssljax.data.paths import find
 from ssljax.data.text import comparable, did_you_mean
 from ssljax.data.watermark_removal import LEAST, LONGEST, MOST, Mark, find_mark
 from ssljax.report import Cleaned, write_before_after
-from ssljax.training.logging import counting
+from ssljax.training.logging import console, counting, print_result
 from ssljax.types import UserError
 
 PAGE = "before_after.html"
 SHOWN = 6  # photos of a seller on the page
 PIXELS = 240  # of their longer sides there
-QUALITY = 95  # of the photos that are written anew, where their format has such a thing
+QUALITY = 95  # of the photos that are written anew, where their format has such a setting
+
+
+@dataclasses.dataclass(frozen=True)
+class UnmarkOptions:
+    """Copy a catalogue and its photos to a new folder, and remove the mark that a seller has put on all photos at one
+    place. Look at FOLDER/before_after.html before you train on the copy."""
+
+    catalogue: tyro.conf.Positional[Path]
+    """The file (.csv, .json, .parquet, .xlsx, ...); its photos must lie under its folder."""
+    output: Output
+    """The folder to make: a new or an empty one."""
+    by: str | None = None
+    """The column of sellers; without it all photos are taken for those of one."""
+    leave: tuple[str, ...] = ()
+    """Sellers whose photos are copied as they are."""
+    images: tuple[str, ...] = ("images/{id}.jpg",)
+    """Where a row's photos are, as in the experiment's Catalogue."""
+    id: str = "id"
+    """The column of unique ids."""
+    delimiter: Delimiter = None
+    encoding: Encoding = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +58,24 @@ class Summary:
     missing: int
     sellers: int
     few: int
-    """sellers with too few photos for a mark to be looked for"""
+    """sellers with too few photos to look for a mark"""
     marks: int
     """sellers with a mark"""
+
+
+def main(arguments: list[str]) -> None:
+    """`ssljax unmark FILE -o FOLDER [OPTIONS]`."""
+    options = tyro.cli(UnmarkOptions, args=arguments, prog="ssljax unmark")
+    images = options.images[0] if len(options.images) == 1 else options.images
+    how = {"delimiter": options.delimiter, "encoding": options.encoding}
+    catalogue = Catalogue(str(options.catalogue), images=images, id=options.id, split=None, **how)
+    command = command_line("unmark", arguments)
+    summary = unmark(catalogue, options.output, by=options.by, leave=options.leave, command=command)
+    found = f"{summary.marks:,} of {summary.sellers:,} sellers have a mark"
+    few = f" ({summary.few:,} have too few photos to tell)" * bool(summary.few)
+    missing = f"; {summary.missing:,} are missing" * bool(summary.missing)
+    console.print(f"{found}{few}; {summary.cleaned:,} of {summary.photos:,} photos were cleaned{missing}.")
+    print_result(options.output / PAGE)
 
 
 def unmark(

@@ -1,7 +1,7 @@
 """Robustness: how much of what clean photos find is still found when photos are disturbed.
 
 The query may be disturbed (somebody's snapshot, looked for in a clean catalogue), the gallery (a market of sellers'
-photos), or both. `ssljax.cli.robustness` disturbs and embeds; this module searches and counts what got lost.
+photos), or both. `disturbed` disturbs and embeds; this module searches and counts what got lost.
 """
 
 import dataclasses

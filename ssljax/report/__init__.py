@@ -10,7 +10,7 @@ where there is nothing to show the page says so: an empty run still has a page.
 from ssljax.report.attention import Attention
 from ssljax.report.comparison_page import Compared, write_comparison
 from ssljax.report.photos import THUMBNAIL, Thumbnails
-from ssljax.report.robustness_page import Example, write_robustness
+from ssljax.report.robustness_page import write_robustness
 from ssljax.report.run_page import MOST, write_report
 from ssljax.report.search_page import Found, Query, write_search
 from ssljax.report.watermark_page import Cleaned, write_before_after
@@ -21,7 +21,6 @@ __all__ = [
     "Attention",
     "Cleaned",
     "Compared",
-    "Example",
     "Found",
     "Query",
     "Thumbnails",

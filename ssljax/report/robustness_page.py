@@ -1,13 +1,12 @@
 """The page about disturbed photos: areas beside raw pixels, curves against strength, and queries that were lost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
+from ssljax.evaluation.disturbed import Example
 from ssljax.evaluation.robustness import Curve, areas
 from ssljax.report import charts
 from ssljax.report.page import commit, table, write_page
@@ -15,22 +14,6 @@ from ssljax.report.photos import THUMBNAIL
 
 TITLES = {"query": "queries disturbed", "gallery": "gallery disturbed", "both": "both disturbed"}
 LARGEST_AREA = 2.0  # above 1 by chance, if a figure is small
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """A query that found a relevant item when it was clean, and does not when it is disturbed; photos u8[h, w, 3]."""
-
-    clean: np.ndarray
-    disturbed: np.ndarray
-    wrong: np.ndarray
-    """the photo that it finds first now"""
-    right: np.ndarray
-    """the photo that it found first before"""
-    captions: tuple[str, str, str]
-    """of the query, the wrong and the right one"""
-    rank: int
-    """of the right one now"""
 
 
 def write_robustness(

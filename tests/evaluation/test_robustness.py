@@ -8,15 +8,15 @@ import pytest
 from disturbances import Darker, Neighbour, Noise, Unchanged
 from pages import HOSTILE, Page, loads_nothing
 
-from ssljax.cli.robustness import BATCH, Pool, measure
 from ssljax.config import Experiment
 from ssljax.data import ToyCatalogue
 from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.decode import decode
 from ssljax.evaluation import KNN, Retrieval, Robustness
+from ssljax.evaluation.disturbed import BATCH, Example, Pool, measure
 from ssljax.evaluation.ranking import Ranking
 from ssljax.evaluation.robustness import MEAN, Curve, Lost, Vectors, areas, figures, lost, on_side, summary
-from ssljax.report import Example, write_robustness
+from ssljax.report import write_robustness
 from ssljax.types import UserError
 
 EXPERIMENT = Experiment(name="toy", data=ToyCatalogue(listings=120, photos=3, size=32), photo_size=24)

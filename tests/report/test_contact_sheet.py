@@ -82,7 +82,7 @@ MISTAKES = {
     "no file": (["views"], "an experiment file comes first"),
     "missing file": (["views", "nowhere.py"], "there is no experiment file nowhere.py"),
     "rows": (["views", "small.py", "--rows", "0"], "rows=0 is too small"),
-    "no PNG": (["views", "small.py", "-o", "sheet.gif"], "output=sheet.gif is no name of a PNG file"),
+    "no PNG": (["views", "small.py", "-o", "sheet.gif"], "output=sheet.gif must end in .png"),
     "unwritable": (
         ["views", "small.py", "--rows", "1", "-o", "small.py/a.png"],
         "small.py/a.png cannot be written (File exists): choose another --output",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssljax.cli.indexing import _command
+from ssljax.cli.index_advice import command_to_build
 from ssljax.cli.main import run
 from ssljax.evaluation import Embeddings
 from ssljax.search import Exact, Faiss, ScaNN, advice
@@ -100,9 +100,9 @@ def test_bad_wishes():
 )
 def test_the_command_to_paste_builds_that_very_index(builder, tmp_path, monkeypatch):
     built = []
-    monkeypatch.setattr("ssljax.cli.indexing.save_collection", lambda folder, settings, _: built.append(settings))
+    monkeypatch.setattr("ssljax.cli.index.save_collection", lambda folder, settings, _: built.append(settings))
     Embeddings(np.array(["a", "b"], object), np.eye(2, dtype=np.float32)).save(tmp_path / "my items.npz")
-    program, *arguments = shlex.split(_command(tmp_path / "my items.npz", builder))
+    program, *arguments = shlex.split(command_to_build(tmp_path / "my items.npz", builder))
     assert program == "ssljax" and run(arguments) == 0 and built == [builder]
 
 

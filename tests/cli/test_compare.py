@@ -101,7 +101,7 @@ def test_mistakes_of_a_comparison_are_one_sentence(runs, capsys, tmp_path):
     assert "is not a run folder" in message(capsys, "compare", "good", "none")
     assert "most=0" in message(capsys, "compare", "good", "bad", "--most", 0)
     assert "lies in a run folder" in message(capsys, "compare", "good", "bad", "-o", "good/results.html")
-    assert "is no name of a page" in message(capsys, "compare", "good", "bad", "-o", "c.png")
+    assert "must end in .html" in message(capsys, "compare", "good", "bad", "-o", "c.png")
     assert "by='color' is no column of the data: did you mean 'colour'" in message(
         capsys, "compare", "good", "bad", "--by", "color"
     )

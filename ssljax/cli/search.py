@@ -1,9 +1,8 @@
-"""The command that searches, and the open index that it and the service search."""
+"""`ssljax search`: the items that are nearest to photos."""
 
 import dataclasses
 import functools
 import os
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from ssljax.cli.shared import Network, TrustCode, experiment_of, source_of, writing
+from ssljax.cli.shared import Network, TrustCode, check_at_least_one, command_line, experiment_of, source_of, writing
 from ssljax.config import Experiment
 from ssljax.data import Catalogue
 from ssljax.data.decode import BadImage, decode, thumbnail_or_grey
@@ -45,11 +44,10 @@ class SearchOptions:
     trust_code: TrustCode = False
 
 
-def search(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """`ssljax search WHERE PHOTO...`."""
     options = tyro.cli(SearchOptions, args=arguments, prog="ssljax search")
-    if options.top < 1:
-        raise UserError(f"top={options.top} is too small: it must be at least 1")
+    check_at_least_one(top=options.top)
     if not options.photos:
         raise UserError("name at least one photo: ssljax search WHERE PHOTO...")
     found = Searched.of(options.where, options.run, options.network, trust_code=options.trust_code)
@@ -118,7 +116,7 @@ class Searched:
         try:
             collection = Collection.open(folder, to_change=to_change)
         except UserError as error:
-            command = f"ssljax evaluate {shlex.quote(str(where))}" if own else "ssljax index"
+            command = command_line("evaluate", [str(where)]) if own else "ssljax index"
             anew = str(error).endswith("build the index anew")
             raise UserError(f"{error} with `{command}`" if anew else str(error)) from None
         try:

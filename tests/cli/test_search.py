@@ -22,7 +22,7 @@ from pages import loads_nothing
 from PIL import Image
 
 from ssljax.cli.main import run as ssljax
-from ssljax.cli.searching import Searched
+from ssljax.cli.search import Searched
 from ssljax.evaluation import Embeddings
 from ssljax.search import Collection, Exact, save_collection
 from ssljax.training.run_folder import Run
@@ -253,7 +253,7 @@ def test_mistakes_are_one_sentence(shop, run, index, tmp_path, capsys):
     assert "split 'holdout' is empty" in told(capsys, "embed", run, shop / "shop.csv", "--splits", "holdout")
     assert "holds no image" in told(capsys, "embed", run, tmp_path)
     for data in (tmp_path, shop / "shop.py"):
-        assert "--id is of a catalogue file" in told(capsys, "embed", run, data, "--id", "id")
+        assert "--id is an option for catalogue files" in told(capsys, "embed", run, data, "--id", "id")
     assert "data.images='nothing' is not a column" in told(
         capsys, "embed", run, shop / "shop.csv", "--images", "{nothing}.jpg"
     )

@@ -1,46 +1,69 @@
-"""What `ssljax compare` does: asks two runs the same, and writes what differs."""
+"""`ssljax compare`: asks two runs the same queries, and shows what one finds and the other misses."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import tyro
+from rich.table import Table
+
+from ssljax.cli.shared import Output, TrustCode, check_at_least_one, command_line, complete_experiment_of, writing
 from ssljax.config import Experiment
-from ssljax.data import Items
 from ssljax.data.atomic_files import write_json
 from ssljax.evaluation import Retrieval, compare
 from ssljax.evaluation.aligned_runs import Paired
 from ssljax.report import Compared, Thumbnails, write_comparison
 from ssljax.report.finished_run import Shown, kinds
 from ssljax.training.export import saved_embeddings
+from ssljax.training.logging import console, print_result, print_table
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
 
 
-def compare_runs(
-    runs: tuple[Run, Run],
-    experiments: tuple[Experiment, Experiment],
-    load: Callable[[str], Items],
-    *,
-    by: str | None,
-    most: int,
-    path: Path,
-    command: str,
+@dataclasses.dataclass(frozen=True)
+class CompareOptions:
+    """What two complete runs find, on the queries of their first Retrieval: figures with intervals, and a page of what
+    one finds and the other misses. Both must have been trained on the same data; items that only one of them has are
+    left out."""
+
+    run_a: tyro.conf.Positional[Path]
+    """A run folder."""
+    run_b: tyro.conf.Positional[Path]
+    """Another one."""
+    output: Output = Path("compare.html")
+    """The page; the figures are beside it, as .json."""
+    by: str | None = None
+    """The column that groups cases; by default as in the report."""
+    most: int = 20
+    """Cases shown of each category, found by A alone and by B alone."""
+    trust_code: TrustCode = False
+
+
+def main(arguments: list[str]) -> None:
+    """`ssljax compare RUN_A RUN_B [OPTIONS]`."""
+    options = tyro.cli(CompareOptions, args=arguments, prog="ssljax compare")
+    check_at_least_one(most=options.most)
+    if options.output.suffix != ".html":
+        raise UserError(f"output={options.output} must end in .html: try compare.html")
+    if Run(options.output.parent).results.is_file():
+        raise UserError(f"output={options.output} lies in a run folder, beside files of the run: choose another folder")
+    if options.run_a.resolve() == options.run_b.resolve():
+        raise UserError(f"{options.run_a} is named twice: name two runs")
+    runs = Run(options.run_a), Run(options.run_b)
+    experiments = tuple(complete_experiment_of(run, options.trust_code) for run in runs)
+    with writing(options.output, "--output"):
+        compared = _compare(runs, experiments, options, command_line("compare", arguments))
+    _print(compared)
+    print_result(options.output)
+
+
+def _compare(
+    runs: tuple[Run, Run], experiments: tuple[Experiment, Experiment], options: CompareOptions, command: str
 ) -> Compared:
-    """Compares complete runs by their saved embeddings, and writes the page, and beside it its figures as JSON; gives
-    what it shows.
+    """Compares complete runs by their saved embeddings, and writes the page and its figures; returns what it shows.
 
-    Args:
-        runs: A and B.
-        experiments: theirs.
-        load: a split of the data of A, for photos.
-        by: the column that groups cases; None for that of the report.
-        most: cases of each category.
-        path: the page.
-        command: what writes it again.
-
-    Raises:
-        UserError: the runs have another Retrieval or other data, or one has no embeddings.
+    Photos come from the data of the first run. Raises UserError if the runs have another Retrieval or other data, or
+    one has no embeddings.
     """
     retrieval = _retrieval(runs, experiments)
     paired = Paired.of(retrieval, *(saved_embeddings(run) for run in runs))
@@ -48,8 +71,8 @@ def compare_runs(
     rankings = paired.rankings()
     finds = tuple(ranking.first() for ranking in rankings)
     parts = [paired.a[split] for split in dict.fromkeys((retrieval.split, retrieval.searched))]
-    items = [load(split) for split in paired.a]
-    of_items = kinds(experiments[0], items[0], parts[0], by)
+    items = [experiments[0].data.load(split) for split in paired.a]
+    of_items = kinds(experiments[0], items[0], parts[0], options.by)
     alone = [
         f"{count:,} of {name}"
         for counts in paired.left_out.values()
@@ -72,8 +95,9 @@ def compare_runs(
         relevant=retrieval.meaning,
     )
     shown = Shown(*zip(items, parts, strict=True))
-    write_comparison(path, compared, Thumbnails(shown.photo, shown.captions), command=command, most=most)
-    write_json(path.with_suffix(".json"), _record(compared, command))
+    photos = Thumbnails(shown.photo, shown.captions)
+    write_comparison(options.output, compared, photos, command=command, most=options.most)
+    write_json(options.output.with_suffix(".json"), _record(compared, command))
     return compared
 
 
@@ -114,3 +138,17 @@ def _names(runs: tuple[Run, Run]) -> tuple[str, str]:
     """What the page calls the runs: their folders' names, or else their paths."""
     a, b = (run.path.resolve().name for run in runs)
     return (a, b) if a != b else tuple(str(run.path) for run in runs)
+
+
+def _print(compared: Compared) -> None:
+    """Prints a row for each figure, and who finds more."""
+    printed = Table("", *compared.names, "difference", "95 %", "p")
+    for name, found in compared.differences.items():
+        means = (f"{means[name]:.3f}" for means in compared.means)
+        ends = f"{found.low:+.3f} {found.high:+.3f}"
+        printed.add_row(name, *means, f"{found.mean:+.3f}", ends, f"{found.p_value:.3f}")
+    print_table(printed)
+    for name, count in compared.facts.items():
+        if count:
+            console.print(f"{name}: {count}")
+    console.print(compared.statement)

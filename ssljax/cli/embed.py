@@ -1,0 +1,120 @@
+"""`ssljax embed`: embeds a catalogue, a folder of photos, or another experiment's data with the network of a run."""
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from ssljax.cli.shared import (
+    Delimiter,
+    Encoding,
+    Network,
+    Output,
+    RunFolder,
+    TrustCode,
+    experiment_of,
+    source_of,
+    writing,
+)
+from ssljax.config import Experiment
+from ssljax.data import Catalogue, Folder
+from ssljax.data.paths import check_no_address
+from ssljax.data.tables import read_table
+from ssljax.data.text import comparable
+from ssljax.evaluation.restore import NETWORK_ALONE, Restored
+from ssljax.training.experiment_file import load_experiments
+from ssljax.training.logging import console, print_result
+from ssljax.training.run_folder import Run
+from ssljax.types import Source, UserError
+
+EVERYTHING = {"shares": (1.0, 0.0, 0.0)}  # in the train split
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedOptions:
+    """Embed photos with the network of a complete run."""
+
+    run: RunFolder
+    data: tyro.conf.Positional[Path]
+    """A catalogue (.csv, .json, .parquet, .xlsx, ...), a folder of photos, or an experiment file, whose data is
+    taken."""
+    output: Output = Path("embeddings.npz")
+    """The file to write, .npz or .parquet."""
+    splits: tuple[str, ...] = ()
+    """Splits to embed; by default all of a catalogue or folder, and the gallery of an experiment."""
+    images: tuple[str, ...] = ()
+    """Where a catalogue has its photos: a column, or a template such as images/{id}.jpg, or several. By default as the
+    run's data has it, if that is a Catalogue."""
+    id: str | None = None
+    """The catalogue's column of unique ids; by default as the run's data has it, or else "id"."""
+    title: str | None = None
+    """The catalogue's column of titles; by default as the run's data has it, or else "title" if it is there."""
+    delimiter: Delimiter = None
+    encoding: Encoding = None
+    network: Network = "student"
+    """Which of the run's networks, if it has a teacher."""
+    max_bad_share: float | None = None
+    """Share of unreadable photos above which it stops; by default that of the run."""
+    trust_code: TrustCode = False
+
+
+def main(arguments: list[str]) -> None:
+    """`ssljax embed RUN DATA -o FILE`."""
+    options = tyro.cli(EmbedOptions, args=arguments, prog="ssljax embed")
+    if options.output.suffix not in (".npz", ".parquet"):
+        raise UserError(f"output={options.output} must end in .npz or .parquet: try {options.output}.npz")
+    run = Run(options.run)
+    experiment = experiment_of(run, options.trust_code, NETWORK_ALONE)
+    data, splits = _data(options, experiment)
+    share = experiment.max_bad_share if options.max_bad_share is None else options.max_bad_share
+    experiment = dataclasses.replace(experiment, data=data, max_bad_share=share)
+    bad_inputs = options.output.with_name(f"{options.output.name}.bad_inputs.csv")
+    restored = Restored.of(run, experiment, bad_inputs=bad_inputs)
+    photos = sum(len(restored.load(split)) for split in splits)
+    console.print(f"Embedding {photos:,} photos ...")
+    with writing(bad_inputs, "--output"):
+        bad_inputs.unlink(missing_ok=True)  # it may be of other data
+    embeddings = restored.embed(splits, options.network)
+    with writing(options.output, "--output"):
+        embeddings.save(options.output)
+    bad = photos - len(embeddings)
+    listed = f"; {bad:,} cannot be read, and are listed in {bad_inputs}" if bad else ""
+    console.print(f"{len(embeddings):,} of {photos:,} photos in {embeddings.vectors.shape[1]:,} dimensions{listed}.")
+    print_result(options.output)
+
+
+def _data(options: EmbedOptions, experiment: Experiment) -> tuple[Source, tuple[str, ...]]:
+    """The source that DATA names, and which of its splits to embed."""
+    if options.data.suffix == ".py" or options.data.is_dir():
+        for name in ("images", "id", "title", "delimiter", "encoding"):
+            if getattr(options, name):
+                raise UserError(f"--{name} is an option for catalogue files, and {options.data} is none: leave it out")
+    if options.data.suffix == ".py":
+        other, _ = load_experiments(options.data)
+        return other.data, options.splits or other.gallery
+    if options.data.is_dir():
+        folder = Folder(str(options.data.absolute()))
+        if splits := options.splits or folder.split_names():
+            return folder, splits
+        return dataclasses.replace(folder, **EVERYTHING), ("train",)
+    check_no_address(str(options.data), "data")
+    path, trained = options.data.absolute(), source_of(experiment)
+    own = trained if isinstance(trained, Catalogue) else Catalogue(str(path))
+    how = {"delimiter": options.delimiter, "encoding": options.encoding}
+    title = options.title or own.title
+    if title and not options.title and comparable(title) not in read_table(path, **how):
+        title = None  # the run's own catalogue has it, and this one does not
+    data = dataclasses.replace(
+        own,
+        path=str(path),
+        images=options.images[0] if len(options.images) == 1 else options.images or own.images,
+        id=options.id or own.id,
+        title=title,
+        label=None,
+        listing=None,
+        attributes=(),
+        **how,
+    )
+    if options.splits:
+        return data, options.splits
+    return dataclasses.replace(data, split=None, **EVERYTHING), ("train",)

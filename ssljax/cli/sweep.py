@@ -1,0 +1,96 @@
+"""`ssljax sweep`: trains all experiments of a file, and prints one table."""
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+from rich.table import Table
+
+from ssljax.cli.shared import asks_for_help, command_line, figure, file_first, print_verdict, writing
+from ssljax.cli.train import processes, train
+from ssljax.config import Experiment
+from ssljax.data.atomic_files import write_json
+from ssljax.evaluation.embeddings import BASELINE
+from ssljax.sharding import is_first_process
+from ssljax.training.experiment_file import load_experiments
+from ssljax.training.logging import console, print_table
+from ssljax.training.setup import Setup
+from ssljax.types import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions:
+    """Train all experiments of the `sweep` of a Python file, such as experiments/moco_fashion.py; those that are
+    complete are kept, so the same command continues."""
+
+    only: int | None = None
+    """Train only this one; the first is 0."""
+    restart: bool = False
+    """Delete the run folders and start anew."""
+    runs: Path = Path("runs")
+    """Folder of the run folders."""
+    results: Path = Path("results")
+    """Folder for the results of each run, <name>.json."""
+    distributed: bool = False
+    """Train in several processes, each started with this command; they share the folder of the run folders."""
+
+
+def main(arguments: list[str]) -> None:
+    """`ssljax sweep FILE [OPTIONS]`."""
+    if asks_for_help(arguments):
+        tyro.cli(SweepOptions, args=["--help"], prog="ssljax sweep FILE")
+    file, rest = file_first("sweep", arguments)
+    _, experiments = load_experiments(file)
+    if not experiments:
+        raise UserError(f"{file} defines no `sweep`, a list of experiments")
+    names = [experiment.name for experiment in experiments]
+    if len(set(names)) < len(names):
+        raise UserError(f"the experiments of {file} must differ in name, but are {', '.join(names)}")
+    options = tyro.cli(SweepOptions, args=rest, prog=f"ssljax sweep {file}")
+    if options.only is not None and not 0 <= options.only < len(experiments):
+        raise UserError(f"only={options.only}: the sweep of {file} has 0 to {len(experiments) - 1}")
+    again = command_line("sweep", [argument for argument in arguments if argument != "--restart"])
+    with processes(options.distributed, again):
+        _train_all(file, experiments, options, again)
+
+
+def _train_all(file: Path, experiments: list[Experiment], options: SweepOptions, again: str) -> None:
+    for experiment in experiments:
+        Setup.of(experiment)  # so that a mistake in the last one shows before the first is trained
+    table: dict[str, dict[str, float]] = {}
+    baseline: dict[str, dict[str, float]] = {}
+    for position, experiment in enumerate(experiments):
+        if options.only not in (None, position):
+            continue
+        console.print(experiment.name, style="bold")
+        recorded = {"arguments": [], "position": position}
+        results = train(file, experiment, recorded, again, options.runs, options.restart)
+        if results is None:
+            return
+        for row in ("trained", "teacher"):
+            if row in results["table"]:
+                name = experiment.name if row == "trained" else f"{experiment.name}, teacher"
+                table[name] = results["table"][row]
+        baseline |= {name: row for name, row in results["table"].items() if name == BASELINE}
+        print_verdict(results, f"{experiment.name}: ")
+        if is_first_process():
+            path = options.results / f"{experiment.name}.json"
+            with writing(path, "--results"):
+                write_json(path, results)
+    if is_first_process():
+        _print_runs(table | baseline)
+
+
+def _print_runs(table: dict[str, dict[str, float]]) -> None:
+    """Prints a row for each run, with the first figures, as many as fit the screen."""
+    figures = list(dict.fromkeys(name for values in table.values() for name in values))
+    room, shown = console.width - max(map(len, table)) - 4, 0  # a column needs three places more than its text
+    while shown < len(figures) and (not shown or room >= len(figures[shown]) + 3):
+        room -= len(figures[shown]) + 3
+        shown += 1
+    printed = Table("", *figures[:shown])
+    for run, values in table.items():
+        printed.add_row(run, *(figure(values.get(name)) for name in figures[:shown]))
+    print_table(printed)
+    if shown < len(figures):
+        console.print(f"{len(figures) - shown} more figures are in the records.")

@@ -1,0 +1,83 @@
+"""`ssljax train`: trains an experiment, or goes on with it."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ssljax.cli.shared import (
+    EXPORTS,
+    TrainOptions,
+    command_line,
+    parse_with_experiment,
+    print_figures,
+    print_verdict,
+    results_of,
+)
+from ssljax.config import Experiment
+from ssljax.sharding import is_first_process, is_lost_process, join_processes
+from ssljax.training import export, loop
+from ssljax.training.logging import console
+from ssljax.training.run_folder import Run
+from ssljax.training.setup import Setup
+from ssljax.types import RunStopped
+
+
+def main(arguments: list[str]) -> None:
+    """`ssljax train FILE [OPTIONS]`."""
+    file, options = parse_with_experiment(TrainOptions, "train", arguments)
+    kept = [argument for argument in arguments if argument != "--restart"]
+    recorded, again = {"arguments": kept[1:], "position": None}, command_line("train", kept)
+    with processes(options.distributed, again):
+        results = train(file, options.experiment, recorded, again, options.runs, options.restart)
+        if results and is_first_process():
+            print_figures(results["table"])
+            print_verdict(results)
+            folder = Run(options.runs / options.experiment.name)
+            photo = next(iter(sorted(folder.samples.glob("*.png"))), "PHOTO")
+            search = command_line("search", [str(folder.path), str(photo)])
+            console.print(f"The report is {folder.report}. Search with\n  {search}")
+
+
+@contextlib.contextmanager
+def processes(distributed: bool, again: str) -> Iterator[None]:
+    """Within it the processes of --distributed are one training; raises RunStopped if another one is gone."""
+    if not distributed:
+        yield
+        return
+    lost = f"another process of this training has ended, or is out of reach: start all of them again with\n  {again}"
+    join_processes(f"ssljax: {lost}")
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # JAX has taken it for itself
+    console.quiet = not is_first_process()
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if is_lost_process(error):
+            raise RunStopped(lost) from None
+        raise
+
+
+def train(
+    file: Path, experiment: Experiment, recorded: dict[str, Any], again: str, runs: Path, restart: bool
+) -> dict[str, Any] | None:
+    """Trains an experiment, or goes on with it; returns its results, or None if it was interrupted.
+
+    `recorded` is what options.json keeps of the command, and `again` the command that goes on with the training.
+    """
+    run = Run(runs / experiment.name)
+    setup = Setup.of(experiment)
+    run.prepare(experiment, file, recorded, setup.data, restart=restart)
+    missing = export.missing(run, experiment)
+    if run.results in missing:
+        return loop.train(setup, run, command=again, exports=EXPORTS)
+    results = results_of(run, "delete it, and the same command writes it anew")
+    if missing and any(run.checkpoints.glob("[0-9]*")):
+        console.print(f"{missing[0]} is missing: what follows training is made anew.")
+        return loop.train(setup, run, command=again, exports=EXPORTS)
+    if missing:
+        console.print(f"{missing[0]} is missing, and there is no checkpoint to make it by.")
+    console.print(f"{run.path} is complete; --restart trains it anew.")
+    return results

@@ -1,0 +1,31 @@
+"""`ssljax views`: draws what an experiment's views make of its photos."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ssljax.cli.shared import Output, check_png, parse_with_experiment, write_png
+from ssljax.config import Experiment
+from ssljax.report.contact_sheet import contact_sheet
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewsOptions:
+    """Draw photos of an experiment's train split, their random views, and its disturbances at growing strengths (all
+    disturbances, if it has none). The experiment's fields are options: another --seed shows other photos."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    output: Output = Path("views.png")
+    """The picture, a PNG file."""
+    rows: int = 6
+    """How many photos."""
+
+
+def main(arguments: list[str]) -> None:
+    """`ssljax views FILE [OPTIONS]`."""
+    _, options = parse_with_experiment(ViewsOptions, "views", arguments)
+    check_png(options.output)
+    sheet = contact_sheet(options.experiment, options.rows)
+    write_png(options.output, lambda file: sheet.save(file, "PNG"))
