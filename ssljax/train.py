@@ -1,11 +1,13 @@
 """The training step: a pure function of state and batch to state and metrics."""
 
+import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+import ssljax
 from ssljax.types import Array, Batch, Method, Metrics, Precision, Progress, TrainState, Views
 
 
@@ -45,3 +47,6 @@ def train_step(
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(grads), **metrics}
     state = TrainState(step=state.step + 1, params=params, aux=aux, opt_state=opt_state, rng=state.rng)
     return state, metrics
+
+
+sys.modules[__name__].__class__ = ssljax.TrainModule  # so that ssljax.train(experiment) works

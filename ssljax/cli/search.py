@@ -20,6 +20,7 @@ from ssljax.evaluation.embed import Encoder
 from ssljax.evaluation.restore import NETWORK_ALONE, Restored, Untrusted
 from ssljax.report import THUMBNAIL, Found, Query, write_search
 from ssljax.search import Collection
+from ssljax.search.model import check_origin
 from ssljax.training.logging import console, print_result, print_table
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
@@ -124,7 +125,7 @@ class Searched:
             experiment = experiment_of(run, trust_code, NETWORK_ALONE)
             network = network or (collection.origin.network if collection.origin else "student")
             encoder = Restored.of(run, experiment, complete=False).encoder(network)
-            _check_origin(collection, encoder, run)
+            check_origin(collection, encoder.origin, run.path)
         except BaseException:
             collection.close()
             raise
@@ -153,21 +154,6 @@ def _origin_of(collection: Collection) -> Path:
     if not os.path.isdir(origin.run):
         raise UserError(f"{origin.run}, the run that embedded {collection.folder}, is not there: name it by --run")
     return Path(origin.run)
-
-
-def _check_origin(collection: Collection, encoder: Encoder, run: Run) -> None:
-    """Vectors of two networks can have equal dimensions and nothing in common: answers would be noise."""
-    origin, network = collection.origin, encoder.origin.network
-    if origin is not None and origin.network != network:
-        raise UserError(
-            f"network={network}: {collection.folder} was embedded by the {origin.network}; leave --network out, or "
-            f"search an index of what `ssljax embed --network {network}` writes"
-        )
-    if origin is not None and origin.weights != encoder.origin.weights:
-        raise UserError(
-            f"{collection.folder} was embedded by other weights than {run.path} has now: embed its items and build the "
-            "index anew, or name the right run by --run"
-        )
 
 
 def _photos(collection: Collection, experiment: Experiment | None) -> Callable[[str], Any]:

@@ -7,7 +7,7 @@ import tyro
 from rich.table import Table
 
 from ssljax.cli.shared import asks_for_help, command_line, figure, file_first, print_verdict, writing
-from ssljax.cli.train import processes, train
+from ssljax.cli.train import processes, train_run
 from ssljax.config import Experiment
 from ssljax.data.atomic_files import write_json
 from ssljax.evaluation.embeddings import BASELINE
@@ -64,7 +64,7 @@ def _train_all(file: Path, experiments: list[Experiment], options: SweepOptions,
             continue
         console.print(experiment.name, style="bold")
         recorded = {"arguments": [], "position": position}
-        results = train(file, experiment, recorded, again, options.runs, options.restart)
+        results = train_run(file, experiment, recorded, again, options.runs, options.restart)
         if results is None:
             return
         for row in ("trained", "teacher"):

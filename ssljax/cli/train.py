@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     kept = [argument for argument in arguments if argument != "--restart"]
     recorded, again = {"arguments": kept[1:], "position": None}, command_line("train", kept)
     with processes(options.distributed, again):
-        results = train(file, options.experiment, recorded, again, options.runs, options.restart)
+        results = train_run(file, options.experiment, recorded, again, options.runs, options.restart)
         if results and is_first_process():
             print_figures(results["table"])
             print_verdict(results)
@@ -60,23 +60,31 @@ def processes(distributed: bool, again: str) -> Iterator[None]:
         raise
 
 
-def train(
-    file: Path, experiment: Experiment, recorded: dict[str, Any], again: str, runs: Path, restart: bool
+def train_run(
+    file: Path | None,
+    experiment: Experiment,
+    recorded: dict[str, Any],
+    again: str,
+    runs: Path,
+    restart: bool,
+    *,
+    signals: bool = True,
 ) -> dict[str, Any] | None:
     """Trains an experiment, or goes on with it; returns its results, or None if it was interrupted.
 
-    `recorded` is what options.json keeps of the command, and `again` the command that goes on with the training.
+    `recorded` is what options.json keeps of the command, and `again` the command that goes on with the training. With
+    `signals`, Ctrl-C and SIGTERM save before they end it.
     """
     run = Run(runs / experiment.name)
     setup = Setup.of(experiment)
     run.prepare(experiment, file, recorded, setup.data, restart=restart)
     missing = export.missing(run, experiment)
     if run.results in missing:
-        return loop.train(setup, run, command=again, exports=EXPORTS)
+        return loop.train(setup, run, command=again, exports=EXPORTS, signals=signals)
     results = results_of(run, "delete it, and the same command writes it anew")
     if missing and any(run.checkpoints.glob("[0-9]*")):
         console.print(f"{missing[0]} is missing: what follows training is made anew.")
-        return loop.train(setup, run, command=again, exports=EXPORTS)
+        return loop.train(setup, run, command=again, exports=EXPORTS, signals=signals)
     if missing:
         console.print(f"{missing[0]} is missing, and there is no checkpoint to make it by.")
     console.print(f"{run.path} is complete; --restart trains it anew.")

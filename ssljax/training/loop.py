@@ -24,7 +24,9 @@ from ssljax.types import Progress, RunStopped, TrainState
 COLLAPSED = 0.05  # an embedding_std below this is said in words
 
 
-def train(setup: Setup, run: Run, *, command: str, exports: Sequence[Export] = ()) -> dict[str, Any] | None:
+def train(
+    setup: Setup, run: Run, *, command: str, exports: Sequence[Export] = (), signals: bool = True
+) -> dict[str, Any] | None:
     """Trains from the newest checkpoint, or from the start, to the end; returns the results, or None if interrupted.
 
     `command` continues an interrupted run; `exports` write more of a finished one. Raises RunStopped if the loss is no
@@ -39,7 +41,7 @@ def train(setup: Setup, run: Run, *, command: str, exports: Sequence[Export] = (
         photos, size = len(setup.load("train")), setup.experiment.batch_size
         device = f"{setup.mesh.size} x {jax.devices()[0].device_kind}"
         console.print(f"{photos:,} photos, {setup.total_steps:,} steps of {size} on {device}")
-        state, seconds, stopped = _fit(setup, run, state, checkpoints, embedder)
+        state, seconds, stopped = _fit(setup, run, state, checkpoints, embedder, signals)
         if stopped:
             console.print(f"Stopped at step {int(state.step)} of {setup.total_steps}. Continue with:\n  {command}")
             return None
@@ -47,7 +49,7 @@ def train(setup: Setup, run: Run, *, command: str, exports: Sequence[Export] = (
 
 
 def _fit(
-    setup: Setup, run: Run, state: TrainState, checkpoints: Checkpoints, embedder: Embedder
+    setup: Setup, run: Run, state: TrainState, checkpoints: Checkpoints, embedder: Embedder, signals: bool
 ) -> tuple[TrainState, float, bool]:
     """Takes the steps that are left; returns the state, the seconds of all steps so far, and whether it was stopped."""
     e, start, began = setup.experiment, int(state.step), time.monotonic()
@@ -75,7 +77,8 @@ def _fit(
                 state, metrics = step_function(state, batch)
             if step == start + 1:
                 console.print(f"Compiled in {time.monotonic() - compiling:.0f} s.")
-                after_first_step.enter_context(stop)  # before it there is nothing to save
+                if signals:  # before the first step there is nothing to save
+                    after_first_step.enter_context(stop)
             if previous is not None:  # read one step late, so that the device always has the next one to do
                 log(*previous)
             previous = step, metrics

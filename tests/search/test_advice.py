@@ -127,4 +127,4 @@ def test_the_command(quick, tmp_path, capsys):
     assert run(["index-advice", str(tmp_path / "none.npz")]) == 2
     assert "there are no embeddings" in capsys.readouterr().err
     assert run(["index-advice", str(tmp_path / "e.npz"), "-o", "x.jpg"]) == 2
-    assert "PNG" in capsys.readouterr().err
+    assert "must end in .png" in capsys.readouterr().err

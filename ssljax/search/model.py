@@ -1,0 +1,207 @@
+"""A trained run, used from Python: `ssljax.load` and `ssljax.train` return one.
+
+model = ssljax.load("runs/shop")
+model.embed("new_photos").vectors
+model.index().search("a_photo.jpg")
+"""
+
+import dataclasses
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ssljax.data import Folder
+from ssljax.data.columns import text
+from ssljax.data.decode import BadImage, decode
+from ssljax.data.paths import check_no_address
+from ssljax.evaluation import Embeddings, Origin
+from ssljax.evaluation.embed import Embedder
+from ssljax.evaluation.restore import Restored
+from ssljax.search.collection import Collection
+from ssljax.types import UserError, short
+
+BATCH = 64  # photos embedded at a time
+
+Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
+"""A file's path, the bytes of one, a PIL image, or pixels u8[H, W, 3]."""
+
+
+class Match(NamedTuple):
+    """An item of an index that is near to a photo."""
+
+    id: str
+    score: float
+    """the larger, the nearer: the cosine, unless the index has another metric"""
+    columns: dict[str, str]
+    """what the catalogue says of it"""
+    photo: Path | None
+    """where its photo is; None if it is no file"""
+
+
+class Model:
+    """The network of a trained run."""
+
+    def __init__(self, restored: Restored, network: str = "student"):
+        self._restored, self._network = restored, network
+        self._encoder = restored.encoder(network)
+
+    @property
+    def run(self) -> Path:
+        """The run folder, with results.json, report.html and weights/."""
+        return self._restored.run.path
+
+    def embed(self, photos: Photo | Sequence[Photo]) -> Embeddings:
+        """Embeds photos.
+
+        Args:
+            photos: an array u8[B, H, W, 3]; or a list of paths, PIL images, bytes of image files, and arrays
+                u8[H, W, 3], or one of these alone; or the path of a folder, of which all photos are taken, also those
+                in folders within it.
+
+        Returns:
+            Their `vectors`, f32[B, D], not normalised, and `ids`: the paths, or else the numbers from 0 on. Of a folder
+            they are in the order of the paths; photos that cannot be read are left out, as many as the experiment's
+            `max_bad_share` allows. `save` writes them to a file.
+
+        Raises:
+            UserError: there is no photo, one cannot be read, an array has another shape or type, or too many photos of
+                a folder are bad.
+        """
+        if isinstance(photos, str | os.PathLike) and os.path.isdir(photos):
+            return self._embed_folder(Path(photos))
+        given = _listed(photos)
+        size = self._encoder.photo_size
+        decoded = [_decode(photo, name, size) for name, photo in given.items()]
+        vectors = []
+        for start in range(0, len(decoded), BATCH):
+            images, aspects = zip(*decoded[start : start + BATCH], strict=True)
+            more = (1 << (len(images) - 1).bit_length()) - len(images)  # compiled for powers of two alone
+            image = np.stack([*images, *images[:1] * more])
+            vectors.append(self._encoder.embed(image, np.array([*aspects, *[1.0] * more], np.float32))[: len(images)])
+        return Embeddings(text(given), np.concatenate(vectors), origin=self._encoder.origin)
+
+    def index(self, where: str | os.PathLike | None = None) -> "PhotoIndex":
+        """Opens an index to search by photos.
+
+        Args:
+            where: a folder that `ssljax index` or `save_collection` wrote; by default the index of the run's gallery.
+
+        Raises:
+            UserError: there is no index, or another network made its embeddings.
+        """
+        folder = self._restored.run.index if where is None else Path(where)
+        if where is None and not folder.exists():
+            raise UserError(f"{self.run} has no index yet: train it to the end first")
+        collection = Collection.open(folder)
+        try:
+            check_origin(collection, self._encoder.origin, self.run)
+        except UserError:
+            collection.close()
+            raise
+        return PhotoIndex(self, collection)
+
+    def _embed_folder(self, path: Path) -> Embeddings:
+        items = Folder(str(path.absolute()), shares=(1.0, 0.0, 0.0), splits=False).load("train")
+        spec = self._restored.spec
+        embedder = Embedder(spec.experiment, spec.mesh, lambda split: items)
+        return dataclasses.replace(self._restored, embedder=embedder).embed(["train"], self._network)
+
+
+class PhotoIndex:
+    """An open index, and the model that embeds photos for it."""
+
+    def __init__(self, model: Model, collection: Collection):
+        self._model, self._collection = model, collection
+
+    def __len__(self) -> int:
+        return len(self._collection)
+
+    def search(self, photos: Photo | Sequence[Photo] | Embeddings, k: int = 10) -> list[list[Match]]:
+        """The `k` items nearest to each photo, the nearest first; fewer if the index holds fewer.
+
+        Takes what `Model.embed` takes, or what it returned. Raises UserError as it does, or if `k` is below 1.
+        """
+        if not isinstance(k, int) or k < 1:
+            raise UserError(f"k={short(k)} must be a whole number of at least 1, such as 10")
+        embeddings = photos if isinstance(photos, Embeddings) else self._model.embed(photos)
+        ids, scores = self._collection.search(embeddings.vectors, k)
+        return [[self._match(*found) for found in zip(*row, strict=True)] for row in zip(ids, scores, strict=True)]
+
+    def _match(self, id: str, score: float) -> Match:
+        item = self._collection.item(id)
+        return Match(id, float(score), item.columns, item.photo)
+
+
+def check_origin(collection: Collection, network: Origin, run: Path) -> None:
+    """Raises UserError if a collection was not embedded by this network of a run.
+
+    Vectors of two networks can have equal dimensions and nothing in common: answers would be noise.
+    """
+    origin = collection.origin
+    if origin is not None and origin.network != network.network:
+        raise UserError(
+            f"network={network.network}: {collection.folder} was embedded by the {origin.network}; leave --network "
+            f"out, or search an index of what `ssljax embed --network {network.network}` writes"
+        )
+    if origin is not None and origin.weights != network.weights:
+        raise UserError(
+            f"{collection.folder} was embedded by other weights than {run} has now: embed its items and build the "
+            "index anew, or name the right run by --run"
+        )
+
+
+def _listed(photos: Any) -> dict[str, Photo]:
+    """Id → photo, of what `Model.embed` takes and is no folder."""
+    if isinstance(photos, np.ndarray):
+        if photos.ndim != 4:
+            remedy = "photos[None] is a batch of one" if photos.ndim == 3 else "np.stack(photos) makes one of a list"
+            raise UserError(f"photos has the shape {photos.shape}, and must be [B, H, W, 3]: {remedy}")
+    elif isinstance(photos, str | os.PathLike | bytes | Image.Image):
+        photos = [photos]
+    elif not isinstance(photos, list | tuple):
+        raise UserError(
+            f"photos={short(photos)} must be an array u8[B, H, W, 3], a folder, or a list of paths, images or arrays"
+        )
+    if not len(photos):
+        raise UserError("photos is empty: give at least one")
+    files = all(isinstance(photo, str | os.PathLike) for photo in photos)
+    names = [os.fspath(photo) if files else str(number) for number, photo in enumerate(photos)]
+    if len(set(names)) < len(names):
+        raise UserError("photos names a file twice: give each once")
+    return dict(zip(names, photos, strict=True))
+
+
+def _decode(photo: Photo, name: str, size: int) -> tuple[np.ndarray, float]:
+    """A photo as `decode` has it; raises UserError if it is none, or cannot be read."""
+    if isinstance(photo, str | os.PathLike):
+        check_no_address(os.fspath(photo), "photo")
+        photo = Path(photo)
+    elif isinstance(photo, Image.Image):
+        photo = _png(photo)
+    elif isinstance(photo, np.ndarray) and not (photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3):
+        raise UserError(
+            f"photo {name} is {photo.dtype}{list(photo.shape)}, and must be pixels uint8[H, W, 3], 0 to 255"
+        )
+    elif not isinstance(photo, bytes | np.ndarray):
+        raise UserError(
+            f"photo {name} is {short(photo)}, and must be a path, a PIL image, bytes or an array u8[H, W, 3]"
+        )
+    try:
+        return decode(photo, size)
+    except BadImage as error:
+        raise UserError(f"photo {name} cannot be read ({error}): leave it out, or mend it") from None
+
+
+def _png(image: Image.Image) -> bytes:
+    """A PIL image as a file, upright, so that `decode` does with its colours and transparency as with any file's."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        image = image.convert("RGB")
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
