@@ -1,6 +1,7 @@
 """`ssljax compare`: asks two runs the same queries, and shows what one finds and the other misses."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> None:
     if options.run_a.resolve() == options.run_b.resolve():
         raise UserError(f"{options.run_a} is named twice: name two runs")
     runs = Run(options.run_a), Run(options.run_b)
-    experiments = tuple(complete_experiment_of(run, options.trust_code) for run in runs)
+    experiments = [complete_experiment_of(run, options.trust_code) for run in runs]
     with writing(options.output, "--output"):
         compared = _compare(runs, experiments, options, command_line("compare", arguments))
     _print(compared)
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _compare(
-    runs: tuple[Run, Run], experiments: tuple[Experiment, Experiment], options: CompareOptions, command: str
+    runs: tuple[Run, Run], experiments: Sequence[Experiment], options: CompareOptions, command: str
 ) -> Compared:
     """Compares complete runs by their saved embeddings, and writes the page and its figures; returns what it shows.
 
@@ -66,10 +67,10 @@ def _compare(
     one has no embeddings.
     """
     retrieval = _retrieval(runs, experiments)
-    paired = Paired.of(retrieval, *(saved_embeddings(run) for run in runs))
-    found = [retrieval.per_query(side.__getitem__) for side in (paired.a, paired.b)]
+    paired = Paired.of(retrieval, saved_embeddings(runs[0]), saved_embeddings(runs[1]))
+    a, b = (retrieval.per_query(side.__getitem__) for side in (paired.a, paired.b))
     rankings = paired.rankings()
-    finds = tuple(ranking.first() for ranking in rankings)
+    finds = rankings[0].first(), rankings[1].first()
     parts = [paired.a[split] for split in dict.fromkeys((retrieval.split, retrieval.searched))]
     items = [experiments[0].data.load(split) for split in paired.a]
     of_items = kinds(experiments[0], items[0], parts[0], options.by)
@@ -89,8 +90,8 @@ def _compare(
         },
         rankings=rankings,
         finds=finds,
-        means=tuple(one.means() for one in found),
-        differences={name: compare(*found, name) for name in found[0].figures},
+        means=(a.means(), b.means()),
+        differences={name: compare(a, b, name) for name in a.figures},
         kinds=["all" if of_items is None else of_items[row] for row in finds[0].queries],
         relevant=retrieval.meaning,
     )
@@ -113,12 +114,12 @@ def _record(compared: Compared, command: str) -> dict[str, Any]:
     }
 
 
-def _retrieval(runs: tuple[Run, Run], experiments: tuple[Experiment, Experiment]) -> Retrieval:
+def _retrieval(runs: tuple[Run, Run], experiments: Sequence[Experiment]) -> Retrieval:
     """The first Retrieval of both runs, with what CMC@1 needs; raises UserError if they are not asked the same."""
-    for run, experiment in zip(runs, experiments, strict=True):
-        if experiment.retrieval is None:
-            raise UserError(f"{run.path}: evaluate has no Retrieval, by which runs are compared: add Retrieval()")
     a, b = (experiment.retrieval for experiment in experiments)
+    if a is None or b is None:
+        run = runs[0] if a is None else runs[1]
+        raise UserError(f"{run.path}: evaluate has no Retrieval, by which runs are compared: add Retrieval()")
     for name in ("columns", "split", "searched"):
         one, other = getattr(a, name), getattr(b, name)
         if one != other:
@@ -137,7 +138,7 @@ def _said(value: str | tuple[str, ...]) -> str:
 def _names(runs: tuple[Run, Run]) -> tuple[str, str]:
     """What the page calls the runs: their folders' names, or else their paths."""
     a, b = (run.path.resolve().name for run in runs)
-    return (a, b) if a != b else tuple(str(run.path) for run in runs)
+    return (a, b) if a != b else (str(runs[0].path), str(runs[1].path))
 
 
 def _print(compared: Compared) -> None:

@@ -9,12 +9,13 @@ import tyro
 
 from ssljax.cli.shared import Output, writing
 from ssljax.evaluation import Embeddings
-from ssljax.search import Exact, Faiss, ScaNN, default_index, save_collection
+from ssljax.search import Builder, Exact, Faiss, ScaNN, default_index, save_collection
 from ssljax.training.logging import console, print_result
 from ssljax.types import UserError
 
-KINDS = {"exact": Exact, "scann": ScaNN, "faiss": Faiss}
-DEFAULT_KIND = next(name for name, kind in KINDS.items() if isinstance(default_index(), kind))
+Kind = Literal["exact", "scann", "faiss"]
+KINDS: dict[Kind, type[Builder]] = {"exact": Exact, "scann": ScaNN, "faiss": Faiss}
+DEFAULT_KIND: Kind = next(name for name, kind in KINDS.items() if isinstance(default_index(), kind))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class IndexOptions:
     """Files that `ssljax embed` wrote, or RUN/embeddings/*.npz."""
     output: Output
     """The folder to write; an index that is there is replaced."""
-    kind: Literal["exact", "scann", "faiss"] = DEFAULT_KIND
+    kind: Kind = DEFAULT_KIND
     """The kind of index."""
     settings: Annotated[Any, tyro.conf.arg(name="")] = default_index()
 

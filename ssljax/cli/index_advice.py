@@ -13,6 +13,7 @@ from ssljax.evaluation import Embeddings
 from ssljax.search import advice
 from ssljax.search.index import Builder, Metric
 from ssljax.training.logging import console, print_result, print_table
+from ssljax.types import settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ def command_to_build(embeddings: Path, builder: Builder) -> str:
     """The command that builds such an index of the embeddings."""
     kind = next(name for name, kind in KINDS.items() if isinstance(builder, kind))
     words = [str(embeddings), "-o", f"{embeddings.stem}.index", "--kind", kind]
-    for field in dataclasses.fields(builder):
+    for field in settings(builder):
         value, option = getattr(builder, field.name), f"--{field.name.replace('_', '-')}"
         if value != field.default:
             words += [option] if value is True else [option, str(value)]

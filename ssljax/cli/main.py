@@ -1,6 +1,7 @@
 """The command `ssljax`: reads the command's name, runs it, and decides the exit code."""
 
 import importlib
+import io
 import os
 import select
 import sys
@@ -41,7 +42,7 @@ def main() -> None:
 
     Ctrl-C exits with 130, SIGTERM with 143; a training that has begun saves and exits 0.
     """
-    if sys.stdout is not None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal or a file in ASCII takes any title
     # XLA's C++ calls a long compilation an error, and asks for a report of it; what is one is raised all the same.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -81,15 +81,14 @@ def _measure(
     ways = {name: functools.partial(embedder.batch, restored.state, network=name) for name in embedder.networks}
     pool = Pool.of(experiment, restored.load, bad, ways, suite)
     curves, examples = measure(pool, suite, DISTURBANCES, network)
-    retrieval = experiment.retrieval
     results = {
         "name": experiment.name,
         "network": network,
         "command": command,
         "data": data or experiment.name,
-        "split": retrieval.split,
-        "gallery": retrieval.searched,
-        "relevant": retrieval.meaning,
+        "split": pool.retrieval.split,
+        "gallery": pool.retrieval.searched,
+        "relevant": pool.retrieval.meaning,
         "queries": pool.count,
         "queries_in_all": pool.positives,
         "items": len(pool.gallery),

@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> None:
 def _answer(options: SearchOptions, found: "Searched", queries: dict[Path, tuple[np.ndarray, float]]) -> None:
     """Prints, and shows on a page, what is nearest to each photo, decoded."""
     embed = found.encoder.embed
-    vectors = np.concatenate([embed(image[None], np.float32([aspect])) for image, aspect in queries.values()])
+    vectors = np.concatenate([embed(image[None], np.array([aspect], np.float32)) for image, aspect in queries.values()])
     ids, scores = found.collection.search(vectors, options.top)
     for photo, row_ids, row_scores in zip(queries, ids, scores, strict=True):
         if len(options.photos) > 1:
@@ -121,11 +121,11 @@ class Searched:
             anew = str(error).endswith("build the index anew")
             raise UserError(f"{error} with `{command}`" if anew else str(error)) from None
         try:
-            run = Run(run or (where if own else _origin_of(collection)))
-            experiment = experiment_of(run, trust_code, NETWORK_ALONE)
-            network = network or (collection.origin.network if collection.origin else "student")
-            encoder = Restored.of(run, experiment, complete=False).encoder(network)
-            check_origin(collection, encoder.origin, run.path)
+            embedding = Run(run or (where if own else _origin_of(collection)))
+            experiment = experiment_of(embedding, trust_code, NETWORK_ALONE)
+            which = network or (collection.origin.network if collection.origin else "student")
+            encoder = Restored.of(embedding, experiment, complete=False).encoder(which)
+            check_origin(collection, encoder.origin, embedding.path)
         except BaseException:
             collection.close()
             raise

@@ -4,9 +4,9 @@ import contextlib
 import dataclasses
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, TypeVar
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar, cast
 
 import tyro
 from rich.table import Table
@@ -69,14 +69,15 @@ def file_first(command: str, arguments: list[str]) -> tuple[Path, list[str]]:
     return Path(arguments[0]), arguments[1:]
 
 
-def parse_with_experiment(kind: Callable[[Experiment], T], command: str, arguments: list[str]) -> tuple[Path, T]:
+def parse_with_experiment(kind: type[T], command: str, arguments: list[str]) -> tuple[Path, T]:
     """The experiment file that a command begins with, and the options after it, among them the experiment's fields."""
     if asks_for_help(arguments):
         file, rest, experiment = Path("FILE"), ["--help"], Experiment(name="NAME")
     else:
         file, rest = file_first(command, arguments)
         experiment, _ = load_experiments(file)
-    return file, tyro.cli(kind, args=rest, default=kind(experiment), prog=f"ssljax {command} {file}")
+    default: T = cast(Any, kind)(experiment)
+    return file, tyro.cli(kind, args=rest, default=default, prog=f"ssljax {command} {file}")
 
 
 def write_index(
@@ -147,7 +148,7 @@ def results_of(run: Run, remedy: str) -> dict[str, Any]:
     return results
 
 
-def print_figures(table: dict[str, dict[str, float]]) -> None:
+def print_figures(table: Mapping[str, Mapping[str, float | None]]) -> None:
     """Prints a table of the figures: one row each, and a column for each embedding."""
     printed = Table("", *table)
     for name in dict.fromkeys(name for values in table.values() for name in values):

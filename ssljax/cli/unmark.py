@@ -67,8 +67,14 @@ def main(arguments: list[str]) -> None:
     """`ssljax unmark FILE -o FOLDER [OPTIONS]`."""
     options = tyro.cli(UnmarkOptions, args=arguments, prog="ssljax unmark")
     images = options.images[0] if len(options.images) == 1 else options.images
-    how = {"delimiter": options.delimiter, "encoding": options.encoding}
-    catalogue = Catalogue(str(options.catalogue), images=images, id=options.id, split=None, **how)
+    catalogue = Catalogue(
+        str(options.catalogue),
+        images=images,
+        id=options.id,
+        split=None,
+        delimiter=options.delimiter,
+        encoding=options.encoding,
+    )
     command = command_line("unmark", arguments)
     summary = unmark(catalogue, options.output, by=options.by, leave=options.leave, command=command)
     found = f"{summary.marks:,} of {summary.sellers:,} sellers have a mark"

@@ -15,7 +15,7 @@ from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.decode import original_shape
 from ssljax.data.photos import decode_all
 from ssljax.data.pipeline import record_bad
-from ssljax.evaluation import Embeddings, relevance
+from ssljax.evaluation import Embeddings, Retrieval, relevance
 from ssljax.evaluation.embed import RAW_PIXELS_SIDE
 from ssljax.evaluation.embeddings import BASELINE
 from ssljax.evaluation.ranking import Ranking
@@ -39,6 +39,7 @@ from ssljax.views.resample import Box
 
 BATCH = 64  # photos disturbed together: fixed, as a photo's place among them decides what happens to it
 EXAMPLES = 6  # of each disturbance
+NOTHING = np.empty((0, 0), np.float32)
 
 Ways = dict[str, Callable[[Batch], np.ndarray]]
 
@@ -119,6 +120,7 @@ class Example:
 class Pool:
     """The photos of a search: the first `count` of `queries` are looked for in `gallery`, which may be the same."""
 
+    retrieval: Retrieval
     queries: Photos
     gallery: Photos
     count: int
@@ -164,7 +166,7 @@ class Pool:
             gallery = photos(retrieval.searched, searched, rng.permutation(len(searched)))
         count = int(np.searchsorted(queries.places, len(rows)))  # without bad ones
         groups = relevance(retrieval.relevant, Embeddings.unseen(queries.items), Embeddings.unseen(gallery.items))
-        return cls(queries, gallery, count, groups[0][:count], groups[1], len(positives))
+        return cls(retrieval, queries, gallery, count, groups[0][:count], groups[1], len(positives))
 
     def ranking(self, vectors: Vectors) -> Ranking:
         """Who is looked for among whom, by these embeddings; a query in the gallery does not find itself."""
@@ -174,14 +176,14 @@ class Pool:
     def vectors(
         self, disturbance: Disturbance | None = None, strength: float = 0.0, sides: Sequence[Side] = SIDES
     ) -> dict[str, Vectors]:
-        """Way → embeddings, clean or disturbed, of what `sides` need; the rest may be None."""
+        """Way → embeddings, clean or disturbed, of what `sides` need; the rest may be empty."""
         queries, gallery = {"query", "both"} & set(sides), {"gallery", "both"} & set(sides)
         if self.queries is self.gallery:
             found = self.queries.vectors(len(self.gallery) if gallery else self.count, disturbance, strength)
             return {way: Vectors(vectors[: self.count], vectors) for way, vectors in found.items()}
         asked = self.queries.vectors(self.count, disturbance, strength) if queries else {}
         searched = self.gallery.vectors(len(self.gallery), disturbance, strength) if gallery else {}
-        return {way: Vectors(asked.get(way), searched.get(way)) for way in asked or searched}
+        return {way: Vectors(asked.get(way, NOTHING), searched.get(way, NOTHING)) for way in asked or searched}
 
     def example(self, found: Lost, disturbance: Disturbance, strength: float) -> Example:
         """What the page shows of a lost query."""
