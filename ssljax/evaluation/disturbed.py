@@ -107,9 +107,9 @@ class Example:
     clean: np.ndarray
     disturbed: np.ndarray
     wrong: np.ndarray
-    """what it finds first now"""
+    """the photo that it finds first now"""
     right: np.ndarray
-    """what it found first before"""
+    """the photo that it found first before"""
     captions: tuple[str, str, str]
     """of the query, the wrong and the right one"""
     rank: int
