@@ -20,7 +20,7 @@ from disturbances import Neighbour, Noise
 from PIL import Image
 
 from ssljax.cli import robustness as ssljax_robustness
-from ssljax.cli import training as cli_train
+from ssljax.cli import train as cli_train
 from ssljax.cli.main import run as ssljax
 from ssljax.cli.shared import experiment_of
 from ssljax.config import Experiment
