@@ -580,7 +580,7 @@ def junk(path: Path) -> None:
 
 CODE = "evaluate --trust-code"
 DAMAGES = [
-    ("train", "results.json", junk, "results.json is damaged (its table holds what is no number): delete it"),
+    ("train", "results.json", junk, "results.json is damaged (a figure of its table is not a number): delete it"),
     ("train", "results.json", cut, "delete it, and the same command writes it anew"),
     ("train", "results.json", without_keys, "results.json is damaged (it has no table)"),
     ("train", "config.json", cut, "config.json is damaged"),
