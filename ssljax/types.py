@@ -99,10 +99,7 @@ class Progress:
 
 @runtime_checkable
 class Schedule(Protocol):
-    """A value that changes in the course of training. Those of `ssljax.schedules` take a `Progress`.
-
-    A function of one's own takes the share of the steps that are done, f32[] in [0, 1]; see `schedules.value_at`.
-    """
+    """A value that changes over training: one of `ssljax.schedules`, or your own function (see `schedules.value_at`)."""
 
     def __call__(self, progress: Any, /) -> Array:
         """f32[], the value at `progress`."""
@@ -209,6 +206,7 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
 class TeacherMethod(Method, Protocol):
     """A method whose teacher is evaluated beside the student: what defines `embed_teacher` is one."""
 
@@ -217,6 +215,7 @@ class TeacherMethod(Method, Protocol):
         ...
 
 
+@runtime_checkable
 class CheckedMethod(Method, Protocol):
     """A method that needs to know something of the train split: what defines `check` is one."""
 
@@ -237,6 +236,7 @@ class FreezingMethod(Method, Protocol):
         ...
 
 
+@runtime_checkable
 class WeightsMethod(Method, Protocol):
     """A method whose networks are saved at the end, for others to start from: what defines `weights` is one."""
 

@@ -16,7 +16,7 @@ from ssljax.data.pipeline import ordered_batches
 from ssljax.evaluation import Embeddings, Origin, raw_pixels
 from ssljax.evaluation.embeddings import BASELINE
 from ssljax.sharding import own_places, place_whole_batch, replicated
-from ssljax.types import Array, Aux, Batch, Embed, Params, TrainState
+from ssljax.types import Array, Aux, Batch, Embed, Params, TeacherMethod, TrainState
 
 RAW_PIXELS_SIDE = 32
 
@@ -52,7 +52,7 @@ class Embedder:
             return jax.jit(apply, out_shardings=replicated(mesh))
 
         self._apply = {"student": compiled(experiment.method.embed)}
-        if hasattr(experiment.method, "embed_teacher"):
+        if isinstance(experiment.method, TeacherMethod):
             self._apply["teacher"] = compiled(experiment.method.embed_teacher)
 
     @property

@@ -141,9 +141,14 @@ def areas(curves: Sequence[Curve], side: Side, figure: str) -> dict[str, dict[st
 def summary(curves: Sequence[Curve], suite: Robustness, network: str = "student") -> dict[str, dict[str, float | None]]:
     """Column → disturbance → value, of CMC@1: a network's areas on each side; on the first side, its value at medium
     strength, and that of raw pixels. The row CLEAN is without a disturbance."""
-    table = {side: {CLEAN: None} | areas(curves, side, "cmc@1")[network] for side in suite.sides}
+    table: dict[str, dict[str, float | None]] = {
+        side: {CLEAN: None} | areas(curves, side, "cmc@1")[network] for side in suite.sides
+    }
     medium = suite.strengths.index(suite.medium)
     for way in (network, BASELINE):
         shown = [c for c in curves if (c.way, c.side, c.figure) == (way, suite.sides[0], "cmc@1")]
-        table[f"{way} at {suite.medium:g}"] = {CLEAN: shown[0].clean} | {c.disturbance: c.values[medium] for c in shown}
+        table[f"{way} at {suite.medium:g}"] = {
+            CLEAN: shown[0].clean,
+            **{c.disturbance: c.values[medium] for c in shown},
+        }
     return table

@@ -11,7 +11,7 @@ import importlib.util
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,7 +62,7 @@ class Advice:
 
 
 def index_advice(
-    vectors: Array,
+    vectors: Array | np.ndarray,
     *,
     recall: float = 0.95,
     updates_per_hour: float = 0,
@@ -106,9 +106,9 @@ def index_advice(
     return recommended(rows, recall, updates_per_hour)
 
 
-def contestants(items: int, metric: Metric) -> dict[str, list[Builder]]:
+def contestants(items: int, metric: Metric) -> dict[str, Sequence[Builder]]:
     """Kind → settings for this many items, from little effort to much; they differ only in how they search."""
-    kinds: dict[str, list[Builder]] = {"Exact": [Exact(metric)]}
+    kinds: dict[str, Sequence[Builder]] = {"Exact": [Exact(metric)]}
     leaves = max(2, round(math.sqrt(items)))
     searched = sorted({max(1, leaves // part) for part in (160, 80, 40, 20, 10, 5)})
     depths = (30, 100, 300)
@@ -187,7 +187,7 @@ def plot(rows: list[Row], file: Path | BinaryIO) -> None:
 
 
 def _measured(
-    kind: str, builders: list[Builder], items: np.ndarray, queries: np.ndarray, truth: np.ndarray
+    kind: str, builders: Sequence[Builder], items: np.ndarray, queries: np.ndarray, truth: np.ndarray
 ) -> list[Row]:
     ids = range(len(items))
     began = time.perf_counter()
@@ -211,8 +211,8 @@ def _measured(
             start = time.perf_counter()
             tuned.search(queries[[k % len(queries)]], K)
             single.append(1000 * (time.perf_counter() - start))
-        figures = rounds * len(queries) / passed, *np.percentile(single, [50, 99]).tolist()
-        rows.append(Row(kind, builder, float(recall), *figures, build_seconds, memory, 0.0))
+        rate, (median, slow) = rounds * len(queries) / passed, np.percentile(single, [50, 99]).tolist()
+        rows.append(Row(kind, builder, float(recall), rate, median, slow, build_seconds, memory, 0.0))
     # last, as it changes the index: additions, and their share of the structures that they make necessary
     new = [f"new {k}" for k in range(min(200, len(queries)))]
     began = time.perf_counter()

@@ -36,6 +36,7 @@ from ssljax.evaluation.embeddings import Embeddings, Origin
 from ssljax.search.index import KINDS, Builder, Index
 from ssljax.types import Array, UserError
 
+Vector = Array | np.ndarray
 PHOTOS = "photos"
 AT_ONCE = 1000  # items of a query: SQLite has a limit
 LONGEST_ID = 4096  # bytes in UTF-8: an id is part of an address, and servers and proxies limit those
@@ -170,7 +171,7 @@ class Collection:
             known[id] = Item(columns, None if photo is None else self.folder / _text(photo))
         return known
 
-    def search(self, queries: Array, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: Vector, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As `Index.search`."""
         if isinstance(k, int) and k > 0:  # asks for the next power of two: XLA compiles for each k
             ids, scores = self._index.search(queries, 1 << (k - 1).bit_length())
@@ -187,7 +188,7 @@ class Collection:
         return ids[0][others][:k], scores[0][others][:k]
 
     def put(
-        self, id: str, vector: Array, columns: dict[str, str], photo: bytes | None = None, *, replace: bool = False
+        self, id: str, vector: Vector, columns: dict[str, str], photo: bytes | None = None, *, replace: bool = False
     ) -> None:
         """Adds an item, or with `replace` replaces one; it is on the disk when this returns.
 
@@ -210,7 +211,7 @@ class Collection:
             old, name = self._rows([id]), None if photo is None else f"{PHOTOS}/{secrets.token_hex(16)}"
             row = id, json.dumps(columns), _bytes(name), vector.astype("<f4").tobytes()
             try:
-                if photo is not None:
+                if photo is not None and name is not None:
                     replace_file(self.folder / name, lambda file: file.write(photo))
                 with _writing(self.folder), database:
                     database.execute(f"INSERT OR REPLACE INTO {COLUMNS} VALUES (?, ?, ?, ?)", row)

@@ -97,9 +97,9 @@ class Checkpoints:
         Raises OSError if this checkpoint, or the one before it, cannot be written.
         """
         self._set_damaged_aside()
-        position = ocp.args.JsonSave(position | {CHECKED: True})
+        checked = ocp.args.JsonSave(position | {CHECKED: True})
         with self._raising_os_errors():
-            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), position=position))
+            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), position=checked))
 
     def restore(self, shapes: PyTree, shardings: PyTree) -> PyTree:
         """Returns the newest intact state, laid out by `shardings`; `shapes` comes from `jax.eval_shape`.
@@ -112,7 +112,8 @@ class Checkpoints:
         damaged: dict[int, str] = {}
         while True:
             step, checked = self._newest_whole(damaged)
-            restored, reason = None, None
+            restored: Any = None
+            reason = None
             try:
                 restored = self._manager.restore(step, args=args)
                 if restored.position.pop(CHECKED, False) and not checked:

@@ -50,6 +50,7 @@ def run_file(path: Path) -> ModuleType:
     cloudpickle.register_pickle_by_value(package)  # worker processes do not have these modules
     name = f"{package.__name__}.__main__"
     spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path.absolute())))
+    assert spec is not None and spec.loader is not None  # of the loader given
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where a class's module is looked for
     spec.loader.exec_module(module)
     return module
@@ -58,7 +59,8 @@ def run_file(path: Path) -> ModuleType:
 def place(error: BaseException) -> tuple[str, int] | None:
     """The last file and line of the user's code that an error passed through; None if there is none."""
     if isinstance(error, SyntaxError):
-        return (error.filename, error.lineno) if error.lineno and os.path.isfile(error.filename or "") else None
+        there = error.lineno and os.path.isfile(error.filename or "")
+        return (str(error.filename), int(error.lineno or 0)) if there else None
     frames = list(traceback.walk_tb(error.__traceback__))
     own = [(f.f_code.co_filename, line) for f, line in frames if f.f_globals.get("__name__", "").startswith(PREFIX)]
     return own[-1] if own else None
@@ -115,10 +117,10 @@ def _imported(path: Path) -> dict[Path, Path]:
             spec = _beside(name, _folders(path))
             if spec is None:
                 continue
-            files = [Path(spec.origin)] if spec.has_location else []
+            files = [Path(str(spec.origin))] if spec.has_location else []
             for folder in spec.submodule_search_locations or ():
                 files += Path(folder).rglob("*.py")
-            top = len(Path((spec.submodule_search_locations or [spec.origin])[0]).parent.parts)
+            top = len(Path((spec.submodule_search_locations or [str(spec.origin)])[0]).parent.parts)
             new = {Path(*file.parts[top:]): file for file in files}
             waiting += [file for place, file in new.items() if place not in found]
             found |= new
@@ -135,7 +137,7 @@ def _names(file: Path) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module is None):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
     return {name.partition(".")[0] for name in names}
 
@@ -160,7 +162,7 @@ class _Loader(SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         package = module.__name__.partition(".")[0]
-        module.__builtins__ = vars(builtins) | {"__import__": functools.partial(_import, package)}
+        vars(module)["__builtins__"] = vars(builtins) | {"__import__": functools.partial(_import, package)}
         super().exec_module(module)
 
 

@@ -20,7 +20,7 @@ from ssljax.models import weights_bytes
 from ssljax.sharding import is_first_process, replicated
 from ssljax.training.logging import console
 from ssljax.training.run_folder import Run
-from ssljax.types import Embed, PyTree
+from ssljax.types import Embed, PyTree, WeightsMethod
 
 SAMPLES = 6
 SAMPLE_SIDE = 256
@@ -87,7 +87,7 @@ def table_rows(trained: Restored, *, untrained: bool = False) -> dict[str, Embed
 def _weights(trained: Restored) -> dict[str, PyTree]:
     """What the method has to save for others, on the host; nothing if it defines no `weights`."""
     method, mesh = trained.experiment.method, trained.spec.mesh
-    if not hasattr(method, "weights"):
+    if not isinstance(method, WeightsMethod):
         return {}
     with jax.set_mesh(mesh):
         whole = jax.jit(method.weights, out_shardings=replicated(mesh))(trained.state.params, trained.state.aux)

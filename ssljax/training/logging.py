@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 from rich.text import Text
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue] generated
 from tensorboardX.summary import scalar
 
 from ssljax.data.atomic_files import read_text, write_text, writing_to
@@ -25,7 +25,8 @@ class _Console(Console):
     """Prints text literally: markup and terminal escapes have no effect, in table cells too."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(shown(text), **options | {"markup": False, "emoji": False, "highlight": False})
+        options |= {"markup": False, "emoji": False, "highlight": False}
+        return super().render_str(shown(text), **options)
 
 
 console = _Console(stderr=True, highlight=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ssljax.evaluation.embed import Embedder
@@ -53,7 +54,7 @@ def _fit(
 ) -> tuple[TrainState, float, bool]:
     """Takes the steps that are left; returns the state, the seconds of all steps so far, and whether it was stopped."""
     e, start, began = setup.experiment, int(state.step), time.monotonic()
-    position = checkpoints.position if start else {"seconds": 0.0}
+    position: dict[str, Any] = checkpoints.position if start else {"seconds": 0.0}
     if start == setup.total_steps:
         return state, position["seconds"], False
     step_function, previous = setup.step(), None
@@ -119,7 +120,7 @@ class _Log:
 
     def __init__(self, setup: Setup, writer: MetricsWriter, bar: ProgressBar):
         self._setup, self._writer, self._bar = setup, writer, bar
-        progress = Progress(np.arange(setup.total_steps), setup.total_steps)
+        progress = Progress(jnp.arange(setup.total_steps), setup.total_steps)
         self._rates = np.asarray(jax.vmap(setup.experiment.optimizer.learning_rate)(progress))
 
     def __call__(self, step: int, metrics: Any) -> dict[str, float]:

@@ -8,7 +8,7 @@ from ssljax.training.checkpoint import Checkpoints
 from ssljax.training.logging import console
 from ssljax.training.run_folder import Run
 from ssljax.training.setup import Setup, batches_of
-from ssljax.types import TrainState, UserError
+from ssljax.types import RefreshingSampler, TrainState, UserError
 
 
 def batches_from(setup: Setup, run: Run, state: TrainState, checkpoints: Checkpoints, embedder: Embedder) -> Batches:
@@ -18,15 +18,15 @@ def batches_from(setup: Setup, run: Run, state: TrainState, checkpoints: Checkpo
     exactly. Raises UserError if that file is missing or damaged.
     """
     sampler, every, step = setup.experiment.sampler, setup.refresh_steps, int(state.step)
-    if every is None:
+    if every is None or not isinstance(sampler, RefreshingSampler):
         return setup.batches
     items = setup.load("train")
     if step % every == 0:
         console.print(f"Step {step}: embedding the train split, by which the sampler makes harder batches")
         embedded = embedder.by(state)("train")
         embeddings = np.zeros((len(items), embedded.vectors.shape[1]), np.float32)
-        read = set(embedded.ids)
-        embeddings[[name in read for name in items.ids]] = embedded.vectors  # in the items' order
+        there = set(embedded.ids)
+        embeddings[[name in there for name in items.ids]] = embedded.vectors  # in the items' order
         needed = {run.refreshed(saved - saved % every) for saved in checkpoints.steps}
 
         def refresh() -> None:

@@ -145,7 +145,7 @@ class Run:
             )
         if any_process(refused is not None):
             raise refused or UserError("distributed: another process refuses, and says why")
-        return given
+        return given  # pyright: ignore[reportReturnType] `act` returned it, or some process refused
 
     def _prepare(
         self, experiment: Experiment, source: Path | None, options: dict[str, Any], data: dict[str, Any], restart: bool
@@ -176,7 +176,7 @@ class Run:
         if self.config.exists():
             remedy = "put it back, choose another --name, or --restart to delete the run"
             # runs of before there was a precision do not say theirs
-            before = {"precision": experiment.precision} | read_json(self.config, remedy, "epochs")
+            before: dict[str, Any] = {"precision": experiment.precision} | read_json(self.config, remedy, "epochs")
             changed = differences(training(before), training(resolved(experiment)) | {"epochs": before["epochs"]})
             if changed:
                 raise UserError(

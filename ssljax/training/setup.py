@@ -20,7 +20,7 @@ from ssljax.train import train_step
 from ssljax.training.logging import counting
 from ssljax.training.run_folder import Run
 from ssljax.training.state import StateSpec
-from ssljax.types import Sampler, TrainState
+from ssljax.types import CheckedMethod, Sampler, TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Setup:
         batches = batches_of(experiment.sampler, experiment, items)
         check_evaluation((*experiment.evaluate, *experiment.monitor), experiment.gallery, load)
         batch = batch_shapes(items, batch_size=experiment.batch_size, size=experiment.photo_size, photos=batches.photos)
-        if hasattr(experiment.method, "check"):
+        if isinstance(experiment.method, CheckedMethod):
             with jax.set_mesh(mesh):
                 views = jax.eval_shape(experiment.views, jax.random.PRNGKey(0), batch)["views"]
             experiment.method.check(items, batches, len(views))

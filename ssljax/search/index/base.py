@@ -12,7 +12,7 @@ import json
 import numbers
 import operator
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from ssljax.data.atomic_files import locked, open_folder, read_as, save_folder
 from ssljax.evaluation.vectors import checked, normalise
-from ssljax.search.index.state import Id, Metric, Rows, State, Structure, objects
+from ssljax.search.index.state import Id, Ids, Metric, Rows, State, Structure, objects
 from ssljax.types import Array, UserError
 
 SCHEMA = 2
@@ -38,7 +38,7 @@ class Builder(Protocol):
         @property
         def metric(self) -> Metric: ...
 
-    def build(self, ids: Sequence[Id], vectors: Array) -> "Index":
+    def build(self, ids: Ids, vectors: Array | np.ndarray) -> "Index":
         """An index of items with unique ids, and vectors [n, D] of any real type; n may be 0.
 
         Raises UserError if they are not so, or a vector is not finite.
@@ -75,7 +75,7 @@ class Index:
         self._failure: str | None = None
 
     @classmethod
-    def of(cls, builder: Builder, ids: Sequence[Id], vectors: Array) -> "Index":
+    def of(cls, builder: Builder, ids: Ids, vectors: Array | np.ndarray) -> "Index":
         """See `Builder.build`."""
         ids, vectors = _paired(ids, vectors, builder.metric)
         structure = builder.structure(vectors) if len(ids) else None
@@ -119,7 +119,7 @@ class Index:
         state = self._state
         return {
             "kind": type(self._builder).__name__,
-            "settings": dataclasses.asdict(self._builder),
+            "settings": dataclasses.asdict(self._builder),  # pyright: ignore[reportArgumentType] a dataclass
             "items": len(state),
             "dimensions": state.main.vectors.shape[1],
             "in_tail": len(state.tail) - state.tail.dead,
@@ -129,7 +129,7 @@ class Index:
             "failure": self._failure,
         }
 
-    def search(self, queries: Array, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: Array | np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The best items for each query.
 
         Args:
@@ -158,7 +158,7 @@ class Index:
         ids, scores = state.search(queries, k, metric)
         return ids, -scores if metric == "l2" else scores
 
-    def vectors_of(self, ids: Sequence[Id]) -> np.ndarray:
+    def vectors_of(self, ids: Ids) -> np.ndarray:
         """f32[n, D], as they are compared: of unit length if the metric is the cosine.
 
         Raises UserError if there is no such item.
@@ -168,7 +168,7 @@ class Index:
             state, rows = self._state, self._rows_of(ids)
         return state.vectors_of(rows)
 
-    def add(self, ids: Sequence[Id], vectors: Array, *, replace: bool = False) -> None:
+    def add(self, ids: Ids, vectors: Array | np.ndarray, *, replace: bool = False) -> None:
         """Adds all items or none; the next search finds them.
 
         Args:
@@ -190,11 +190,11 @@ class Index:
             self._state = state
         self._rebuild_if_due()
 
-    def check_addable(self, ids: Sequence[Id], vectors: Array, *, replace: bool = False) -> None:
+    def check_addable(self, ids: Ids, vectors: Array | np.ndarray, *, replace: bool = False) -> None:
         """Raises what `add` would raise."""
         self._there(self._paired(ids, vectors)[0], replace)
 
-    def _paired(self, ids: Sequence[Id], vectors: Array) -> tuple[list[Id], np.ndarray]:
+    def _paired(self, ids: Ids, vectors: Array | np.ndarray) -> tuple[list[Id], np.ndarray]:
         return _paired(ids, vectors, self._builder.metric, self._state.main.vectors.shape[1])
 
     def _there(self, ids: list[Id], replace: bool) -> list[Id]:
@@ -207,7 +207,7 @@ class Index:
             )
         return there
 
-    def remove(self, ids: Sequence[Id]) -> None:
+    def remove(self, ids: Ids) -> None:
         """Removes all items or none; raises UserError if one is not in the index or comes twice."""
         ids = _checked_ids(ids)
         with self._changing:
@@ -237,7 +237,7 @@ class Index:
     @property
     def facts(self) -> dict[str, Any]:
         """What `read` needs to know, as JSON."""
-        settings = dataclasses.asdict(self._builder)
+        settings = dataclasses.asdict(self._builder)  # pyright: ignore[reportArgumentType] a dataclass
         return {"kind": type(self._builder).__name__, "settings": settings, "schema": SCHEMA}
 
     def write(self, data: Path) -> None:
@@ -310,7 +310,7 @@ class Index:
                 self._state = state
 
 
-def _checked_ids(ids: Sequence[Id], *, unique: bool = True) -> list[Id]:
+def _checked_ids(ids: Ids, *, unique: bool = True) -> list[Id]:
     """As str and int; raises UserError if one is neither, or blank, or, if it must not, comes twice."""
     if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
         raise UserError(f"ids={ids!r} must be a list of ids")
@@ -330,7 +330,9 @@ def _checked_ids(ids: Sequence[Id], *, unique: bool = True) -> list[Id]:
     return checked_ids
 
 
-def _paired(ids: Sequence[Id], vectors: Array, metric: Metric, dim: int | None = None) -> tuple[list[Id], np.ndarray]:
+def _paired(
+    ids: Ids, vectors: Array | np.ndarray, metric: Metric, dim: int | None = None
+) -> tuple[list[Id], np.ndarray]:
     """Ids and vectors, checked, of as many items."""
     ids, vectors = _checked_ids(ids), _prepared(vectors, metric, "vectors", dim)
     if len(ids) != len(vectors):
@@ -338,7 +340,7 @@ def _paired(ids: Sequence[Id], vectors: Array, metric: Metric, dim: int | None =
     return ids, vectors
 
 
-def _prepared(vectors: Array, metric: Metric, field: str, dim: int | None = None) -> np.ndarray:
+def _prepared(vectors: Array | np.ndarray, metric: Metric, field: str, dim: int | None = None) -> np.ndarray:
     """f32[n, D] as they are compared, another array than the caller's.
 
     Raises UserError for what `vectors.checked` refuses, and for vectors so long that their products leave float32.

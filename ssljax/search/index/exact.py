@@ -5,12 +5,13 @@ import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from ssljax.evaluation.nearest import top_k
-from ssljax.search.index.base import Id, Index, Metric
+from ssljax.search.index.base import Ids, Index, Metric
 from ssljax.types import Array, UserError, check_fields
 
 
@@ -32,7 +33,7 @@ class Exact:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"Exact.{name}={getattr(self, name)} must be at least 1")
 
-    def build(self, ids: Sequence[Id], vectors: Array) -> Index:
+    def build(self, ids: Ids, vectors: Array | np.ndarray) -> Index:
         """See `Builder`; also raises UserError if there are fewer devices."""
         return Index.of(self, ids, vectors)
 
@@ -48,10 +49,11 @@ class Exact:
             x = vectors - center
             vectors = np.concatenate([x, -np.einsum("nd,nd->n", x, x)[:, None] / 2], axis=1)
         rows = -(-len(vectors) // len(devices))
-        resident = self.device_mib is None or rows * vectors[0].nbytes <= self.device_mib * 2**20
-        if not resident:
-            rows = max(1, self.device_mib * 2**20 // vectors[0].nbytes)
-        parts = [vectors[start : start + rows] for start in range(0, len(vectors), rows)]
+        room = None if self.device_mib is None else self.device_mib * 2**20 // vectors[0].nbytes
+        resident = room is None or rows <= room
+        if room is not None and not resident:
+            rows = max(1, room)
+        parts: list[Any] = [vectors[start : start + rows] for start in range(0, len(vectors), rows)]
         if resident:
             parts = [jax.device_put(part, device) for part, device in zip(parts, devices, strict=False)]
         return Parts(parts, devices, center)
@@ -64,7 +66,7 @@ class Exact:
 class Parts:
     """The structure of `Exact`: parts of the items, in order, on a device each or on the host."""
 
-    def __init__(self, parts: list[Array], devices: list[jax.Device], center: np.ndarray | None):
+    def __init__(self, parts: Sequence[Array | np.ndarray], devices: Sequence[Any], center: np.ndarray | None):
         self._parts, self._devices, self._center = parts, devices, center
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

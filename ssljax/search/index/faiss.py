@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ssljax.data.atomic_files import ascii_name
-from ssljax.search.index.base import Id, Index, Metric
+from ssljax.search.index.base import Ids, Index, Metric
 from ssljax.types import Array, UserError, check_fields
 
 FILE = "faiss.index"
@@ -35,7 +34,7 @@ class Faiss:
         if self.effort < 1:
             raise UserError(f"Faiss.effort={self.effort} must be at least 1")
 
-    def build(self, ids: Sequence[Id], vectors: Array) -> Index:
+    def build(self, ids: Ids, vectors: Array | np.ndarray) -> Index:
         """See `Builder`; also raises UserError if FAISS is not installed."""
         _faiss()
         return Index.of(self, ids, vectors)

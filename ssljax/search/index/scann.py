@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ssljax.data.atomic_files import ascii_name
-from ssljax.search.index.base import Id, Index, Metric
+from ssljax.search.index.base import Ids, Index, Metric
 from ssljax.types import Array, UserError, check_fields
 
 CODES = 16  # of a block of dimensions in quantised form
@@ -53,7 +52,7 @@ class ScaNN:
         if self.soar and self.metric == "l2":
             raise UserError("ScaNN.soar=True needs the metric 'cosine' or 'dot', not 'l2'")
 
-    def build(self, ids: Sequence[Id], vectors: Array) -> Index:
+    def build(self, ids: Ids, vectors: Array | np.ndarray) -> Index:
         """See `Builder`; also raises UserError if ScaNN is not installed, or there are more leaves than items."""
         _scann()  # also if there are no items yet
         if CODES <= len(ids) < (self.leaves or 0):
@@ -134,7 +133,7 @@ def _scann() -> ModuleType:
         raise UserError(
             "ScaNN is not installed here (it exists for Linux only): use the index Exact() instead"
         ) from None
-    _silence(Path(scann_ops_pybind.scann_pybind.__file__))
+    _silence(Path(str(scann_ops_pybind.scann_pybind.__file__)))
     return scann_ops_pybind
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ssljax.search.index.base import Builder
 
 Id = str | int
+Ids = Sequence[Id] | np.ndarray
 Metric = Literal["cosine", "dot", "l2"]
 
 SCORES_AT_ONCE = 2**22  # of queries with the tail
@@ -57,7 +58,7 @@ class Rows:
     """longer arrays that begin with ids and vectors; only the newest state writes beyond their end"""
 
     @classmethod
-    def of(cls, ids: Sequence[Id], vectors: np.ndarray) -> "Rows":
+    def of(cls, ids: Ids, vectors: np.ndarray) -> "Rows":
         """Items of which none is removed."""
         return cls(objects(ids), vectors, np.zeros(len(vectors), bool))
 
@@ -170,14 +171,16 @@ class State:
         """Rows of main [Q, k] that are not removed, and their scores f32[Q, k], the larger the better."""
         if not k:
             return np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
+        structure = self.structure
+        assert structure is not None  # as there are items in main
         if not self.main.dead:
-            rows, scores = self.structure.search(queries, k)
+            rows, scores = structure.search(queries, k)
         else:
             rows, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
             todo, wanted = np.arange(len(queries)), 2 * k
             while len(todo):  # asks for more until enough are alive; a power of two: XLA compiles for each number
                 wanted = min(1 << (wanted - 1).bit_length(), len(self.main))
-                found, found_scores = self.structure.search(queries[todo], wanted)
+                found, found_scores = structure.search(queries[todo], wanted)
                 alive = ~self.main.removed[found]
                 enough = alive.sum(axis=1) >= k
                 first = np.argsort(~alive[enough], axis=1, kind="stable")[:, :k]
@@ -246,7 +249,7 @@ def _squared_distances(queries: np.ndarray, vectors: np.ndarray, rows: np.ndarra
     return distances
 
 
-def objects(ids: Sequence[Id]) -> np.ndarray:
+def objects(ids: Ids) -> np.ndarray:
     """object[n]: NumPy would make 1 and "1" one type, and text of one width."""
     column = np.empty(len(ids), object)
     column[:] = ids

@@ -107,7 +107,7 @@ class Service:
     def _add_routes(self) -> None:
         def add(method: str, path: str, endpoint: Callable[..., Any], *errors: int, **described: Any) -> None:
             described["responses"] = described.get("responses", {}) | schemas.errors_of(*errors)
-            summary = endpoint.__doc__.splitlines()[0]
+            summary = str(endpoint.__doc__).splitlines()[0]
             described |= {"summary": summary, "description": "", "response_description": summary}
             self.api.add_api_route(path, endpoint, methods=[method], **described)
 

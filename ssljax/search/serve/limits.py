@@ -159,13 +159,13 @@ def _understood(scope: Scope, local: bool) -> tuple[Scope, tuple[int, str] | Non
         address = re.fullmatch(r"https?://([^/]*)(/.*)?", path, re.IGNORECASE)
         hosts.append(address[1] if address else "")
         path = (address and address[2]) or "/"
-    scope = scope | {"path": path, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}  # without a body
+    scope = {**scope, "path": path, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}  # without a body
     names = [_named(host) for host in hosts]
     if values(b"content-length") and values(b"transfer-encoding"):  # a proxy in front may read another body
         return scope, (400, "the request has both Content-Length and Transfer-Encoding: send one of them")
     if None in names:
         return scope, (400, "the host that the request names is not a host")
-    if local and not all(map(is_local, names)):
+    if local and not all(name is not None and is_local(name) for name in names):
         return scope, (400, "the host that the request names is not this machine")
     pages = [ORIGIN.fullmatch(origin) for origin in values(b"origin")]
     if local and not all(page and is_local(_named(page[1]) or "") for page in pages):

@@ -1,8 +1,7 @@
 """What GET /metrics tells."""
 
-from typing import Any
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.types import Scope
 
 from ssljax.search import Collection
 
@@ -24,7 +23,7 @@ class Metrics:
         unsaved = Gauge("ssljax_unsaved_changes", "1 if the saved index lacks changes", registry=r)
         unsaved.set_function(lambda: collection.unsaved)
 
-    def observe(self, scope: dict[str, Any], status: int, seconds: float) -> None:
+    def observe(self, scope: Scope, status: int, seconds: float) -> None:
         """Counts a request; a status of 0 is a client that went away."""
         endpoint = getattr(scope.get("endpoint"), "__name__", "none")  # a path would be a label for every id
         self._requests.labels(endpoint, status).inc()

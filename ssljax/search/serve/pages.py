@@ -9,7 +9,7 @@ import jinja2
 
 _TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("ssljax.search", "serve"), autoescape=True)
 PAGE = _TEMPLATES.get_template("page.html").render()
-_SCRIPT = re.search(r"<script>(.*?)</script>", PAGE, re.DOTALL)[1]
+(_SCRIPT,) = re.findall(r"<script>(.*?)</script>", PAGE, re.DOTALL)
 _HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
 # The only script that runs is our own: not one that got into a title, nor a handler such as onerror="...".
 POLICY = (
