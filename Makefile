@@ -34,6 +34,7 @@ test-older: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
 	test ! -x $(VENV)/bin/hadolint || $(VENV)/bin/hadolint Dockerfile  # has wheels for Linux on x86-64 alone
 
 docs: $(VENV)/.installed-docs

@@ -99,7 +99,7 @@ class Progress:
 
 @runtime_checkable
 class Schedule(Protocol):
-    """A value that changes over training: one of `ssljax.schedules`, or your own function (see `schedules.value_at`)."""
+    """A value that changes over training: one of `ssljax.schedules`, or your function (see `schedules.value_at`)."""
 
     def __call__(self, progress: Any, /) -> Array:
         """f32[], the value at `progress`."""
