@@ -33,13 +33,16 @@ def load(run: str | os.PathLike, *, network: str = "student", experiment: "Exper
     Raises:
         UserError: it is no run folder, is not trained to the end, or needs classes that are not ssljax's.
     """
-    from pathlib import Path
-
+    from ssljax.config import Experiment
+    from ssljax.data.paths import as_path
     from ssljax.evaluation.restore import Restored
     from ssljax.search.model import Model
     from ssljax.training.run_folder import Run
+    from ssljax.types import UserError, short
 
-    return Model(Restored.of(Run(Path(run)), experiment), network)
+    if not isinstance(experiment, Experiment | None):
+        raise UserError(f"experiment={short(experiment)} must be the Experiment that was trained, or be left out")
+    return Model(Restored.of(Run(as_path(run, "run")), experiment), network)
 
 
 def _train(experiment: "Experiment", runs: str | os.PathLike = "runs", *, restart: bool = False) -> "Model":
@@ -56,18 +59,18 @@ def _train(experiment: "Experiment", runs: str | os.PathLike = "runs", *, restar
         UserError: the experiment does not suit its data, or the run folder is of another experiment.
         RunStopped: the loss is no longer finite.
     """
-    from pathlib import Path
-
     from ssljax.cli.train import train_run
     from ssljax.config import Experiment
+    from ssljax.data.paths import as_path
     from ssljax.types import UserError, short
 
     if not isinstance(experiment, Experiment):
         raise UserError(f"experiment={short(experiment)} must be an Experiment: ssljax.Experiment(name='shop', ...)")
+    folder = as_path(runs, "runs")
     recorded = {"arguments": [], "position": None}
     again = "ssljax.train(experiment)"
-    train_run(None, experiment, recorded, again, Path(runs), restart, signals=False)
-    return load(Path(runs) / experiment.name, experiment=experiment)
+    train_run(None, experiment, recorded, again, folder, restart, signals=False)
+    return load(folder / experiment.name, experiment=experiment)
 
 
 class TrainModule(ModuleType):

@@ -71,6 +71,7 @@ def test_a_photo_has_one_embedding_however_it_is_given(guide):
         (np.zeros((1, 4, 4, 3), np.float32), r"photo 0 is float32\[4, 4, 3\], and must be pixels uint8"),
         (np.zeros((1, 4, 4, 4), np.uint8), r"photo 0 is uint8\[4, 4, 4\]"),
         ([], "photos is empty"),
+        (Image.new("RGB", (0, 3)), "photo 0 is an empty image of 0 x 3 pixels"),
         (3, "photos=3 must be an array"),
         ([None], "photo 0 is None"),
         (["none.jpg"], "photo none.jpg cannot be read"),
@@ -88,6 +89,20 @@ def test_other_mistakes_are_refused_in_a_sentence(guide, tmp_path):
         guide["model"].index().search("runs/toy/samples", k=0)
     with pytest.raises(UserError, match="must be an Experiment"):
         ssljax.train("shop.py")
+    with pytest.raises(UserError, match="runs=None must be a path"):
+        ssljax.train(guide["experiment"], None)
+    with pytest.raises(UserError, match="run=3 must be a path"):
+        ssljax.load(3)
+    with pytest.raises(UserError, match="experiment=3 must be the Experiment"):
+        ssljax.load("runs/toy", experiment=3)
+    with pytest.raises(UserError, match="where=3 must be a path"):
+        guide["model"].index(3)
+    assert len(guide["model"].index().search(np.zeros((1, 9, 9, 3), np.uint8), k=np.int64(2))[0]) == 2
+    deep = '{"class": "FewLabels", "data": ' * 900 + "1" + "}" * 900
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/config.json").write_text(f'{{"class": "Experiment", "name": "deep", "data": {deep}}}')
+    with pytest.raises(UserError, match="does not suit this version"):
+        ssljax.load(tmp_path / "deep")
     with pytest.raises(UserError, match="is not a run folder"):
         ssljax.load(tmp_path)
     with pytest.raises(UserError, match="has no teacher"):

@@ -6,8 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from ssljax.types import UserError
+from ssljax.types import UserError, short
 
 
 def data_root() -> Path:
@@ -60,3 +61,10 @@ def _forms(name: str) -> Iterator[str]:
     yield unicodedata.normalize("NFD", name)
     with contextlib.suppress(UnicodeError):
         yield os.fsdecode(unicodedata.normalize("NFC", name).encode("cp1252"))
+
+
+def as_path(value: Any, field: str) -> Path:
+    """`value` as a path; raises UserError, which names the field, if it is none."""
+    if not isinstance(value, str | os.PathLike):
+        raise UserError(f"{field}={short(value)} must be a path, such as 'runs/shop'")
+    return Path(value)

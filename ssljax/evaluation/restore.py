@@ -67,13 +67,13 @@ def read_experiment(run: Run, without: Sequence[str] = ()) -> Experiment:
             from_json(config.get(name))
         except NotPublic as error:
             replaced[name] = () if name in ("monitor", "evaluate") else Untrusted(_untrusted(run, error))
-        except UserError:  # said below
+        except (UserError, RecursionError):  # said below
             continue
     try:
         experiment = from_json({name: value for name, value in config.items() if name not in replaced})
     except NotPublic as error:
         raise UserError(_untrusted(run, error)) from None
-    except UserError as error:
+    except (UserError, RecursionError) as error:
         raise UserError(
             f"{run.config} does not suit this version of ssljax ({error}): use the one that wrote it"
         ) from None

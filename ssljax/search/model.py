@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from ssljax.data import Folder
 from ssljax.data.columns import text
 from ssljax.data.decode import BadImage, decode
-from ssljax.data.paths import check_no_address
+from ssljax.data.paths import as_path, check_no_address
 from ssljax.evaluation import Embeddings, Origin
 from ssljax.evaluation.embed import Embedder
 from ssljax.evaluation.restore import Restored
@@ -94,7 +94,7 @@ class Model:
         Raises:
             UserError: there is no index, or another network made its embeddings.
         """
-        folder = self._restored.run.index if where is None else Path(where)
+        folder = self._restored.run.index if where is None else as_path(where, "where")
         if where is None and not folder.exists():
             raise UserError(f"{self.run} has no index yet: train it to the end first")
         collection = Collection.open(folder)
@@ -105,8 +105,8 @@ class Model:
             raise
         return PhotoIndex(self, collection)
 
-    def _embed_folder(self, path: Path) -> Embeddings:
-        items = Folder(str(path.absolute()), shares=(1.0, 0.0, 0.0), splits=False).load("train")
+    def _embed_folder(self, folder: Path) -> Embeddings:
+        items = Folder(str(folder.absolute()), shares=(1.0, 0.0, 0.0), splits=False).load("train")
         spec = self._restored.spec
         embedder = Embedder(spec.experiment, spec.mesh, lambda split: items)
         return dataclasses.replace(self._restored, embedder=embedder).embed(["train"], self._network)
@@ -126,10 +126,10 @@ class PhotoIndex:
 
         Takes what `Model.embed` takes, or what it returned. Raises UserError as it does, or if `k` is below 1.
         """
-        if not isinstance(k, int) or k < 1:
+        if not isinstance(k, int | np.integer) or k < 1:
             raise UserError(f"k={short(k)} must be a whole number of at least 1, such as 10")
         embeddings = photos if isinstance(photos, Embeddings) else self._model.embed(photos)
-        ids, scores = self._collection.search(embeddings.vectors, k)
+        ids, scores = self._collection.search(embeddings.vectors, int(k))
         return [[self._match(*found) for found in zip(*row, strict=True)] for row in zip(ids, scores, strict=True)]
 
     def _match(self, id: str, score: float) -> Match:
@@ -182,6 +182,8 @@ def _decode(photo: Photo, name: str, size: int) -> tuple[np.ndarray, float]:
         check_no_address(os.fspath(photo), "photo")
         photo = Path(photo)
     elif isinstance(photo, Image.Image):
+        if not all(photo.size):
+            raise UserError(f"photo {name} is an empty image of {photo.width} x {photo.height} pixels: leave it out")
         photo = _png(photo)
     elif isinstance(photo, np.ndarray) and not (photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3):
         raise UserError(
