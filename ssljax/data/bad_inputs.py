@@ -35,7 +35,7 @@ class BadInputs:
     def __init__(self, path: Path | None, *, total: int, limit: float = 0.01):
         self._path, self._total, self._limit = path, total, limit
         self._met: dict[tuple[str, str], str] = {}
-        self._listed: set[tuple[str, str]] = set()
+        self._listed: set[tuple[str, ...]] = set()
         self._file_size = 0
 
     @property
@@ -51,10 +51,10 @@ class BadInputs:
         self._met[key] = reason
         if self._path is None:
             return
-        self._read()
+        self._read(self._path)
         row = tuple(map(csv_cell, (*key, reason)))
         if row[:2] not in self._listed:
-            self._append(row)
+            self._append(self._path, row)
 
     def check(self, count: int | None = None) -> None:
         """Raises UserError if more than the limit are bad: of `count`, where several processes share the photos."""
@@ -68,22 +68,22 @@ class BadInputs:
             f"({first}{listed}): mend or remove them, or allow more. There may be others, as it stopped here"
         )
 
-    def _read(self) -> None:
+    def _read(self, path: Path) -> None:
         """Reads the file again if it has changed: it may also list another split's photos."""
-        if self._path.exists() and self._path.stat().st_size != self._file_size:
+        if path.exists() and path.stat().st_size != self._file_size:
             with (
-                self._path.open(newline="", encoding="utf-8", errors="replace") as file,
+                path.open(newline="", encoding="utf-8", errors="replace") as file,
                 contextlib.suppress(csv.Error),
             ):
                 self._listed = {tuple(row[:2]) for row in csv.reader(file)}
-            self._file_size = self._path.stat().st_size
+            self._file_size = path.stat().st_size
 
-    def _append(self, row: tuple[str, ...]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", newline="", encoding="utf-8") as file:
+    def _append(self, path: Path, row: tuple[str, ...]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if file.tell() == 0:
                 writer.writerow(COLUMNS)
             writer.writerow(row)
         self._listed.add(row[:2])
-        self._file_size = self._path.stat().st_size
+        self._file_size = path.stat().st_size

@@ -54,12 +54,12 @@ def encode(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     Blanks around a value and the form of its accents do not count. If all values are whole numbers they are sorted as
     numbers, so that labels 0 to 99 keep theirs.
     """
-    values = list(map(functools.cache(comparable), values))
-    names = sorted(set(values) - {""})
+    texts = list(map(functools.cache(comparable), values))
+    names = sorted(set(texts) - {""})
     if all(name.isdecimal() for name in names):
         names.sort(key=int)
     number = {name: code for code, name in enumerate(names)} | {"": -1}
-    return np.array([number[value] for value in values], dtype=np.int32), tuple(names)
+    return np.array([number[value] for value in texts], dtype=np.int32), tuple(names)
 
 
 def encode_label(values: np.ndarray, field: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -98,7 +98,7 @@ def decode_whole(path: Path) -> tuple[np.ndarray, str]:
     Raises BadImage, with the reason.
     """
     with _opened(_read(path)) as image:
-        format = image.format
+        format = str(image.format)
         plain, colours, orientation = _loaded(image)
         return _upright(np.asarray(_to_srgb(plain, colours)), orientation), format
 
@@ -124,6 +124,7 @@ def _decode_jpeg(data: bytes, size: int, max_pixels: int) -> tuple[np.ndarray, f
     """Pixels, aspect and orientation, at the smallest scale that covers the square; None leaves it to Pillow."""
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
+        height, width = int(height), int(width)
         grey_profile = colour == "Gray" and b"ICC_PROFILE\0" in data  # is for grey levels, not for RGB
         if colour not in ("YCbCr", "Gray", "RGB") or height * width > max_pixels or grey_profile:
             return None
@@ -148,7 +149,7 @@ def _decode_any(data: bytes, size: int, max_pixels: int, formats: Sequence[str])
         image.draft(None, (size, size))
         # Colours are converted, and laid on white, once the photo is small: that is faster, and takes no memory.
         plain, colours, orientation = _loaded(image)
-        resized = plain.resize((size, size), Image.BILINEAR, reducing_gap=2.0)
+        resized = plain.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
         return np.asarray(_to_srgb(resized, colours)), aspect, orientation
 
 
@@ -162,7 +163,7 @@ def _check_scans(data: bytes, pixels: int, max_pixels: int) -> None:
 def _opened(data: bytes, max_pixels: int = MAX_PIXELS, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
     """Opens an image with Pillow; whatever is wrong with it, now or inside the block, is raised as BadImage."""
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as image:
+        with Image.open(io.BytesIO(data), formats=tuple(formats)) as image:
             if max(image.size) > MAX_SIDE:
                 raise BadImage(f"{image.width:,} x {image.height:,} pixels: a side has at most {MAX_SIDE:,}")
             if image.width * image.height > max_pixels:
@@ -203,7 +204,7 @@ class _Colours:
 
 def _loaded(image: Image.Image) -> tuple[Image.Image, _Colours, int]:
     """The pixels in a mode of `PLAIN`, what their colours are, and the orientation. Closes `image`."""
-    deep = image.format == "PNG" and ";16" in str(image.tile)
+    deep = image.format == "PNG" and ";16" in str(getattr(image, "tile", ""))
     image.load()
     orientation = _orientation(image)  # after loading: Pillow turns a TIFF then, and drops its orientation
     colours, key = _Colours.of(image), image.info.get("transparency")
@@ -251,7 +252,9 @@ def _to_srgb(image: Image.Image, colours: _Colours) -> Image.Image:
     if alpha is not None:
         image = image.convert(image.mode[:-1])
     transform = _transform(colours.profile, image.mode) or _transform(None, image.mode)
-    image = image.convert("RGB") if transform is None else ImageCms.applyTransform(image, transform)
+    converted = image.convert("RGB") if transform is None else ImageCms.applyTransform(image, transform)
+    assert converted is not None  # only a transform in place returns None
+    image = converted
     if colours.gamma is not None:
         image = Image.fromarray(_from_gamma(np.asarray(image), colours.gamma, colours.primaries))
     if alpha is None:
@@ -290,7 +293,8 @@ def _from_gamma(pixels: np.ndarray, gamma: float, primaries: tuple[float, ...] |
 
     They stay as they are if both describe sRGB, or are impossible.
     """
-    usual = primaries is None or np.abs(np.subtract(primaries, SRGB_PRIMARIES)).max() < 0.005
+    primaries = SRGB_PRIMARIES if primaries is None else primaries
+    usual = np.abs(np.subtract(primaries, SRGB_PRIMARIES)).max() < 0.005
     if not 0.01 < gamma < 100 or (usual and abs(gamma - 1 / 2.2) < 0.01):
         return pixels
     light = (np.arange(256) / 255.0)[pixels] ** (1 / gamma)
@@ -361,4 +365,4 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
     if pixels.shape[:2] == (size, size):
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.BILINEAR))
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))

@@ -49,9 +49,10 @@ def existing(folder: Path, name: str) -> Path:
     if name.isascii() or os.path.lexists(path):
         return path
     for part in Path(name).parts:
-        folder = next((folder / form for form in _forms(part) if os.path.lexists(folder / form)), None)
-        if folder is None:
+        there = next((folder / form for form in _forms(part) if os.path.lexists(folder / form)), None)
+        if there is None:
             return path
+        folder = there
     return folder
 
 

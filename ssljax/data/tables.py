@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -159,7 +159,7 @@ def _read_csv(text: str, delimiter: str | None, encoding: str, path: Path) -> Ta
     return _table(((name, values) for name, *values in zip(*rows, strict=True)), path, how, f", line {first}")
 
 
-def _rows(text: str, delimiter: str, first: int, path: Path, quoting: int) -> list[list[str]]:
+def _rows(text: str, delimiter: str, first: int, path: Path, quoting: Literal[0, 3]) -> list[list[str]]:
     """The rows of a text table, all as long as the first, without blank ones."""
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True, quoting=quoting
@@ -284,7 +284,7 @@ def _is_rows(value: Any) -> bool:
 # ---- Parquet and Excel
 
 
-def _read_parquet(file: BinaryIO, path: Path) -> Table:
+def _read_parquet(file: gzip.GzipFile | BinaryIO, path: Path) -> Table:
     import pyarrow  # slow to import, and only some need it
     import pyarrow.parquet
 
@@ -339,7 +339,7 @@ def _holds_bytes(kind: Any) -> bool:
     return any(of(kind) for of in is_bytes) or any(_holds_bytes(kind.field(k).type) for k in range(kind.num_fields))
 
 
-def _read_excel(file: BinaryIO, path: Path) -> Table:
+def _read_excel(file: gzip.GzipFile | BinaryIO, path: Path) -> Table:
     """The first sheet; its first row that is not blank names the columns."""
     try:
         import openpyxl  # an extra

@@ -141,7 +141,9 @@ def _find_in_frames(frames: np.ndarray, side: int, anchor: tuple[float, float]) 
     """The mark over photos f32[n, h, w, 3]."""
     gradients = _gradients(frames)
     edges, folds = _common_edges(gradients), _held_out_edges(gradients)
-    parts, count = ndimage.label(ndimage.binary_dilation((edges != 0).any(-1), iterations=3))
+    parts, count = ndimage.label(  # pyright: ignore[reportGeneralTypeIssues] it returns a pair
+        ndimage.binary_dilation((edges != 0).any(-1), iterations=3)
+    )
     kept = np.zeros(parts.shape, bool)
     for part in range(1, count + 1):
         inside = parts == part

@@ -113,7 +113,8 @@ class AttributeTriplets:
 
         def write(file: BinaryIO) -> None:
             mined = np.lib.format.open_memmap(file.name, "w+", np.int32, shape)
-            self._fill(mined, tuples, embeddings, among, again, chunk).flush()
+            self._fill(mined, tuples, embeddings, among, again, chunk)
+            mined.flush()
 
         replace_file(Path(path), write)
         return np.load(path, mmap_mode="r")
@@ -124,7 +125,8 @@ class AttributeTriplets:
 
     def levels_of(self, likeness: np.ndarray) -> np.ndarray:
         """i64, the level of each, from 0; the number of levels for what is in none."""
-        return sum(~(likeness >= cut - ROUNDING) for cut in np.float32(self.cuts))
+        cuts = np.asarray(self.cuts, np.float32)
+        return np.sum([~(likeness >= cut - ROUNDING) for cut in cuts], axis=0)
 
     def _columns(self, items: Items) -> np.ndarray:
         """i32[A, n], the attributes' values; raises UserError if they are not there or cannot tell photos apart."""
@@ -157,8 +159,8 @@ class AttributeTriplets:
         return np.ascontiguousarray(items.attributes.T[numbers])
 
     def _likeness(self, columns: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        matched, compared = np.float32(0), np.float32(0)
-        for column, weight in zip(columns, np.float32(self.weights or np.ones(len(columns))), strict=True):
+        matched = compared = np.zeros((), np.float32)
+        for column, weight in zip(columns, np.asarray(self.weights or np.ones(len(columns)), np.float32), strict=True):
             one, other = column[first], column[second]
             has_one, has_other = one >= 0, other >= 0
             match = weight * (has_one & (one == other))

@@ -109,6 +109,7 @@ class Classes:
 
         rows: i64[n], the photos, class by class.
         """
+        assert self.within is not None
         if self.within not in items.columns:
             raise UserError(
                 f"sampler.within={self.within!r} is not a column of the data"

@@ -70,6 +70,7 @@ class Triplets:
 
     def _load(self, items: Items) -> np.ndarray:
         """i32[n, T, 2]; raises UserError if the file is missing, or is not of this mining of these items."""
+        assert self.path is not None
         at = f"sampler.path={self.path!r}"
         try:
             mined = np.lib.format.open_memmap(find(self.path, "sampler.path"), "r")

@@ -1,6 +1,7 @@
 """Arrays: photos that are already pixels, in one .npz file."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Arrays:
             splits = hashed_splits(ids if keys is None else keys, self.shares)
         return items.select(split_rows(splits, split))
 
-    def _photos(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    def _photos(self, arrays: dict[str, np.ndarray]) -> Any:
         """Takes u8[n, h, w, 3] out of `arrays` and leaves what else has a value a photo; raises UserError if a shape or
         dtype is wrong."""
         if "image" not in arrays:

@@ -46,7 +46,7 @@ class Folder:
         ids = text(map(_shown, names))
         folders = [name.split("/")[:-1] for name in ids]
         if self._named(names):
-            splits = text(NAMES.get(folder[0].lower(), folder[0]) if folder else "" for folder in folders)
+            splits = text((NAMES.get(folder[0].lower()) or folder[0]) if folder else "" for folder in folders)
             folders = [folder[1:] for folder in folders]
             if others := sorted(set(splits) - {"", *SPLITS}):
                 note(f"{root}: its folders are taken for splits; {', '.join(others)} are none of train, val and test")

@@ -48,6 +48,7 @@ class ToyCatalogue:
         columns = {name: values[listing] for name, values in self._columns(photos.looks).items()}
         columns["background"] = text(map(photos.background, range(len(listing))))
         attributes, values = encode_attributes(columns[name] for name in ATTRIBUTES)
+        assert attributes is not None
         items = Items(
             ids=text(f"{row:04d}-{n}" for row, n in zip(listing, number, strict=True)),
             photos=photos,
@@ -109,12 +110,13 @@ def looks(listings: int, seed: int) -> list[Look]:
     chosen = np.stack(np.unravel_index(order, [len(n) for n in names]), axis=1)
     draws = rng.random((possible, 5))  # for all, so that a shop with more listings has the same first ones
     return [
-        _look(*(n[k] for n, k in zip(names, row, strict=True)), draw) for row, draw in zip(chosen, draws, strict=False)
+        _look([n[k] for n, k in zip(names, row, strict=True)], draw) for row, draw in zip(chosen, draws, strict=False)
     ]
 
 
-def _look(shape: str, pattern: str, colour: str, logo: str, draw: np.ndarray) -> Look:
+def _look(names: list[str], draw: np.ndarray) -> Look:
     """Adds what is drawn at random: the exact colour, an accent that stands out from it, and the material."""
+    shape, pattern, colour, logo = names
     base = np.array(COLOURS[colour])
     others = [c for c in COLOURS.values() if abs(sum(c) - base.sum()) > 190 and np.abs(c - base).max() > 90]
     accent = others[int(draw[0] * len(others))]
