@@ -61,7 +61,7 @@ def read_experiment(run: Run, without: Sequence[str] = ()) -> Experiment:
             "put the file back by the command that trained it"
         )
     remedy = "the `ssljax train` or `ssljax sweep` command of this run writes it anew"
-    config, replaced = read_json(run.config, remedy, "class", "name"), {}
+    config, replaced = read_json(run.config, remedy, "class", "name", "data", "views", "method"), {}
     for name in without:
         try:
             from_json(config.get(name))

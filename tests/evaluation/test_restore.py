@@ -122,6 +122,7 @@ def test_a_source_of_ones_own_is_no_hindrance_to_search(run, tmp_path, capsys):
         (('"SimCLR"', '"ToyCatalogue"'), "does not suit this version of ssljax"),
         (('"class": "Experiment"', '"class": "SGD"'), "does not suit this version of ssljax"),
         (('"class": "Experiment",', ""), r"is damaged \(it has no class\)"),
+        (('"method":', '"way":'), r"is damaged \(it has no method\)"),
         (("{", ""), "is damaged"),
         (('"epochs": 1', '"epochs": "many"'), "epochs='many' must be a whole number"),
     ],
