@@ -100,7 +100,9 @@ def test_other_mistakes_are_refused_in_a_sentence(guide, tmp_path):
     assert len(guide["model"].index().search(np.zeros((1, 9, 9, 3), np.uint8), k=np.int64(2))[0]) == 2
     deep = '{"class": "FewLabels", "data": ' * 900 + "1" + "}" * 900
     (tmp_path / "deep").mkdir()
-    (tmp_path / "deep/config.json").write_text(f'{{"class": "Experiment", "name": "deep", "data": {deep}}}')
+    (tmp_path / "deep/config.json").write_text(
+        f'{{"class": "Experiment", "name": "deep", "views": null, "method": null, "data": {deep}}}'
+    )
     with pytest.raises(UserError, match="does not suit this version"):
         ssljax.load(tmp_path / "deep")
     with pytest.raises(UserError, match="is not a run folder"):
