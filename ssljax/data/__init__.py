@@ -1,4 +1,7 @@
-"""Data: sources of photos, the reading of them, and the batches that a step gets."""
+"""Data: sources of photos, the reading of tables, photos and files, and the batches that a step gets.
+
+What the accelerator does to photos is in `ssljax.views`; nothing here knows a method.
+"""
 
 from ssljax.data.items import Items
 from ssljax.data.samplers.attribute_triplets import AttributeTriplets

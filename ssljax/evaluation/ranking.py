@@ -9,7 +9,7 @@ import numpy as np
 
 from ssljax.data.text import comparable
 from ssljax.evaluation.embeddings import Embeddings
-from ssljax.evaluation.metrics import PerQuery, is_relevant, per_query_figures, relevant_items
+from ssljax.evaluation.metrics import PerQuery, cmc, is_relevant, per_query_figures, relevant_items
 from ssljax.evaluation.nearest import top_k
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError
@@ -66,7 +66,7 @@ class Finds:
     @property
     def per_query(self) -> PerQuery:
         """CMC@1 of each query, with its row."""
-        return PerQuery(self.queries, self.groups, {"cmc@1": self.hit.astype(float)})
+        return PerQuery(self.queries, self.groups, {"cmc@1": cmc(self.hit[:, None], 1)})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

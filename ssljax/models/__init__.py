@@ -1,4 +1,8 @@
-"""Encoders and heads: linen modules that are their own configuration. Only this package imports flax."""
+"""Encoders and heads: linen modules that are their own configuration, and their weights in files.
+
+Only this package imports flax; `cpu` holds the forms of operations that are fast on CPUs. Losses and teachers are in
+`ssljax.losses` and `ssljax.methods`.
+"""
 
 from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.frozen import Frozen, number_layers, whole

@@ -1,5 +1,8 @@
 """Augmentations on the accelerator: batched JAX inside the training step, random numbers from one key.
 
+`disturbances/` has what shops do to photos, for training and for robustness. Decoding is in `ssljax.data`; no view
+knows a method.
+
 A batch holds whole photos squashed to squares, `image` u8[B, N, S, S, 3], and the width / height that each had,
 `aspect` f32[B, N]; crops are drawn in the geometry of the original.
 """

@@ -1,4 +1,7 @@
-"""Post-processing: finds more with the same embeddings, by changing vectors or rankings after training."""
+"""Post-processing: finds more with the same embeddings, by changing vectors or rankings after training.
+
+Nothing here is trained, and nothing is measured.
+"""
 
 from typing import Protocol
 

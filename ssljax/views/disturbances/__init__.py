@@ -1,4 +1,7 @@
-"""What shops and sellers do to photos, a kind in each file: `jpeg`, `watermark`, `collage` and so on."""
+"""What shops and sellers do to photos, a kind in each file: `jpeg`, `watermark`, `collage` and so on.
+
+Crops, colours and blur, which are for training alone, are in `ssljax.views`.
+"""
 
 from ssljax.views.disturbances.collage import Collage
 from ssljax.views.disturbances.disturbance import Disturbance
