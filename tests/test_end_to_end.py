@@ -586,7 +586,7 @@ DAMAGES = [
     ("train", "config.json", cut, "config.json is damaged"),
     ("train", "config.json", Path.unlink, "config.json is missing, so the run cannot go on: put it back"),
     ("evaluate", "config.json", cut, "config.json is damaged"),
-    ("evaluate", "config.json", without_keys, "config.json is damaged (it has no class and no name)"),
+    ("evaluate", "config.json", without_keys, "config.json is damaged (it has no class and no name and no data"),
     ("evaluate", "config.json", Path.unlink, "is not a run folder, as it has no config.json"),
     (CODE, "options.json", cut, "options.json is damaged"),
     (CODE, "options.json", without_keys, "options.json is damaged (it has no arguments and no position)"),

@@ -80,7 +80,7 @@ def save_collection(folder: Path, builder: Builder, embeddings: Embeddings) -> N
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder):
         try:
-            with _writing(folder / name), contextlib.closing(_connect(folder / name, "mode=rwc")) as items:
+            with _raising_os_errors(folder / name), contextlib.closing(_connect(folder / name, "mode=rwc")) as items:
                 items.execute("PRAGMA journal_mode = WAL")
                 items.execute(TABLE)
                 with items:
@@ -213,7 +213,7 @@ class Collection:
             try:
                 if photo is not None and name is not None:
                     replace_file(self.folder / name, lambda file: file.write(photo))
-                with _writing(self.folder), database:
+                with _raising_os_errors(self.folder), database:
                     database.execute(f"INSERT OR REPLACE INTO {COLUMNS} VALUES (?, ?, ?, ?)", row)
             except BaseException:
                 if name is not None:
@@ -228,7 +228,7 @@ class Collection:
         with self._changing:
             database, old = self._changeable(), self._rows([id])
             self._index.vectors_of([id])  # raises if it is not there
-            with _writing(self.folder), database:
+            with _raising_os_errors(self.folder), database:
                 database.execute("DELETE FROM items WHERE id = ?", (id,))
             self._unsaved = True
             self._index.remove([id])
@@ -249,7 +249,7 @@ class Collection:
             try:
                 _save(self.folder, self._index, self.origin, self._name)
                 # The saved index may have later changes too; opening makes those again, which does not matter.
-                with self._changing, _writing(self.folder), database:
+                with self._changing, _raising_os_errors(self.folder), database:
                     database.execute("UPDATE items SET vector = NULL WHERE number <= ? AND vector IS NOT NULL", (last,))
             except BaseException:
                 self._unsaved = True
@@ -274,7 +274,7 @@ class Collection:
         for start in range(0, len(ids), AT_ONCE):
             some = ids[start : start + AT_ONCE]
             query = f"SELECT id, columns, photo FROM items WHERE id IN ({', '.join('?' * len(some))})"
-            with self._reading:
+            with _raising_os_errors(self.folder), self._reading:
                 rows += self._items.execute(query, some).fetchall()
         return rows
 
@@ -315,12 +315,12 @@ def _in_memory(items: sqlite3.Connection) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _raising_os_errors(path: Path) -> Iterator[None]:
     """Raises what SQLite says of the disk as OSError."""
     try:
         yield
     except sqlite3.Error as error:
-        raise OSError(errno.EIO, f"the database of items cannot be written: {error}", str(path)) from error
+        raise OSError(errno.EIO, f"the database of items cannot be written or read: {error}", str(path)) from error
 
 
 def _database(folder: Path, facts: dict) -> Path:
