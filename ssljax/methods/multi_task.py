@@ -16,7 +16,20 @@ from ssljax.methods.base.teachers import WithTeacher
 from ssljax.methods.metric_learning import MetricLearning
 from ssljax.models import MLP, Identity, ResNet
 from ssljax.schedules import check_schedule, value_at
-from ssljax.types import Array, Aux, Batch, LossAndState, Metrics, Params, Progress, PyTree, UserError, pytree, short
+from ssljax.types import (
+    Array,
+    Aux,
+    Batch,
+    CheckedMethod,
+    LossAndState,
+    Metrics,
+    Params,
+    Progress,
+    PyTree,
+    UserError,
+    pytree,
+    short,
+)
 
 
 @pytree
@@ -62,7 +75,7 @@ class MultiTask:
     def check(self, items: Any, batches: Any, views: int) -> None:
         """See `CheckedMethod.check`: of every task that has it."""
         for i, task in enumerate(self.tasks):
-            if not hasattr(task, "check"):
+            if not isinstance(task, CheckedMethod):
                 continue
             try:
                 task.check(items, batches, views)

@@ -125,7 +125,7 @@ def _below(values: dict[str, float], row: str, other: str) -> bool:
 
 def missing(run: Run, experiment: Experiment) -> list[Path]:
     """What `finish` writes and is not there."""
-    weights = [run.weights("student")] if hasattr(experiment.method, "weights") else []
+    weights = [run.weights("student")] if isinstance(experiment.method, WeightsMethod) else []
     embeddings = map(run.embeddings, sorted(saved_splits(experiment)))
     files = [run.results, run.report, run.index / MANIFEST, *embeddings, *weights]
     return [path for path in files if not (path.is_file() and path.stat().st_size)] + [
