@@ -46,6 +46,16 @@ def make_mesh(shards: int = 1, devices: Any = None) -> Mesh:
     return jax.make_mesh(shape, BATCH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
+def entering(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
+    """Within it, what is traced or run is for `mesh`, whose devices may be those of a machine that is not here.
+
+    For such devices a step can be compiled, but nothing runs. Under `jax.set_mesh`, what is computed while tracing
+    (such as a check of a schedule) would be placed on them and fail; under the abstract mesh it runs here.
+    """
+    here = mesh.devices.flat[0] in jax.devices()
+    return jax.set_mesh(mesh) if here else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
 def check_batch_size(mesh: Mesh, batch_size: int) -> None:
     """Raises UserError unless every device gets the same number of items."""
     if batch_size % mesh.size:

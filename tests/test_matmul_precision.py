@@ -65,7 +65,7 @@ def test_so_it_is_in_the_forms_for_accelerators(encoder, platform, coarse):
 def test_the_setting_is_that_of_the_network_and_of_it_alone(precision, level):
     assert asked_for(step_of(SIMCLR, CROPS, precision=precision)) == {level, "HIGHEST"}
     setup = Setup.of(dataclasses.replace(EXPERIMENT, precision=precision))
-    lowered = setup.step().lower(setup.spec.shapes, setup.spec.batch)
+    lowered = setup.spec.step().lower(setup.spec.shapes, setup.spec.batch)
     assert asked_for(lowered) == {level, "HIGHEST"}
 
 

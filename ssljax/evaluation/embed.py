@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,6 +33,26 @@ class Encoder:
     origin: Origin
 
 
+def embedding_functions(experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
+    """Network → the jitted function of parameters, state and batch to embeddings f32[B, D], whole on every device.
+
+    The networks are "student", and "teacher" if the method has one to show; a batch is decoded photos (`image` and
+    `aspect`), of which the evaluation view is taken.
+    """
+
+    def compiled(embed: Callable[[Params, Aux, Batch], Array]) -> Any:
+        def apply(params: Params, aux: Aux, batch: Batch) -> Array:
+            with jax.default_matmul_precision(experiment.evaluation_precision):
+                return embed(params, aux, experiment.views.evaluation(batch))
+
+        return jax.jit(apply, out_shardings=replicated(mesh))
+
+    functions = {"student": compiled(experiment.method.embed)}
+    if isinstance(experiment.method, TeacherMethod):
+        functions["teacher"] = compiled(experiment.method.embed_teacher)
+    return functions
+
+
 class Embedder:
     """Embeds splits of an experiment's data: decoded, one evaluation view, embedded.
 
@@ -42,18 +63,7 @@ class Embedder:
         self, experiment: Experiment, mesh: Mesh, load: Callable[[str], Items], bad_inputs: Path | None = None
     ):
         self._experiment, self._mesh, self._load, self._bad_inputs = experiment, mesh, load, bad_inputs
-        views = experiment.views
-
-        def compiled(embed: Callable[[Params, Aux, Batch], Array]) -> Callable[[Params, Aux, Batch], Array]:
-            def apply(params: Params, aux: Aux, batch: Batch) -> Array:
-                with jax.default_matmul_precision(experiment.evaluation_precision):
-                    return embed(params, aux, views.evaluation(batch))
-
-            return jax.jit(apply, out_shardings=replicated(mesh))
-
-        self._apply = {"student": compiled(experiment.method.embed)}
-        if isinstance(experiment.method, TeacherMethod):
-            self._apply["teacher"] = compiled(experiment.method.embed_teacher)
+        self._apply = embedding_functions(experiment, mesh)
 
     @property
     def networks(self) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ def _fit(
     position: dict[str, Any] = checkpoints.position if start else {"seconds": 0.0}
     if start == setup.total_steps:
         return state, position["seconds"], False
-    step_function, previous = setup.step(), None
+    step_function, previous = setup.spec.step(), None
     stop = StopRequest(lambda: console.print("Stopping after this step; saving."))
     with (
         setup.train_batches(run, batches_from(setup, run, state, checkpoints, embedder)) as batches,

@@ -1,4 +1,4 @@
-"""An experiment on devices: its data, its state and its compiled step, checked before anything is compiled."""
+"""An experiment on devices: its data and its state, checked before anything is compiled."""
 
 import dataclasses
 import functools
@@ -15,12 +15,11 @@ from ssljax.data.pipeline import TrainBatches, batch_shapes
 from ssljax.data.samplers.base import Batches
 from ssljax.evaluation.embed import Embedder
 from ssljax.evaluation.restore import check_evaluation
-from ssljax.sharding import check_batch_size, make_mesh, replicated
-from ssljax.train import train_step
+from ssljax.sharding import check_batch_size, entering, make_mesh
 from ssljax.training.logging import counting
 from ssljax.training.run_folder import Run
 from ssljax.training.state import StateSpec
-from ssljax.types import CheckedMethod, Sampler, TrainState
+from ssljax.types import CheckedMethod, Sampler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Setup:
         check_evaluation((*experiment.evaluate, *experiment.monitor), experiment.gallery, load)
         batch = batch_shapes(items, batch_size=experiment.batch_size, size=experiment.photo_size, photos=batches.photos)
         if isinstance(experiment.method, CheckedMethod):
-            with jax.set_mesh(mesh):
+            with entering(mesh):
                 views = jax.eval_shape(experiment.views, jax.random.PRNGKey(0), batch)["views"]
             experiment.method.check(items, batches, len(views))
         spec = StateSpec(experiment, mesh, batch, experiment.epochs * batches.batches_per_epoch)
@@ -75,18 +74,6 @@ class Setup:
         """Steps between the sampler's looks at the embeddings; None if it does not look at them."""
         every = getattr(self.experiment.sampler, "refresh_every", None)
         return every and every * self.steps_per_epoch
-
-    def step(self) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
-        """The compiled training step; it takes its state's memory."""
-        step = functools.partial(
-            train_step,
-            augment=self.experiment.views,
-            method=self.experiment.method,
-            tx=self.spec.tx,
-            total_steps=self.total_steps,
-            precision=self.experiment.precision,
-        )
-        return jax.jit(step, donate_argnums=0, out_shardings=(self.spec.shardings, replicated(self.mesh)))
 
     def embedder(self, run: Run) -> Embedder:
         """What embeds the data of the experiment; photos that cannot be read are listed in the run folder."""

@@ -1,8 +1,7 @@
-"""The training state of an experiment: its shapes, where it lies on the devices, and how it is made."""
+"""The training state of an experiment: its shapes, where it lies on the devices, how it is made, and the step."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,8 +10,8 @@ import optax
 from jax.sharding import Mesh
 
 from ssljax.config import Experiment
-from ssljax.sharding import state_sharding, target_platform
-from ssljax.train import init_state
+from ssljax.sharding import entering, replicated, state_sharding, target_platform
+from ssljax.train import init_state, train_step
 from ssljax.types import TrainState
 
 
@@ -35,7 +34,7 @@ class StateSpec:
     @functools.cached_property
     def shapes(self) -> TrainState:
         """Shapes and types of the state."""
-        with jax.set_mesh(self.mesh):
+        with entering(self.mesh):
             return jax.eval_shape(self._init, self.batch)
 
     @functools.cached_property
@@ -45,8 +44,15 @@ class StateSpec:
 
     def initial(self) -> TrainState:
         """The state before the first step, made where it belongs."""
-        with jax.set_mesh(self.mesh):
-            return self._compiled_init()
+        with entering(self.mesh):
+            return self.initializer()
+
+    @property
+    def placed(self) -> TrainState:
+        """The shapes with their shardings, for compiling ahead of time."""
+        return jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), self.shapes, self.shardings
+        )
 
     def _init(self, batch: Any) -> TrainState:
         e = self.experiment
@@ -54,10 +60,24 @@ class StateSpec:
         return init_state(rng, batch, augment=e.views, method=e.method, tx=self.tx)
 
     @functools.cached_property
-    def _compiled_init(self) -> Callable[[], TrainState]:
+    def initializer(self) -> Any:
+        """The jitted function without arguments that makes the state before the first step; call it within the mesh."""
+
         def init() -> TrainState:
             return self._init(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.batch))
 
         # Random numbers for every parameter compile for many seconds on a CPU, and are drawn once: do not optimise.
         quick = {"xla_backend_optimization_level": 0} if target_platform() == "cpu" else None
         return jax.jit(init, out_shardings=self.shardings, compiler_options=quick)
+
+    def step(self) -> Any:
+        """The jitted training step: state and batch to state and metrics; it takes its state's memory."""
+        step = functools.partial(
+            train_step,
+            augment=self.experiment.views,
+            method=self.experiment.method,
+            tx=self.tx,
+            total_steps=self.total_steps,
+            precision=self.experiment.precision,
+        )
+        return jax.jit(step, donate_argnums=0, out_shardings=(self.shardings, replicated(self.mesh)))
