@@ -31,20 +31,24 @@ def train_step(
     """One update of `state` by a batch of photos, and the figures to log (f32[] each).
 
     `precision` is that of the networks, as far as they compute in float32; views and losses ask for float32 themselves.
+    The scopes name the parts of the step in profiles and plans, as `teacher` and `network` do inside the loss.
     """
     views_rng, method_rng = jax.random.split(jax.random.fold_in(state.rng, state.step))
     progress = Progress(state.step, total_steps)
-    batch = augment(views_rng, batch)
+    with jax.named_scope("views"):
+        batch = augment(views_rng, batch)
 
     gradient = jax.value_and_grad(method.loss, has_aux=True)
     with jax.default_matmul_precision(precision):
         (loss, (aux, metrics)), grads = gradient(state.params, state.aux, batch, method_rng, progress)
 
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    aux = method.after_update(params, aux, progress)
+    with jax.named_scope("optimizer"):
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(grads), **metrics}
+    with jax.named_scope("teacher"):
+        aux = method.after_update(params, aux, progress)
 
-    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(grads), **metrics}
     state = TrainState(step=state.step + 1, params=params, aux=aux, opt_state=opt_state, rng=state.rng)
     return state, metrics
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from ssljax.losses import centered_softmax, dino, embedding_std, entropy, kl_to_uniform, sinkhorn, update_center
@@ -60,7 +61,8 @@ class DINO(WithTeacher):
     def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Algorithm 1, with multi-crop: the old center for this batch, whose logits then move it."""
         crops, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
-        shown, teacher_stats = self.network.train_crops(aux.teacher.params, aux.teacher.stats, batch["views"][:2])
+        with jax.named_scope("teacher"):
+            shown, teacher_stats = self.network.train_crops(aux.teacher.params, aux.teacher.stats, batch["views"][:2])
         student, teacher = (jnp.stack([view["projector"] for view in views]) for views in (crops, shown))
         targets = self.targets(teacher, aux.center, progress)
         loss = dino(student, targets, student_temperature=value_at(self.student_temperature, progress))

@@ -60,7 +60,8 @@ class IBOT(DINO):
         global_rng, local_rng = jax.random.split(rng)
         temperature = value_at(self.student_temperature, progress)
         (embedding, cls, patches), stats = self._tokens(params, aux.stats, shown, masks, global_rng)
-        (_, teacher_cls, teacher_patches), teacher_stats = self._tokens(teacher.params, teacher.stats, shown)
+        with jax.named_scope("teacher"):
+            (_, teacher_cls, teacher_patches), teacher_stats = self._tokens(teacher.params, teacher.stats, shown)
         crops, local_stats = self.network.train_crops(params, stats, local, local_rng)
         student = jnp.concatenate([cls, *(crop["projector"][None] for crop in crops)])
         targets = self.targets(teacher_cls, center["cls"], progress)

@@ -48,6 +48,7 @@ class Network:
             outputs[name] = x
         return outputs, new_stats
 
+    @jax.named_scope("network")
     def train_module(
         self, name: str, params: PyTree, stats: PyTree, x: Array, rng: Array | None = None, **options: Any
     ) -> tuple[Any, PyTree]:
@@ -83,6 +84,7 @@ class Network:
             outputs += [{name: x[:, j] for name, x in apart.items()} for j in range(len(alike))]
         return outputs, stats
 
+    @jax.named_scope("network")
     def evaluate(self, params: PyTree, stats: PyTree, images: Array) -> dict[str, Array]:
         """What each module makes of a batch of images, in evaluation mode."""
         outputs, x = {}, images

@@ -36,6 +36,7 @@ class Teacher(abc.ABC):
     def init(self, rng: Array, student: Network, params: Params, stats: PyTree, images: Array) -> TeacherState:
         """The teacher before the first step; raises UserError if it does not suit the student."""
 
+    @jax.named_scope("teacher")
     def keys(self, student: Network, state: TeacherState, views: Sequence[Array]) -> tuple[list[Array], TeacherState]:
         """Its projections f32[B, D] of each view, without gradient, and its state after the forward passes."""
         outputs, stats = self.network(student).train_views(state.params, state.stats, views)
@@ -98,6 +99,7 @@ class FrozenTeacher(Teacher):
             )
         return state
 
+    @jax.named_scope("teacher")
     def keys(self, student: Network, state: TeacherState, views: Sequence[Array]) -> tuple[list[Array], TeacherState]:
         outputs = [self.network(student).evaluate(state.params, state.stats, view) for view in views]
         return [stop_gradient(output["projector"]) for output in outputs], state
