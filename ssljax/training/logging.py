@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,13 +44,16 @@ def print_result(result: object) -> None:
 
 
 def print_warnings() -> None:
-    """Shows the package's log records on the console."""
-    logging.getLogger("ssljax").handlers = [_ConsoleHandler()]
+    """Shows the package's log records on standard error."""
+    logging.getLogger("ssljax").handlers = [_StderrHandler()]
 
 
-class _ConsoleHandler(logging.Handler):
+class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        console.print(record.getMessage())
+        # Whoever logs goes on if nobody can read it: the disk of the log file is full, or the pipe is closed.
+        # So not `console`, which keeps what it cannot write, and exits at a closed pipe.
+        with contextlib.suppress(OSError, ValueError):
+            print(shown(record.getMessage()), file=sys.stderr, flush=True)
 
 
 class MetricsWriter:

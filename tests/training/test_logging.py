@@ -1,14 +1,17 @@
 """metrics.jsonl and the progress bar: what a killed run leaves is mended, and nothing appears twice."""
 
 import errno
+import io
 import json
+import logging
 import math
 import struct
+from unittest.mock import Mock
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from ssljax.training.logging import MetricsWriter, ProgressBar
+from ssljax.training.logging import MetricsWriter, ProgressBar, print_warnings
 
 
 def lines(path):
@@ -54,6 +57,17 @@ def test_a_file_that_cannot_be_written_is_named(figures, place, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     writer.__exit__()
     assert caught.value.errno == errno.EFBIG and caught.value.filename == str(tmp_path / place)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), BrokenPipeError(), ValueError("closed")])
+def test_a_log_that_cannot_be_written_fails_nobody(error, monkeypatch):
+    stderr = io.StringIO()
+    monkeypatch.setattr(stderr, "write", Mock(side_effect=error))
+    monkeypatch.setattr("sys.stderr", stderr)
+    monkeypatch.setattr(logging.getLogger("ssljax"), "handlers", [])
+    print_warnings()
+    logging.getLogger("ssljax.search").error("the disk is full")
+    stderr.write.assert_called()
 
 
 def test_tensorboard_reads_what_is_written(tmp_path):
