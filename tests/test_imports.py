@@ -25,7 +25,8 @@ ALLOWED = {
     "config": {"data", "evaluation", "methods", "models", "optim", "schedules", "search", "types", "views"},
     "report": {"config", "data", "evaluation", "models", "training", "types", "views"},
     "training": {"config", "data", "evaluation", "models", "sharding", "train", "types"},
-    "cli": {"config", "data", "evaluation", "report", "search", "sharding", "training", "types", "views"},
+    "plan": {"config", "data", "evaluation", "models", "sharding", "training", "types"},
+    "cli": {"config", "data", "evaluation", "plan", "report", "search", "sharding", "training", "types", "views"},
 }
 ONLY_IN = {
     "flax": "models/",

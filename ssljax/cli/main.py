@@ -16,6 +16,7 @@ ssljax: embeddings that find the same item again.
   ssljax train FILE [OPTIONS]     train an experiment; the same command again continues it
                                   (FILE --help lists its options, --restart starts anew)
   ssljax sweep FILE [--only N]    train all experiments of a file's `sweep`, and print one table
+  ssljax plan FILE --on v5e:2x4   what it needs of a TPU or GPU machine that is not here: memory, FLOPs, traffic, hours
   ssljax views FILE [-o PNG]      draw what an experiment's views make of its photos
   ssljax evaluate RUN [DATA]      evaluate a run again, and write its index and report anew (DATA: another experiment's)
   ssljax report RUN               write RUN/report.html anew
@@ -33,8 +34,8 @@ Begin with:   ssljax train experiments/quickstart.py
 An experiment file is Python and is executed: run only files that you trust.
 `ssljax COMMAND --help` tells more of each, `ssljax --version` which one this is.
 """
-COMMANDS = ("train", "sweep", "views", "evaluate", "report", "compare", "index-advice", "robustness", "embed", "index")
-COMMANDS += ("search", "serve", "unmark")  # each is a module beside this one, with a function `main`
+COMMANDS = ("train", "sweep", "plan", "views", "evaluate", "report", "compare", "index-advice", "robustness", "embed")
+COMMANDS += ("index", "search", "serve", "unmark")  # each is a module beside this one, with a function `main`
 
 
 def main() -> None:

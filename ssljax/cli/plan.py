@@ -1,0 +1,109 @@
+"""`ssljax plan`: compiles an experiment for a machine that is not here, and tells what it costs there."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+from rich.table import Column, Table
+
+from ssljax.cli.shared import parse_with_experiment, writing
+from ssljax.config import Experiment
+from ssljax.data.atomic_files import write_json
+from ssljax.plan import Plan, Time, plan, target
+from ssljax.training.logging import console, print_table
+from ssljax.types import RunStopped
+
+GIB, MIB = 2**30, 2**20
+SHOWN = 12  # lines of traffic
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanOptions:
+    """Compile an experiment for a machine that is not here: does it fit, what is computed, what travels, how long.
+
+    Nothing runs, and no data is needed. It takes as long as the compiler does, minutes for large steps."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    on: str = "v5e:2x4"
+    """The machine: v5e, v5p or v6e with the sides of the slice, such as v5e:2x4, or h100, h200, a100 or a100_40gb with
+    the number of GPUs, such as h100:8."""
+    photos: int | None = None
+    """Photos (or listings, or triplets) of the train split; by default they are counted, if the data is here."""
+    json: Path | None = None
+    """Write the figures to this file too."""
+
+
+def main(arguments: list[str]) -> None:
+    """`ssljax plan FILE --on MACHINE [OPTIONS]`; raises RunStopped, for exit code 1, if it does not fit."""
+    jax.config.update("jax_platforms", "cpu")  # nothing runs: leave this machine's own devices to others
+    _, options = parse_with_experiment(PlanOptions, "plan", arguments)
+    made = plan(options.experiment, target(options.on), options.photos)
+    print_table(table_of(made))
+    if made.time and made.time.hours is None:
+        console.print("The data is not here: give --photos N to be told the hours of the whole training.")
+    if options.json:
+        with writing(options.json, "--json"):
+            write_json(options.json, dataclasses.asdict(made))
+    if not made.fits:
+        worst = max(made.programs, key=lambda name: made.programs[name])
+        raise RunStopped(
+            f"it does not fit: {worst} needs {made.needed / GIB:.2f} GiB of each device, and "
+            f"{made.available / GIB:.2f} GiB are available on {made.target}"
+        )
+
+
+def table_of(made: Plan) -> Table:
+    """The figures of a plan, in sections."""
+    table = Table(Column(f"{made.experiment} on {made.target}", no_wrap=True), "", "", "", "")
+
+    def section(*header: str) -> None:
+        table.add_section()
+        table.add_row(*header, style="bold")
+
+    section("memory of a device", "GiB", "share")
+    for name, size in sorted(made.memory.items(), key=lambda item: -item[1]):
+        if size:
+            table.add_row(name, f"{size / GIB:.3f}", f"{size / made.available:.1%}")
+    for name, size in made.programs.items():
+        table.add_row(f"in all, {name}", f"{size / GIB:.3f}", f"{size / made.available:.1%}")
+    section("part of a step: FLOPs an image", "needed", "by XLA", "other", "ms")
+    for name, part in made.parts.items():
+        figures = (si(flops / made.batch_size) for flops in (part.needed, part.compiled, part.elementwise))
+        table.add_row(name, *figures, f"{part.seconds * 1e3:.3f}")
+    section("line that makes data travel", "by", "times", "MiB", "hidden")
+    for t in made.collectives[:SHOWN]:
+        hidden = "yes" if t.overlapped else "no"
+        table.add_row(f"{t.line or '?'} ({t.part})", t.kind, str(t.count), f"{t.bytes / MIB:.3f}", hidden)
+    if rest := made.collectives[SHOWN:]:
+        count, size = sum(t.count for t in rest), sum(t.bytes for t in rest)
+        table.add_row(f"{len(rest)} more", "", str(count), f"{size / MIB:.3f}")
+    if made.time:
+        section(f"estimates, by the {made.time.source}")
+        for name, value in _times(made, made.time).items():
+            table.add_row(name, value)
+    section("seconds to compile here")
+    for name, seconds in made.compile_seconds.items():
+        table.add_row(name, f"{seconds:.0f}")
+    return table
+
+
+def si(value: float) -> str:
+    """A number with four digits and a unit prefix, such as 4.089 G."""
+    power = max(0, min(int(math.log10(value)) // 3, 5)) if value > 0 else 0
+    return f"{value / 1000**power:.4g} {' kMGTP'[power]}".rstrip()
+
+
+def _times(made: Plan, time: Time) -> dict[str, str]:
+    rows = {
+        "ms a step computes": f"{time.compute * 1e3:.3f}",
+        "ms data travels": f"{time.links * 1e3:.3f}",
+        "ms a step takes": f"{time.step * 1e3:.3f}",
+        "MFU": f"{time.mfu:.1%}",
+        "images a second": f"{time.images_per_second:,.0f}",
+    }
+    if time.hours is not None and time.chip_hours is not None:
+        rows |= {f"hours of {made.epochs} epochs": f"{time.hours:.2f}", "chip-hours": f"{time.chip_hours:.1f}"}
+    return rows

@@ -1,0 +1,84 @@
+"""FLOPs that a step's arithmetic needs, counted on what is traced, before a compiler divides or repeats anything.
+
+Matrix products and convolutions count, two FLOPs for each multiplication, as the literature counts a network's. What
+is computed again to save memory (`jax.checkpoint`) does not.
+"""
+
+import math
+import re
+from collections import Counter
+from typing import Any
+
+from ssljax.plan.hlo import valid_positions
+
+PARTS = ("views", "student", "teacher", "loss", "optimizer")
+REPEATED = "rematted_computation"
+
+
+def part_of(scopes: str) -> str:
+    """The part of a step that an operation belongs to, by its scopes, such as jit(train_step)/views/dot_general."""
+    names = set(re.split(r"[/()]+", scopes))
+    for name in ("views", "optimizer", "teacher"):
+        if name in names:
+            return name
+    return "student" if "network" in names else "loss"
+
+
+def arithmetic(jaxpr: Any) -> Counter[str]:
+    """Part → FLOPs of a traced step (a jaxpr), over all devices."""
+    counted: Counter[str] = Counter()
+    _count(jaxpr, "", 1.0, counted)
+    return counted
+
+
+def _count(jaxpr: Any, scopes: str, times: float, counted: Counter[str]) -> None:
+    for eqn in jaxpr.eqns:
+        name = f"{scopes}/{eqn.source_info.name_stack}"
+        flops = _flops(eqn)
+        if flops and REPEATED not in name:
+            counted[part_of(name)] += times * flops
+        inside = [p for value in eqn.params.values() for p in (value if isinstance(value, tuple | list) else [value])]
+        inner = [getattr(p, "jaxpr", p) for p in inside if hasattr(getattr(p, "jaxpr", p), "eqns")]
+        if eqn.primitive.name == "cond":  # one branch runs
+            counted.update(
+                max((_alone(p, name, times) for p in inner), key=lambda c: sum(c.values()), default=Counter())
+            )
+            continue
+        for part in inner:
+            _count(part, name, times * _repeats(eqn), counted)
+
+
+def _alone(jaxpr: Any, scopes: str, times: float) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    _count(jaxpr, scopes, times, counted)
+    return counted
+
+
+def _repeats(eqn: Any) -> float:
+    """How often what an equation calls runs: the length of a loop, or the devices of what is per device."""
+    if eqn.primitive.name == "scan":
+        return eqn.params["length"]
+    if eqn.primitive.name == "shard_map":
+        return eqn.params["mesh"].size
+    if eqn.primitive.name == "pallas_call":
+        return math.prod(eqn.params["grid_mapping"].grid)
+    return 1
+
+
+def _flops(eqn: Any) -> float:
+    if eqn.primitive.name == "dot_general":
+        (contracted, _), _ = eqn.params["dimension_numbers"]
+        lhs = eqn.invars[0].aval.shape
+        return 2.0 * math.prod(eqn.outvars[0].aval.shape) * math.prod(lhs[axis] for axis in contracted)
+    if eqn.primitive.name != "conv_general_dilated":
+        return 0.0
+    p = eqn.params
+    lhs_spec, rhs_spec, out_spec = p["dimension_numbers"]
+    lhs, rhs, out = (x.aval.shape for x in (*eqn.invars, *eqn.outvars))
+    positions = 1
+    for axis, (n, window, outputs) in enumerate(zip(lhs_spec[2:], rhs_spec[2:], out_spec[2:], strict=True)):
+        positions *= valid_positions(
+            *(lhs[n], rhs[window], out[outputs], p["window_strides"][axis]),
+            *(p["padding"][axis][0], p["lhs_dilation"][axis], p["rhs_dilation"][axis]),
+        )
+    return 2.0 * positions * lhs[lhs_spec[0]] / p["batch_group_count"] * rhs[rhs_spec[1]] * out[out_spec[1]]

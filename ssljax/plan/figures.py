@@ -1,0 +1,251 @@
+"""The figures of a plan: what a training needs of a target's memory, arithmetic, links and time.
+
+Times are estimates. Where the compiler gives its own (a TPU's cycles), that is one part; what the links take is added
+where the schedule does not compute meanwhile. Elsewhere it is the roofline's: each instruction takes as long as its
+products at the chip's peak, or its bytes at the memory's bandwidth.
+"""
+
+import dataclasses
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import jax
+
+from ssljax.config import Experiment
+from ssljax.plan.arithmetic import PARTS, part_of
+from ssljax.plan.hlo import COLLECTIVES, Collective, Instruction, Program
+from ssljax.plan.programs import Compiled, Work
+from ssljax.plan.targets import Chip, Target
+
+PACKAGE = "ssljax"
+KEPT = "queue, memory and center"
+# What the state's arrays are, by a name on their path; all others are the student's parameters and statistics.
+STATE = {
+    "optimizer": {"opt_state"},
+    "class vectors": {"class_vectors"},
+    "teacher": {"teacher"},
+    KEPT: {"queue", "memory", "center"},
+}
+# Instructions that take no time of their own; the bodies of loops and branches are counted themselves.
+FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all"}
+FREE |= {"async-start", "async-done", "async-update", "partition-id", "replica-id", "iota", "opt-barrier"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one part of the step costs: views, student, teacher, loss or optimizer."""
+
+    needed: float
+    """FLOPs of its arithmetic, over all devices"""
+    compiled: float
+    """FLOPs of the products of the compiled program, over all devices"""
+    elementwise: float
+    """other operations of the compiled program, over all devices"""
+    cycles: float
+    """the compiler's estimate, of a device; 0 where it gives none"""
+    seconds: float
+    """an estimate"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """What one line of code makes travel between devices in a step, by collectives of one kind."""
+
+    kind: str
+    line: str
+    """file and line of ssljax; empty if unknown"""
+    part: str
+    count: int
+    bytes: float
+    """of the arrays, on each device"""
+    overlapped: bool
+    """whether the schedule computes while all of them travel"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Time:
+    """Estimates of a step's time, and of the whole training's."""
+
+    source: str
+    """ "compiler" or "roofline": where `compute` comes from"""
+    compute: float
+    """seconds"""
+    links: float
+    """seconds in which data travels"""
+    step: float
+    """seconds: the computation, and what travels without one"""
+    mfu: float
+    """model FLOPs utilisation: the arithmetic of student, teacher and loss, by the chips' peak in bfloat16"""
+    images_per_second: float
+    """photos of the batch, over all devices"""
+    hours: float | None
+    """of all steps; None if the number of photos is not known"""
+    chip_hours: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a training needs of a target. Bytes and times are of one device."""
+
+    experiment: str
+    target: str
+    chips: int
+    batch_size: int
+    fits: bool
+    available: float
+    """bytes of a device's memory that programs may use"""
+    needed: float
+    """bytes of a device, of the program that needs most, and of what lies beside it"""
+    memory: dict[str, float]
+    """bytes of a device by what they are, during a step"""
+    parts: dict[str, Part]
+    collectives: tuple[Traffic, ...]
+    time: Time | None
+    """None if the step does not fit"""
+    compile_seconds: dict[str, float]
+    """program → seconds that tracing and compiling took here"""
+    programs: dict[str, float]
+    """program → bytes of a device that it needs, with the state beside it"""
+    steps_per_epoch: int | None
+    epochs: int
+    jax: str
+
+    @property
+    def flops_per_image(self) -> float:
+        """FLOPs that the arithmetic needs for one photo of a batch."""
+        return sum(part.needed for part in self.parts.values()) / self.batch_size
+
+    @property
+    def traffic(self) -> float:
+        """Bytes of all collectives of a step, on each device."""
+        return sum(t.bytes for t in self.collectives)
+
+
+def plan(experiment: Experiment, target: Target, photos: int | None = None) -> Plan:
+    """Compiles an experiment for a target, of which no device need be here, and reads what it costs.
+
+    Args:
+        experiment: what is to be trained.
+        target: where.
+        photos: of the train split; None reads the data, if it is there.
+
+    Raises:
+        UserError: if the experiment does not suit the target, or the target's compiler is not installed.
+    """
+    work = Work.of(experiment, target.devices(), photos)
+    step, needed = work.step()
+    programs = {"initialisation": work.initialisation(), "step": step, "evaluation": work.evaluation()}
+    memory = _memory(work, step)
+    beside = {"evaluation": memory["optimizer"], "step": memory["next batch"] + memory["cached photos"]}
+    bytes_of = {name: program.needed + beside.get(name, 0.0) for name, program in programs.items()}
+    fits = all(p.text and bytes_of[name] <= target.chip.memory for name, p in programs.items())
+    program = Program(step.text)
+    parts = _parts(program, needed, target)
+    travels = program.collectives(PACKAGE)
+    return Plan(
+        experiment=experiment.name,
+        target=target.name,
+        chips=target.chips,
+        batch_size=experiment.batch_size,
+        fits=fits,
+        available=target.chip.memory,
+        needed=max(bytes_of.values()),
+        memory=memory,
+        parts=parts,
+        collectives=_traffic(travels),
+        time=_time(work, target, parts, travels) if step.text else None,
+        compile_seconds={name: p.seconds for name, p in programs.items()},
+        programs=bytes_of,
+        steps_per_epoch=work.steps_per_epoch,
+        epochs=experiment.epochs,
+        jax=jax.__version__,
+    )
+
+
+def _memory(work: Work, step: Compiled) -> dict[str, float]:
+    """Bytes of a device during a step, by what they are."""
+    devices, e = work.mesh.size, work.spec.experiment
+    sizes: dict[str, float] = dict.fromkeys(("parameters", "class vectors", "optimizer", "teacher", KEPT), 0.0)
+    for path, shape in jax.tree_util.tree_leaves_with_path(work.spec.placed):
+        names = {str(getattr(key, "name", getattr(key, "key", ""))) for key in path}
+        kind = next((kind for kind, marks in STATE.items() if names & marks), "parameters")
+        sizes[kind] += math.prod(shape.sharding.shard_shape(shape.shape)) * shape.dtype.itemsize
+    batch = sum(x.size * x.dtype.itemsize for x in work.spec.batch.values()) / devices
+    views = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(work.views())) / devices
+    padding = max(step.arguments - batch - sum(sizes.values()), 0.0)
+    cached = work.photos * e.photo_size**2 * 3 if e.cache == "device" and work.photos else 0
+    sizes |= {"batch": batch, "next batch": batch, "cached photos": float(cached), "padding of the layout": padding}
+    return sizes | {"views": min(views, step.temporaries), "activations": max(step.temporaries - views, 0.0)}
+
+
+def _parts(program: Program, needed: Mapping[str, float], target: Target) -> dict[str, Part]:
+    """What each part of the step costs."""
+    devices, chip = target.chips, target.chip
+    compiled, elementwise = Counter[str](), Counter[str]()
+    for instruction, computation, times in program.walk(fused=True):
+        part = part_of(instruction.op_name)
+        compiled[part] += times * program.flops(instruction, computation)
+        elementwise[part] += times * program.elementwise(instruction, computation)
+    cycles, seconds = Counter[str](), Counter[str]()
+    for instruction, computation, times in program.walk(fused=False):
+        part = part_of(instruction.op_name)
+        cycles[part] += times * instruction.cycles
+        if not chip.clock:
+            seconds[part] += times * _roofline(program, instruction, computation, chip)
+    if chip.clock:
+        seconds = Counter({part: count / chip.clock for part, count in cycles.items()})
+    return {
+        part: Part(
+            needed.get(part, 0.0), compiled[part] * devices, elementwise[part] * devices, cycles[part], seconds[part]
+        )
+        for part in PARTS
+    }
+
+
+def _roofline(program: Program, instruction: Instruction, computation: str, chip: Chip) -> float:
+    """Seconds of an instruction by what limits it: its products, or the bytes that it reads and writes."""
+    kind = instruction.opcode
+    if kind in FREE or kind.removesuffix("-start").removesuffix("-done") in COLLECTIVES:
+        return 0.0
+    work = 0.0
+    for inner, of in program.inside(instruction, computation):
+        if flops := program.flops(inner, of):
+            work += flops * chip.passes(program.operand(inner, of, 0).kind, inner.attributes)
+    return max(work / chip.flops, program.accessed(instruction, computation) / chip.bandwidth)
+
+
+def _traffic(travels: Sequence[Collective]) -> tuple[Traffic, ...]:
+    """By kind and line, the most bytes first."""
+    groups: dict[tuple[str, str, str], list[Collective]] = defaultdict(list)
+    for c in travels:
+        groups[c.kind, c.line, part_of(c.op_name)].append(c)
+    found = [
+        Traffic(
+            *(kind, line, part, round(sum(c.times for c in alike)), sum(c.times * c.bytes for c in alike)),
+            overlapped=all(c.overlapped for c in alike),
+        )
+        for (kind, line, part), alike in groups.items()
+    ]
+    return tuple(sorted(found, key=lambda t: -t.bytes))
+
+
+def _time(work: Work, target: Target, parts: Mapping[str, Part], travels: Sequence[Collective]) -> Time:
+    chip, e = target.chip, work.spec.experiment
+    compute = sum(part.seconds for part in parts.values())
+    links = sum(c.times * c.travels for c in travels) / target.links
+    waiting = sum(c.times * c.travels for c in travels if not c.overlapped) / target.links
+    step = max(compute + waiting, links)
+    arithmetic = sum(parts[name].needed for name in ("student", "teacher", "loss"))
+    steps = None if work.steps_per_epoch is None else work.steps_per_epoch * e.epochs
+    hours = None if steps is None else steps * step / 3600
+    return Time(
+        source="compiler" if chip.clock else "roofline",
+        compute=compute,
+        links=links,
+        step=step,
+        mfu=arithmetic / (step * target.chips * chip.flops),
+        images_per_second=e.batch_size / step,
+        hours=hours,
+        chip_hours=None if hours is None else hours * target.chips,
+    )

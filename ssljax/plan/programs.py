@@ -1,0 +1,164 @@
+"""What a training runs on its devices, compiled for a target from shapes alone: initialisation, step and evaluation."""
+
+import contextlib
+import dataclasses
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from ssljax.config import Experiment
+from ssljax.data.pipeline import batch_shapes
+from ssljax.evaluation.embed import embedding_functions
+from ssljax.models import without_files
+from ssljax.plan.arithmetic import arithmetic
+from ssljax.sharding import batch_sharding, check_batch_size, entering, make_mesh
+from ssljax.training.state import StateSpec
+from ssljax.types import Method, UserError
+
+UNKNOWN_STEPS = 100  # an epoch, where the data is not there; what is compiled is the same for any number
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """One program, compiled or refused."""
+
+    seconds: float
+    """that tracing and compiling took"""
+    needed: float
+    """bytes of a device while it runs, with its arguments; an estimate where it does not fit"""
+    arguments: float = 0.0
+    temporaries: float = 0.0
+    text: str = ""
+    """the compiled program; empty if it does not fit"""
+    refused: str = ""
+    """what the compiler says, if it does not fit"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """An experiment on the devices of a target."""
+
+    spec: StateSpec
+    photos: int | None
+    """of the train split; None if the data is not there"""
+    steps_per_epoch: int | None
+    """None likewise"""
+
+    @classmethod
+    def of(cls, experiment: Experiment, devices: Any, photos: int | None) -> "Work":
+        """`photos` (or listings, or triplets) of the train split are assumed; None reads the data, if it is there.
+
+        Raises UserError if the experiment does not suit the devices.
+        """
+        mesh = make_mesh(experiment.shards, devices)
+        check_batch_size(mesh, experiment.batch_size)
+        batch, photos, steps = _batch(experiment, photos)
+        experiment = dataclasses.replace(experiment, method=without_files(experiment.method))
+        spec = StateSpec(experiment, mesh, batch, experiment.epochs * (steps or UNKNOWN_STEPS))
+        return cls(spec, photos, steps)
+
+    @property
+    def mesh(self) -> Mesh:
+        """Of the target's devices."""
+        return self.spec.mesh
+
+    def step(self) -> tuple[Compiled, dict[str, float]]:
+        """The training step, and the FLOPs of its arithmetic by part."""
+        began = time.monotonic()
+        with entering(self.mesh):
+            traced = self.spec.step().trace(self.spec.placed, self._placed(self.spec.batch))
+            return self._compile(traced.lower, began), dict(arithmetic(traced.jaxpr.jaxpr))
+
+    def views(self) -> Any:
+        """Shapes and types of what the views make of a batch."""
+        with entering(self.mesh):
+            return jax.eval_shape(self.spec.experiment.views, jax.random.PRNGKey(0), self.spec.batch)["views"]
+
+    def initialisation(self) -> Compiled:
+        """The program that makes the first state."""
+        began = time.monotonic()
+        with entering(self.mesh):
+            return self._compile(self.spec.initializer.lower, began)
+
+    def evaluation(self) -> Compiled:
+        """The program that embeds a batch with the student's network."""
+        began, state = time.monotonic(), self.spec.placed
+        photos = {name: x for name, x in self.spec.batch.items() if name in ("image", "aspect")}
+        one = {name: jax.ShapeDtypeStruct((x.shape[0], 1, *x.shape[2:]), x.dtype) for name, x in photos.items()}
+        embed = embedding_functions(self.spec.experiment, self.mesh)["student"]
+        with entering(self.mesh):
+            return self._compile(lambda: embed.lower(state.params, state.aux, self._placed(one)), began)
+
+    def _placed(self, batch: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+        sharding = batch_sharding(self.mesh)
+        return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for name, x in batch.items()}
+
+    def _compile(self, lower: Any, began: float) -> Compiled:
+        lowered = lower()
+        try:
+            with _uncached():
+                compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return Compiled(time.monotonic() - began, needed_bytes(str(error)), refused=str(error).splitlines()[0])
+        seconds, memory = time.monotonic() - began, compiled.memory_analysis()
+        held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+        needed = held + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+        sizes = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+        return Compiled(seconds, needed, *sizes, text=compiled.as_text())
+
+
+@contextlib.contextmanager
+def _uncached() -> Iterator[None]:
+    """Within it JAX's compilation cache keeps nothing: it cannot read back what is for devices that are not here."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, float("inf"))
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
+def needed_bytes(refusal: str) -> float:
+    """The bytes that a program needs, of the compiler's refusal; 0 if it does not say."""
+    for pattern in (r"Used ([\d.]+)([KMGT]?) of", r"total memory required for HLO temporaries \(([\d.]+)([KMGT]?)\)"):
+        if found := re.search(pattern, refusal):
+            return float(found[1]) * UNITS[found[2]]
+    return 0.0
+
+
+def _batch(
+    experiment: Experiment, photos: int | None
+) -> tuple[dict[str, jax.ShapeDtypeStruct], int | None, int | None]:
+    """Shapes and types of a training batch; photos of the train split and steps of an epoch, if they are known."""
+    b, s = experiment.batch_size, experiment.photo_size
+    if photos is None:
+        try:
+            items = experiment.data.load("train")
+            batches = experiment.sampler.over(items, batch_size=b, seed=experiment.seed)
+            shapes = batch_shapes(items, batch_size=b, size=s, photos=batches.photos)
+            return shapes, len(items), batches.batches_per_epoch
+        except UserError:
+            pass
+    n = getattr(experiment.sampler, "photos", 1)
+    shapes = {
+        "image": jax.ShapeDtypeStruct((b, n, s, s, 3), jnp.uint8),
+        "aspect": jax.ShapeDtypeStruct((b, n), jnp.float32),
+        **{name: jax.ShapeDtypeStruct((b,), jnp.int32) for name in ("index", "label", "listing")},
+        "attributes": jax.ShapeDtypeStruct((b, _attributes(experiment.method)), jnp.int32),
+    }
+    return shapes, photos, None if photos is None else max(1, photos // b)
+
+
+def _attributes(method: Method) -> int:
+    """How many attributes the data must have for a method: as many as it, or a task of it, has numbers of values."""
+    methods = (method, *getattr(method, "tasks", ()))
+    return max((len(getattr(m, "values", ())) for m in methods), default=0) or 1
