@@ -2,6 +2,7 @@
 # make test         the test suite
 # make test-slow    what takes minutes
 # make test-older   what computes, with the instructions of older x86-64 processors
+# make plan-check   compiles small steps for TPUs and GPUs, and holds their memory, FLOPs and traffic within bounds
 # make lint         ruff: errors and format; hadolint: the Dockerfile
 # make docs         the documentation as a site, in site/; fails on a broken link, or a table that results/ does not give
 # make lock         the newest versions that fit pyproject.toml, written to requirements.lock
@@ -12,13 +13,13 @@ EXTRAS ?= test
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: quickstart test test-slow test-older lint docs lock clean
+.PHONY: quickstart test test-slow test-older plan-check lint docs lock clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/ssljax train experiments/quickstart.py
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow"
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow and not plan"
 
 test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m slow
@@ -30,6 +31,17 @@ test-older: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow" $(COMPUTES)
 	XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 OPENBLAS_CORETYPE=Nehalem \
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow" $(COMPUTES)
+
+# JAX's CUDA plug-in compiles for GPUs without one. It lies in a folder of its own: where there is no GPU, JAX says so at
+# the start of every command that finds it. Without a wheel of it, or of libtpu, the tests say what they skip.
+CUDA := $(VENV)/cuda
+$(CUDA): $(VENV)/.installed-test,plan
+	jaxlib=$$($(VENV)/bin/python -c "import jaxlib; print(jaxlib.__version__)"); \
+	$(VENV)/bin/python -m pip install --quiet --no-deps --target $@ jax-cuda13-plugin==$$jaxlib jax-cuda13-pjrt==$$jaxlib \
+	|| mkdir -p $@
+
+plan-check: $(CUDA)
+	PYTHONPATH=$(CUDA) $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/plan
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

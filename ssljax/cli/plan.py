@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from ssljax.cli.shared import parse_with_experiment, writing
 from ssljax.config import Experiment
 from ssljax.data.atomic_files import write_json
-from ssljax.plan import Plan, Time, plan, target
+from ssljax.plan import Plan, Time, largest_batch, plan, remedies, target
 from ssljax.training.logging import console, print_table
 from ssljax.types import RunStopped
 
@@ -32,6 +32,11 @@ class PlanOptions:
     the number of GPUs, such as h100:8."""
     photos: int | None = None
     """Photos (or listings, or triplets) of the train split; by default they are counted, if the data is here."""
+    step_only: bool = False
+    """Compile the training step alone, without initialisation and evaluation, which seldom need more."""
+    largest: bool = False
+    """Look for the largest batch that fits, and where this one does not, for settings with which it would: remat,
+    bfloat16, shards and accumulate. Each try is a compilation."""
     json: Path | None = None
     """Write the figures to this file too."""
 
@@ -40,7 +45,13 @@ def main(arguments: list[str]) -> None:
     """`ssljax plan FILE --on MACHINE [OPTIONS]`; raises RunStopped, for exit code 1, if it does not fit."""
     jax.config.update("jax_platforms", "cpu")  # nothing runs: leave this machine's own devices to others
     _, options = parse_with_experiment(PlanOptions, "plan", arguments)
-    made = plan(options.experiment, target(options.on), options.photos)
+    machine = target(options.on)
+    made = plan(options.experiment, machine, options.photos, step_only=options.step_only)
+    if options.largest:
+        asked = options.experiment, machine, options.photos, console.print
+        made = dataclasses.replace(made, largest=largest_batch(*asked))
+        if not made.fits:
+            made = dataclasses.replace(made, remedies=remedies(*asked))
     print_table(table_of(made))
     if made.time and made.time.hours is None:
         console.print("The data is not here: give --photos N to be told the hours of the whole training.")
@@ -50,9 +61,17 @@ def main(arguments: list[str]) -> None:
     if not made.fits:
         worst = max(made.programs, key=lambda name: made.programs[name])
         raise RunStopped(
-            f"it does not fit: {worst} needs {made.needed / GIB:.2f} GiB of each device, and "
-            f"{made.available / GIB:.2f} GiB are available on {made.target}"
+            f"it does not fit: {worst} needs {made.needed / GIB:.2f} GiB of each device, and {made.target} has "
+            f"{made.available / GIB:.2f} GiB: {_advice(made)}"
         )
+
+
+def _advice(made: Plan) -> str:
+    """How to make it fit, as far as it is known."""
+    enough = [remedy.options for remedy in made.remedies if remedy.fits]
+    if made.largest:
+        enough.append(f"--batch_size {made.largest}")
+    return f"try {', or '.join(enough)}" if enough else "--largest looks for what would"
 
 
 def table_of(made: Plan) -> Table:
@@ -84,6 +103,11 @@ def table_of(made: Plan) -> Table:
         section(f"estimates, by the {made.time.source}")
         for name, value in _times(made, made.time).items():
             table.add_row(name, value)
+    if made.largest or made.remedies:
+        section("what would fit", "GiB", "fits")
+        for remedy in made.remedies:
+            table.add_row(remedy.options, f"{remedy.needed / GIB:.3f}", "yes" if remedy.fits else "no")
+        table.add_row("largest batch", f"{made.largest or 'none'}")
     section("seconds to compile here")
     for name, seconds in made.compile_seconds.items():
         table.add_row(name, f"{seconds:.0f}")

@@ -4,7 +4,8 @@ Here belong targets, compilation without devices, and what is read of compiled p
 device, does not.
 """
 
-from ssljax.plan.figures import Plan, Time, plan
-from ssljax.plan.targets import Target, target
+from ssljax.plan.figures import Part, Plan, Time, Traffic, plan
+from ssljax.plan.fitting import Remedy, largest_batch, remedies
+from ssljax.plan.targets import Chip, Target, target
 
-__all__ = ["Plan", "Target", "Time", "plan", "target"]
+__all__ = ["Chip", "Part", "Plan", "Remedy", "Target", "Time", "Traffic", "largest_batch", "plan", "remedies", "target"]

@@ -7,6 +7,7 @@ is computed again to save memory (`jax.checkpoint`) does not.
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from ssljax.plan.hlo import valid_positions
@@ -26,32 +27,39 @@ def part_of(scopes: str) -> str:
 
 def arithmetic(jaxpr: Any) -> Counter[str]:
     """Part → FLOPs of a traced step (a jaxpr), over all devices."""
+    return _count(jaxpr, [True] * len(jaxpr.outvars), "")
+
+
+def _count(jaxpr: Any, live: Sequence[bool], scopes: str) -> Counter[str]:
+    """Of what the outputs that are `live` depend on: a gradient that nobody asks for is traced, but never computed."""
     counted: Counter[str] = Counter()
-    _count(jaxpr, "", 1.0, counted)
-    return counted
-
-
-def _count(jaxpr: Any, scopes: str, times: float, counted: Counter[str]) -> None:
-    for eqn in jaxpr.eqns:
-        name = f"{scopes}/{eqn.source_info.name_stack}"
-        flops = _flops(eqn)
-        if flops and REPEATED not in name:
-            counted[part_of(name)] += times * flops
-        inside = [p for value in eqn.params.values() for p in (value if isinstance(value, tuple | list) else [value])]
-        inner = [getattr(p, "jaxpr", p) for p in inside if hasattr(getattr(p, "jaxpr", p), "eqns")]
-        if eqn.primitive.name == "cond":  # one branch runs
-            counted.update(
-                max((_alone(p, name, times) for p in inner), key=lambda c: sum(c.values()), default=Counter())
-            )
+    needed = {id(v) for v, wanted in zip(jaxpr.outvars, live, strict=True) if wanted}
+    for eqn in reversed(jaxpr.eqns):
+        wanted = [id(v) in needed for v in eqn.outvars]
+        if not any(wanted) and not eqn.effects:
             continue
+        needed |= {id(v) for v in eqn.invars}
+        name = f"{scopes}/{eqn.source_info.name_stack}"
+        if REPEATED not in name:
+            counted[part_of(name)] += _flops(eqn)
+        inner = [_count(j, wanted if _same(eqn, j) else [True] * len(j.outvars), name) for j in _inside(eqn)]
+        if eqn.primitive.name == "cond":  # one branch runs
+            inner = [max(inner, key=lambda branch: branch.total())]
         for part in inner:
-            _count(part, name, times * _repeats(eqn), counted)
+            for key, flops in part.items():
+                counted[key] += flops * _repeats(eqn)
+    return Counter({part: flops for part, flops in counted.items() if flops})
 
 
-def _alone(jaxpr: Any, scopes: str, times: float) -> Counter[str]:
-    counted: Counter[str] = Counter()
-    _count(jaxpr, scopes, times, counted)
-    return counted
+def _inside(eqn: Any) -> list[Any]:
+    """The jaxprs that an equation calls."""
+    values = [p for value in eqn.params.values() for p in (value if isinstance(value, tuple | list) else [value])]
+    return [getattr(p, "jaxpr", p) for p in values if hasattr(getattr(p, "jaxpr", p), "eqns")]
+
+
+def _same(eqn: Any, jaxpr: Any) -> bool:
+    """Whether the outputs of an equation are those of the jaxpr that it calls, once."""
+    return len(jaxpr.outvars) == len(eqn.outvars) and eqn.primitive.name not in ("scan", "while", "custom_vjp_call")
 
 
 def _repeats(eqn: Any) -> float:

@@ -14,6 +14,7 @@ import jax
 
 from ssljax.config import Experiment
 from ssljax.plan.arithmetic import PARTS, part_of
+from ssljax.plan.fitting import Remedy
 from ssljax.plan.hlo import COLLECTIVES, Collective, Instruction, Program
 from ssljax.plan.programs import Compiled, Work
 from ssljax.plan.targets import Chip, Target
@@ -110,6 +111,10 @@ class Plan:
     steps_per_epoch: int | None
     epochs: int
     jax: str
+    largest: int | None = None
+    """the largest batch size that fits, if that was asked for"""
+    remedies: tuple[Remedy, ...] = ()
+    """changes that take less memory, if they were asked for"""
 
     @property
     def flops_per_image(self) -> float:
@@ -122,20 +127,23 @@ class Plan:
         return sum(t.bytes for t in self.collectives)
 
 
-def plan(experiment: Experiment, target: Target, photos: int | None = None) -> Plan:
+def plan(experiment: Experiment, target: Target, photos: int | None = None, *, step_only: bool = False) -> Plan:
     """Compiles an experiment for a target, of which no device need be here, and reads what it costs.
 
     Args:
         experiment: what is to be trained.
         target: where.
         photos: of the train split; None reads the data, if it is there.
+        step_only: leave out the programs of initialisation and evaluation, which seldom need most.
 
     Raises:
         UserError: if the experiment does not suit the target, or the target's compiler is not installed.
     """
     work = Work.of(experiment, target.devices(), photos)
     step, needed = work.step()
-    programs = {"initialisation": work.initialisation(), "step": step, "evaluation": work.evaluation()}
+    programs = {"step": step}
+    if not step_only:
+        programs |= {"initialisation": work.initialisation(), "evaluation": work.evaluation()}
     memory = _memory(work, step)
     beside = {"evaluation": memory["optimizer"], "step": memory["next batch"] + memory["cached photos"]}
     bytes_of = {name: program.needed + beside.get(name, 0.0) for name, program in programs.items()}

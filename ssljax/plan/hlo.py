@@ -194,17 +194,37 @@ class Program:
             if kind not in COLLECTIVES:
                 continue
             operands = [self.operand(instruction, computation, i) for i in range(len(instruction.operands))]
-            whole = sum(shape.bytes for shape in operands)
-            group = self._group(instruction)
-            if kind == "all-gather":
-                whole *= group
-            # A collective that the TPU compiler spreads over several fusions is written in each of them.
+            group, source = self._group(instruction), self._source(instruction, computation)
+            whole = sum(shape.bytes for shape in operands) * (group if kind == "all-gather" else 1)
+            # A collective that the TPU's compiler spreads over several fusions is written in each of them.
             channel = instruction.attribute(r"channel_id=(\d+)")
             key = (kind, channel) if channel else (computation, instruction.name)
-            overlapped = instruction.opcode.endswith("-start") or key in found or "async" in computation
-            line = self.line(instruction, package)
-            found[key] = Collective(kind, whole, group, instruction.op_name, line, times, overlapped)
+            overlapped = key in found or self._overlapped(instruction, computation)
+            line = self.line(source, package)
+            found[key] = Collective(kind, whole, group, source.op_name, line, times, overlapped)
         return list(found.values())
+
+    def _source(self, instruction: Instruction, computation: str) -> Instruction:
+        """The instruction, or else what makes its first operand, that has a name: combined collectives have none."""
+        source = instruction
+        while not source.op_name and source.operands and source.operands[0] in self.computations[computation]:
+            source = self.computations[computation][source.operands[0]]
+        return source
+
+    def _overlapped(self, instruction: Instruction, computation: str) -> bool:
+        """Whether the schedule has a computation between the start of a collective and its end."""
+        if not instruction.opcode.endswith("-start"):
+            return False
+        later = iter(self.computations[computation].values())
+        for other in later:
+            if other is instruction:
+                break
+        for other in later:
+            if instruction.name in other.operands:
+                return False
+            if other.opcode in ("fusion", "custom-call", "dot", "convolution"):
+                return True
+        return False
 
     def line(self, instruction: Instruction, package: str) -> str:
         """`file:line` of the innermost frame in the folder `package`, but for sharding.py; empty if there is none.

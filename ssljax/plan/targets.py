@@ -166,12 +166,14 @@ def target(name: str) -> Target:
 def _tpus(name: str) -> list[Any]:
     for variable, value in TPU_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
+    sides = [int(side) for side in name.partition(":")[2].split("x")]
+    alone = {"chips_per_host_bounds": (1, 1, 1)} if math.prod(sides) == 1 else {}  # else 2 x 2 chips a host, or more
     try:
-        return topologies.get_topology_desc(name, "tpu").devices
-    except (RuntimeError, ValueError) as error:
-        if "libtpu" in str(error).lower() or "PJRT_Api" in str(error):
+        return topologies.get_topology_desc(name, "tpu", **alone).devices
+    except RuntimeError as error:
+        if "not installed" in str(error):
             raise UserError(f"on={name!r} needs libtpu, which is not installed: pip install 'ssljax[tpu]'") from None
-        raise UserError(f"on={name!r} is not a slice of TPUs ({_first(error)}): try {EXAMPLES}") from None
+        raise UserError(f"on={name!r} is not a slice that can be had ({_first(error)}): try {EXAMPLES}") from None
 
 
 def _gpus(wanted: Target) -> list[Any]:
@@ -196,4 +198,4 @@ def _first(error: Exception) -> str:
 def _cuda() -> str:
     """JAX's CUDA plug-in without CUDA, in the version that goes with jax."""
     jaxlib = version("jaxlib")
-    return f"jax-cuda12-plugin=={jaxlib} jax-cuda12-pjrt=={jaxlib}"
+    return f"jax-cuda13-plugin=={jaxlib} jax-cuda13-pjrt=={jaxlib}"

@@ -1,0 +1,140 @@
+"""Plans of tiny experiments for TPUs that are not here."""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+import tiny
+
+from ssljax.data import Catalogue
+from ssljax.plan import largest_batch, plan, remedies, target
+from ssljax.plan.programs import Compiled, Work
+from ssljax.types import UserError
+
+pytest.importorskip("libtpu", reason="libtpu, which compiles for TPUs, has no wheel here or is not installed")
+ELSEWHERE = dataclasses.replace(tiny.EXPERIMENT, data=Catalogue("nowhere.csv"), precision="bfloat16")
+FILE = "import dataclasses\nimport tiny\nconfig = dataclasses.replace(tiny.EXPERIMENT, precision='bfloat16')\n"
+
+
+@pytest.fixture(scope="module")
+def made():
+    return plan(ELSEWHERE, target("v5e:2x4"), photos=1600)
+
+
+def test_a_plan_needs_neither_the_data_nor_the_devices(made):
+    assert made.fits and made.chips == 8 and made.steps_per_epoch == 100
+    assert made.time.hours == pytest.approx(made.time.step * 200 / 3600)
+    assert made.time.chip_hours == pytest.approx(8 * made.time.hours)
+    assert set(made.programs) == set(made.compile_seconds) == {"initialisation", "step", "evaluation"}
+    assert made.needed == max(made.programs.values()) < made.available
+    json.dumps(dataclasses.asdict(made))
+
+
+def test_without_a_number_of_photos_the_hours_are_left_out():
+    work = Work.of(ELSEWHERE, target("v5e:2x4").devices(), None)
+    assert (work.photos, work.steps_per_epoch) == (None, None)
+    here = Work.of(dataclasses.replace(ELSEWHERE, data=tiny.EXPERIMENT.data), target("v5e:2x4").devices(), None)
+    assert here.photos and here.steps_per_epoch == here.photos // 16
+
+
+def test_memory_is_told_by_what_it_is(made):
+    spec = Work.of(ELSEWHERE, target("v5e:2x4").devices(), 1600).spec
+    teacher = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(spec.shapes.aux.teacher))
+    assert made.memory["teacher"] == teacher
+    assert made.memory["batch"] == sum(x.size * x.dtype.itemsize for x in spec.batch.values()) / 8
+    queue = spec.shapes.aux.queue
+    assert made.memory["queue, memory and center"] == queue.keys.size * 4 / 8 + 4, (
+        "split over the devices, and its count"
+    )
+
+
+def test_the_compiled_step_computes_what_its_arithmetic_needs(made):
+    for name in ("views", "student", "teacher"):
+        assert made.parts[name].compiled == pytest.approx(made.parts[name].needed, rel=0.03), name
+    assert made.parts["student"].needed > 2 * made.parts["teacher"].needed, "it has a backward pass"
+    assert made.parts["optimizer"].needed == 0 < made.parts["optimizer"].elementwise
+    assert made.time.source == "compiler" and all(part.cycles > 0 for part in made.parts.values())
+
+
+def test_collectives_name_the_lines_that_cause_them(made):
+    lines = {t.line for t in made.collectives}
+    assert any(line.startswith("losses/") for line in lines), lines
+    gradients = max(made.collectives, key=lambda t: t.bytes)
+    parameters = made.memory["parameters"]
+    assert gradients.kind == "all-reduce" and gradients.bytes == pytest.approx(parameters, rel=0.5)
+
+
+def test_parameters_that_are_split_take_less_of_each_device():
+    wide = dataclasses.replace(
+        ELSEWHERE, method=dataclasses.replace(tiny.MOCO, projector=tiny.MLP(hidden=(4096,), out=8))
+    )
+    machine = target("v5e:2x4").devices()
+    sizes = {}
+    for shards in (1, 8):
+        state = Work.of(dataclasses.replace(wide, shards=shards), machine, 1600).spec.placed
+        leaves = jax.tree.leaves(state.params["projector"])
+        sizes[shards] = sum(math.prod(x.sharding.shard_shape(x.shape)) for x in leaves)
+    assert sizes[8] < sizes[1]
+
+
+def test_what_does_not_suit_the_devices_is_refused():
+    with pytest.raises(UserError, match="batch_size=20 is not a multiple of the number of devices, 8"):
+        plan(dataclasses.replace(ELSEWHERE, batch_size=20), target("v5e:2x4"))
+    with pytest.raises(UserError, match="shards=3 does not divide the number of devices, 8"):
+        plan(dataclasses.replace(ELSEWHERE, shards=3), target("v5e:2x4"))
+    with pytest.raises(UserError, match="on='v5e:3x5' is not a slice that can be had"):
+        plan(ELSEWHERE, target("v5e:3x5"))
+
+
+def test_the_largest_batch_and_what_would_fit_are_looked_for_by_compiling(monkeypatch):
+    machine = target("v5e:2x4")
+    sizes = []
+
+    def step(work):
+        size = work.spec.experiment.batch_size
+        sizes.append(size)
+        shards = work.spec.experiment.shards
+        return Compiled(0.0, needed=(size * 2.0**24 + 2**30) / shards**0.5), {}
+
+    monkeypatch.setattr(Work, "step", step)
+    simclr = dataclasses.replace(ELSEWHERE, method=tiny.SIMCLR)
+    found = largest_batch(simclr, machine, 1600, lambda said: None)
+    right = (machine.chip.memory - 2**30) / 2**24
+    assert right - max(8, found // 16) <= found <= right and found % 8 == 0
+    assert len(sizes) <= 8, "a few tries"
+    large = dataclasses.replace(simclr, batch_size=1024)
+    options = {r.options: r.fits for r in remedies(large, machine, 1600, lambda said: None)}
+    assert options["--shards 8"] and not options["remat=True of all modules"]
+
+
+def command(tmp_path, *arguments, path=()):
+    (tmp_path / "experiment.py").write_text(FILE)
+    places = [*path, os.path.dirname(tiny.__file__), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places)), "COLUMNS": "120"}
+    environment.pop("TPU_LIBRARY_PATH", None)  # which libtpu sets where it is loaded
+    line = [sys.executable, "-m", "ssljax.cli", "plan", str(tmp_path / "experiment.py"), *arguments]
+    return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path)
+
+
+def test_the_command_prints_a_table_and_writes_json(tmp_path):
+    done = command(tmp_path, "--on", "v5e:1x1", "--json", "plan.json")
+    assert done.returncode == 0, done.stderr
+    for word in ("parameters", "student", "MFU", "chip-hours", "evaluation"):
+        assert word in done.stdout
+    record = json.loads((tmp_path / "plan.json").read_text())
+    assert record["fits"] and record["target"] == "v5e:1x1" and not record["collectives"]
+
+
+def test_a_missing_compiler_is_said_in_one_sentence(tmp_path):
+    (tmp_path / "none" / "libtpu").mkdir(parents=True)
+    (tmp_path / "none" / "libtpu" / "__init__.py").write_text("raise ImportError")
+    done = command(tmp_path, "--on", "v5e:2x4", path=[str(tmp_path / "none")])
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "ssljax plan: on='v5e:2x4' needs libtpu, which is not installed: pip install 'ssljax[tpu]'"
+    )
