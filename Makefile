@@ -32,16 +32,16 @@ test-older: $(INSTALLED)
 	XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 OPENBLAS_CORETYPE=Nehalem \
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow" $(COMPUTES)
 
-# JAX's CUDA plug-in compiles for GPUs without one. It lies in a folder of its own: where there is no GPU, JAX says so at
-# the start of every command that finds it. Without a wheel of it, or of libtpu, the tests say what they skip.
-CUDA := $(VENV)/cuda
-$(CUDA): $(VENV)/.installed-test,plan
-	jaxlib=$$($(VENV)/bin/python -c "import jaxlib; print(jaxlib.__version__)"); \
-	$(VENV)/bin/python -m pip install --quiet --no-deps --target $@ jax-cuda13-plugin==$$jaxlib jax-cuda13-pjrt==$$jaxlib \
-	|| mkdir -p $@
+# The compilers of TPUs and GPUs lie in a folder of their own: JAX would look for the devices of each that it finds, and
+# complain, at the start of every command. The versions go with jax; without a wheel, the tests say what they skip.
+COMPILERS := $(VENV)/compilers
+$(COMPILERS): $(INSTALLED)
+	for package in $$($(VENV)/bin/python -c "from ssljax.plan.targets import compilers; print(*compilers())"); do \
+		$(VENV)/bin/python -m pip install --quiet --no-deps --target $@ "$$package" || true; done
+	mkdir -p $@
 
-plan-check: $(CUDA)
-	PYTHONPATH=$(CUDA) $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/plan
+plan-check: $(COMPILERS)
+	PYTHONPATH=$(COMPILERS) $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/plan
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -152,6 +152,34 @@ def robustness(names: list[str], kinds: tuple[str, ...]) -> str:
     return f"Robustness ({said or NOT_RUN}):\n\n" + markdown(header, rows)
 
 
+def plans() -> str:
+    """A line for each plan of an experiment on the machine that it is for, by `ssljax plan FILE --json`."""
+    rows = []
+    for path in sorted((HERE / "plans").glob("*.json")):
+        plan = json.loads(path.read_text())
+        time, parts = plan["time"] or {}, plan["parts"].values()
+        needed, compiled = (sum(part[name] for part in parts) for name in ("needed", "compiled"))
+        hours = time.get("hours")
+        rows.append(
+            [
+                *(plan["experiment"], plan["target"], f"{plan['batch_size']:,}", "yes" if plan["fits"] else "no"),
+                f"{plan['needed'] / 2**30:.1f} of {plan['available'] / 2**30:.1f}",
+                f"{needed / plan['batch_size'] / 1e9:.3g} (+ {compiled / needed - 1:.1%})" if compiled else "",
+                f"{sum(t['bytes'] for t in plan['collectives']) / 2**20:,.0f}",
+                *(
+                    [f"{time['mfu']:.0%}, by the {time['source']}", f"{time['images_per_second']:,.0f}"]
+                    if time
+                    else ["", ""]
+                ),
+                "" if hours is None else f"{hours:,.1f} ({time['chip_hours']:,.0f})",
+                f"{plan['compile_seconds']['step']:,.0f}",
+            ]
+        )
+    header = ["experiment", "machine", "batch", "fits", "GiB of a chip", "GFLOP an image (more compiled)"]
+    header += ["MiB that travel a step", "MFU", "images/s", "hours (chip-hours)", "seconds to compile the step"]
+    return "Plans; times and MFU are estimates:\n\n" + markdown(header, rows or [[NOT_RUN, *[""] * 10]])
+
+
 def _is_shown(curve: dict) -> bool:
     return (curve["way"], curve["side"], curve["figure"]) == ("student", "query", "cmc@1")
 
@@ -236,6 +264,7 @@ def pages() -> dict[Path, str]:
             comparisons(*PAIRS),
             benchmark("metric_learning", "Metric learning, forward and backward, D = 128"),
         ],
+        DOCS / "accelerators.md": [plans()],
         DOCS / "triplets.md": [benchmark("triplets", "Mining of six triplets a photo")],
     }
     return {page: _filled(page.read_text(), tables) for page, tables in parts.items()}

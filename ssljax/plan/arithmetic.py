@@ -42,7 +42,7 @@ def _count(jaxpr: Any, live: Sequence[bool], scopes: str) -> Counter[str]:
         name = f"{scopes}/{eqn.source_info.name_stack}"
         if REPEATED not in name:
             counted[part_of(name)] += _flops(eqn)
-        inner = [_count(j, wanted if _same(eqn, j) else [True] * len(j.outvars), name) for j in _inside(eqn)]
+        inner = [_count(j, _live(eqn, wanted, len(j.outvars)), name) for j in _inside(eqn)]
         if eqn.primitive.name == "cond":  # one branch runs
             inner = [max(inner, key=lambda branch: branch.total())]
         for part in inner:
@@ -57,9 +57,12 @@ def _inside(eqn: Any) -> list[Any]:
     return [getattr(p, "jaxpr", p) for p in values if hasattr(getattr(p, "jaxpr", p), "eqns")]
 
 
-def _same(eqn: Any, jaxpr: Any) -> bool:
-    """Whether the outputs of an equation are those of the jaxpr that it calls, once."""
-    return len(jaxpr.outvars) == len(eqn.outvars) and eqn.primitive.name not in ("scan", "while", "custom_vjp_call")
+def _live(eqn: Any, wanted: list[bool], outputs: int) -> list[bool]:
+    """Which outputs of a jaxpr that an equation calls are needed for those `wanted` of the equation."""
+    carried = eqn.params["num_carry"] if eqn.primitive.name == "scan" else 0
+    if outputs != len(wanted) or eqn.primitive.name == "while":
+        return [True] * outputs
+    return [True] * carried + wanted[carried:]
 
 
 def _repeats(eqn: Any) -> float:

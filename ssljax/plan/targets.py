@@ -7,7 +7,7 @@ import dataclasses
 import math
 import os
 import re
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from typing import Any
 
 from jax.experimental import topologies
@@ -172,30 +172,32 @@ def _tpus(name: str) -> list[Any]:
         return topologies.get_topology_desc(name, "tpu", **alone).devices
     except RuntimeError as error:
         if "not installed" in str(error):
-            raise UserError(f"on={name!r} needs libtpu, which is not installed: pip install 'ssljax[tpu]'") from None
+            raise UserError(f"on={name!r} needs libtpu, which is not installed: {_install(compilers()[:1])}") from None
         raise UserError(f"on={name!r} is not a slice that can be had ({_first(error)}): try {EXAMPLES}") from None
 
 
 def _gpus(wanted: Target) -> list[Any]:
     of_a_host = min(wanted.chips, wanted.chip.host)
     layout = f"1x{wanted.chips // of_a_host}x{of_a_host}"
+    config = {"target_config": wanted.chip.config, "topology": layout}
     try:
-        described = topologies.get_topology_desc(
-            wanted.name.split(":")[0], "cuda", target_config=wanted.chip.config, topology=layout
-        )
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise UserError(
-            f"on={wanted.name!r} needs JAX's CUDA plug-in, which is not installed ({_first(error)}): pip install "
-            f"--no-deps --target cuda {_cuda()}, and run with PYTHONPATH=cuda"
-        ) from None
-    return described.devices
+        return topologies.get_topology_desc(wanted.name.partition(":")[0], "cuda", **config).devices
+    except NotImplementedError:
+        how = _install(compilers()[1:])
+        raise UserError(f"on={wanted.name!r} needs JAX's CUDA plug-in, which is not installed: {how}") from None
+
+
+def compilers() -> tuple[str, ...]:
+    """The packages that compile for TPUs and for GPUs (two), as pip takes them, in the versions that go with jax."""
+    libtpu = next((r.partition(";")[0].strip() for r in requires("jax") or () if r.startswith("libtpu")), "libtpu")
+    return libtpu, *(f"{name}=={version('jaxlib')}" for name in ("jax-cuda13-plugin", "jax-cuda13-pjrt"))
+
+
+def _install(packages: tuple[str, ...]) -> str:
+    """How to install them where other commands do not find them: JAX would look for their devices, and complain."""
+    quoted = " ".join(f"'{package}'" for package in packages)
+    return f"pip install --no-deps --target compilers {quoted}, and run with PYTHONPATH=compilers"
 
 
 def _first(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _cuda() -> str:
-    """JAX's CUDA plug-in without CUDA, in the version that goes with jax."""
-    jaxlib = version("jaxlib")
-    return f"jax-cuda13-plugin=={jaxlib} jax-cuda13-pjrt=={jaxlib}"

@@ -14,6 +14,7 @@ import tiny
 from ssljax.data import Catalogue
 from ssljax.plan import largest_batch, plan, remedies, target
 from ssljax.plan.programs import Compiled, Work
+from ssljax.plan.targets import compilers
 from ssljax.types import UserError
 
 pytest.importorskip("libtpu", reason="libtpu, which compiles for TPUs, has no wheel here or is not installed")
@@ -136,5 +137,6 @@ def test_a_missing_compiler_is_said_in_one_sentence(tmp_path):
     done = command(tmp_path, "--on", "v5e:2x4", path=[str(tmp_path / "none")])
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        "ssljax plan: on='v5e:2x4' needs libtpu, which is not installed: pip install 'ssljax[tpu]'"
+        "ssljax plan: on='v5e:2x4' needs libtpu, which is not installed: pip install --no-deps --target compilers "
+        f"'{compilers()[0]}', and run with PYTHONPATH=compilers"
     )

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,9 @@ class Triplets:
     Every photo that has a triplet is the anchor of one an epoch, drawn from those mined for it. The labels and
     attributes of a batch are the anchors'. A triplet with a photo that cannot be read gives way to another.
     """
+
+    photos: ClassVar[int] = 3
+    """Photos of an item."""
 
     mining: Any = AttributeTriplets()
     """Which triplets."""
@@ -52,11 +55,11 @@ class Triplets:
             OneEach(anchors, mined, seed).draw,
             m,
             "photos that have a triplet",
-            {"photos": m, "items": m, "photos_of_an_item": 3},
+            {"photos": m, "items": m, "photos_of_an_item": self.photos},
             batch_size=batch_size,
             seed=seed,
             shard=shard,
-            photos=3,
+            photos=self.photos,
             alike=False,
         )
 
