@@ -30,7 +30,8 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One update of `state` by a batch of photos, and the figures to log (f32[] each).
 
-    `precision` is that of the networks, as far as they compute in float32; views and losses ask for float32 themselves.
+    `precision` is that of the networks, as far as they compute in float32. Losses ask for float32 themselves, and views
+    for a precision of their own (`views.resample.PRECISION`).
     The scopes name the parts of the step in profiles and plans, as `teacher` and `network` do inside the loss.
     """
     views_rng, method_rng = jax.random.split(jax.random.fold_in(state.rng, state.step))

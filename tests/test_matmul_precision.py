@@ -23,6 +23,7 @@ from ssljax.training.setup import Setup
 from ssljax.types import UserError
 from ssljax.views import EcommerceViews, Masked, MultiCrop
 from ssljax.views.disturbances import DISTURBANCES
+from ssljax.views.resample import PRECISION
 
 
 def asked_for(lowered):
@@ -33,12 +34,13 @@ def asked_for(lowered):
 
 
 def step_of(method, views, platform="cpu", **settings):
-    """The lowered training step of a method."""
+    """The lowered training step of a method, of views that are made already."""
     tx = EXPERIMENT.optimizer.build(10)
-    parts = dict(augment=views, method=method, tx=tx)
-    state = jax.eval_shape(functools.partial(init_state, **parts), jax.random.PRNGKey(0), photos())
+    parts = dict(augment=lambda rng, batch: batch, method=method, tx=tx)
+    batch = jax.eval_shape(views, jax.random.PRNGKey(0), photos())
+    state = jax.eval_shape(functools.partial(init_state, **parts), jax.random.PRNGKey(0), batch)
     step = jax.jit(functools.partial(train_step, **parts, total_steps=10, **settings))
-    return step.trace(state, photos()).lower(lowering_platforms=(platform,))
+    return step.trace(state, batch).lower(lowering_platforms=(platform,))
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def test_the_setting_is_that_of_the_network_and_of_it_alone(precision, level):
     assert asked_for(step_of(SIMCLR, CROPS, precision=precision)) == {level, "HIGHEST"}
     setup = Setup.of(dataclasses.replace(EXPERIMENT, precision=precision))
     lowered = setup.spec.step().lower(setup.spec.shapes, setup.spec.batch)
-    assert asked_for(lowered) == {level, "HIGHEST"}
+    assert asked_for(lowered) == {level, "HIGHEST", PRECISION.upper()}  # the last is the views'
 
 
 def test_photos_are_embedded_in_float32_unless_asked_otherwise(tmp_path, coarse):
@@ -98,15 +100,19 @@ def test_there_are_products_in_losses(coarse):
 
 
 @pytest.mark.parametrize("views", [CROPS, EcommerceViews(size=16), Masked(MultiCrop(size=16, local_size=8), patch=4)])
-def test_views_are_in_float32(views, coarse):
-    assert asked_for(jax.jit(views.__call__).lower(jax.random.PRNGKey(0), photos())) == {"HIGHEST"}
-    assert asked_for(jax.jit(views.evaluation).lower(photos())) == {"HIGHEST"}
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+def test_views_have_a_precision_of_their_own_and_those_that_are_embedded_are_in_float32(views, platform, coarse):
+    with jax.sharding.use_abstract_mesh(mesh_of(platform)):
+        train = jax.jit(views.__call__).trace(jax.random.PRNGKey(0), photos())
+        assert asked_for(train.lower(lowering_platforms=(platform,))) == {PRECISION.upper()}
+        evaluation = jax.jit(views.evaluation).trace(photos())
+        assert asked_for(evaluation.lower(lowering_platforms=(platform,))) == {"HIGHEST"}
 
 
 @pytest.mark.parametrize("disturbance", DISTURBANCES, ids=lambda d: type(d).__name__)
-def test_disturbances_are_in_float32(disturbance, coarse):
+def test_so_do_disturbances(disturbance, coarse):
     lowered = jax.jit(disturbance.disturb).lower(jax.random.key(0), jnp.ones((8, 3, 20, 20)), jnp.ones(8))
-    assert asked_for(lowered) <= {"HIGHEST"}
+    assert asked_for(lowered) <= {PRECISION.upper(), "HIGHEST"}
 
 
 def test_search_and_classification_are_in_float32(coarse):

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ssljax.sharding import on_cpu
 from ssljax.types import UserError, check_fields, short
 from ssljax.views import colour
 from ssljax.views.blur import blur
 from ssljax.views.boxes import random_boxes, resize
 from ssljax.views.disturbances.disturbance import Disturbance
+from ssljax.views.resample import PRECISION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,7 @@ def augment(rng: Array, photos: Array, aspect: Array, size: int, augmentation: A
     )
 
     boxes = random_boxes(crop_rng, aspect, a.scale, a.ratio)
-    images = resize(photos, boxes, size, flips if a.flip else None)
+    images = resize(photos, boxes, size, flips if a.flip else None, PRECISION)
     if a.jitter:
         amounts = colour.draw_jitter(jitter_rng, jitters, a.brightness, a.contrast, a.saturation, a.hue)
         images = colour.jitter(images, amounts)
@@ -107,7 +109,12 @@ def augment(rng: Array, photos: Array, aspect: Array, size: int, augmentation: A
     return channels_last(images)
 
 
+def _stacked(images: Array) -> Array:
+    """As `channels_last`: XLA for CPUs would fuse a transpose with what comes before, and not vectorise that."""
+    return jnp.stack(jnp.unstack(images, axis=1), axis=-1)
+
+
+@on_cpu(_stacked)
 def channels_last(images: Array) -> Array:
     """f32[B, H, W, 3] of f32[B, 3, H, W]."""
-    # Stacked, not transposed: XLA for CPUs would fuse a transpose with what comes before, and not vectorise that.
-    return jnp.stack(jnp.unstack(images, axis=1), axis=-1)
+    return images.transpose(0, 2, 3, 1)  # a choice of layout, no work

@@ -58,7 +58,7 @@ def central_boxes(aspect: Array, ratio: tuple[float, float]) -> Box:
 
 
 @on_cpu(cpu.resize, when=one_cpu)
-def resize(photos: Array, box: Box, size: int, flip: Array | None = None) -> Array:
+def resize(photos: Array, box: Box, size: int, flip: Array | None = None, precision: str = "highest") -> Array:
     """Cuts the boxes out and resizes them: bilinear and antialiased, what Pillow's `resize(box=…)` does.
 
     Args:
@@ -66,6 +66,7 @@ def resize(photos: Array, box: Box, size: int, flip: Array | None = None) -> Arr
         box: f32[B * n] each, n boxes of the first photo, then n of the second, and so on.
         size: side of the result, in pixels.
         flip: bool[B * n], the crops to mirror left to right; None for none.
+        precision: of the products, as `jax.lax.Precision` names it.
 
     Returns:
         f32[B * n, 3, size, size] in [0, 1]: channels first, so that what follows works on whole planes.
@@ -76,5 +77,5 @@ def resize(photos: Array, box: Box, size: int, flip: Array | None = None) -> Arr
     planes = photos.transpose(0, 3, 1, 2).astype(jnp.float32)
     if photos.dtype == jnp.uint8:
         planes = planes / 255
-    crops = jnp.einsum("bcyx,bnhy,bnwx->bnchw", planes, rows, columns, precision="highest", optimize=[(0, 1), (0, 1)])
+    crops = jnp.einsum("bcyx,bnhy,bnwx->bnchw", planes, rows, columns, precision=precision, optimize=[(0, 1), (0, 1)])
     return crops.reshape(-1, *crops.shape[2:])

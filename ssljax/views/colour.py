@@ -3,11 +3,15 @@
 Images are planes, f32[B, 3, H, W] in [0, 1], and stay in [0, 1].
 """
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from ssljax.sharding import on_cpu
 
 LUMA = (0.2989, 0.587, 0.114)  # shares of red, green and blue in grey
 BRIGHTNESS, CONTRAST, SATURATION = range(3)  # kinds of blend: with black, with the mean grey, with each pixel's grey
@@ -51,17 +55,41 @@ def draw_jitter(rng: Array, chosen: Array, brightness: float, contrast: float, s
     )
 
 
+def _jitter_on_cpu(images: Array, amounts: Jitter) -> Array:
+    """As `jitter`: what each operation makes is kept, since memory is near and arithmetic is dear."""
+    return _in_order(images, amounts, blend, turn_hue)
+
+
+@on_cpu(_jitter_on_cpu)
 def jitter(images: Array, amounts: Jitter) -> Array:
     """f32[B, 3, H, W], the images with their colours changed by these amounts."""
+    # Two passes over the pixels, which keep nothing between operations: one through what comes before the contrast, for
+    # the mean grey that this needs, and one through everything.
+    kinds, factors, turns, place = amounts
+    before = jnp.cumsum(kinds == CONTRAST, axis=1) == 0
+    early = Jitter(
+        kinds=kinds[:, :-1],
+        factors=jnp.where(before, factors, 1)[:, :-1],
+        turns=None if turns is None else jnp.where(place <= before.sum(1), turns, 0),
+        place=place,
+    )
+    planes = jnp.unstack(images, axis=1)
+    mean = _grey(*_in_order(planes, early, functools.partial(_blend_planes, mean=jnp.zeros(len(images))), _turn_planes))
+    mean = mean.mean((1, 2))
+    planes = _in_order(planes, amounts, functools.partial(_blend_planes, mean=mean), _turn_planes)
+    return jnp.stack(planes, axis=1)
+
+
+def _in_order(pixels: Any, amounts: Jitter, blend: Callable, turn: Callable) -> Any:
     kinds, factors, turns, place = amounts
     if turns is None:
-        return blend(images, kinds, factors)
+        return blend(pixels, kinds, factors)
     # A turn costs more than the blends, so there is one, between the blends before it and those after it, and not one
     # at each place with a choice. A blend on the other side takes the factor 1, which changes nothing.
     before = jnp.arange(kinds.shape[1])[None] < place[:, None]
-    images = blend(images, kinds, jnp.where(before, factors, 1))
-    images = turn_hue(images, turns)
-    return blend(images, kinds, jnp.where(before, 1, factors))
+    pixels = blend(pixels, kinds, jnp.where(before, factors, 1))
+    pixels = turn(pixels, turns)
+    return blend(pixels, kinds, jnp.where(before, 1, factors))
 
 
 def blend(images: Array, kinds: Array, factors: Array) -> Array:
@@ -76,9 +104,23 @@ def blend(images: Array, kinds: Array, factors: Array) -> Array:
     return images
 
 
+def _blend_planes(planes: Sequence[Array], kinds: Array, factors: Array, mean: Array) -> Sequence[Array]:
+    """As `blend`, of three planes f32[B, H, W] whose mean grey, where the contrast changes, is `mean` f32[B]."""
+    for k in range(kinds.shape[1]):
+        kind, factor = kinds[:, k, None, None], factors[:, k, None, None]
+        other = jnp.where(kind == CONTRAST, (1 - factor) * mean[:, None, None], 0)
+        other += jnp.where(kind == SATURATION, 1 - factor, 0) * _grey(*planes)
+        planes = [jnp.clip(factor * plane + other, 0, 1) for plane in planes]
+    return planes
+
+
 def grey(images: Array) -> Array:
     """The grey f32[B, H, W] of images f32[B, 3, H, W]."""
-    return LUMA[0] * images[:, 0] + LUMA[1] * images[:, 1] + LUMA[2] * images[:, 2]
+    return _grey(*jnp.unstack(images, axis=1))
+
+
+def _grey(red: Array, green: Array, blue: Array) -> Array:
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def turn_hue(images: Array, turns: Array) -> Array:
@@ -91,7 +133,11 @@ def turn_hue(images: Array, turns: Array) -> Array:
     Returns:
         f32[B, 3, H, W].
     """
-    red, green, blue = jnp.unstack(images, axis=1)
+    return jnp.stack(_turn_planes(jnp.unstack(images, axis=1), turns), axis=1)
+
+
+def _turn_planes(planes: Sequence[Array], turns: Array) -> Sequence[Array]:
+    red, green, blue = planes
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     scale = 1 / jnp.where(chroma == 0, 1, chroma)
@@ -111,7 +157,7 @@ def turn_hue(images: Array, turns: Array) -> Array:
         apart = jnp.abs(apart - 6 * jnp.round(apart / 6))
         return value - chroma * jnp.clip(2 - apart, 0, 1)
 
-    return jnp.stack([channel(3), channel(5), channel(1)], axis=1)  # cyan, magenta and yellow
+    return [channel(3), channel(5), channel(1)]  # cyan, magenta and yellow
 
 
 def drop_colour(images: Array, chosen: Array) -> Array:

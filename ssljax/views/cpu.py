@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 PART = 8  # images at a time: few enough for the cache, enough to be worth a step of a loop
 
 
-def resize(photos: Array, box: Box, size: int, flip: Array | None = None) -> Array:
-    """As `boxes.resize`, a few photos at a time."""
+def resize(photos: Array, box: Box, size: int, flip: Array | None = None, precision: str = "highest") -> Array:
+    """As `boxes.resize`, a few photos at a time; a CPU has one precision."""
 
     def resized(one: tuple[Array, tuple[Box, Array | None]]) -> Array:
         photo, (box, flip) = one

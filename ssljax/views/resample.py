@@ -8,6 +8,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+# Of the products that make views: three products of bfloat16 on a TPU, TensorFloat-32 on a GPU, float32 on a CPU. A
+# pixel in [0, 255] is off from float32's by at most 0.02 on a TPU and 0.5 on a GPU: no more than by rounding to a byte.
+PRECISION = "high"
+
 
 class Box(NamedTuple):
     """A box in each photo, f32[B] each, in fractions of the photo's width (left, width) or height (top, height)."""
@@ -20,7 +24,7 @@ class Box(NamedTuple):
 
 def resample(planes: Array, rows: Array, columns: Array) -> Array:
     """f32[B, C, h, w] of planes f32[B, C, H, W], by weights of rows f32[B, h, H] and of columns f32[B, w, W]."""
-    return jnp.einsum("bcyx,bhy,bwx->bchw", planes, rows, columns, precision="highest", optimize=[(0, 1), (0, 1)])
+    return jnp.einsum("bcyx,bhy,bwx->bchw", planes, rows, columns, precision=PRECISION, optimize=[(0, 1), (0, 1)])
 
 
 def resize_weights(start: Array, extent: Array, source: int, size: int, flip: Array | None = None) -> Array:

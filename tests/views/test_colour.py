@@ -12,8 +12,13 @@ from ssljax.views import colour
 from ssljax.views.colour import BRIGHTNESS, CONTRAST, SATURATION, Jitter
 
 TURN = 3
-jitter, turn_hue = jax.jit(colour.jitter), jax.jit(colour.turn_hue)
+turn_hue = jax.jit(colour.turn_hue)
 draw_jitter = jax.jit(colour.draw_jitter, static_argnums=(2, 3, 4, 5))
+
+
+@pytest.fixture(params=["cpu", "accelerator"])
+def jitter(request):
+    return jax.jit(colour.jitter if request.param == "cpu" else colour.jitter.__wrapped__)
 
 
 def images_of(batch=6, size=5, seed=0):
@@ -65,7 +70,7 @@ def steps_of(amounts, row):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_jitter_is_the_operations_one_after_the_other(seed):
+def test_jitter_is_the_operations_one_after_the_other(jitter, seed):
     images = images_of(24, seed=seed)
     amounts = draw(24, seed, 0.8, 0.8, 0.8, 0.5)
     result = jitter(jnp.asarray(images), amounts)
@@ -74,7 +79,7 @@ def test_jitter_is_the_operations_one_after_the_other(seed):
 
 
 @pytest.mark.parametrize("off", ["brightness", "contrast", "saturation", "hue"])
-def test_a_strength_of_zero_leaves_its_operation_out(off):
+def test_a_strength_of_zero_leaves_its_operation_out(jitter, off):
     images = images_of(8)
     amounts = draw(8, **{off: 0.0})
     kinds = {kind for row in range(8) for kind, _ in steps_of(amounts, row)}
@@ -83,7 +88,7 @@ def test_a_strength_of_zero_leaves_its_operation_out(off):
     np.testing.assert_allclose(jitter(jnp.asarray(images), amounts), np.stack(expected), atol=2e-5)
 
 
-def test_hue_alone_and_nothing_at_all():
+def test_hue_alone_and_nothing_at_all(jitter):
     images = jnp.asarray(images_of(4))
     amounts = draw(4, brightness=0, contrast=0, saturation=0)
     np.testing.assert_allclose(jitter(images, amounts), turn_hue(images, amounts.turns), atol=1e-6)
@@ -108,7 +113,7 @@ def test_amounts_are_uniform_in_their_ranges():
     assert stats.kstest(np.asarray(amounts.turns), stats.uniform(-0.1, 0.2).cdf).pvalue > 1e-3
 
 
-def test_images_not_chosen_keep_their_colours():
+def test_images_not_chosen_keep_their_colours(jitter):
     images = jnp.asarray(images_of())
     np.testing.assert_allclose(jitter(images, draw(6, chosen=False)), images, atol=1e-6)
 
@@ -122,7 +127,7 @@ def test_turning_the_hue_there_and_back_changes_nothing():
     np.testing.assert_allclose(turn_hue(red, jnp.array([1 / 3]))[0, :, 0, 0], [0, 1, 0], atol=1e-6)
 
 
-def test_the_blends_by_hand():
+def test_the_blends_by_hand(jitter):
     image = jnp.array([0.2, 0.4, 0.6])[None, :, None, None] * jnp.ones((1, 3, 2, 2))
     light = 0.2 * 0.2989 + 0.4 * 0.587 + 0.6 * 0.114
     for kind, factor, expected in (
