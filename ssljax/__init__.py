@@ -59,6 +59,7 @@ def _train(experiment: "Experiment", runs: str | os.PathLike = "runs", *, restar
         UserError: the experiment does not suit its data, or the run folder is of another experiment.
         RunStopped: the loss is no longer finite.
     """
+    from ssljax.cli.shared import Where
     from ssljax.cli.train import train_run
     from ssljax.config import Experiment
     from ssljax.data.paths import as_path
@@ -69,7 +70,7 @@ def _train(experiment: "Experiment", runs: str | os.PathLike = "runs", *, restar
     folder = as_path(runs, "runs")
     recorded = {"arguments": [], "position": None}
     again = "ssljax.train(experiment)"
-    train_run(None, experiment, recorded, again, folder, restart, signals=False)
+    train_run(None, experiment, recorded, again, Where(runs=folder, restart=restart), signals=False)
     return load(folder / experiment.name, experiment=experiment)
 
 

@@ -22,11 +22,12 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ssljax.queue import Queue
-from ssljax.types import Array, PyTree, UserError
+from ssljax.types import Array, PyTree, RunStopped, UserError
 
 BATCH_AXES = ("data", "shard")
 LOST_AFTER = 30  # seconds without a sign of life from a process
 FAREWELL = 5.0  # seconds
+SAID = 1024  # bytes
 _leaving = threading.Event()
 _kept: list[object] = []  # what C++ calls must not be collected
 P = ParamSpec("P")
@@ -67,13 +68,21 @@ def one_device() -> Mesh:
     return make_mesh(devices=jax.local_devices()[:1])
 
 
-def join_processes(lost: str) -> None:
+def join_processes(lost: str, timeout: int = 300) -> None:
     """Joins processes that were started alike into one training; call it before anything asks for a device.
 
     JAX finds the other processes on Cloud TPU, SLURM and Open MPI. Elsewhere set JAX_COORDINATOR_ADDRESS (host:port of
-    the first), JAX_NUM_PROCESSES and JAX_PROCESS_ID. Raises UserError if the others cannot be found.
+    the first), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 
     Afterwards this process prints `lost` and exits with 1 if another process is gone or out of reach.
+
+    Args:
+        lost: the sentence.
+        timeout: seconds to wait for the other processes.
+
+    Raises:
+        UserError: nothing says which processes there are.
+        RunStopped: some of them do not come in time.
     """
     _say_at_loss(lost)
     try:
@@ -82,11 +91,20 @@ def join_processes(lost: str) -> None:
             num_processes=None if count is None else int(count),
             process_id=None if index is None else int(index),
             heartbeat_timeout_seconds=LOST_AFTER,
+            initialization_timeout=timeout,
         )
-    except ValueError as error:
-        raise UserError(
-            f"distributed: the other processes cannot be found ({error}): outside Cloud TPU, SLURM and Open MPI, set "
-            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+    except (ValueError, RuntimeError) as error:
+        known = distributed.global_state
+        if known.client is None:
+            raise UserError(
+                f"distributed: the other processes cannot be found ({error}): outside Cloud TPU, SLURM and Open MPI, "
+                "set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+            ) from None
+        _leaving.set()  # there is nobody to take leave of
+        raise RunStopped(  # the error itself says nothing: see `_say_at_loss`
+            f"distributed: not all of the {known.num_processes} processes met at {known.coordinator_address} within "
+            f"{timeout} seconds: start all of them, each with its own number, where they can reach that address, or "
+            "wait longer with --initialization-timeout"
         ) from None
 
 
@@ -119,10 +137,11 @@ def leave_processes(code: int) -> NoReturn:
     It does not wait long for them: they may be waiting for this process in a computation, and learn of its end by then.
     """
     if code and jax.distributed.is_initialized():
-        _leaving.set()
-        farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)
-        farewell.start()
-        farewell.join(FAREWELL)
+        if not _leaving.is_set():
+            _leaving.set()
+            farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+            farewell.start()
+            farewell.join(FAREWELL)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -146,6 +165,22 @@ def first_says(numbers: list[int]) -> list[int]:
     if jax.process_count() == 1:
         return numbers
     return np.asarray(multihost_utils.broadcast_one_to_all(np.array(numbers))).tolist()
+
+
+def any_says(text: str | None) -> str | None:
+    """What the first of the processes that call with a text says, in all; None if none does.
+
+    All must ask, and wait for each other. A text is cut at SAID bytes.
+    """
+    if jax.process_count() == 1:
+        return text
+    said = np.zeros(SAID, np.uint8)
+    if text is not None:
+        content = (text or " ").encode("utf-8", "replace")[:SAID]
+        said[: len(content)] = np.frombuffer(content, np.uint8)
+    each = multihost_utils.process_allgather(said)
+    texts = [bytes(row).rstrip(b"\0").decode("utf-8", "ignore") for row in each]
+    return next(filter(None, texts), None)
 
 
 def sum_over_processes(x: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from disturbances import Neighbour, Noise
 from PIL import Image
+from two_processes import together
 
 from ssljax.cli import robustness as ssljax_robustness
 from ssljax.cli import train as cli_train
@@ -398,14 +398,10 @@ def test_interrupted_saves_and_says_how_to_continue(number, tmp_path):
         assert checkpoints.latest >= 2
 
 
-def two_processes(runs: Path, *options: str) -> list[subprocess.Popen]:
-    """The small quickstart in two processes of four devices."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-    together["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
-    return [started(runs, "--distributed", *options, JAX_PROCESS_ID=str(i), **together) for i in range(2)]
+def two_processes(runs: Path, *options: str, second: Path | None = None) -> list[subprocess.Popen]:
+    """The small quickstart in two processes of four devices, perhaps with a folder of runs each."""
+    folders = (runs, second or runs)
+    return [started(f, "--distributed", *options, **e) for f, e in zip(folders, together(), strict=True)]
 
 
 @pytest.mark.slow
@@ -436,6 +432,54 @@ def test_two_processes_are_one_run_and_one_process_continues_it(run, tmp_path):
     assert train(tmp_path) == 0
     for alone, here in zip(logged(run), logged(both), strict=True):
         assert here["loss"] == pytest.approx(alone["loss"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_need_only_share_the_checkpoints_and_a_lost_run_folder_is_made_anew(run, tmp_path, capsys):
+    checkpoints = ("--checkpoints", str(tmp_path / "shared"))
+    both = Run(tmp_path / "a" / "quickstart")
+    first, second = two_processes(tmp_path / "a", *checkpoints, second=tmp_path / "b")
+    wait_for(lambda: first.poll() is not None or second.poll() is not None or len(logged(both)) >= 2)
+    first.send_signal(signal.SIGTERM)
+    errors = [process.communicate(timeout=300)[1] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), errors
+    assert not (tmp_path / "a" / "quickstart" / "checkpoints").exists()
+    steps = len(logged(both))
+    shutil.rmtree(tmp_path / "a")
+    assert train(tmp_path / "a", *checkpoints, "--optimizer.lr", "0.5") == 2
+    assert "holds a run of another configuration (optimizer.lr is 0.06 there" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "a")
+    for process in two_processes(tmp_path / "a", *checkpoints, second=tmp_path / "b"):
+        assert process.communicate(timeout=300) and process.returncode == 0
+    alone = logged(run)[steps:]
+    assert [line["step"] for line in logged(both)] == [line["step"] for line in alone]
+    assert logged(both)[-1]["loss"] == pytest.approx(alone[-1]["loss"], rel=1e-3)
+    assert ssljax(["evaluate", str(both.path)]) == 0  # it knows where they are
+    assert train(tmp_path / "a", "--checkpoints", str(tmp_path / "other")) == 2
+    assert f"has its checkpoints in {tmp_path}/shared/quickstart, not in" in capsys.readouterr().err
+    for process in two_processes(tmp_path / "a", *checkpoints, second=tmp_path / "b"):  # complete
+        assert process.communicate(timeout=300) and process.returncode == 0
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_nothing_are_refused(tmp_path):
+    for process in two_processes(tmp_path / "a", second=tmp_path / "b"):
+        _, error = process.communicate(timeout=300)
+        assert process.returncode == 2
+        assert "which process 1 does not see: give --runs on a disk that all share" in error
+        assert "Traceback" not in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_process_that_never_comes_is_one_sentence(late, tmp_path):
+    environment = together()[1 - late]
+    process = started(tmp_path, "--distributed", "--initialization-timeout", "2", **environment)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 1
+    address = environment["JAX_COORDINATOR_ADDRESS"]
+    sentence = f"ssljax train: distributed: not all of the 2 processes met at {address} within 2 seconds: start all"
+    assert error.startswith(sentence) and error.count("\n") == 1, error
 
 
 @contextlib.contextmanager

@@ -43,18 +43,28 @@ Encoding = Annotated[
 ]
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainOptions:
-    """Train the experiment of a Python file, such as experiments/quickstart.py; its fields are the options. The same
-    command again continues the training, or shows its table if it is complete."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where runs lie, and which processes train them."""
 
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     restart: bool = False
     """Delete the run folder and start anew."""
     runs: Path = Path("runs")
     """Folder of the run folders."""
+    checkpoints: str | None = None
+    """Folder of all runs' checkpoints, in place of the run folders: gs://BUCKET/FOLDER, or one that is shared."""
     distributed: bool = False
-    """Train in several processes, each started with this command; they share the folder of the run folders."""
+    """Train in several processes, each started with this command; they share --runs or --checkpoints."""
+    initialization_timeout: int = 300
+    """Seconds that a process of --distributed waits for the others at the start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions(Where):
+    """Train the experiment of a Python file, such as experiments/quickstart.py; its fields are the options. The same
+    command again continues the training, or shows its table if it is complete."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
 
 
 def asks_for_help(arguments: list[str]) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 from rich.table import Table
 
-from ssljax.cli.shared import asks_for_help, command_line, figure, file_first, print_verdict, writing
+from ssljax.cli.shared import Where, asks_for_help, command_line, figure, file_first, print_verdict, writing
 from ssljax.cli.train import processes, train_run
 from ssljax.config import Experiment
 from ssljax.data.atomic_files import write_json
@@ -19,20 +19,14 @@ from ssljax.types import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class SweepOptions:
+class SweepOptions(Where):
     """Train all experiments of the `sweep` of a Python file, such as experiments/moco_fashion.py; those that are
     complete are kept, so the same command continues."""
 
     only: int | None = None
     """Train only this one; the first is 0."""
-    restart: bool = False
-    """Delete the run folders and start anew."""
-    runs: Path = Path("runs")
-    """Folder of the run folders."""
     results: Path = Path("results")
     """Folder for the results of each run, <name>.json."""
-    distributed: bool = False
-    """Train in several processes, each started with this command; they share the folder of the run folders."""
 
 
 def main(arguments: list[str]) -> None:
@@ -50,7 +44,7 @@ def main(arguments: list[str]) -> None:
     if options.only is not None and not 0 <= options.only < len(experiments):
         raise UserError(f"only={options.only}: the sweep of {file} has 0 to {len(experiments) - 1}")
     again = command_line("sweep", [argument for argument in arguments if argument != "--restart"])
-    with processes(options.distributed, again):
+    with processes(options, again):
         _train_all(file, experiments, options, again)
 
 
@@ -64,19 +58,20 @@ def _train_all(file: Path, experiments: list[Experiment], options: SweepOptions,
             continue
         console.print(experiment.name, style="bold")
         recorded = {"arguments": [], "position": position}
-        results = train_run(file, experiment, recorded, again, options.runs, options.restart)
+        results = train_run(file, experiment, recorded, again, options)
         if results is None:
             return
+        if not is_first_process():
+            continue
         for row in ("trained", "teacher"):
             if row in results["table"]:
                 name = experiment.name if row == "trained" else f"{experiment.name}, teacher"
                 table[name] = results["table"][row]
         baseline |= {name: row for name, row in results["table"].items() if name == BASELINE}
         print_verdict(results, f"{experiment.name}: ")
-        if is_first_process():
-            path = options.results / f"{experiment.name}.json"
-            with writing(path, "--results"):
-                write_json(path, results)
+        path = options.results / f"{experiment.name}.json"
+        with writing(path, "--results"):
+            write_json(path, results)
     if is_first_process():
         _print_runs(table | baseline)
 

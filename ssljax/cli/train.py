@@ -11,6 +11,8 @@ import jax
 from ssljax.cli.shared import (
     EXPORTS,
     TrainOptions,
+    Where,
+    check_at_least_one,
     command_line,
     parse_with_experiment,
     print_figures,
@@ -18,7 +20,7 @@ from ssljax.cli.shared import (
     results_of,
 )
 from ssljax.config import Experiment
-from ssljax.sharding import is_first_process, is_lost_process, join_processes
+from ssljax.sharding import first_says, is_first_process, is_lost_process, join_processes
 from ssljax.training import export, loop
 from ssljax.training.logging import console
 from ssljax.training.run_folder import Run
@@ -31,8 +33,8 @@ def main(arguments: list[str]) -> None:
     file, options = parse_with_experiment(TrainOptions, "train", arguments)
     kept = [argument for argument in arguments if argument != "--restart"]
     recorded, again = {"arguments": kept[1:], "position": None}, command_line("train", kept)
-    with processes(options.distributed, again):
-        results = train_run(file, options.experiment, recorded, again, options.runs, options.restart)
+    with processes(options, again):
+        results = train_run(file, options.experiment, recorded, again, options)
         if results and is_first_process():
             print_figures(results["table"])
             print_verdict(results)
@@ -43,13 +45,14 @@ def main(arguments: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def processes(distributed: bool, again: str) -> Iterator[None]:
+def processes(where: Where, again: str) -> Iterator[None]:
     """Within it the processes of --distributed are one training; raises RunStopped if another one is gone."""
-    if not distributed:
+    check_at_least_one(initialization_timeout=where.initialization_timeout)
+    if not where.distributed:
         yield
         return
     lost = f"another process of this training has ended, or is out of reach: start all of them again with\n  {again}"
-    join_processes(f"ssljax: {lost}")
+    join_processes(f"ssljax: {lost}", where.initialization_timeout)
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # JAX has taken it for itself
     console.quiet = not is_first_process()
     try:
@@ -65,25 +68,29 @@ def train_run(
     experiment: Experiment,
     recorded: dict[str, Any],
     again: str,
-    runs: Path,
-    restart: bool,
+    where: Where,
     *,
     signals: bool = True,
 ) -> dict[str, Any] | None:
     """Trains an experiment, or goes on with it; returns its results, or None if it was interrupted.
 
+    Of several processes only the first reads the results of a run that was complete before; the others return {}.
     `recorded` is what options.json keeps of the command, and `again` the command that goes on with the training. With
     `signals`, Ctrl-C and SIGTERM save before they end it.
     """
-    run = Run(runs / experiment.name)
+    run = Run(where.runs / experiment.name, where.checkpoints)
     setup = Setup.of(experiment)
-    run.prepare(experiment, file, recorded, setup.data, restart=restart)
+    run.prepare(experiment, file, recorded, setup.data, restart=where.restart)
     missing = export.missing(run, experiment)
-    if run.results in missing:
-        return loop.train(setup, run, command=again, exports=EXPORTS, signals=signals)
-    results = results_of(run, "delete it, and the same command writes it anew")
-    if missing and any(run.checkpoints.glob("[0-9]*")):
+    saved = bool(missing) and any(run.checkpoints.glob("[0-9]*"))
+    unfinished, saved = first_says([run.results in missing, saved])  # the others may not see the first one's files
+    results: dict[str, Any] = {}
+    if not unfinished:
+        remedy = "delete it, and the same command writes it anew"
+        run.by_first(lambda: results.update(results_of(run, remedy)))
+    if saved and not unfinished:
         console.print(f"{missing[0]} is missing: what follows training is made anew.")
+    if saved or unfinished:
         return loop.train(setup, run, command=again, exports=EXPORTS, signals=signals)
     if missing:
         console.print(f"{missing[0]} is missing, and there is no checkpoint to make it by.")

@@ -12,19 +12,22 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from ssljax.data.atomic_files import MOST_JSON, checksums, first_damaged, read_bytes, write_json
-from ssljax.sharding import any_process, first_says, is_first_process
+from ssljax.sharding import any_process, any_says, is_first_process
 from ssljax.training.logging import console
+from ssljax.training.run_folder import by_bucket
 from ssljax.types import PyTree, UserError
 
 KEPT = 2
+WAITS = (1.0, 4.0, 16.0)  # seconds before reading is tried again
 CHECKSUMS = "checksums.json"
 CHECKED = "checksums"  # in the position: whether the checkpoint was saved with them
 
@@ -64,19 +67,39 @@ class _Checked(ocp.path.atomicity.AtomicRenameTemporaryPath):
         await super().finalize()
 
 
+def _may_pass(error: Exception) -> bool:
+    """Whether an error tells of the way to a file rather than of its content, so that reading may succeed later."""
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error)
+    if number is None and (found := re.search(r"os_error_code='(\d+)'", text)):
+        number = int(found[1])
+    if number is not None:
+        return number not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EFBIG)
+    words = r"\b(UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTHENTICATED)\b"
+    return by_bucket(error) or re.search(words, text) is not None
+
+
 class Checkpoints:
-    """The checkpoints of a run, the last two kept."""
+    """The checkpoints of a run, the last two kept: in a folder that all processes see, or in a bucket, "gs://...".
+
+    Those in a bucket have no checksums of ours: Cloud Storage has its own.
+    """
 
     def __init__(self, folder: Path):
+        self._local = "://" not in str(folder)
+        self._folder = folder.absolute() if self._local else folder
         options = ocp.CheckpointManagerOptions(
             max_to_keep=KEPT,
             create=True,
             enable_async_checkpointing=True,
-            temporary_path_class=_Checked,
+            temporary_path_class=_Checked
+            if self._local
+            else None,  # a bucket has no rename, but a file that says "done"
             lightweight_initialize=True,  # or else it stops at notes of its own that are damaged
+            single_host_load_and_broadcast=True,  # all processes see the same steps
         )
-        self._folder = folder.absolute()
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        with self._raising_os_errors():
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
         self._position: dict[str, Any] = {}
         self._damaged: list[int] = []
 
@@ -97,41 +120,34 @@ class Checkpoints:
         Raises OSError if this checkpoint, or the one before it, cannot be written.
         """
         self._set_damaged_aside()
-        checked = ocp.args.JsonSave(position | {CHECKED: True})
+        checked = ocp.args.JsonSave(position | {CHECKED: self._local})
         with self._raising_os_errors():
             self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), position=checked))
 
     def restore(self, shapes: PyTree, shardings: PyTree) -> PyTree:
-        """Returns the newest intact state, laid out by `shardings`; `shapes` comes from `jax.eval_shape`.
+        """Returns the newest state that is intact for every process, laid out by `shardings`.
 
-        Prints a note if it is not the newest checkpoint, or has no checksums. Raises UserError if there is none, or if
-        a file exists but cannot be read, which is not taken for damage.
+        All processes take the same step. `shapes` comes from `jax.eval_shape`. Prints a note if it is not the newest
+        checkpoint, or has no checksums. Raises UserError if there is none, or if a file exists but some process cannot
+        read it, even after some tries: that is not taken for damage.
         """
         target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target), position=ocp.args.JsonRestore())
         damaged: dict[int, str] = {}
-        while True:
-            step, checked = self._newest_whole(damaged)
-            restored: Any = None
-            reason = None
-            try:
-                restored = self._manager.restore(step, args=args)
-                if restored.position.pop(CHECKED, False) and not checked:
-                    reason = f"{CHECKSUMS} is missing"
-            except Exception as error:  # on a broken checkpoint Orbax raises whatever it stumbles over
-                reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            if not any_process(reason is not None):
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            restored, checked, reason = self._read(step, args)
+            if reason is None:
                 break
-            reason = reason or "another process says why"
-            if checked:
-                raise UserError(
-                    f"{self._folder / str(step)} cannot be restored ({reason}), though its checksums are right: if "
-                    "another version of ssljax trained it, use that one; or else try again"
-                )
             damaged[step] = reason
+        else:
+            reasons = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
+            raise UserError(
+                f"no checkpoint in {self._folder} can be read ({reasons}): if another version of ssljax trained it, "
+                "use that one; or else put back a copy of one, or train anew with --restart or another --name"
+            )
         for bad, reason in damaged.items():
             console.print(f"{self._folder / str(bad)} cannot be read ({reason}): step {step} is used instead.")
-        if not checked:
+        if self._local and not checked:
             console.print(
                 f"{self._folder / str(step)} has no checksums, as an earlier version of ssljax saved it: damage that "
                 "can still be read would go unnoticed."
@@ -139,36 +155,55 @@ class Checkpoints:
         self._position, self._damaged = restored.position, list(damaged)
         return restored.state
 
-    def _newest_whole(self, damaged: dict[int, str]) -> tuple[int, bool]:
-        """Returns the newest step whose checksums match, and whether it has any; adds the others to `damaged`.
+    def _read(self, step: int, args: ocp.args.Composite) -> tuple[Any, bool, str | None]:
+        """Returns a checkpoint, whether it has checksums, and what is wrong with it, on which all processes agree."""
+        folder = self._folder / str(step)
+        checked, reason = self._agreed(lambda: self._checked(step)) if self._local else (False, None)
+        checked = not any_process(not checked)
+        if reason is not None:
+            return None, checked, reason
 
-        The first process checks for all.
+        def read() -> tuple[Any, str | None]:
+            # The manager's own `restore` ends with a barrier, where the others would wait for a process that failed.
+            restored = ocp.CompositeCheckpointHandler().restore(epath.Path(folder), args=args)
+            lost = restored.position.pop(CHECKED, False) and not checked
+            return restored, f"{CHECKSUMS} is missing" if lost else None
+
+        restored, reason = self._agreed(read)
+        if reason is not None and checked:
+            raise UserError(
+                f"{folder} cannot be restored ({reason}), though its checksums are right: if another version of "
+                "ssljax trained it, use that one; or else try again"
+            )
+        return restored, checked, reason
+
+    def _agreed(self, read: Callable[[], tuple[Any, str | None]]) -> tuple[Any, str | None]:
+        """What `read` returns: a value, and the damage that it found, which is the first that any process found.
+
+        Whatever it raises is damage, except for errors that may pass: then it is called again after each of WAITS, and
+        in the end all processes raise UserError.
         """
-        unread, newest, checked = None, None, False
-        try:
-            for step in sorted(self._manager.all_steps(), reverse=True) if is_first_process() else ():
-                if step in damaged:
-                    continue
-                checked, reason = self._checked(step)
-                if reason is None:
-                    newest = step
+        value, damage, unread = None, None, None
+        for wait in (*WAITS, None):
+            try:
+                value, damage = read()
+                unread = None
+            except Exception as error:  # on a broken checkpoint Orbax raises whatever it stumbles over
+                reason = re.split(r"\n| \[tensorstore_spec", str(error).strip())[0] or type(error).__name__
+                if not _may_pass(error):
+                    damage = reason
                     break
-                damaged[step] = reason
-        except OSError as error:
-            unread = error
-        if any_process(unread is not None):
-            raise UserError(
-                f"{getattr(unread, 'filename', None) or self._folder} cannot be read "
-                f"({getattr(unread, 'strerror', None) or 'by the first process'}), which need not be damage: try again"
-            )
-        newest, checked = first_says([-1 if newest is None else newest, checked])
-        if newest < 0:
-            reasons = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
-            raise UserError(
-                f"no checkpoint in {self._folder} can be read ({reasons}): if another version of ssljax trained it, "
-                "use that one; or else put back a copy of one, or train anew with --restart or another --name"
-            )
-        return int(newest), bool(checked)
+                place = getattr(error, "filename", None) or self._folder
+                unread = f"{place} cannot be read ({getattr(error, 'strerror', None) or reason})"
+                if wait is not None:
+                    console.print(f"{unread}: trying again in {wait:.0f} s")
+                    time.sleep(wait)
+                    continue
+            break
+        unread = any_says(unread)
+        if unread is not None:
+            raise UserError(f"{unread}, which need not be damage: try again")
+        return value, any_says(damage)
 
     def _checked(self, step: int) -> tuple[bool, str | None]:
         """Whether a checkpoint has checksums, and what is wrong by them; raises OSError if it cannot be read."""
@@ -217,6 +252,8 @@ class Checkpoints:
             raise OSError(error.errno, error.strerror or str(error), str(self._folder)) from error
         except Exception as error:
             number = re.search(r"os_error_code='(\d+)'", str(error))
+            if number is None and not self._local and _may_pass(error):
+                raise OSError(errno.EIO, str(error), str(self._folder)) from error
             if number is None:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(self._folder)) from error

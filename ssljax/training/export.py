@@ -42,7 +42,9 @@ def finish(trained: Restored, exports: Sequence[Export] = ()) -> dict[str, Any]:
     results.json is the last, and says that all the others are there.
     """
     run, experiment, steps = trained.run, trained.experiment, trained.spec.total_steps
-    environment = read_json(run.environment, "the same `ssljax train` command writes it anew")
+    environment: dict[str, Any] = {}
+    remedy = "the same `ssljax train` command writes it anew"
+    run.by_first(lambda: environment.update(read_json(run.environment, remedy)))
     console.print("Embedding and evaluating ...")
     rows = table_rows(trained, untrained=True)
     table = evaluate(experiment, rows)

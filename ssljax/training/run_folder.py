@@ -10,29 +10,36 @@ metrics.jsonl     one line a logged step           weights/        the final par
 tensorboard/      the same for TensorBoard         robustness.*    what `ssljax robustness` found: figures and a page
 bad_inputs*.csv   photos that could not be read      evaluation-*.json  what `ssljax evaluate RUN DATA` found
 lock              held by who trains here              refreshed/        what the sampler goes by
+checkpoints.json  where else the checkpoints lie, with a copy of config.json beside them
 
 Of several processes the first writes all this; the others write their own metrics and bad inputs in process1/ and on.
+They need not see the first one's folder if the checkpoints lie elsewhere.
 """
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
+from etils import epath
 
 from ssljax.config import Experiment, differences, resolved, training
-from ssljax.data.atomic_files import CLAIM, claimed, read_json, write_json
-from ssljax.sharding import any_process, is_first_process
+from ssljax.data.atomic_files import CLAIM, claimed, read_json, write_json, write_text
+from ssljax.sharding import any_says, is_first_process
 from ssljax.training.experiment_file import IMPORTED, copy_file
 from ssljax.training.logging import console
 from ssljax.types import UserError
+
+SEEN_WITHIN = 30  # seconds
 
 T = TypeVar("T")
 
@@ -52,19 +59,30 @@ class Run:
     """A run folder by its path, and the paths of what lies in it, as the module describes them."""
 
     path: Path
+    checkpoints_in: str | None = None
+    """a folder, or gs://..., for the checkpoints of this and other runs; None if they are where they were before, by
+    default in the run folder"""
 
     config = _file("config.json")
     source = _file("experiment.py")
     options = _file("options.json")
     environment = _file("environment.json")
     data = _file("data.json")
-    checkpoints = _file("checkpoints")
+    elsewhere = _file("checkpoints.json")
     index = _file("index")
     samples = _file("samples")
     results = _file("results.json")
     report = _file("report.html")
     metrics = _own("metrics.jsonl")
     tensorboard = _own("tensorboard")
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints, which may be in a bucket."""
+        folder = self.checkpoints_in
+        if folder is None and self.elsewhere.exists():
+            folder = str(read_json(self.elsewhere, "put it back, or name --checkpoints", "folder")["folder"])
+        return self.path / "checkpoints" if folder is None else _folder_or_bucket(folder) / self.path.name
 
     @property
     def own(self) -> Path:
@@ -118,7 +136,7 @@ class Run:
             UserError: the folder is of another experiment, which differs as it says, or cannot be made or written.
         """
         self.by_first(lambda: self._prepare(experiment, source, options, data, restart))
-        self.by_each(lambda: self.own.mkdir(exist_ok=True))
+        self.by_each(self._prepare_own)
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
@@ -141,10 +159,11 @@ class Run:
         except OSError as error:
             refused = UserError(
                 f"the run folder {self.path} cannot be written ({error.strerror or error}): "
-                "choose another --runs or --name"
+                f"choose another {'--runs, --checkpoints' if self.checkpoints_in else '--runs'} or --name"
             )
-        if any_process(refused is not None):
-            raise refused or UserError("distributed: another process refuses, and says why")
+        said = any_says(None if refused is None else str(refused))
+        if said is not None:
+            raise refused or UserError(said)
         return given  # pyright: ignore[reportReturnType] `act` returned it, or some process refused
 
     def _prepare(
@@ -153,14 +172,39 @@ class Run:
         if restart and self.path.exists() and not self.config.is_file():
             raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")
         self.path.mkdir(parents=True, exist_ok=True)
-        with claimed(self.path):  # not while another process trains in it
+        checkpoints = self.checkpoints
+        copy = checkpoints / self.config.name  # by which a run goes on if its folder was lost with the machine
+        apart = checkpoints.parent != self.path
+        with claimed(self.path), _reaching(checkpoints):  # not while another process trains in it
+            if apart and not self.config.exists() and copy.exists():
+                write_text(self.config, copy.read_text())
             if restart and self.config.is_file():
                 self._empty(source)
+                if apart and checkpoints.exists():
+                    epath.Path(checkpoints).rmtree()
             self._fill(experiment, source, options, data)
+            if apart:
+                checkpoints.mkdir(parents=True, exist_ok=True)
+                copy.write_text(self.config.read_text())
+
+    def _prepare_own(self) -> None:
+        """Makes the folder of this process; raises UserError if it does not see that of the first one but must."""
+        if self.checkpoints_in is None and not is_first_process():
+            for _ in range(SEEN_WITHIN):  # a network's disk may take a while to show it
+                if self.config.exists():
+                    break
+                time.sleep(1)
+            else:
+                raise UserError(
+                    f"distributed: the first process has made {self.path.absolute()}, which process "
+                    f"{jax.process_index()} does not see: give --runs on a disk that all share, or --checkpoints there "
+                    "or in a bucket (gs://...)"
+                )
+        self.own.mkdir(parents=True, exist_ok=True)
 
     def _empty(self, source: Path | None) -> None:
         """Deletes the run, except the lock, which is held, and `source` if it is the run's own copy."""
-        kept = {self.path / CLAIM}
+        kept = {self.path / CLAIM, self.elsewhere}
         if source is not None and self.source.exists() and self.source.samefile(source):
             kept |= {self.source, self.path / IMPORTED}
         # the results first, without which it is not complete, and last the configuration, without which it is no run
@@ -174,6 +218,12 @@ class Run:
 
     def _fill(self, experiment: Experiment, source: Path | None, options: dict[str, Any], data: dict[str, Any]) -> None:
         if self.config.exists():
+            before_in = Run(self.path).checkpoints
+            if before_in != self.checkpoints and before_in.exists():
+                raise UserError(
+                    f"{self.path} has its checkpoints in {before_in}, not in {self.checkpoints}: leave --checkpoints "
+                    "as it was, or --restart to delete the run"
+                )
             remedy = "put it back, choose another --name, or --restart to delete the run"
             # runs of before there was a precision do not say theirs
             before: dict[str, Any] = {"precision": experiment.precision} | read_json(self.config, remedy, "epochs")
@@ -191,6 +241,8 @@ class Run:
         write_json(self.options, options)
         write_json(self.environment, environment())
         write_json(self.data, data)
+        if self.checkpoints_in is not None:
+            write_json(self.elsewhere, {"folder": str(self.checkpoints.parent)})
         write_json(self.config, resolved(experiment))  # last: a folder with it is complete
 
     def _prolong(self, before: int, epochs: int) -> None:
@@ -206,6 +258,36 @@ class Run:
                 f"{self.path} goes on to {epochs} epochs instead of {before}: from here on the learning rate, and all "
                 "else that follows a schedule, is that of the longer training."
             )
+
+
+def _folder_or_bucket(name: str) -> Path:
+    """A folder by its name; raises UserError if it is neither on a disk nor a bucket that can be reached from here."""
+    if "://" not in name:
+        return Path(name).absolute()
+    if not name.startswith("gs://"):
+        raise UserError(f"checkpoints={name} is no place for them: choose a folder, or a bucket as gs://BUCKET/FOLDER")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise UserError(f"checkpoints={name} is on Cloud Storage: install its clients by pip install 'ssljax[gcs]'")
+    return cast(Path, epath.Path(name))  # pathlib would make one slash of two
+
+
+def by_bucket(error: Exception) -> bool:
+    """Whether the clients of Cloud Storage raised this error."""
+    return type(error).__module__.partition(".")[0] in ("aiohttp", "gcsfs", "google")
+
+
+@contextlib.contextmanager
+def _reaching(folder: Path) -> Iterator[None]:
+    """Turns what the clients of Cloud Storage raise into a UserError."""
+    try:
+        yield
+    except Exception as error:
+        if not by_bucket(error):
+            raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"{folder} cannot be read or written ({reason}): check the bucket's name, and that this machine may use it"
+        ) from error
 
 
 def environment() -> dict[str, Any]:

@@ -2,15 +2,11 @@
 
 import dataclasses
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny import EXPERIMENT, SIMCLR
+from two_processes import outputs_of_two
 
 from ssljax.data import Items
 from ssljax.data.items import text
@@ -129,21 +125,7 @@ jax.distributed.shutdown()
 
 @pytest.mark.slow
 def test_two_processes_decode_a_share_each_and_all_see_the_same(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "PYTHONPATH": path}
-    together["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
-    command = [sys.executable, "-c", SHARED, str(tmp_path)]
-    environments = [os.environ | together | {"JAX_PROCESS_ID": str(i)} for i in range(2)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen(command, env=e, **pipes) for e in environments]
-    said = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0] and all(out.endswith("refused\n") for out, _ in said), (
-        said
-    )
+    assert all(out.endswith("refused\n") for out in outputs_of_two(SHARED, tmp_path))
     first, second = (np.load(tmp_path / f"{i}.npz") for i in range(2))
     assert (first["reads"] + second["reads"] == 1)[1:].all() and 15 < first["reads"][1:].sum() < 22
     rows, _ = embed_counted(tmp_path / "alone.csv", 0.2)

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from two_processes import outputs_of_two
 
 from ssljax.sharding import make_mesh, replicated
+from ssljax.training import checkpoint
 from ssljax.training.checkpoint import Checkpoints
 from ssljax.types import UserError
 
@@ -180,10 +182,80 @@ def test_what_cannot_be_read_just_now_is_not_damaged(number, checked, tmp_path, 
 
     with monkeypatch.context() as patch:
         patch.setattr(builtins, "open", failing)
+        patch.setattr(checkpoint, "WAITS", (0.01, 0.01))
         with pytest.raises(UserError, match=r"5/state/.* cannot be read \(passing\), which need not be damage"):
             restored(tmp_path, capsys)
     assert restored(tmp_path, capsys)[0] == (5 if checked else 1)
     assert {path.name for path in tmp_path.iterdir()} == {"1", "5"}
+
+
+def test_what_can_be_read_again_is_used(tmp_path, capsys, monkeypatch):
+    save(tmp_path, 1, 5)
+    failures = [errno.EIO, errno.ESTALE]
+
+    def failing(path, *arguments, opened=builtins.open, **options):
+        if "5/state" in str(path) and failures:
+            raise OSError(failures.pop(), "passing", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "open", failing)
+    monkeypatch.setattr(checkpoint, "WAITS", (0.01, 0.01))
+    step, said = restored(tmp_path, capsys)
+    assert step == 5 and said.count("(passing): trying again in") == 2
+
+
+TWO = """
+import builtins, errno, sys
+from pathlib import Path
+from ssljax.sharding import join_processes
+join_processes("lost")
+import jax
+from test_checkpoint import restore
+from ssljax.training import checkpoint
+from ssljax.types import UserError
+from two_processes import outputs_of_two
+folder, me = Path(sys.argv[1]), jax.process_index()
+checkpoint.WAITS = (0.01, 0.01)
+
+def steps(case):
+    with checkpoint.Checkpoints(folder / case / str(me)) as checkpoints:
+        tree = restore(checkpoints)
+        return int(tree["step"]), checkpoints.position
+
+print(steps("whole"), steps("damaged"))
+tries = []
+
+def failing(path, *arguments, opened=builtins.open, **options):
+    if me == 1 and "5/state" in str(path):
+        tries.append(path)
+        raise OSError(errno.EIO, "passing", str(path))
+    return opened(path, *arguments, **options)
+
+builtins.open = failing
+try:
+    steps("whole")
+except UserError as error:
+    print(len(tries), error)
+jax.distributed.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_restore_one_step_or_both_stop(tmp_path):
+    for case in ("whole", "damaged"):
+        for process in ("0", "1"):
+            save(tmp_path / case / process, 1, 5)
+    path = max((tmp_path / "damaged" / "1" / "5" / "state").rglob("d/*"))
+    path.write_bytes(flipped(path.read_bytes(), 8))
+    before = [[str(path) for path in sorted((tmp_path / "whole" / process).rglob("*"))] for process in ("0", "1")]
+    for process, out in enumerate(outputs_of_two(TWO, tmp_path)):
+        steps, error = out.splitlines()[-2:]
+        assert steps == "(5, {'data': 5}) (1, {'data': 1})"
+        tries = 3 * process
+        assert error.startswith(f"{tries} {tmp_path}/whole/1/5/state/")
+        assert error.endswith("cannot be read (passing), which need not be damage: try again")
+    after = [[str(path) for path in sorted((tmp_path / "whole" / process).rglob("*"))] for process in ("0", "1")]
+    assert before == after
 
 
 def test_a_whole_one_that_does_not_fit_is_not_called_damaged(tmp_path):

@@ -1,7 +1,5 @@
 """A sampler that looks at the embeddings during training: what it goes by, and that a stopped run goes on the same."""
 
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from two_processes import together
 
 from ssljax.config import Experiment
 from ssljax.data import AttributeTriplets, ToyCatalogue, Triplets
@@ -130,14 +129,8 @@ def test_two_processes_refresh_as_one(whole, tmp_path):
     config = source[source.index("MINING =") : source.index("@pytest.fixture")].replace("EXPERIMENT", "config")
     imports = [line for line in source.splitlines() if line.startswith("from ssljax.")]
     (tmp_path / "small.py").write_text("\n".join([*imports, config]))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-    together["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
     command = [sys.executable, "-m", "ssljax.cli.main", "train", "small.py", "--distributed"]
-    environments = [os.environ | together | {"JAX_PROCESS_ID": str(i)} for i in range(2)]
-    both = [subprocess.Popen(command, env=e, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for e in environments]
+    both = [subprocess.Popen(command, env=e, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for e in together()]
     errors = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
     ((step, theirs),) = mined(Run(tmp_path / "runs" / "refreshed")).items()
