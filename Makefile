@@ -41,7 +41,7 @@ $(COMPILERS): $(INSTALLED)
 	mkdir -p $@
 
 plan-check: $(COMPILERS)
-	PYTHONPATH=$(COMPILERS) $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/plan
+	PYTHONPATH=$(COMPILERS):$$PYTHONPATH $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/plan
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

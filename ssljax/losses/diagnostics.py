@@ -51,7 +51,7 @@ def view_cosines(z1: Array, z2: Array) -> tuple[Array, Array]:
     batch = z1.shape[0]
     positive = jnp.sum(z1 * z2)
     negative = jnp.sum(jnp.sum(z1, axis=0) * jnp.sum(z2, axis=0)) - positive
-    return positive / batch, negative / max(batch * (batch - 1), 1)
+    return positive / batch, negative / max(batch * (batch - 1.0), 1.0)  # as an integer it may overflow 32 bits
 
 
 def label_cosines(z: Array, labels: Array) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ is computed again to save memory (`jax.checkpoint`) does not.
 
 import math
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,14 +25,14 @@ def part_of(scopes: str) -> str:
     return "student" if "network" in names else "loss"
 
 
-def arithmetic(jaxpr: Any) -> Counter[str]:
+def arithmetic(jaxpr: Any) -> dict[str, float]:
     """Part → FLOPs of a traced step (a jaxpr), over all devices."""
     return _count(jaxpr, [True] * len(jaxpr.outvars), "")
 
 
-def _count(jaxpr: Any, live: Sequence[bool], scopes: str) -> Counter[str]:
+def _count(jaxpr: Any, live: Sequence[bool], scopes: str) -> dict[str, float]:
     """Of what the outputs that are `live` depend on: a gradient that nobody asks for is traced, but never computed."""
-    counted: Counter[str] = Counter()
+    counted: dict[str, float] = defaultdict(float)
     needed = {id(v) for v, wanted in zip(jaxpr.outvars, live, strict=True) if wanted}
     for eqn in reversed(jaxpr.eqns):
         wanted = [id(v) in needed for v in eqn.outvars]
@@ -44,11 +44,11 @@ def _count(jaxpr: Any, live: Sequence[bool], scopes: str) -> Counter[str]:
             counted[part_of(name)] += _flops(eqn)
         inner = [_count(j, _live(eqn, wanted, len(j.outvars)), name) for j in _inside(eqn)]
         if eqn.primitive.name == "cond":  # one branch runs
-            inner = [max(inner, key=lambda branch: branch.total())]
+            inner = [max(inner, key=lambda branch: sum(branch.values()))]
         for part in inner:
             for key, flops in part.items():
                 counted[key] += flops * _repeats(eqn)
-    return Counter({part: flops for part, flops in counted.items() if flops})
+    return {part: flops for part, flops in counted.items() if flops}
 
 
 def _inside(eqn: Any) -> list[Any]:

@@ -6,8 +6,7 @@ products at the chip's peak, or its bytes at the memory's bandwidth.
 """
 
 import dataclasses
-import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -16,7 +15,7 @@ from ssljax.config import Experiment
 from ssljax.plan.arithmetic import PARTS, part_of
 from ssljax.plan.fitting import Remedy
 from ssljax.plan.hlo import COLLECTIVES, Collective, Instruction, Program
-from ssljax.plan.programs import Compiled, Work
+from ssljax.plan.programs import Compiled, Work, bytes_on_device
 from ssljax.plan.targets import Chip, Target
 
 PACKAGE = "ssljax"
@@ -28,6 +27,7 @@ STATE = {
     "teacher": {"teacher"},
     KEPT: {"queue", "memory", "center"},
 }
+HELD = ("parameters", *STATE)
 # Instructions that take no time of their own; the bodies of loops and branches are counted themselves.
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all"}
 FREE |= {"async-start", "async-done", "async-update", "partition-id", "replica-id", "iota", "opt-barrier"}
@@ -145,7 +145,10 @@ def plan(experiment: Experiment, target: Target, photos: int | None = None, *, s
     if not step_only:
         programs |= {"initialisation": work.initialisation(), "evaluation": work.evaluation()}
     memory = _memory(work, step)
-    beside = {"evaluation": memory["optimizer"], "step": memory["next batch"] + memory["cached photos"]}
+    held = sum(memory[name] for name in HELD)
+    beside = {"step": memory["next batch"] + memory["cached photos"]}
+    if not step_only:
+        beside["evaluation"] = max(held + memory["cached photos"] - programs["evaluation"].arguments, 0.0)
     bytes_of = {name: program.needed + beside.get(name, 0.0) for name, program in programs.items()}
     fits = all(p.text and bytes_of[name] <= target.chip.memory for name, p in programs.items())
     program = Program(step.text)
@@ -173,36 +176,32 @@ def plan(experiment: Experiment, target: Target, photos: int | None = None, *, s
 
 def _memory(work: Work, step: Compiled) -> dict[str, float]:
     """Bytes of a device during a step, by what they are."""
-    devices, e = work.mesh.size, work.spec.experiment
-    sizes: dict[str, float] = dict.fromkeys(("parameters", "class vectors", "optimizer", "teacher", KEPT), 0.0)
-    for path, shape in jax.tree_util.tree_leaves_with_path(work.spec.placed):
+    e, sizes = work.spec.experiment, dict.fromkeys(HELD, 0.0)
+    for path, array in jax.tree_util.tree_leaves_with_path(work.spec.placed):
         names = {str(getattr(key, "name", getattr(key, "key", ""))) for key in path}
-        kind = next((kind for kind, marks in STATE.items() if names & marks), "parameters")
-        sizes[kind] += math.prod(shape.sharding.shard_shape(shape.shape)) * shape.dtype.itemsize
-    batch = sum(x.size * x.dtype.itemsize for x in work.spec.batch.values()) / devices
-    views = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(work.views())) / devices
-    padding = max(step.arguments - batch - sum(sizes.values()), 0.0)
+        sizes[next((kind for kind, marks in STATE.items() if names & marks), "parameters")] += bytes_on_device(array)
+    held, batch = sum(sizes.values()), bytes_on_device(work.batch)
+    views = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(work.views())) / work.mesh.size
     cached = work.photos * e.photo_size**2 * 3 if e.cache == "device" and work.photos else 0
-    sizes |= {"batch": batch, "next batch": batch, "cached photos": float(cached), "padding of the layout": padding}
-    return sizes | {"views": min(views, step.temporaries), "activations": max(step.temporaries - views, 0.0)}
+    sizes |= {"batch": batch, "next batch": batch, "cached photos": float(cached)}
+    sizes |= {"padding of the layout": max(step.arguments - held - batch, 0.0), "views": views}
+    return sizes | {"activations": max(step.needed - max(step.arguments, held + batch) - views, 0.0)}
 
 
 def _parts(program: Program, needed: Mapping[str, float], target: Target) -> dict[str, Part]:
     """What each part of the step costs."""
     devices, chip = target.chips, target.chip
-    compiled, elementwise = Counter[str](), Counter[str]()
+    compiled, elementwise = defaultdict[str, float](float), defaultdict[str, float](float)
     for instruction, computation, times in program.walk(fused=True):
         part = part_of(instruction.op_name)
         compiled[part] += times * program.flops(instruction, computation)
         elementwise[part] += times * program.elementwise(instruction, computation)
-    cycles, seconds = Counter[str](), Counter[str]()
+    cycles, seconds = defaultdict[str, float](float), defaultdict[str, float](float)
     for instruction, computation, times in program.walk(fused=False):
         part = part_of(instruction.op_name)
         cycles[part] += times * instruction.cycles
-        if not chip.clock:
-            seconds[part] += times * _roofline(program, instruction, computation, chip)
-    if chip.clock:
-        seconds = Counter({part: count / chip.clock for part, count in cycles.items()})
+        alone = instruction.cycles / chip.clock if chip.clock else _roofline(program, instruction, computation, chip)
+        seconds[part] += times * alone
     return {
         part: Part(
             needed.get(part, 0.0), compiled[part] * devices, elementwise[part] * devices, cycles[part], seconds[part]

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from ssljax.models import without_files
 from ssljax.plan.arithmetic import arithmetic
 from ssljax.sharding import batch_sharding, check_batch_size, entering, make_mesh
 from ssljax.training.state import StateSpec
-from ssljax.types import Method, UserError
+from ssljax.types import Method, PyTree, UserError
 
 UNKNOWN_STEPS = 100  # an epoch, where the data is not there; what is compiled is the same for any number
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -35,9 +37,7 @@ class Compiled:
     arguments: float = 0.0
     temporaries: float = 0.0
     text: str = ""
-    """the compiled program; empty if it does not fit"""
-    refused: str = ""
-    """what the compiler says, if it does not fit"""
+    """the compiled program; empty if the compiler refused it for its size"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +68,17 @@ class Work:
         """Of the target's devices."""
         return self.spec.mesh
 
+    @functools.cached_property
+    def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of a training batch, with where it lies."""
+        return self._placed(self.spec.batch)
+
     def step(self) -> tuple[Compiled, dict[str, float]]:
         """The training step, and the FLOPs of its arithmetic by part."""
-        began = time.monotonic()
+        began, arguments = time.monotonic(), (self.spec.placed, self.batch)
         with entering(self.mesh):
-            traced = self.spec.step().trace(self.spec.placed, self._placed(self.spec.batch))
-            return self._compile(traced.lower, began), dict(arithmetic(traced.jaxpr.jaxpr))
+            traced = self.spec.step().trace(*arguments)
+            return _compile(traced.lower(), began, arguments), arithmetic(traced.jaxpr.jaxpr)
 
     def views(self) -> Any:
         """Shapes and types of what the views make of a batch."""
@@ -84,35 +89,41 @@ class Work:
         """The program that makes the first state."""
         began = time.monotonic()
         with entering(self.mesh):
-            return self._compile(self.spec.initializer.lower, began)
+            return _compile(self.spec.initializer.lower(), began, ())
 
     def evaluation(self) -> Compiled:
         """The program that embeds a batch with the student's network."""
         began, state = time.monotonic(), self.spec.placed
-        photos = {name: x for name, x in self.spec.batch.items() if name in ("image", "aspect")}
+        photos = {name: self.spec.batch[name] for name in ("image", "aspect")}
         one = {name: jax.ShapeDtypeStruct((x.shape[0], 1, *x.shape[2:]), x.dtype) for name, x in photos.items()}
+        arguments = state.params, state.aux, self._placed(one)
         embed = embedding_functions(self.spec.experiment, self.mesh)["student"]
         with entering(self.mesh):
-            return self._compile(lambda: embed.lower(state.params, state.aux, self._placed(one)), began)
+            return _compile(embed.lower(*arguments), began, arguments)
 
     def _placed(self, batch: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
         sharding = batch_sharding(self.mesh)
         return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for name, x in batch.items()}
 
-    def _compile(self, lower: Any, began: float) -> Compiled:
-        lowered = lower()
-        try:
-            with _uncached():
-                compiled = lowered.compile()
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            return Compiled(time.monotonic() - began, needed_bytes(str(error)), refused=str(error).splitlines()[0])
-        seconds, memory = time.monotonic() - began, compiled.memory_analysis()
-        held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-        needed = held + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
-        sizes = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-        return Compiled(seconds, needed, *sizes, text=compiled.as_text())
+
+def bytes_on_device(placed: PyTree) -> float:
+    """Bytes of a device that arrays take, by their shapes and shardings."""
+    return float(sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(placed)))
+
+
+def _compile(lowered: Any, began: float, arguments: PyTree) -> Compiled:
+    try:
+        with _uncached():
+            compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return Compiled(time.monotonic() - began, needed_bytes(str(error), bytes_on_device(arguments)))
+    seconds, memory = time.monotonic() - began, compiled.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    needed = held + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    sizes = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+    return Compiled(seconds, needed, *sizes, text=compiled.as_text())
 
 
 @contextlib.contextmanager
@@ -127,12 +138,12 @@ def _uncached() -> Iterator[None]:
         jax.config.update(name, before)
 
 
-def needed_bytes(refusal: str) -> float:
-    """The bytes that a program needs, of the compiler's refusal; 0 if it does not say."""
-    for pattern in (r"Used ([\d.]+)([KMGT]?) of", r"total memory required for HLO temporaries \(([\d.]+)([KMGT]?)\)"):
-        if found := re.search(pattern, refusal):
-            return float(found[1]) * UNITS[found[2]]
-    return 0.0
+def needed_bytes(refusal: str, arguments: float) -> float:
+    """The bytes that a program needs, of the compiler's refusal, which may leave out those of its arguments."""
+    if found := re.search(r"Used ([\d.]+)([KMGT]?) of", refusal):
+        return float(found[1]) * UNITS[found[2]]
+    found = re.search(r"total memory required for HLO temporaries \(([\d.]+)([KMGT]?)\)", refusal)
+    return arguments + (float(found[1]) * UNITS[found[2]] if found else 0.0)
 
 
 def _batch(

@@ -11,7 +11,7 @@ PRODUCT = 2 * 8 * 16 * 16
 
 
 def counted(f, *args) -> dict[str, float]:
-    return dict(arithmetic(jax.jit(f).trace(*args).jaxpr.jaxpr))
+    return arithmetic(jax.jit(f).trace(*args).jaxpr.jaxpr)
 
 
 def test_parts_are_told_by_the_scopes():

@@ -83,7 +83,7 @@ def test_positions_in_the_padding_and_between_spread_elements_are_not_valid():
 
 def test_the_bytes_that_a_refused_program_needs_are_read_of_the_refusal():
     short = "the total memory required for HLO temporaries (2.50G) exceeds available HBM (15.75G)."
-    assert needed_bytes(f"RESOURCE_EXHAUSTED: Ran out of memory on HBM, {short}") == 2.5 * 2**30
+    assert needed_bytes(f"RESOURCE_EXHAUSTED: Ran out of memory on HBM, {short}", 2**30) == 3.5 * 2**30
     long = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 17.5G of 15.75G hbm. Exceeded by 1.8G."
-    assert needed_bytes(long) == 17.5 * 2**30
-    assert needed_bytes("RESOURCE_EXHAUSTED") == 0
+    assert needed_bytes(long, 2**30) == 17.5 * 2**30
+    assert needed_bytes("RESOURCE_EXHAUSTED", 2**30) == 2**30

@@ -70,6 +70,13 @@ def test_collectives_name_the_lines_that_cause_them(made):
     assert gradients.kind == "all-reduce" and gradients.bytes == pytest.approx(parameters, rel=0.5)
 
 
+def test_what_does_not_fit_is_told_with_the_bytes_that_it_needs():
+    huge = dataclasses.replace(ELSEWHERE, method=tiny.SIMCLR, batch_size=2**22)
+    made = plan(huge, target("v5e:2x4"), photos=2**23, step_only=True)
+    assert not made.fits and made.time is None and made.available < made.needed < 10 * made.available
+    assert made.memory["activations"] > made.available and made.parts["student"].needed > 0
+
+
 def test_parameters_that_are_split_take_less_of_each_device():
     wide = dataclasses.replace(
         ELSEWHERE, method=dataclasses.replace(tiny.MOCO, projector=tiny.MLP(hidden=(4096,), out=8))
