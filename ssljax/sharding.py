@@ -57,15 +57,10 @@ def entering(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
     return jax.set_mesh(mesh) if here else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
-def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
-    """Raises UserError unless every device gets the same number of items, which `accumulate` divides."""
+def check_batch_size(mesh: Mesh, batch_size: int) -> None:
+    """Raises UserError unless every device gets the same number of items."""
     if batch_size % mesh.size:
         raise UserError(f"batch_size={batch_size} is not a multiple of the number of devices, {mesh.size}")
-    if batch_size // mesh.size % accumulate:
-        raise UserError(
-            f"accumulate={accumulate} does not divide the {batch_size // mesh.size} photos that each device has of "
-            f"batch_size={batch_size}: choose a divisor"
-        )
 
 
 def one_device() -> Mesh:
@@ -263,11 +258,6 @@ def split_columns(x: Array) -> Array:
     return _constrained(x, PartitionSpec(None, BATCH_AXES))
 
 
-def split_rows(x: Array, axis: int = 0) -> Array:
-    """`x` split along an axis over all devices, inside a step. Without a mesh, `x` itself."""
-    return _constrained(x, PartitionSpec(*[None] * axis, BATCH_AXES))
-
-
 def _constrained(x: Array, spec: PartitionSpec) -> Array:
     return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, spec)
 
@@ -304,6 +294,17 @@ def on_cpu(fast: Callable[P, R], when: Callable[[], bool] | None = None) -> Call
         return operation
 
     return decorate
+
+
+def on_own_items(f: Callable[..., Array], *batches: Array) -> Array:
+    """`f(*batches)` on each device's own items, for kernels, which the compiler cannot split.
+
+    The number of items must be a multiple of the number of devices.
+    """
+    if device_count() == 1:
+        return f(*batches)
+    split = PartitionSpec(BATCH_AXES)
+    return jax.shard_map(f, in_specs=split, out_specs=split, check_vma=False)(*batches)
 
 
 def on_own_columns(part: Callable[..., tuple[PyTree, PyTree]], rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:

@@ -6,7 +6,8 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ssljax.models.layers import Conv, DepthwiseConv, DropPath, Linear, drop_path_rates
+from ssljax.models.blocks import Remat, drop_path, drop_path_factors, rematerialized
+from ssljax.models.layers import Conv, DepthwiseConv, Linear
 from ssljax.models.norm import BatchNorm
 from ssljax.types import Array, UserError
 
@@ -39,8 +40,9 @@ class EfficientNet(nn.Module):
     """share of images that leave out the last block, less in earlier ones; in a student only (the paper: 0.2)"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """type of the activations and convolutions; parameters, statistics and the result stay float32"""
-    remat: bool = False
-    """recompute each block in the backward pass: about a third more time, much less memory"""
+    remat: Remat = "none"
+    """what the backward pass computes again, to save memory: none; dots: all but the products with weights; block:
+    all but each block's input, for about a third more time"""
 
     @property
     def features(self) -> int:
@@ -56,9 +58,9 @@ class EfficientNet(nn.Module):
         _, depth = self._factors()
         x = Conv(self._channels(32), 3, 2, name="stem_conv")(x.astype(self.dtype))
         x = nn.swish(BatchNorm(self.norm_groups, name="stem_norm")(x, train))
-        block = nn.remat(MBConv, static_argnums=(2,)) if self.remat else MBConv
+        block = rematerialized(MBConv, self.remat)
         counts = [math.ceil(stage[0] * depth) for stage in _STAGES]
-        drop_paths = iter(drop_path_rates(self.drop_path, sum(counts)))
+        factors = iter(drop_path_factors(self, self.drop_path, sum(counts), len(x), train))
         for stage, (count, (_, size, stride, expansion, width)) in enumerate(
             zip(counts, _STAGES, strict=True), start=1
         ):
@@ -69,9 +71,8 @@ class EfficientNet(nn.Module):
                     stride if i == 0 else 1,
                     expansion,
                     self.norm_groups,
-                    next(drop_paths),
                     name=f"stage{stage}_block{i + 1}",
-                )(x, train)
+                )(x, train, next(factors))
         x = Conv(self.features, 1, name="last_conv")(x)
         x = nn.swish(BatchNorm(self.norm_groups, name="last_norm")(x, train))
         return x.astype(jnp.float32).mean(axis=(1, 2))
@@ -101,11 +102,13 @@ class MBConv(nn.Module):
     stride: int
     expansion: int
     norm_groups: int
-    drop_path: float
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, H, W, C]; returns [B, ceil(H / stride), ceil(W / stride), width]."""
+    def __call__(self, x: Array, train: bool, factors: Array | None = None) -> Array:
+        """x: [B, H, W, C]; returns [B, ceil(H / stride), ceil(W / stride), width].
+
+        `factors` f32[2, B] are those of branches, of which this block has one: see `drop_path`.
+        """
         y, channels = x, x.shape[-1]
         if self.expansion > 1:
             y = Conv(self.expansion * channels, 1, name="expand_conv")(y)
@@ -117,7 +120,7 @@ class MBConv(nn.Module):
         y = BatchNorm(self.norm_groups, name="project_norm")(y, train)
         if x.shape != y.shape:
             return y
-        return x + DropPath(self.drop_path, name="drop_path")(y, train)
+        return x + drop_path(y, None if factors is None else factors[0])
 
 
 class SqueezeExcite(nn.Module):

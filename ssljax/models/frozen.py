@@ -62,16 +62,23 @@ class Frozen(Wrapped):
         def in_evaluation(call: Callable, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:
             """What has a place for `train`, called with False."""
             path = context.module.path
-            if context.method_name == "__call__" and len(path) == 1 and path[0] in frozen and len(args) == 2:
+            if context.method_name == "__call__" and len(path) == 1 and path[0] in frozen and len(args) > 1:
                 args = args[0], False
             return call(*args, **kwargs)
 
         with nn.intercept_methods(in_evaluation):
-            output = self.module.apply(whole(variables), *args, **kwargs)
+            output = _unrolled(self.module).apply(whole(variables), *args, **kwargs)
         if not kwargs.get("mutable"):
             return output
         output, updated = output
         return output, {**updated, "batch_stats": updated.get("batch_stats", {}) | {FROZEN: frozen}}
+
+
+def _unrolled(module: Any) -> Any:
+    """The module, its blocks one by one: in a loop they would all learn, or none."""
+    if isinstance(module, Wrapped):
+        return dataclasses.replace(module, module=_unrolled(module.module))
+    return module.clone(scan=False) if getattr(module, "scan", False) else module
 
 
 def number_layers(names: Iterable[str]) -> tuple[dict[str, int], int]:

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssljax.models.layers import Linear, check_sizes, conv, dense, he_fan_in, torch_linear, truncated_normal
+from ssljax.models.layers import Linear, check_sizes, conv, dense, gelu, he_fan_in, torch_linear, truncated_normal
 from ssljax.models.norm import BatchNorm
 from ssljax.types import Array, UserError
 
@@ -80,7 +80,7 @@ class DINOHead(nn.Module):
         """x: f32[B, F]; returns f32[B, out], cosines. Raises UserError if a width is below 1."""
         _check_widths(self.hidden, bottleneck=self.bottleneck)
         for i, width in enumerate(self.hidden):
-            x = nn.gelu(Linear(width, True, self.dtype, truncated_normal, name=f"linear{i}")(x), approximate=False)
+            x = gelu(Linear(width, True, self.dtype, truncated_normal, name=f"linear{i}")(x))
         x = Linear(self.bottleneck, True, self.dtype, truncated_normal, name="linear_out")(x)
         return Prototypes(self.out, self.dtype, name="prototypes")(x, train)
 

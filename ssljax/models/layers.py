@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ssljax.models import cpu
-from ssljax.sharding import on_cpu
+from ssljax.models import cpu, tpu
+from ssljax.models.blocks import kept
+from ssljax.sharding import device_count, on_cpu, on_own_items, target_platform
 from ssljax.types import Array, UserError
 
 truncated_normal = nn.initializers.truncated_normal(0.02)
@@ -158,15 +159,47 @@ class Attention(nn.Module):
         """
         # Three projections, not one that is cut in three: that would pad and add their gradients.
         q, k, v = (Dense(x.shape[-1], name=name)(x) for name in ("query", "key", "value"))
-        q, k, v = (a.reshape(*a.shape[:2], self.heads, -1) for a in (q, k, v))
         if self.is_mutable_collection("intermediates"):
-            self.sow("intermediates", "weights", _weights(q, k, bias, mask))
-        y = jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask)
-        return Dense(x.shape[-1], name="out")(y.reshape(x.shape))
+            self.sow("intermediates", "weights", _weights(q, k, self.heads, bias, mask))
+        return Dense(x.shape[-1], name="out")(attention(q, k, v, self.heads, bias, mask))
 
 
-def _weights(q: Array, k: Array, bias: Array | None, mask: Array | None) -> Array:
-    """f32[B, heads, N, N], what `dot_product_attention` weighs values by and does not give; q, k: [B, N, heads, C]."""
+def attention(q: Array, k: Array, v: Array, heads: int, bias: Array | None = None, mask: Array | None = None) -> Array:
+    """The attention of `heads` parts of the channels of q, k and v [B, N, C]: [B, N, C].
+
+    In bfloat16, without bias and mask, accelerators do not keep the weights [B, heads, N, N]: see `tpu.attention`; on
+    GPUs it is cuDNN's. A Swin's windows have a bias, and weights of 49 x 49: those are written out.
+    """
+    platform, fused = target_platform(), q.dtype == jnp.bfloat16 and bias is None and mask is None
+    if platform == "tpu" and fused and tpu.suits_attention(q, heads) and q.shape[0] % device_count() == 0:
+        return kept(on_own_items(lambda *own: tpu.attention(*own, heads), q, k, v))
+    head = q.shape[-1] // heads
+    if platform == "gpu" and fused and head % 8 == 0 and head <= 128:
+        return kept(_cudnn_attention(q, k, v, heads))
+    parts = _heads(q, heads), _heads(k, heads), _heads(v, heads)
+    return jax.nn.dot_product_attention(*parts, bias=bias, mask=mask).reshape(q.shape)
+
+
+def _cudnn_attention(q: Array, k: Array, v: Array, heads: int) -> Array:
+    batch, tokens, _ = q.shape
+    lengths = None
+    if tokens % 2:  # jax 0.10 to 0.12 refuse to train on odd lengths: one more token, of which the lengths warn
+        lengths = jnp.full(batch, tokens, jnp.int32)
+        q, k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0))) for x in (q, k, v))
+    parts = _heads(q, heads), _heads(k, heads), _heads(v, heads)
+    y = jax.nn.dot_product_attention(
+        *parts, query_seq_lengths=lengths, key_value_seq_lengths=lengths, implementation="cudnn"
+    )
+    return y.reshape(q.shape)[:, :tokens]
+
+
+def _heads(x: Array, heads: int) -> Array:
+    return x.reshape(*x.shape[:2], heads, -1)
+
+
+def _weights(q: Array, k: Array, heads: int, bias: Array | None, mask: Array | None) -> Array:
+    """f32[B, heads, N, N], what `attention` weighs values by and does not give."""
+    q, k = _heads(q, heads), _heads(k, heads)
     logits = jnp.einsum("bqhc,bkhc->bhqk", q, k, preferred_element_type=jnp.float32) / q.shape[-1] ** 0.5
     if bias is not None:
         logits = logits + bias
@@ -181,8 +214,16 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """x: [..., C]; returns the same shape."""
-        y = nn.gelu(Dense(self.hidden, name="linear1")(x), approximate=False)
-        return Dense(x.shape[-1], name="linear2")(y)
+        return Dense(x.shape[-1], name="linear2")(gelu(Dense(self.hidden, name="linear1")(x)))
+
+
+def gelu(x: Array) -> Array:
+    """x times the normal distribution's share below x, exactly, of the type of x.
+
+    Through erf in float32: `jax.nn.gelu` takes erfc, which has two branches and in bfloat16 is rounded within.
+    """
+    y = x.astype(jnp.float32)
+    return (y * (0.5 + 0.5 * lax.erf(y * 0.5**0.5))).astype(x.dtype)
 
 
 class LayerScale(nn.Module):
@@ -199,36 +240,8 @@ class LayerScale(nn.Module):
         return x * repeat(scale.astype(x.dtype), x.shape)
 
 
-class DropPath(nn.Module):
-    """Zeroes a branch for a share `rate` of the images, and divides it by 1 - rate for the others.
-
-    It acts only with `train` and where `apply` is given an rng named "drop_path": a student has one, a teacher has not.
-    """
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, ...]; returns the same shape."""
-        if not (train and self.rate and self.has_rng("drop_path")):
-            return x
-        shape = (x.shape[0],) + (1,) * (x.ndim - 1)
-        kept = jax.random.bernoulli(self.make_rng("drop_path"), 1 - self.rate, shape)
-        return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)
-
-
 def check_sizes(**sizes: int | None) -> None:
     """Raises UserError if a field's value is below 1; None stands for a default."""
     for field, value in sizes.items():
         if value is not None and value < 1:
             raise UserError(f"{field}={value} is too small: it must be at least 1")
-
-
-def drop_path_rates(drop_path: float, blocks: int) -> list[float]:
-    """The rate of each block: from 0 in the first, in a straight line, to `drop_path` in the last.
-
-    Raises UserError if `drop_path` is not in [0, 1).
-    """
-    if not 0 <= drop_path < 1:
-        raise UserError(f"drop_path={drop_path} must be a share of the images, in [0, 1), such as 0.1")
-    return [drop_path * i / max(1, blocks - 1) for i in range(blocks)]

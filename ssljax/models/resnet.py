@@ -5,6 +5,7 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from ssljax.models.blocks import Remat, rematerialized
 from ssljax.models.layers import Conv, check_sizes, max_pool
 from ssljax.models.norm import BatchNorm
 from ssljax.types import Array, UserError
@@ -39,8 +40,9 @@ class ResNet(nn.Module):
     """parts of the batch that are normalised apart (split-BN); must divide the batch"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """type of the activations and convolutions; parameters, statistics and the result stay float32"""
-    remat: bool = False
-    """recompute each block in the backward pass: about a third more time, much less memory"""
+    remat: Remat = "none"
+    """what the backward pass computes again, to save memory: none; dots: all but the products with weights; block:
+    all but each block's input, for about a third more time"""
 
     @property
     def features(self) -> int:
@@ -63,7 +65,7 @@ class ResNet(nn.Module):
         x = nn.relu(BatchNorm(self.norm_groups, name="stem_norm")(x, train))
         if self.stem == "imagenet":
             x = max_pool(x)
-        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        block = rematerialized(Block, self.remat)
         for stage, count in enumerate(blocks):
             for i in range(count):
                 stride = 2 if stage > 0 and i == 0 else 1

@@ -1,19 +1,21 @@
 """Swin transformers (Liu et al. 2021): attention within windows that are shifted in every second block."""
 
+import functools
+import itertools
+from collections.abc import Sequence
 from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from ssljax.models.blocks import Remat, drop_path, drop_path_factors, in_a_loop, rematerialized
 from ssljax.models.layers import (
     Attention,
     Dense,
-    DropPath,
     FeedForward,
     LayerNorm,
     check_sizes,
-    drop_path_rates,
     truncated_normal,
 )
 from ssljax.types import Array, UserError
@@ -45,8 +47,11 @@ class Swin(nn.Module):
     """share of images that leave out a branch of the last block, less in earlier ones; in a student only"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """type of the activations and matrix products; parameters, norms' statistics and the result stay float32"""
-    remat: bool = False
-    """recompute each block in the backward pass: about a third more time, much less memory"""
+    remat: Remat = "none"
+    """what the backward pass computes again, to save memory: none; dots: all but the products with weights; block:
+    all but each block's input, for about a third more time"""
+    scan: bool = False
+    """run the blocks in a loop, which compiles in a fraction of the time; parameters and results are the same"""
 
     @property
     def features(self) -> int:
@@ -60,16 +65,24 @@ class Swin(nn.Module):
         width, depths = self._sizes()
         x = _cells(x.astype(self.dtype), _PATCH)
         x = LayerNorm(_EPS, name="patches_norm")(Dense(width, name="patches")(x))
-        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        drop_paths = iter(drop_path_rates(self.drop_path, sum(depths)))
+        factors = drop_path_factors(self, self.drop_path, sum(depths), len(x), train)
         for stage, depth in enumerate(depths, start=1):
             if stage > 1:
                 x = LayerNorm(_EPS, name=f"stage{stage}_norm")(_cells(x, 2))
                 x = Dense(x.shape[-1] // 2, bias=False, name=f"stage{stage}_merge")(x)
-            for i in range(depth):
-                shift = self.window // 2 if i % 2 else 0
-                x = block(self.window, shift, next(drop_paths), name=f"stage{stage}_block{i + 1}")(x, train)
+            x, factors = self._blocks(stage, depth, x, train, factors[:depth]), factors[depth:]
         return LayerNorm(_EPS, name="norm")(x.astype(jnp.float32)).mean(axis=(1, 2))
+
+    def _blocks(self, stage: int, depth: int, x: Array, train: bool, factors: Sequence[Array | None]) -> Array:
+        block = functools.partial(rematerialized(Block, self.remat), self.window)
+        shifts = 0, self.window // 2
+        names = [f"stage{stage}_block{i + 1}" for i in range(depth)]
+        if self.scan and depth > 2 and depth % 2 == 0 and not self.is_initializing():
+            params = [self.get_variable("params", name) for name in names]
+            return in_a_loop([block(shift, parent=None) for shift in shifts], params, x, train, factors)
+        for name, shift, own in zip(names, itertools.cycle(shifts), factors, strict=False):
+            x = block(shift, name=name)(x, train, own)
+        return x
 
     def _sizes(self) -> tuple[int, tuple[int, ...]]:
         if self.variant not in _VARIANTS:
@@ -90,15 +103,15 @@ class Block(nn.Module):
 
     window: int
     shift: int  # rows and columns by which the windows lie further down and to the right
-    drop_path: float
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, H, W, C]; returns the same shape."""
+    def __call__(self, x: Array, train: bool, factors: Array | None = None) -> Array:
+        """x: [B, H, W, C]; returns the same shape. `factors` f32[2, B]: of the two branches, see `drop_path`."""
+        first, second = (None, None) if factors is None else factors
         y = self._attention(LayerNorm(_EPS, name="norm1")(x))
-        x = x + DropPath(self.drop_path, name="drop_path1")(y, train)
+        x = x + drop_path(y, first)
         y = FeedForward(4 * x.shape[-1], name="feed_forward")(LayerNorm(_EPS, name="norm2")(x))
-        return x + DropPath(self.drop_path, name="drop_path2")(y, train)
+        return x + drop_path(y, second)
 
     def _attention(self, x: Array) -> Array:
         batch, height, width, channels = x.shape

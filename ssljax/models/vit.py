@@ -1,21 +1,21 @@
 """Vision transformers (Dosovitskiy et al. 2021; Ti and S as in DeiT, Touvron et al. 2021), in timm's layout."""
 
+import functools
 from typing import Literal, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from ssljax.models.blocks import Remat, drop_path, drop_path_factors, in_a_loop, rematerialized
 from ssljax.models.layers import (
     Attention,
     Dense,
-    DropPath,
     FeedForward,
     LayerNorm,
     LayerScale,
     affine,
     check_sizes,
-    drop_path_rates,
     truncated_normal,
 )
 from ssljax.types import Array, PyTree, UserError
@@ -56,8 +56,11 @@ class ViT(nn.Module):
     """share of images that leave out a branch of the last block, less in earlier ones; in a student only"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """type of the activations and matrix products; parameters, norms' statistics and the result stay float32"""
-    remat: bool = False
-    """recompute each block in the backward pass: about a third more time, much less memory"""
+    remat: Remat = "none"
+    """what the backward pass computes again, to save memory: none; dots: all but the products with weights; block:
+    all but each block's input, for about a third more time"""
+    scan: bool = False
+    """run the blocks in a loop, which compiles in a fraction of the time; parameters and results are the same"""
 
     @property
     def features(self) -> int:
@@ -78,7 +81,7 @@ class ViT(nn.Module):
         x: f32[B, H, W, 3], normalised; N is H / patch * W / patch. Where `mask` bool[B, N] is True, the mask token
         stands for the patch. Raises UserError as `__call__` does, and if there is a mask but no mask token.
         """
-        width, depth, heads = self._sizes()
+        width, _, _ = self._sizes()
         x = self._patches(x.astype(self.dtype))
         grid = x.shape[1], x.shape[2]
         x = x.reshape(x.shape[0], -1, width)
@@ -100,11 +103,21 @@ class ViT(nn.Module):
             first = jnp.concatenate([first, registers])
         first = jnp.broadcast_to(first.astype(x.dtype)[None], (x.shape[0], *first.shape))
         x = jnp.concatenate([first, x], axis=1)
-        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        for i, rate in enumerate(drop_path_rates(self.drop_path, depth)):
-            x = block(heads, self.layer_scale, rate, name=f"block{i + 1}")(x, train)
+        x = self._blocks(x, train)
         x = LayerNorm(_EPS, name="norm")(x.astype(jnp.float32))
         return x[:, 0], x[:, 1 + self.registers :]
+
+    def _blocks(self, x: Array, train: bool) -> Array:
+        _, depth, heads = self._sizes()
+        block = functools.partial(rematerialized(Block, self.remat), heads, self.layer_scale)
+        names = [f"block{i + 1}" for i in range(depth)]
+        factors = drop_path_factors(self, self.drop_path, depth, len(x), train)
+        if self.scan and not self.is_initializing() and not self.is_mutable_collection("intermediates"):
+            params = [self.get_variable("params", name) for name in names]
+            return in_a_loop([block(parent=None)], params, x, train, factors)
+        for name, own in zip(names, factors, strict=True):
+            x = block(name=name)(x, train, own)
+        return x
 
     def _patches(self, x: Array) -> Array:
         """[B, H, W, 3] to [B, H / patch, W / patch, width]: a convolution whose stride is its size."""
@@ -167,17 +180,17 @@ class Block(nn.Module):
 
     heads: int
     layer_scale: float | None
-    drop_path: float
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, N, C]; returns the same shape."""
+    def __call__(self, x: Array, train: bool, factors: Array | None = None) -> Array:
+        """x: [B, N, C]; returns the same shape. `factors` f32[2, B] are those of the two branches, see `drop_path`."""
+        first, second = (None, None) if factors is None else factors
         y = Attention(self.heads, name="attention")(LayerNorm(_EPS, name="norm1")(x))
         y = LayerScale(self.layer_scale, name="layer_scale1")(y)
-        x = x + DropPath(self.drop_path, name="drop_path1")(y, train)
+        x = x + drop_path(y, first)
         y = FeedForward(4 * x.shape[-1], name="feed_forward")(LayerNorm(_EPS, name="norm2")(x))
         y = LayerScale(self.layer_scale, name="layer_scale2")(y)
-        return x + DropPath(self.drop_path, name="drop_path2")(y, train)
+        return x + drop_path(y, second)
 
 
 def _bicubic(old: int, new: int) -> np.ndarray:

@@ -88,7 +88,9 @@ def gradient_and_stats(module, variables):
     return by_params, by_images, stats
 
 
-@pytest.mark.parametrize("encoder", [RESNET, VIT, RESNET.clone(remat=True)], ids=["resnet", "vit", "remat"])
+@pytest.mark.parametrize(
+    "encoder", [RESNET, VIT, RESNET.clone(remat="block"), VIT.clone(scan=True)], ids=["resnet", "vit", "remat", "loop"]
+)
 def test_only_the_last_block_and_what_follows_it_learn_and_keep_statistics(encoder):
     module = Frozen(encoder, but_last=1)
     noise = np.random.default_rng(0)

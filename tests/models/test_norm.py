@@ -53,7 +53,7 @@ def test_parts_by_places_are_those_of_a_shuffled_batch(groups, devices):
         assert_equal(outputs(norm, x, PLACES)(jax.device_put(x, batch_sharding(mesh))), expected, 1e-5)
 
 
-@pytest.mark.parametrize("module", [ResNet(depth=10, width=4, norm_groups=3, remat=True), MLP((8,), 4, True, True)])
+@pytest.mark.parametrize("module", [ResNet(depth=10, width=4, norm_groups=3, remat="block"), MLP((8,), 4, True, True)])
 def test_a_whole_network_by_places_is_that_of_a_shuffled_batch(module):
     module = module.clone(norm_groups=3)
     x = images(BATCH, 8, 8, 3) if isinstance(module, ResNet) else images(BATCH, CHANNELS)

@@ -75,9 +75,10 @@ def test_statistics_over_groups_are_those_of_each_group_alone():
     np.testing.assert_allclose(features(grouped, x), apart, atol=1e-4)
 
 
-def test_remat_changes_nothing():
+@pytest.mark.parametrize("remat", ["block", "dots"])
+def test_remat_changes_nothing(remat):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
-    plain, remat = ResNet(depth=10, width=4), ResNet(depth=10, width=4, remat=True)
+    plain, other = (ResNet(depth=10, width=4, remat=policy) for policy in ("none", remat))
     variables = jax.jit(functools.partial(plain.init, train=False))(jax.random.PRNGKey(0), x)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -88,7 +89,7 @@ def test_remat_changes_nothing():
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, atol=1e-4),
         gradient(plain, variables["params"]),
-        gradient(remat, variables["params"]),
+        gradient(other, variables["params"]),
     )
 
 

@@ -60,7 +60,7 @@ def test_windows_and_back():
 
 def seen(size, window, shift, row, column):
     """bool[H, W]: the tokens on which a block's result at (row, column) depends."""
-    block, x = Block(window, shift, 0.0), images(1, *size, 32)
+    block, x = Block(window, shift), images(1, *size, 32)
     v = variables(block, *x.shape)
     gradient = jax.jit(jax.grad(lambda x: (block.apply(v, x, False)[0, row, column] ** 2).sum()))(x)
     return np.abs(gradient[0]).max(axis=-1) > 0
@@ -90,7 +90,7 @@ def test_a_token_sees_its_window_and_nothing_else(size, shift, token, rows, colu
 
 
 def test_position_biases_are_of_offsets():
-    block = Block(3, 0, 0.0)
+    block = Block(3, 0)
     x = images(1, 3, 3, 32)
     v = variables(block, *x.shape)
 
@@ -111,7 +111,7 @@ def test_images_of_a_batch_are_independent():
 def test_a_map_smaller_than_a_window_is_one_window():
     """Larger windows give the same if their biases agree for the offsets that the map has."""
     x = images(1, 2, 2, 32)
-    small, large = Block(2, 0, 0.0), Block(4, 2, 0.0)
+    small, large = Block(2, 0), Block(4, 2)
     v = variables(small, *x.shape)
     table = jnp.pad(v["params"]["position_bias"].reshape(3, 3, 1), ((2, 2), (2, 2), (0, 0)), constant_values=9.0)
     wide = {"params": v["params"] | {"position_bias": table.reshape(49, 1)}}
@@ -129,13 +129,14 @@ def assert_close(a, b):
 
 
 @pytest.mark.slow
-def test_remat_and_eight_devices_change_nothing():
-    encoder = TINY.clone(drop_path=0.5)
-    params, x = variables(TINY)["params"], images(8, 16, 16, 3)
+def test_remat_loops_and_eight_devices_change_nothing():
+    encoder = TINY.clone(drop_path=0.5, depths=(1, 4))
+    params, x = variables(encoder)["params"], images(8, 16, 16, 3)
     plain = gradient(encoder, params, x)
     for path, leaf in jax.tree_util.tree_leaves_with_path(plain):
         assert np.isfinite(leaf).all() and np.any(leaf), path
-    assert_close(gradient(encoder.clone(remat=True), params, x), plain)
+    assert_close(gradient(encoder.clone(remat="block"), params, x), plain)
+    assert_close(gradient(encoder.clone(remat="dots", scan=True), params, x), plain)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     assert_close(gradient(encoder, params, jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))), plain)
 

@@ -2,14 +2,17 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from ssljax.config import from_json, resolved
 from ssljax.models import Pretrained, ViT, cls_attention
-from ssljax.models.layers import Attention, DropPath, drop_path_rates
+from ssljax.models.blocks import drop_path, drop_path_factors
+from ssljax.models.layers import Attention
 from ssljax.models.vit import _bicubic
 from ssljax.types import UserError
 
@@ -142,18 +145,36 @@ def test_a_mask_needs_its_token():
         TINY.apply(variables(TINY), images(1, 16, 16, 3), train=False, method="tokens", mask=jnp.zeros((1, 16), bool))
 
 
-def test_remat_changes_nothing():
+@pytest.mark.parametrize("options", [{"remat": "block"}, {"remat": "dots", "scan": True}, {"scan": True}])
+def test_neither_remat_nor_a_loop_changes_anything(options):
     x = images(2, 16, 16, 3)
+    encoder = TINY.clone(drop_path=0.5, layer_scale=0.5)
+    v = variables(encoder)
+    plain, other = (_gradient(e, v["params"], x) for e in (encoder, encoder.clone(**options)))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), plain, other)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def gradient(encoder, params):
-        rngs = {"drop_path": jax.random.PRNGKey(1)}
-        return jax.grad(lambda p: (encoder.apply({"params": p}, x, train=True, rngs=rngs) ** 3).sum())(params)
 
-    options = {"drop_path": 0.5, "layer_scale": 0.5}
-    v = variables(TINY.clone(**options))
-    plain, remat = (gradient(TINY.clone(remat=remat, **options), v["params"]) for remat in (False, True))
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), plain, remat)
+@functools.partial(jax.jit, static_argnums=0)
+def _gradient(encoder, params, x):
+    rngs = {"drop_path": jax.random.PRNGKey(1)}
+    return jax.grad(lambda p: (encoder.apply({"params": p}, x, train=True, rngs=rngs) ** 3).sum())(params)
+
+
+def test_a_loop_has_the_parameters_of_the_blocks_one_by_one():
+    loop = TINY.clone(scan=True)
+    jax.tree.map(np.testing.assert_array_equal, variables(TINY), variables(loop))
+    x = images(2, 16, 16, 3)
+    np.testing.assert_allclose(embed(loop, variables(loop), x), embed(TINY, variables(TINY), x), rtol=1e-5, atol=1e-5)
+    weights = cls_attention(loop, variables(loop), x)
+    np.testing.assert_allclose(weights, cls_attention(TINY, variables(TINY), x), rtol=1e-5)
+
+
+def test_remat_is_a_known_policy_and_was_a_truth_value():
+    x = images(1, 16, 16, 3)
+    with pytest.raises(UserError, match="remat=all is not a policy: choose none, block or dots"):
+        TINY.clone(remat="all").apply(variables(TINY), x, train=False)
+    old = from_json({**resolved(TINY), "remat": True})
+    np.testing.assert_array_equal(embed(old, variables(TINY), x), embed(TINY.clone(remat="block"), variables(TINY), x))
 
 
 def test_bfloat16_is_near_float32():
@@ -190,15 +211,27 @@ def test_drop_path_needs_training_and_an_rng():
     assert np.abs(apply(v, x, train=True, rngs=rngs) - whole).max() > 1e-3
 
 
+def factors(rate, blocks, batch):
+    class Factors(nn.Module):
+        @nn.compact
+        def __call__(self):
+            return drop_path_factors(self, rate, blocks, batch, True)
+
+    return Factors().apply({}, rngs={"drop_path": jax.random.PRNGKey(0)})
+
+
 def test_drop_path_drops_whole_images_and_keeps_the_mean():
-    y = DropPath(0.25).apply({}, jnp.ones((4096, 2, 3)), train=True, rngs={"drop_path": jax.random.PRNGKey(0)})
-    assert set(np.unique(y)) == {np.float32(0), np.float32(1 / 0.75)}
-    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1, :1], y.shape))
-    assert abs(float(y.mean()) - 1) < 0.03  # four standard deviations
+    _, last = factors(0.25, 2, 4096)
+    assert set(np.unique(last)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert (np.abs(last.mean(axis=1) - 1) < 0.04).all() and np.any(last[0] != last[1])  # four standard deviations
+    y = drop_path(jnp.ones((4096, 2, 3)), last[0])
+    np.testing.assert_array_equal(y, np.broadcast_to(last[0][:, None, None], y.shape))
 
 
 def test_drop_path_rises_to_the_last_block():
-    assert drop_path_rates(0.3, 4) == pytest.approx([0, 0.1, 0.2, 0.3]) and drop_path_rates(0.3, 1) == [0]
+    largest = [np.max(own) for own in factors(0.3, 4, 64)]
+    np.testing.assert_allclose(largest, [1, 1 / 0.9, 1 / 0.8, 1 / 0.7], rtol=1e-6)
+    assert np.min(factors(0.3, 1, 64)[0]) == 1
 
 
 def test_one_device_is_eight_devices():
@@ -250,7 +283,9 @@ def test_sown_weights_are_those_that_values_are_weighed_by(masked):
     np.testing.assert_allclose(dense["out"](mixed), y, atol=1e-5)
 
 
-@pytest.mark.parametrize("option", [{}, {"registers": 2, "remat": True}, {"frozen_patches": True, "dtype": "bfloat16"}])
+@pytest.mark.parametrize(
+    "option", [{}, {"registers": 2, "remat": "dots"}, {"frozen_patches": True, "dtype": "bfloat16"}]
+)
 def test_attention_of_cls_is_a_share_for_each_patch(option):
     encoder = TINY.clone(**option)
     v, x = variables(encoder), images(3, 16, 24, 3)

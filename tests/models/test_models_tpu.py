@@ -1,0 +1,88 @@
+"""The fast forms for TPUs, interpreted on a CPU, against the plain operations."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+from target import mesh_of
+
+from ssljax import sharding
+from ssljax.models import layers, tpu
+from ssljax.sharding import BATCH_AXES, batch_sharding, make_mesh
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    monkeypatch.setattr(tpu.pl, "pallas_call", functools.partial(tpu.pl.pallas_call, interpret=True))
+
+
+def _inputs(batch, tokens, channels, dtype=jnp.bfloat16):
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.normal(size=(batch, tokens, channels)), dtype) for _ in range(4)]
+
+
+def _value_and_gradients(attention, q, k, v, g):
+    y, vjp = jax.vjp(attention, q, k, v)
+    return y, *vjp(g)
+
+
+@pytest.mark.parametrize(
+    "batch, tokens, channels, heads", [(2, 19, 256, 4), (6, 37, 192, 3), (4, 7, 128, 1), (3, 5, 64, 4)]
+)
+def test_attention_equals_the_plain_one(batch, tokens, channels, heads, interpreted):
+    inputs = _inputs(batch, tokens, channels)
+    assert tpu.suits_attention(inputs[0], heads)
+    fast = _value_and_gradients(lambda *a: tpu.attention(*a, heads), *inputs)
+    plain = _value_and_gradients(lambda *a: layers.attention(*a, heads), *[a.astype(jnp.float32) for a in inputs])
+    for a, b in zip(fast, plain, strict=True):
+        assert a.dtype == jnp.bfloat16 and a.shape == b.shape
+        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=1e-2 * np.abs(b).max())
+
+
+def test_attention_on_eight_devices_moves_nothing(interpreted, monkeypatch):
+    mesh = make_mesh(shards=2)
+    inputs = [jax.device_put(a, batch_sharding(mesh)) for a in _inputs(16, 5, 128)]
+    step = functools.partial(_value_and_gradients, lambda *a: layers.attention(*a, 2))
+    plain = jax.jit(step)(*inputs)
+    monkeypatch.setattr(layers, "target_platform", lambda: "tpu")
+    with jax.set_mesh(mesh):
+        compiled = jax.jit(lambda *a: step(*a)).lower(*inputs).compile()  # another function: no cache
+    assert "all-" not in compiled.as_text() and "collective" not in compiled.as_text()
+    for a, b in zip(compiled(*inputs), plain, strict=True):
+        assert a.sharding.is_equivalent_to(NamedSharding(mesh, PartitionSpec(BATCH_AXES)), a.ndim)
+        np.testing.assert_allclose(a.astype(jnp.float32), b.astype(jnp.float32), atol=3e-2)
+
+
+@pytest.mark.parametrize(
+    "dtype, tokens, heads, bias, fused",
+    [
+        (jnp.bfloat16, 37, 2, False, True),
+        (jnp.float32, 37, 2, False, False),
+        (jnp.bfloat16, 2000, 2, False, False),
+        (jnp.bfloat16, 37, 3, False, False),
+        (jnp.bfloat16, 37, 2, True, False),
+    ],
+)
+def test_which_attention_is_compiled_for_a_tpu(dtype, tokens, heads, bias, fused):
+    q = jax.ShapeDtypeStruct((8, tokens, 192 if heads == 3 else 128), dtype)
+    added = jnp.zeros((1, heads, tokens, tokens)) if bias else None
+    if heads == 3:
+        heads = 4  # of 48 channels, which do not divide a register
+    with jax.sharding.use_abstract_mesh(mesh_of("tpu")):
+        traced = jax.jit(lambda q, k, v: layers.attention(q, k, v, heads, added)).trace(q, q, q)
+        program = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert ("tpu_custom_call" in program) == fused
+    assert (f"{tokens}x{tokens}x" in program) == (not fused)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-6), (jnp.bfloat16, 1e-2)])
+def test_gelu_is_the_exact_one(dtype, tolerance):
+    x = jnp.linspace(-6, 6, 1001)
+    exact = jax.value_and_grad(lambda x: jax.nn.gelu(x, approximate=False).sum())
+    near = jax.value_and_grad(lambda x: layers.gelu(x.astype(dtype)).astype(jnp.float32).sum())
+    np.testing.assert_allclose(layers.gelu(x.astype(dtype)), jax.nn.gelu(x, approximate=False), atol=tolerance * 6)
+    np.testing.assert_allclose(near(x)[1], exact(x)[1], atol=tolerance)
+    assert sharding.target_platform() == "cpu"
