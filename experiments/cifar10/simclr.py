@@ -4,6 +4,7 @@ solo-learn (da Costa et al. 2022), whose recipe this is, reports an online linea
 run here yet.
 
 ssljax train experiments/cifar10/simclr.py
+ssljax plan experiments/cifar10/simclr.py --on v5e:1x1 --photos 50000
 """
 
 from ssljax.config import Experiment

@@ -3,6 +3,7 @@
 Grill et al. 2020: ResNet-50, 1000 epochs, batch 4096, linear top-1 74.3 (300 epochs: 72.5). Not run here.
 
 ssljax train experiments/imagenet/byol.py
+ssljax plan experiments/imagenet/byol.py --on v5e:8x8 --photos 1281167
 """
 
 from ssljax.config import Experiment

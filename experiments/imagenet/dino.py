@@ -8,6 +8,7 @@ place 76.0, without a momentum .1 (table 7). kNN after 100 epochs (appendix D) a
 
 ssljax train experiments/imagenet/dino.py
 ssljax sweep experiments/imagenet/dino.py
+ssljax plan experiments/imagenet/dino.py --on v5e:4x4 --photos 1281167
 """
 
 from typing import Any

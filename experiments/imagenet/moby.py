@@ -4,6 +4,7 @@ Xie et al. 2021: 300 epochs, linear top-1 75.0 to 75.3 (DeiT-S: 72.8), of batch 
 4096, T .2, drop path .2 in the student. Not run here.
 
 ssljax train experiments/imagenet/moby.py
+ssljax plan experiments/imagenet/moby.py --on v5e:2x4 --photos 1281167
 """
 
 from ssljax.config import Experiment

@@ -7,6 +7,7 @@ both 67.3, with the cosine schedule too 67.5 (800 epochs: 71.1). With the head a
 
 ssljax train experiments/imagenet/moco_v2.py
 ssljax sweep experiments/imagenet/moco_v2.py
+ssljax plan experiments/imagenet/moco_v2.py --on v5e:2x4 --photos 1281167
 """
 
 from typing import Any

@@ -7,6 +7,7 @@ learning rate of the predictor does not decay; here it does.
 
 ssljax train experiments/imagenet/sim_siam.py
 ssljax sweep experiments/imagenet/sim_siam.py
+ssljax plan experiments/imagenet/sim_siam.py --on v5e:2x4 --photos 1281167
 """
 
 from typing import Any
