@@ -20,6 +20,7 @@ from ssljax.losses.blockwise import (
     sum_of_softplus,
 )
 from ssljax.losses.checks import check_array, check_features, check_labelled, check_same
+from ssljax.losses.classification import soft_cross_entropy
 from ssljax.losses.normalise import l2_normalise
 from ssljax.losses.pairs import Pairs, References, mean_of_counted, of_anchors
 from ssljax.types import Array, Scalar
@@ -178,8 +179,8 @@ def swav(scores: Array, assignments: Array, *, temperature: Scalar) -> Array:
     the authors' code, the mean of both swaps. Raises ValueError for shapes that differ.
     """
     scores, assignments = check_same("scores", scores, "assignments", assignments)
-    log_p = jax.nn.log_softmax(jnp.asarray(scores, jnp.float32) / temperature)
-    return -jnp.mean(jnp.sum(stop_gradient(assignments) * log_p, axis=1))
+    scores, assignments = jnp.asarray(scores, jnp.float32), jnp.asarray(assignments, jnp.float32)
+    return jnp.mean(soft_cross_entropy(scores / temperature, assignments))
 
 
 def sinkhorn(scores: Array, *, epsilon: Scalar, iterations: int) -> Array:

@@ -3,11 +3,15 @@
 All are means over the batch, f32[]; the logits may have any float type and are made float32 first.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
+import numpy as np
 from jax.lax import stop_gradient
 from jax.nn import log_softmax, softmax
 
 from ssljax.losses.checks import check_array, check_fits, check_same
+from ssljax.losses.classification import soft_cross_entropy
 from ssljax.losses.contrastive import re_ssl
 from ssljax.losses.normalise import l2_normalise
 from ssljax.types import Array, Scalar
@@ -32,28 +36,34 @@ def byol(p1: Array, z2: Array, p2: Array, z1: Array) -> Array:
     return 4 + 2 * negative_cosine(p1, z2) + 2 * negative_cosine(p2, z1)
 
 
-def dino(student: Array, targets: Array, *, student_temperature: Scalar) -> Array:
+def dino(student: Array | Sequence[Array], targets: Array, *, student_temperature: Scalar) -> Array:
     """Cross-entropy from the teacher's view to every other view of the student (DINO, Caron et al. 2021, eq. 3).
 
-    student: f32[V, B, K], the logits of all views; targets: f32[T, B, K], the teacher's probabilities for the first
-    T <= V of them: of `centered_softmax`, or of `sinkhorn` as in DINOv2. The T (V - 1) pairs of different views weigh
-    the same.
+    student: f32[V, B, K], the logits of all views, or several such arrays, such as one of each size of crops; targets:
+    f32[T, B, K], the teacher's probabilities for the first T <= V of the views: of `centered_softmax`, or of `sinkhorn`
+    as in DINOv2. The T (V - 1) pairs of different views weigh the same.
     """
-    student, targets = check_array("student", student), check_array("targets", targets)
-    if student.ndim != 3 or targets.ndim != 3 or student.shape[1:] != targets.shape[1:]:
+    several = isinstance(student, list | tuple) and all(np.ndim(x) == 3 for x in student)
+    parts = [check_array("student", x) for x in (student if several else [student])]
+    targets = check_array("targets", targets)
+    shapes = " and ".join(str(x.shape) for x in parts)
+    if targets.ndim != 3 or any(x.ndim != 3 or x.shape[1:] != targets.shape[1:] for x in parts):
+        raise ValueError(f"student of shape {shapes} and targets of shape {targets.shape} should be [views, B, K]")
+    views, (teachers, batch, _) = sum(len(x) for x in parts), targets.shape
+    if teachers > views or views < 2 or not teachers:
         raise ValueError(
-            f"student of shape {student.shape} and targets of shape {targets.shape} should be [views, B, K]"
+            f"student of shape {shapes} needs at least two views, and those of targets of shape {targets.shape}"
         )
-    views, batch = student.shape[:2]
-    pairs = targets.shape[0] * (views - 1)
-    if targets.shape[0] > views or not pairs:
-        raise ValueError(
-            f"student of shape {student.shape} needs at least two views, and those of targets of shape {targets.shape}"
-        )
-    log_p = log_softmax(_float(student) / student_temperature)
-    cross_entropy = -jnp.einsum("tbk,vbk->tv", stop_gradient(_float(targets)), log_p, precision="highest") / batch
-    same_view = jnp.eye(targets.shape[0], views, dtype=bool)
-    return jnp.sum(jnp.where(same_view, 0, cross_entropy)) / pairs
+    # A view's cross-entropies to all teachers are one, to the sum of their probabilities, less its own teacher's.
+    targets = stop_gradient(_float(targets))
+    of_all, total, first = jnp.sum(targets, axis=0, keepdims=True), jnp.zeros(()), 0
+    for x in parts:
+        own = targets[first : first + len(x)]
+        first += len(x)
+        logits = _float(x) / student_temperature
+        total += jnp.sum(soft_cross_entropy(logits[: len(own)], of_all - own))
+        total += jnp.sum(soft_cross_entropy(logits[len(own) :], of_all))
+    return total / (batch * teachers * (views - 1))
 
 
 def ibot(student: Array, targets: Array, mask: Array, *, student_temperature: Scalar) -> Array:
@@ -66,8 +76,7 @@ def ibot(student: Array, targets: Array, mask: Array, *, student_temperature: Sc
     student, targets = check_same("student", student, "targets", targets, "[B, N, K]")
     mask = jnp.asarray(mask)
     check_fits("mask", mask, student.shape[:2], "student", student)
-    log_p = log_softmax(_float(student) / student_temperature)
-    cross_entropy = -jnp.sum(stop_gradient(_float(targets)) * log_p, axis=2)
+    cross_entropy = soft_cross_entropy(_float(student) / student_temperature, _float(targets))
     masked = mask.astype(bool)
     of_image = jnp.sum(jnp.where(masked, cross_entropy, 0), axis=1) / jnp.maximum(jnp.sum(masked, axis=1), 1)
     return jnp.mean(of_image)

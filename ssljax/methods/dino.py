@@ -60,22 +60,24 @@ class DINO(WithTeacher):
 
     def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Algorithm 1, with multi-crop: the old center for this batch, whose logits then move it."""
-        crops, stats = self.network.train_crops(params, aux.stats, batch["views"], rng)
+        sizes, stats = self.network.train_sizes(params, aux.stats, batch["views"], rng)
         with jax.named_scope("teacher"):
-            shown, teacher_stats = self.network.train_crops(aux.teacher.params, aux.teacher.stats, batch["views"][:2])
-        student, teacher = (jnp.stack([view["projector"] for view in views]) for views in (crops, shown))
+            (shown,), teacher_stats = self.network.train_sizes(
+                aux.teacher.params, aux.teacher.stats, batch["views"][:2]
+            )
+        student, teacher = [size["projector"].swapaxes(0, 1) for size in sizes], shown["projector"]
         targets = self.targets(teacher, aux.center, progress)
-        loss = dino(student, targets, student_temperature=value_at(self.student_temperature, progress))
+        loss = dino(student, targets.swapaxes(0, 1), student_temperature=value_at(self.student_temperature, progress))
         aux = dataclasses.replace(
             aux,
             stats=stats,
             teacher=TeacherState(aux.teacher.params, teacher_stats),
             center=self.moved(aux.center, teacher),
         )
-        return loss, (aux, {"embedding_std": embedding_std(crops[0]["encoder"]), **self.spread(targets)})
+        return loss, (aux, {"embedding_std": embedding_std(sizes[0]["encoder"][:, 0]), **self.spread(targets)})
 
     def targets(self, logits: Array, center: Array | None, progress: Progress) -> Array:
-        """f32[..., K], the probabilities that the student learns, of the teacher's logits."""
+        """f32[B, ..., K], the probabilities that the student learns, of the teacher's logits."""
         temperature = value_at(self.teacher_temperature, progress)
         if center is not None:
             return centered_softmax(logits, center, temperature=temperature)

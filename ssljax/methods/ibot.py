@@ -9,7 +9,6 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ssljax.losses import dino, embedding_std, ibot, koleo
 from ssljax.methods.base.network import item_by_item
@@ -62,12 +61,12 @@ class IBOT(DINO):
         (embedding, cls, patches), stats = self._tokens(params, aux.stats, shown, masks, global_rng)
         with jax.named_scope("teacher"):
             (_, teacher_cls, teacher_patches), teacher_stats = self._tokens(teacher.params, teacher.stats, shown)
-        crops, local_stats = self.network.train_crops(params, stats, local, local_rng)
-        student = jnp.concatenate([cls, *(crop["projector"][None] for crop in crops)])
+        sizes, local_stats = self.network.train_sizes(params, stats, local, local_rng)
+        student = [x.swapaxes(0, 1) for x in (cls, *(size["projector"] for size in sizes))]
         targets = self.targets(teacher_cls, center["cls"], progress)
         patch_targets = self.targets(teacher_patches, center["patches"], progress)
         patch_loss = ibot(patches, patch_targets, masks, student_temperature=temperature)
-        loss = dino(student, targets, student_temperature=temperature) + self.patch_weight * patch_loss
+        loss = dino(student, targets.swapaxes(0, 1), student_temperature=temperature) + self.patch_weight * patch_loss
         if self.koleo:
             loss += self.koleo * sum(koleo(embedding[:, i]) for i in range(len(shown)))
         center = {
@@ -87,7 +86,7 @@ class IBOT(DINO):
         masks: Array | None = None,
         rng: Array | None = None,
     ) -> tuple[tuple[Array, Array, Array], PyTree]:
-        """[CLS] tokens f32[B, V, F], their logits f32[V, B, K], those of the patches f32[B V, N, K]; new statistics."""
+        """[CLS] tokens f32[B, V, F], their logits f32[B, V, K], those of the patches f32[B V, N, K]; new statistics."""
         train = functools.partial(self.network.train_module, params=params)
         (cls, patches), encoder = train(
             "encoder", stats=stats, x=item_by_item(views), rng=rng, mask=masks, method="tokens"
@@ -95,6 +94,6 @@ class IBOT(DINO):
         logits, head = train("projector", stats=stats, x=cls)
         patch_logits, head = train("projector", stats={"projector": head}, x=patches.reshape(-1, patches.shape[-1]))
         embedding = cls.reshape(-1, len(views), cls.shape[-1])
-        logits = logits.reshape(-1, len(views), logits.shape[-1]).swapaxes(0, 1)
+        logits = logits.reshape(-1, len(views), logits.shape[-1])
         tokens = embedding, logits, patch_logits.reshape(*patches.shape[:2], -1)
         return tokens, {"encoder": encoder, "projector": head}

@@ -107,6 +107,11 @@ def test_dino_equals_the_loop(views, teachers, batch, count):
     assert_agrees(
         lambda s: dino(s, teacher, center, **SHARP), lambda s: dino_loop(s, teacher, center, **SHARP), student
     )
+    for first in range(1, views):
+        parts = [student[:first], student[first:]]
+        np.testing.assert_allclose(
+            dino(parts, teacher, center, **SHARP), dino(student, teacher, center, **SHARP), rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("batch, patches, count", [(3, 4, 5), (1, 6, 2), (4, 1, 3)])

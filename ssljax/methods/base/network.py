@@ -74,14 +74,25 @@ class Network:
         self, params: PyTree, stats: PyTree, views: Sequence[Array], rng: Array | None = None
     ) -> tuple[list[dict[str, Array]], PyTree]:
         """As `train_views`, but neighbouring views of one size are one batch, for many small crops (DINO, SwAV)."""
+        sizes, stats = self.train_sizes(params, stats, views, rng)
+        outputs = []
+        for size in sizes:
+            count = next(iter(size.values())).shape[1]
+            outputs += [{name: x[:, j] for name, x in size.items()} for j in range(count)]
+        return outputs, stats
+
+    def train_sizes(
+        self, params: PyTree, stats: PyTree, views: Sequence[Array], rng: Array | None = None
+    ) -> tuple[list[dict[str, Array]], PyTree]:
+        """As `train_crops`, with the outputs of the V views of a size together, [B, V, ...]: what takes them all at
+        once need not stack them again."""
         outputs = []
         for i, (_, alike) in enumerate(itertools.groupby(views, key=lambda view: view.shape)):
             alike = list(alike)
             output, stats = self.train(
                 params, stats, item_by_item(alike), None if rng is None else jax.random.fold_in(rng, i)
             )
-            apart = {name: x.reshape(-1, len(alike), *x.shape[1:]) for name, x in output.items()}
-            outputs += [{name: x[:, j] for name, x in apart.items()} for j in range(len(alike))]
+            outputs.append({name: x.reshape(-1, len(alike), *x.shape[1:]) for name, x in output.items()})
         return outputs, stats
 
     @jax.named_scope("network")
