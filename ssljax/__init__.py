@@ -61,12 +61,14 @@ def _train(experiment: "Experiment", runs: str | os.PathLike = "runs", *, restar
     """
     from ssljax.cli.shared import Where
     from ssljax.cli.train import train_run
+    from ssljax.compiler import keep_compiled
     from ssljax.config import Experiment
     from ssljax.data.paths import as_path
     from ssljax.types import UserError, short
 
     if not isinstance(experiment, Experiment):
         raise UserError(f"experiment={short(experiment)} must be an Experiment: ssljax.Experiment(name='shop', ...)")
+    keep_compiled()
     folder = as_path(runs, "runs")
     recorded = {"arguments": [], "position": None}
     again = "ssljax.train(experiment)"

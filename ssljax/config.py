@@ -56,6 +56,13 @@ class Experiment:
     """Passes over the train split."""
     batch_size: int = 256
     """Photos (or listings, or triplets) a step, over all devices."""
+    accumulate: int = 1
+    """Parts of each device's photos that the networks see one after the other, with the memory of one part and one more
+    forward pass. Losses are those of the whole batch; BatchNorm normalises each part by itself."""
+    steps_per_dispatch: int = 1
+    """Steps that the devices take at a time, without waiting for Python: more is faster where a step takes a
+    millisecond or two, as of small networks with cache="device". Figures and checkpoints stay those of single steps;
+    Ctrl-C stops after the last of them."""
     photo_size: int = 64
     """Side, in pixels, of the square to which photos are decoded (the aspect ratio is kept beside it)."""
     cache: Literal["device", "host"] | None = None
@@ -100,7 +107,18 @@ class Experiment:
         for field in ("evaluate", "monitor"):
             for k, evaluator in enumerate(getattr(self, field)):
                 _check_part(f"{field}.{k}", evaluator, *EVALUATOR)
-        smallest = dict(epochs=1, batch_size=1, photo_size=1, threads=1, workers=0, shards=1, seed=0, log_every=1)
+        smallest = dict(
+            epochs=1,
+            batch_size=1,
+            accumulate=1,
+            steps_per_dispatch=1,
+            photo_size=1,
+            threads=1,
+            workers=0,
+            shards=1,
+            seed=0,
+            log_every=1,
+        )
         for field, least in (smallest | {"checkpoint_every": 1, "monitor_every": 1}).items():
             if getattr(self, field) < least:
                 raise UserError(f"{field}={getattr(self, field)} is too small: it must be at least {least}")
@@ -212,7 +230,7 @@ def public_classes() -> dict[str, type]:
 
 
 # What may change when a run goes on: how it is computed and looked at, not what is learnt.
-FREE = ("cache", "threads", "workers", "max_bad_share", "shards", "checkpoint_every", "log_every")
+FREE = ("steps_per_dispatch", "cache", "threads", "workers", "max_bad_share", "shards", "checkpoint_every", "log_every")
 FREE += ("evaluation_precision", "monitor", "monitor_every", "evaluate", "baselines", "index", "gallery")
 
 

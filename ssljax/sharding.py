@@ -57,10 +57,15 @@ def entering(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
     return jax.set_mesh(mesh) if here else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
-def check_batch_size(mesh: Mesh, batch_size: int) -> None:
-    """Raises UserError unless every device gets the same number of items."""
+def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+    """Raises UserError unless every device gets the same number of items, which `accumulate` divides."""
     if batch_size % mesh.size:
         raise UserError(f"batch_size={batch_size} is not a multiple of the number of devices, {mesh.size}")
+    if batch_size // mesh.size % accumulate:
+        raise UserError(
+            f"accumulate={accumulate} does not divide the {batch_size // mesh.size} photos that each device has of "
+            f"batch_size={batch_size}: choose a divisor"
+        )
 
 
 def one_device() -> Mesh:
@@ -256,6 +261,11 @@ def replicate(x: Array) -> Array:
 def split_columns(x: Array) -> Array:
     """`x` [N, K] split along K over all devices, inside a step, and so its gradient. Without a mesh, `x` itself."""
     return _constrained(x, PartitionSpec(None, BATCH_AXES))
+
+
+def split_rows(x: Array, axis: int = 0) -> Array:
+    """`x` split along an axis over all devices, inside a step. Without a mesh, `x` itself."""
+    return _constrained(x, PartitionSpec(*[None] * axis, BATCH_AXES))
 
 
 def _constrained(x: Array, spec: PartitionSpec) -> Array:

@@ -70,11 +70,13 @@ def run(arguments: list[str]) -> int:
         print(f"ssljax {metadata.version('ssljax')}")
         return 0
     # What follows imports jax, and the help does without.
+    from ssljax.compiler import keep_compiled
     from ssljax.data.text import did_you_mean, shown
     from ssljax.training.logging import print_warnings
     from ssljax.types import RunStopped, UserError
 
     print_warnings()
+    keep_compiled()
     command = arguments[0]
 
     def complain(message: object) -> None:

@@ -140,6 +140,21 @@ class TrainBatches:
         return self
 
     def __next__(self) -> Batch:
+        return self._placed(self._next())
+
+    def take(self, count: int, room: int) -> tuple[Batch, Array]:
+        """The next `count` batches in one, with an axis for them after the first, as [B, room, ...]; and `count` i32[].
+
+        Beyond `count` the last one is repeated.
+        """
+        made = [self._next() for _ in range(count)]
+        made += made[-1:] * (room - count)
+        stacked = {name: np.stack([batch[name] for batch in made], axis=1) for name in made[0]}
+        whole = None if self._mesh is None else replicated(self._mesh)
+        return self._placed(stacked), jax.device_put(np.int32(count), whole)
+
+    def _next(self) -> Batch:
+        """The process's rows of the next batch, on the host; with a cache on the device, `image` is places in that."""
         if self._iterator is None:
             self._iterator = self._start()
         made = next(self._iterator)
@@ -150,12 +165,12 @@ class TrainBatches:
             raise UserError(f"batch_size={size} is too large: fewer photos of the train split can be read")
         image, rows = made.decoded.image, made.rows.reshape(-1, self._batches.photos)
         batch = {"aspect": made.decoded.aspect.reshape(rows.shape)} | _columns(self._items, rows[:, 0])
-        batch["image"] = image.reshape(*rows.shape, *image.shape[2:])
+        return batch | {"image": image.reshape(*rows.shape, *image.shape[2:])}
+
+    def _placed(self, batch: Batch) -> Batch:
         if self._mesh is not None:
             batch = place_batch(self._mesh, batch)
-        if self._gather is not None:
-            batch["image"] = self._gather(batch["image"])
-        return batch
+        return batch if self._gather is None else batch | {"image": self._gather(batch["image"])}
 
     @property
     def position(self) -> dict[str, int]:

@@ -86,12 +86,15 @@ def in_places(places: Array) -> Iterator[None]:
     """Within it, every BatchNorm that is applied takes the parts of its batch by `places` i32[B], a permutation.
 
     What MoCo's shuffling (He et al. 2020, section 3.3) is for, without moving an image: the same as permuting the
-    batch, applying, and permuting the result back.
+    batch, applying, and permuting the result back. A network that sees the batch in parts (see `ssljax.accumulate`)
+    takes a permutation of a part instead, the order of the first places.
     """
 
     def call(method: Callable, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:
         if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
-            kwargs = {**kwargs, "places": places}
+            rows = args[0].shape[0]
+            own = places if rows == len(places) else jnp.argsort(jnp.argsort(places[:rows]))
+            kwargs = {**kwargs, "places": own}
         return method(*args, **kwargs)
 
     with nn.intercept_methods(call):

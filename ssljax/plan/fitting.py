@@ -80,11 +80,9 @@ def _changes(experiment: Experiment, target: Target) -> Iterator[tuple[str, Expe
             yield f"{field}={value} of all modules", dataclasses.replace(experiment, method=method)
     if experiment.shards < target.chips:
         yield f"--shards {target.chips}", dataclasses.replace(experiment, shards=target.chips)
-    if any(field.name == "accumulate" for field in dataclasses.fields(experiment)):
-        for parts in PARTS_OF_A_BATCH:
-            if experiment.batch_size % (parts * target.chips) == 0:
-                changes: Any = {"accumulate": parts}
-                yield f"--accumulate {parts}", dataclasses.replace(experiment, **changes)
+    for parts in PARTS_OF_A_BATCH:
+        if experiment.batch_size % (parts * target.chips) == 0:
+            yield f"--accumulate {parts}", dataclasses.replace(experiment, accumulate=parts)
 
 
 def with_setting(value: Any, field: str, setting: Any) -> Any:

@@ -57,7 +57,7 @@ class Work:
         Raises UserError if the experiment does not suit the devices.
         """
         mesh = make_mesh(experiment.shards, devices)
-        check_batch_size(mesh, experiment.batch_size)
+        check_batch_size(mesh, experiment.batch_size, experiment.accumulate)
         batch, photos, steps = _batch(experiment, photos)
         experiment = dataclasses.replace(experiment, method=without_files(experiment.method))
         spec = StateSpec(experiment, mesh, batch, experiment.epochs * (steps or UNKNOWN_STEPS))

@@ -18,8 +18,10 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue] generated
 from tensorboardX.summary import scalar
 
+from ssljax import compiler
 from ssljax.data.atomic_files import read_text, write_text, writing_to
 from ssljax.data.text import shown
+from ssljax.sharding import target_platform
 
 
 class _Console(Console):
@@ -95,8 +97,8 @@ class ProgressBar:
 
     def __init__(self, total: int, start: int, batch_size: int):
         self._batch_size, self._total = batch_size, total
-        self._start, self._done, self._printed = start, 0, time.monotonic()
-        self._began = time.monotonic()
+        self._done, self._printed = start, time.monotonic()
+        self._first: tuple[int, float] | None = None  # the step of the first update, and when it was
         columns = [TextColumn("step"), MofNCompleteColumn(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
         self._bar = Progress(*columns, TextColumn("{task.fields[figures]}"), console=console, transient=False)
         self._task = self._bar.add_task("train", total=total, completed=start, figures="")
@@ -111,14 +113,14 @@ class ProgressBar:
 
     @property
     def images_per_second(self) -> float:
-        """Since the first step of this process, which compiles, was done."""
-        return max(self._done - 1, 0) * self._batch_size / max(time.monotonic() - self._began, 1e-9)
+        """Since the first update, before which the step was compiled."""
+        step, began = self._first or (self._done, 0.0)
+        return (self._done - step) * self._batch_size / max(time.monotonic() - began, 1e-9)
 
     def update(self, step: int, figures: dict[str, float]) -> None:
         """Shows that `step` steps are done."""
-        self._done = step - self._start
-        if self._done == 1:
-            self._began = time.monotonic()
+        self._done = step
+        self._first = self._first or (step, time.monotonic())
         shown = [f"{self.images_per_second:,.0f} images/s"]
         shown += [f"{name} {value:.3g}" for name, value in figures.items()]
         self._bar.update(self._task, completed=step, figures="  ".join(shown))
@@ -134,6 +136,19 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextlib.contextmanager
+def compiling(first: bool) -> Iterator[None]:
+    """Says, if `first`, how long what is called within it takes, which compiles, and whether it came from the cache."""
+    if not first:
+        yield
+        return
+    began, hits = time.monotonic(), compiler.cache_hits()
+    console.print("Compiling" + ", which can take minutes on a CPU" * (target_platform() == "cpu"))
+    yield
+    cached = ", from the cache" * (compiler.cache_hits() > hits)
+    console.print(f"Compiled in {time.monotonic() - began:.0f} s{cached}.")
 
 
 def _lines(path: Path) -> list[str]:

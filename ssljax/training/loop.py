@@ -12,10 +12,10 @@ import numpy as np
 
 from ssljax.evaluation.embed import Embedder
 from ssljax.evaluation.restore import Restored
-from ssljax.sharding import any_process, target_platform
+from ssljax.sharding import any_process
 from ssljax.training.checkpoint import Checkpoints
 from ssljax.training.export import Export, finish
-from ssljax.training.logging import MetricsWriter, ProgressBar, console
+from ssljax.training.logging import MetricsWriter, ProgressBar, compiling, console
 from ssljax.training.refresh import batches_from
 from ssljax.training.run_folder import Run
 from ssljax.training.setup import Setup
@@ -57,7 +57,8 @@ def _fit(
     position: dict[str, Any] = checkpoints.position if start else {"seconds": 0.0}
     if start == setup.total_steps:
         return state, position["seconds"], False
-    step_function, previous = setup.spec.step(), None
+    single = e.steps_per_dispatch == 1
+    advance, previous = setup.spec.step() if single else setup.spec.steps(), None
     stop = StopRequest(lambda: console.print("Stopping after this step; saving."))
     with (
         setup.train_batches(run, batches_from(setup, run, state, checkpoints, embedder)) as batches,
@@ -69,25 +70,18 @@ def _fit(
         log = _Log(setup, writer, bar)
         if start:
             batches.seek(position["data"])
-        for step in range(start + 1, setup.total_steps + 1):
-            batch = next(batches)
-            if step == start + 1:
-                compiling = time.monotonic()
-                console.print("Compiling" + ", which can take minutes on a CPU" * (target_platform() == "cpu"))
-            with jax.transfer_guard("disallow"):
-                state, metrics = step_function(state, batch)
-            if step == start + 1:
-                console.print(f"Compiled in {time.monotonic() - compiling:.0f} s.")
-                if signals:  # before the first step there is nothing to save
-                    after_first_step.enter_context(stop)
-            if previous is not None:  # read one step late, so that the device always has the next one to do
+        for step, count in setup.dispatches(start):
+            batch = (next(batches),) if single else batches.take(count, e.steps_per_dispatch)
+            with jax.transfer_guard("disallow"), compiling(step - count == start):
+                state, metrics = advance(state, *batch)
+            if step - count == start and signals:  # before the first step there is nothing to save
+                after_first_step.enter_context(stop)
+            if previous is not None:  # read one dispatch late, so that the device always has the next one to do
                 log(*previous)
-            previous = step, metrics
-            last = step == setup.total_steps or _agreed(stop, step, e.log_every)
-            save, monitor = (
-                last or step % e.checkpoint_every == 0,
-                step % (e.monitor_every * setup.steps_per_epoch) == 0,
-            )
+            previous = step, count, metrics
+            last = step == setup.total_steps or _agreed(stop, step, count, e.log_every)
+            save = last or step % e.checkpoint_every == 0
+            monitor = step % (e.monitor_every * setup.steps_per_epoch) == 0
             refresh = not last and setup.refresh_steps is not None and step % setup.refresh_steps == 0
             if save or monitor or refresh:  # what follows must not see a state that is not finite
                 _warn_of_collapse(step, log(*previous))
@@ -108,36 +102,41 @@ def _fit(
     return state, seconds, any_process(stop.asked)
 
 
-def _agreed(stop: StopRequest, step: int, every: int) -> bool:
-    """Whether all processes stop after this step; of several, which ask each other every `every` steps."""
+def _agreed(stop: StopRequest, step: int, count: int, every: int) -> bool:
+    """Whether all processes stop after this dispatch; of several, which ask each other about every `every` steps."""
     if jax.process_count() == 1:
         return stop.asked
-    return step % every == 0 and any_process(stop.asked)
+    return step // every > (step - count) // every and any_process(stop.asked)
 
 
 class _Log:
-    """Waits for a step's figures, shows and writes them, and returns them; raises RunStopped if they are not finite."""
+    """Waits for the figures of a dispatch, shows and writes them, and returns those of its last step.
+
+    Raises RunStopped if they are not finite.
+    """
 
     def __init__(self, setup: Setup, writer: MetricsWriter, bar: ProgressBar):
         self._setup, self._writer, self._bar = setup, writer, bar
         progress = Progress(jnp.arange(setup.total_steps), setup.total_steps)
         self._rates = np.asarray(jax.vmap(setup.experiment.optimizer.learning_rate)(progress))
 
-    def __call__(self, step: int, metrics: Any) -> dict[str, float]:
-        figures = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        rate, setup = float(self._rates[step - 1]), self._setup
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(figures[name]):
-                raise RunStopped(
-                    f"{name} is {figures[name]} at step {step} (learning rate {rate:.3g}): stopped, and the last "
-                    "checkpoint, if any, is from before; try a lower optimizer.lr or a longer optimizer.warmup, with "
-                    "--restart or another --name"
-                )
-        self._bar.update(step, {"loss": figures["loss"], "std": figures.get("embedding_std", math.nan)})
-        if step % setup.experiment.log_every == 0 or step == setup.total_steps:
-            more = {"epoch": step / setup.steps_per_epoch, "learning_rate": rate}
-            self._writer.write(step, {**figures, **more, "images_per_second": self._bar.images_per_second})
-        return figures
+    def __call__(self, last: int, count: int, metrics: Any) -> dict[str, float]:
+        metrics = {name: np.atleast_1d(values) for name, values in jax.device_get(metrics).items()}
+        steps = [{name: float(values[i]) for name, values in metrics.items()} for i in range(count)]
+        self._bar.update(last, {"loss": steps[-1]["loss"], "std": steps[-1].get("embedding_std", math.nan)})
+        for step, figures in enumerate(steps, start=last - count + 1):
+            rate, setup = float(self._rates[step - 1]), self._setup
+            for name in ("loss", "gradient_norm"):
+                if not math.isfinite(figures[name]):
+                    raise RunStopped(
+                        f"{name} is {figures[name]} at step {step} (learning rate {rate:.3g}): stopped, and the last "
+                        "checkpoint, if any, is from before; try a lower optimizer.lr or a longer optimizer.warmup, "
+                        "with --restart or another --name"
+                    )
+            if step % setup.experiment.log_every == 0 or step == setup.total_steps:
+                more = {"epoch": step / setup.steps_per_epoch, "learning_rate": rate}
+                self._writer.write(step, {**figures, **more, "images_per_second": self._bar.images_per_second})
+        return steps[-1]
 
 
 def _warn_of_collapse(step: int, figures: dict[str, float]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -39,7 +39,7 @@ class Setup:
     def of(cls, experiment: Experiment) -> "Setup":
         """On all devices, with everything checked that can be before compilation; raises UserError."""
         mesh = make_mesh(experiment.shards)
-        check_batch_size(mesh, experiment.batch_size)
+        check_batch_size(mesh, experiment.batch_size, experiment.accumulate)
         load = functools.cache(experiment.data.load)
         items = load("train")
         batches = batches_of(experiment.sampler, experiment, items)
@@ -74,6 +74,19 @@ class Setup:
         """Steps between the sampler's looks at the embeddings; None if it does not look at them."""
         every = getattr(self.experiment.sampler, "refresh_every", None)
         return every and every * self.steps_per_epoch
+
+    def dispatches(self, start: int) -> Iterator[tuple[int, int]]:
+        """The last step, and the number of steps, of each dispatch from `start` on.
+
+        None goes beyond a step that is followed by something else: a checkpoint, evaluators, a sampler's refresh.
+        """
+        e = self.experiment
+        every = [e.checkpoint_every, e.monitor_every * self.steps_per_epoch, self.refresh_steps]
+        while start < self.total_steps:
+            ends = [start - start % steps + steps for steps in every if steps]
+            last = min(start + e.steps_per_dispatch, self.total_steps, *ends)
+            yield last, last - start
+            start = last
 
     def embedder(self, run: Run) -> Embedder:
         """What embeds the data of the experiment; photos that cannot be read are listed in the run folder."""

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from ssljax.config import Experiment
 from ssljax.sharding import entering, replicated, state_sharding, target_platform
-from ssljax.train import init_state, train_step
+from ssljax.train import init_state, train_step, train_steps
 from ssljax.types import TrainState
 
 
@@ -72,12 +72,23 @@ class StateSpec:
 
     def step(self) -> Any:
         """The jitted training step: state and batch to state and metrics; it takes its state's memory."""
-        step = functools.partial(
+        return self._jitted(self._step)
+
+    def steps(self) -> Any:
+        """The jitted `train_steps`: state, batches and how many of them to state and metrics, in one dispatch."""
+        return self._jitted(functools.partial(train_steps, self._step))
+
+    @property
+    def _step(self) -> Any:
+        return functools.partial(
             train_step,
             augment=self.experiment.views,
             method=self.experiment.method,
             tx=self.tx,
             total_steps=self.total_steps,
             precision=self.experiment.precision,
+            accumulate=self.experiment.accumulate,
         )
+
+    def _jitted(self, step: Any) -> Any:
         return jax.jit(step, donate_argnums=0, out_shardings=(self.shardings, replicated(self.mesh)))

@@ -1,5 +1,6 @@
 """Linen modules applied one after the other, with parameters and batch statistics as explicit trees."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ssljax.accumulate import in_parts
 from ssljax.models import whole
 from ssljax.types import Array, PyTree, UserError, short
 
@@ -50,15 +52,29 @@ class Network:
 
     @jax.named_scope("network")
     def train_module(
-        self, name: str, params: PyTree, stats: PyTree, x: Array, rng: Array | None = None, **options: Any
+        self,
+        name: str,
+        params: PyTree,
+        stats: PyTree,
+        x: Array,
+        rng: Array | None = None,
+        method: str | None = None,
+        **more: Array | None,
     ) -> tuple[Any, PyTree]:
-        """What one module makes of `x` in training mode, and its new statistics."""
+        """What one module makes of `x` in training mode, and its new statistics.
+
+        `more` are other arguments, which have a row for each of `x`.
+        """
         variables = {"params": params[name], "batch_stats": stats[name]}
-        rngs = None if rng is None else {"drop_path": rng}
-        output, updated = self._modules[name].apply(
-            variables, x, train=True, mutable=["batch_stats"], rngs=rngs, **options
-        )
-        return output, updated.get("batch_stats", {})
+
+        def apply(rng: Array | None, rows: tuple[Array, dict[str, Any]]) -> tuple[Any, PyTree]:
+            (x, more), rngs = rows, None if rng is None else {"drop_path": rng}
+            output, updated = self._modules[name].apply(
+                variables, x, train=True, mutable=["batch_stats"], rngs=rngs, method=method, **more
+            )
+            return output, updated.get("batch_stats", {})
+
+        return in_parts(apply, rng, (x, more))
 
     def train_views(
         self, params: PyTree, stats: PyTree, views: Sequence[Array], rng: Array | None = None
@@ -101,7 +117,9 @@ class Network:
         outputs, x = {}, images
         for name, module in self._modules.items():
             if name in params:
-                x = module.apply({"params": params[name], "batch_stats": stats[name]}, x, train=False)
+                variables = {"params": params[name], "batch_stats": stats[name]}
+                apply = functools.partial(module.apply, variables, train=False)
+                x, _ = in_parts(lambda _, rows, apply=apply: (apply(rows), {}), None, x)
                 outputs[name] = x
         return outputs
 

@@ -1,0 +1,112 @@
+"""Accumulation: the loss and gradient of the whole batch, with the memory of a part, and nothing more that travels."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from methods import METHODS, crops_of
+from tiny import CROPS, ENCODER, EXPERIMENT, MOCO, Training, seen
+from traffic import bytes_by_kind, sent
+
+from ssljax.accumulate import accumulating
+from ssljax.methods import DINO, EMA, VAE, MetricLearning, MoCo, MultiTask, SimCLR, SupCon, Triplet
+from ssljax.models import MLP, Decoder, DINOHead, Identity, ViT
+from ssljax.sharding import batch_sharding
+from ssljax.training.setup import Setup
+from ssljax.types import Progress, UserError
+
+VIT = ViT(patch=4, width=16, depth=2, heads=2)
+PARTS = {"encoder": VIT, "projector": MLP(hidden=(16,), out=8)}
+NORMLESS = {
+    "moco": MoCo(**PARTS, queue_size=48, symmetric=True),
+    "simclr": SimCLR(**PARTS),
+    "dino": DINO(encoder=VIT, projector=DINOHead(hidden=(16,), bottleneck=8, out=24), teacher=EMA(momentum=0.9)),
+    "metric_learning": MetricLearning(encoder=VIT, criterion=Triplet()),
+    "ibot": dataclasses.replace(METHODS["ibot"], encoder=dataclasses.replace(VIT, mask_token=True)),
+    "multi_task": MultiTask(
+        encoder=VIT,
+        tasks=(
+            MetricLearning(encoder=Identity(), criterion=SupCon()),
+            VAE(encoder=Identity(), projector=MLP(hidden=(), out=8), decoder=Decoder(side=8, width=8)),
+        ),
+    ),
+}
+QUICK = [("moco", 1), ("simclr", 2)]
+CASES = [
+    pytest.param(name, devices, marks=() if (name, devices) in QUICK else pytest.mark.slow)
+    for name in NORMLESS
+    for devices in (1, 2)
+]
+
+
+def compiled(method, views, parts, devices=1):
+    """The loss, new state and gradient of a method in so many parts, compiled; and the arguments to call it with."""
+    training = Training(method, views=views)
+    mesh = Training(MOCO, views=CROPS, devices=devices).mesh
+
+    def gradient(params, aux, batch):
+        with accumulating(parts):
+            rng, progress = jax.random.PRNGKey(1), Progress(jnp.asarray(3), 20)
+            return jax.value_and_grad(method.loss, has_aux=True)(params, aux, batch, rng, progress)
+
+    with jax.set_mesh(mesh):
+        state = jax.device_get(training.state)
+        batch = jax.device_put(seen(views), batch_sharding(mesh))
+        arguments = state.params, state.aux, batch
+        return jax.jit(gradient).lower(*arguments).compile(), arguments
+
+
+def assert_equal(got, expected, tolerance=1e-5):
+    """Whole trees, relative to the largest number in them."""
+    scale = max(float(np.max(np.abs(x), initial=0)) for x in jax.tree.leaves(expected))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale), got, expected)
+
+
+@pytest.mark.parametrize("name, devices", CASES)
+def test_parts_have_the_loss_and_gradient_of_the_whole_batch(name, devices):
+    whole, arguments = compiled(NORMLESS[name], crops_of(name), 1, devices)
+    parts, _ = compiled(NORMLESS[name], crops_of(name), 4, devices)
+    (got, gradient), (expected, expected_gradient) = parts(*arguments), whole(*arguments)
+    assert_equal(got, expected)
+    assert_equal(gradient, expected_gradient)
+
+
+def test_batch_norm_sees_a_part_as_with_so_many_groups():
+    method = SimCLR(encoder=ENCODER, projector=MLP(hidden=(16,), out=8))
+    groups = dataclasses.replace(method, encoder=dataclasses.replace(ENCODER, norm_groups=2))
+    parts, arguments = compiled(method, CROPS, 2)
+    assert_equal(parts(*arguments), compiled(groups, CROPS, 1)[0](*arguments), 1e-4)
+
+
+def test_shuffled_groups_are_those_of_a_part():
+    encoder = dataclasses.replace(ENCODER, norm_groups=2)
+    losses = []
+    for shuffle in (False, True):
+        parts, arguments = compiled(dataclasses.replace(MOCO, encoder=encoder, shuffle=shuffle), CROPS, 2)
+        losses.append(float(parts(*arguments)[0][1][1]["positive_cosine"]))
+    assert losses[0] != losses[1] and np.all(np.isfinite(losses))
+
+
+def test_parts_need_the_memory_of_one():
+    whole, parts = (compiled(NORMLESS["simclr"], CROPS, n)[0].memory_analysis() for n in (1, 4))
+    assert parts.temp_size_in_bytes < whole.temp_size_in_bytes / 3
+
+
+def test_parts_move_nothing_more_between_devices():
+    whole, parts = (bytes_by_kind(sent(compiled(NORMLESS["simclr"], CROPS, n, 8)[0])) for n in (1, 2))
+    assert whole.pop("all-reduce") and parts.pop("all-reduce")
+    assert parts == whole
+
+
+@pytest.mark.parametrize("accumulate, remedy", [(0, "at least 1"), (3, "choose a divisor")])
+def test_parts_that_do_not_divide_a_device_are_refused(accumulate, remedy):
+    with pytest.raises(UserError, match=f"accumulate={accumulate}.*{remedy}"):
+        Setup.of(dataclasses.replace(EXPERIMENT, accumulate=accumulate))
+
+
+def test_groups_that_do_not_divide_a_part_are_refused():
+    encoder = dataclasses.replace(ENCODER, norm_groups=8)
+    with pytest.raises(UserError, match="norm_groups=8 does not divide"):
+        compiled(dataclasses.replace(MOCO, encoder=encoder), CROPS, 4)
