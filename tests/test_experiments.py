@@ -19,6 +19,8 @@ WITH_A_MACHINE = [file for file in FILES if file.split("/")[0] in ("cifar10", "e
 @pytest.mark.parametrize("file", FILES)
 def test_experiments_fit_together_and_can_be_planned_without_their_data(file):
     config, sweep = load_experiments(ROOT / file)
+    for named, machine in re.findall(r"^ssljax plan (\S+) --on (\S+)", (ROOT / file).read_text(), re.MULTILINE):
+        assert named == f"experiments/{file}" and config.batch_size % target(machine).chips == 0
     names = [e.name for e in sweep]
     assert len(set(names)) == len(names)
     for e in {id(e): e for e in (config, *sweep[:1], *sweep[-1:])}.values():
