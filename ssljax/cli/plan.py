@@ -53,8 +53,6 @@ def main(arguments: list[str]) -> None:
         if not made.fits:
             made = dataclasses.replace(made, remedies=remedies(*asked))
     print_table(table_of(made))
-    if made.time and made.time.hours is None:
-        console.print("The data is not here: give --photos N to be told the hours of the whole training.")
     if options.json:
         with writing(options.json, "--json"):
             write_json(options.json, dataclasses.asdict(made))

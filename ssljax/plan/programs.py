@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import math
 import re
 import time
@@ -35,7 +36,7 @@ class Compiled:
     needed: float
     """bytes of a device while it runs, with its arguments; an estimate where it does not fit"""
     arguments: float = 0.0
-    temporaries: float = 0.0
+    """bytes of them, as the compiler lays them out"""
     text: str = ""
     """the compiled program; empty if the compiler refused it for its size"""
 
@@ -122,8 +123,7 @@ def _compile(lowered: Any, began: float, arguments: PyTree) -> Compiled:
     seconds, memory = time.monotonic() - began, compiled.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     needed = held + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
-    sizes = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-    return Compiled(seconds, needed, *sizes, text=compiled.as_text())
+    return Compiled(seconds, needed, memory.argument_size_in_bytes, compiled.as_text())
 
 
 @contextlib.contextmanager
@@ -157,8 +157,8 @@ def _batch(
             batches = experiment.sampler.over(items, batch_size=b, seed=experiment.seed)
             shapes = batch_shapes(items, batch_size=b, size=s, photos=batches.photos)
             return shapes, len(items), batches.batches_per_epoch
-        except UserError:
-            pass
+        except UserError as error:
+            logging.getLogger(__name__).warning("%s. Hours are left out: give --photos N to have them.", error)
     n = getattr(experiment.sampler, "photos", 1)
     shapes = {
         "image": jax.ShapeDtypeStruct((b, n, s, s, 3), jnp.uint8),

@@ -36,8 +36,9 @@ def test_a_plan_needs_neither_the_data_nor_the_devices(made):
     json.dumps(dataclasses.asdict(made))
 
 
-def test_without_a_number_of_photos_the_hours_are_left_out():
+def test_without_the_data_or_a_number_of_photos_the_hours_are_left_out(caplog):
     work = Work.of(ELSEWHERE, target("v5e:2x4").devices(), None)
+    assert "nowhere.csv" in caplog.text and "give --photos N" in caplog.text
     assert (work.photos, work.steps_per_epoch) == (None, None)
     here = Work.of(dataclasses.replace(ELSEWHERE, data=tiny.EXPERIMENT.data), target("v5e:2x4").devices(), None)
     assert here.photos and here.steps_per_epoch == here.photos // 16
