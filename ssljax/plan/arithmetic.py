@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from ssljax.plan.hlo import valid_positions
+from ssljax.plan.hlo import attention_flops, valid_positions
 
 PARTS = ("views", "student", "teacher", "loss", "optimizer")
 REPEATED = "rematted_computation"
@@ -52,7 +52,9 @@ def _count(jaxpr: Any, live: Sequence[bool], scopes: str) -> dict[str, float]:
 
 
 def _inside(eqn: Any) -> list[Any]:
-    """The jaxprs that an equation calls."""
+    """The jaxprs that an equation calls; not those of a kernel, which says itself what it computes."""
+    if eqn.primitive.name == "pallas_call":
+        return []
     values = [p for value in eqn.params.values() for p in (value if isinstance(value, tuple | list) else [value])]
     return [getattr(p, "jaxpr", p) for p in values if hasattr(getattr(p, "jaxpr", p), "eqns")]
 
@@ -71,8 +73,6 @@ def _repeats(eqn: Any) -> float:
         return eqn.params["length"]
     if eqn.primitive.name == "shard_map":
         return eqn.params["mesh"].size
-    if eqn.primitive.name == "pallas_call":
-        return math.prod(eqn.params["grid_mapping"].grid)
     return 1
 
 
@@ -81,6 +81,11 @@ def _flops(eqn: Any) -> float:
         (contracted, _), _ = eqn.params["dimension_numbers"]
         lhs = eqn.invars[0].aval.shape
         return 2.0 * math.prod(eqn.outvars[0].aval.shape) * math.prod(lhs[axis] for axis in contracted)
+    if eqn.primitive.name == "pallas_call":
+        return float(eqn.params["cost_estimate"].flops) if eqn.params["cost_estimate"] else 0.0
+    if eqn.primitive.name.startswith("dot_product_attention"):  # cuDNN's, of [B, N, heads, C]
+        query, key = (x.aval.shape for x in eqn.invars[:2])
+        return attention_flops(math.prod(query), key[1], backward="bwd" in eqn.primitive.name)
     if eqn.primitive.name != "conv_general_dilated":
         return 0.0
     p = eqn.params

@@ -14,7 +14,7 @@ import jax
 from ssljax.config import Experiment
 from ssljax.plan.arithmetic import PARTS, part_of
 from ssljax.plan.fitting import Remedy
-from ssljax.plan.hlo import COLLECTIVES, Collective, Instruction, Program
+from ssljax.plan.hlo import COLLECTIVES, TPU_KERNEL, Collective, Instruction, Program
 from ssljax.plan.programs import Compiled, Work, bytes_on_device
 from ssljax.plan.targets import Chip, Target
 
@@ -200,8 +200,10 @@ def _parts(program: Program, needed: Mapping[str, float], target: Target) -> dic
     for instruction, computation, times in program.walk(fused=False):
         part = part_of(instruction.op_name)
         cycles[part] += times * instruction.cycles
-        alone = instruction.cycles / chip.clock if chip.clock else _roofline(program, instruction, computation, chip)
-        seconds[part] += times * alone
+        if chip.clock and TPU_KERNEL not in instruction.attributes:
+            seconds[part] += times * instruction.cycles / chip.clock
+        else:
+            seconds[part] += times * _roofline(program, instruction, computation, chip)
     return {
         part: Part(
             needed.get(part, 0.0), compiled[part] * devices, elementwise[part] * devices, cycles[part], seconds[part]

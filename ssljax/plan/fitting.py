@@ -74,14 +74,14 @@ def remedies(
 
 
 def _changes(experiment: Experiment, target: Target) -> Iterator[tuple[str, Experiment]]:
-    for field, value in (("remat", True), ("dtype", "bfloat16")):
+    for field, value in (("remat", "block"), ("dtype", "bfloat16")):
         method = with_setting(experiment.method, field, value)
         if method is not experiment.method:
             yield f"{field}={value} of all modules", dataclasses.replace(experiment, method=method)
     if experiment.shards < target.chips:
         yield f"--shards {target.chips}", dataclasses.replace(experiment, shards=target.chips)
     for parts in PARTS_OF_A_BATCH:
-        if experiment.batch_size % (parts * target.chips) == 0:
+        if experiment.batch_size % (parts * target.chips) == 0 and parts > experiment.accumulate:
             yield f"--accumulate {parts}", dataclasses.replace(experiment, accumulate=parts)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 BYTES = {"pred": 1, "s4": 0.5, "u4": 0.5, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2}
 BYTES |= {"s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8, "c64": 8, "c128": 16}
+TPU_KERNEL = "tpu_custom_call"  # a kernel written in Pallas, of which the compiler estimates nothing
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
 # One operation an element of the result. What moves or makes data is none.
 ELEMENTWISE = {
@@ -170,6 +171,11 @@ class Program:
             lhs = self.operand(instruction, computation, 0)
             axes = re.findall(r"\d+", instruction.attribute(r'"lhs_contracting_dimensions":\[([^\]]*)\]'))
             return 2.0 * instruction.shapes[0].size * math.prod(lhs.dims[int(axis)] for axis in axes)
+        if target == TPU_KERNEL:
+            return float(instruction.attribute(r'"flops":"?(\d+)', "0"))
+        if target.startswith("__cudnn$fmha"):
+            query, key = (self.operand(instruction, computation, i) for i in (0, 1))
+            return attention_flops(query.size, key.dims[1], backward="Backward" in target)
         if target.startswith("__cudnn$conv"):
             first, second = (self.operand(instruction, computation, i) for i in (0, 1))
             result = instruction.shapes[0]
@@ -315,6 +321,14 @@ def _convolution(instruction: Instruction, lhs: Shape, rhs: Shape, result: Shape
     groups = int(instruction.attribute(r"batch_group_count=(\d+)", "1"))
     batch, features = lhs.dims[left.index("b")] / groups, rhs.dims[right.index("i")]
     return 2.0 * positions * batch * features * result.dims[out.index("f")]
+
+
+def attention_flops(query: int, keys: int, *, backward: bool) -> float:
+    """FLOPs of an attention that keeps no weights, of so many elements of the queries and so many keys.
+
+    Forward it makes two products, backward five: the weights again, and the gradients of them and of the three inputs.
+    """
+    return 2.0 * (5 if backward else 2) * query * keys
 
 
 @functools.lru_cache(maxsize=4096)

@@ -118,7 +118,7 @@ def test_the_largest_batch_and_what_would_fit_are_looked_for_by_compiling(monkey
     assert len(sizes) <= 8, "a few tries"
     large = dataclasses.replace(simclr, batch_size=1024)
     options = {r.options: r.fits for r in remedies(large, machine, 1600, lambda said: None)}
-    assert options["--shards 8"] and not options["remat=True of all modules"]
+    assert options["--shards 8"] and not options["remat=block of all modules"]
 
 
 def command(tmp_path, *arguments, path=()):
