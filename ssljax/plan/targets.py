@@ -10,6 +10,7 @@ import re
 from importlib.metadata import requires, version
 from typing import Any
 
+from jax._src.cudnn import fused_attention_stablehlo as cudnn
 from jax.experimental import topologies
 
 from ssljax.types import UserError
@@ -180,6 +181,10 @@ def _gpus(wanted: Target) -> list[Any]:
     of_a_host = min(wanted.chips, wanted.chip.host)
     layout = f"1x{wanted.chips // of_a_host}x{of_a_host}"
     config = {"target_config": wanted.chip.config, "topology": layout}
+    try:  # tracing an attention asks which cuDNN is here, where the target's counts; nothing public says which
+        cudnn.check_cudnn_version()
+    except RuntimeError:
+        cudnn.check_cudnn_version = lambda: 90800  # as in _gpu
     try:
         return topologies.get_topology_desc(wanted.name.partition(":")[0], "cuda", **config).devices
     except NotImplementedError:
