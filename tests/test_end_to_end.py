@@ -541,6 +541,8 @@ MISTAKES = {
         ["train", QUICKSTART, "--runs", "/dev/null"],
         "cannot be written (Not a directory): choose another --runs",
     ),
+    "bucket": (["train", QUICKSTART, "--checkpoints", "s3://ours/x"], "checkpoints=s3://ours/x is no place for them"),
+    "timeout": (["train", QUICKSTART, "--initialization-timeout", "0"], "initialization_timeout=0 is too small"),
     "no queue": (["train", QUICKSTART, "--method.queue-size", "0"], "method.queue_size=0 holds nothing: try 2048"),
     "width": (["train", QUICKSTART, "--method.encoder.width", "0"], "method.encoder.width=0 is too small"),
     "out": (["train", QUICKSTART, "--method.projector.out", "0"], "method.projector.out=0 is too small"),

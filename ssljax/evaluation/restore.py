@@ -141,9 +141,12 @@ class Restored:
             check_evaluation(experiment.evaluate, experiment.gallery, load)
         batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in data["batch"].items()}
         spec = StateSpec(experiment, mesh, batch, experiment.epochs * data["steps_per_epoch"])
+        untrained = UserError(f"{run.path} has no checkpoint yet: train it first")
+        if not run.checkpoints.exists():
+            raise untrained
         with Checkpoints(run.checkpoints) as checkpoints:
             if checkpoints.latest is None:
-                raise UserError(f"{run.path} has no checkpoint yet: train it first")
+                raise untrained
             state = checkpoints.restore(spec.shapes, spec.shardings)
         if complete and int(state.step) < spec.total_steps:
             remedy = f"delete {run.results} and train it again" if run.results.exists() else "train it to the end first"

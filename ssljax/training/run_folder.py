@@ -171,8 +171,8 @@ class Run:
     ) -> None:
         if restart and self.path.exists() and not self.config.is_file():
             raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")
-        self.path.mkdir(parents=True, exist_ok=True)
         checkpoints = self.checkpoints
+        self.path.mkdir(parents=True, exist_ok=True)
         copy = checkpoints / self.config.name  # by which a run goes on if its folder was lost with the machine
         apart = checkpoints.parent != self.path
         with claimed(self.path), _reaching(checkpoints):  # not while another process trains in it

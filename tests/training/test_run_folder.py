@@ -13,9 +13,33 @@ from ssljax.types import UserError
 OPTIONS = {"arguments": [], "position": None}
 
 
-def prepare(path: Path, *, restart: bool = False) -> Run:
-    Run(path).prepare(Experiment(name="x"), Path(__file__), OPTIONS, {}, restart=restart)
+def prepare(path: Path, *, restart: bool = False, checkpoints: Path | None = None, seed: int = 0) -> Run:
+    run = Run(path, None if checkpoints is None else str(checkpoints))
+    run.prepare(Experiment(name="x", seed=seed), Path(__file__), OPTIONS, {}, restart=restart)
     return Run(path)
+
+
+def test_checkpoints_elsewhere_are_found_again_and_so_is_their_run(tmp_path):
+    run = prepare(tmp_path / "a" / "x", checkpoints=tmp_path / "c")
+    assert run.checkpoints == tmp_path / "c" / "x" and not (run.path / "checkpoints").exists()
+    (run.checkpoints / "5").mkdir()
+    with pytest.raises(UserError, match=f"has its checkpoints in {run.checkpoints}, not in {tmp_path}/d/x: leave"):
+        prepare(run.path, checkpoints=tmp_path / "d")
+    assert prepare(run.path).checkpoints == run.checkpoints
+    with pytest.raises(UserError, match=r"holds a run of another configuration \(seed is 0 there and 1 here\)"):
+        prepare(tmp_path / "b" / "x", checkpoints=tmp_path / "c", seed=1)  # the folder was lost, its checkpoints not
+    assert prepare(tmp_path / "e" / "x", checkpoints=tmp_path / "c").config.read_bytes() == run.config.read_bytes()
+    prepare(run.path, restart=True, seed=1)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["config.json"]
+    assert read_json(run.checkpoints / "config.json", "")["seed"] == 1
+
+
+def test_where_checkpoints_cannot_be_is_one_sentence(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"checkpoints=s3://c is no place for them: choose a folder, or a bucket as gs"):
+        prepare(tmp_path / "x", checkpoints="s3://c")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"checkpoints=gs://c is on Cloud Storage: install its clients by pip install"):
+        prepare(tmp_path / "x", checkpoints="gs://c")
 
 
 @pytest.mark.parametrize("restart", [False, True])
