@@ -258,6 +258,15 @@ def replicate(x: Array) -> Array:
     return _constrained(x, PartitionSpec())
 
 
+def gather_parameters(params: PyTree) -> PyTree:
+    """Parameters for use by a network inside a step: whole on every device, an all-gather of each that FSDP has split.
+
+    Without it XLA may split activations the way the parameters are, and then moves the activations.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    return params if mesh.empty or mesh.shape["shard"] == 1 else jax.tree.map(replicate, params)
+
+
 def split_columns(x: Array) -> Array:
     """`x` [N, K] split along K over all devices, inside a step, and so its gradient. Without a mesh, `x` itself."""
     return _constrained(x, PartitionSpec(None, BATCH_AXES))

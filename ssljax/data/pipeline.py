@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh
@@ -150,8 +151,10 @@ class TrainBatches:
         made = [self._next() for _ in range(count)]
         made += made[-1:] * (room - count)
         stacked = {name: np.stack([batch[name] for batch in made], axis=1) for name in made[0]}
-        whole = None if self._mesh is None else replicated(self._mesh)
-        return self._placed(stacked), jax.device_put(np.int32(count), whole)
+        number = np.asarray(count, np.int32)
+        if self._mesh is None:
+            return self._placed(stacked), jnp.asarray(number)
+        return self._placed(stacked), jax.make_array_from_callback((), replicated(self._mesh), number.__getitem__)
 
     def _next(self) -> Batch:
         """The process's rows of the next batch, on the host; with a cache on the device, `image` is places in that."""

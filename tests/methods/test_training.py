@@ -145,6 +145,16 @@ def test_collectives_carry_embeddings_and_never_the_queue_or_the_logits():
     assert len(gathers) <= 6, arrays
 
 
+def test_of_split_parameters_only_these_travel_and_no_activation_of_a_network():
+    encoder = ViT(patch=4, width=128, depth=2, heads=2)  # of which the MLPs' weights are split
+    training = Training(dataclasses.replace(SIMCLR, encoder=encoder), views=CROPS, devices=8, shards=8)
+    split = {x.shape for x in jax.tree.leaves(training.state.params) if x.sharding.shard_shape(x.shape) != x.shape}
+    moved = [array for array in sent(step_of(training)) if array.kind != "all-reduce"]
+    gathered = {array.shape for array in moved if array.kind == "all-gather"}
+    assert split and split <= gathered <= split | {(2 * BATCH, 8), (2 * BATCH,)}, moved
+    assert {array.kind for array in moved} <= {"all-gather", "reduce-scatter"}, moved
+
+
 def larger(views):
     """Views whose crops have twice the side."""
     sides = {f.name: 2 * getattr(views, f.name) for f in dataclasses.fields(views) if f.name in ("size", "local_size")}

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ssljax.accumulate import in_parts
 from ssljax.models import whole
+from ssljax.sharding import gather_parameters
 from ssljax.types import Array, PyTree, UserError, short
 
 
@@ -65,9 +66,9 @@ class Network:
 
         `more` are other arguments, which have a row for each of `x`.
         """
-        variables = {"params": params[name], "batch_stats": stats[name]}
 
         def apply(rng: Array | None, rows: tuple[Array, dict[str, Any]]) -> tuple[Any, PyTree]:
+            variables = {"params": gather_parameters(params[name]), "batch_stats": stats[name]}
             (x, more), rngs = rows, None if rng is None else {"drop_path": rng}
             output, updated = self._modules[name].apply(
                 variables, x, train=True, mutable=["batch_stats"], rngs=rngs, method=method, **more
@@ -117,7 +118,7 @@ class Network:
         outputs, x = {}, images
         for name, module in self._modules.items():
             if name in params:
-                variables = {"params": params[name], "batch_stats": stats[name]}
+                variables = {"params": gather_parameters(params[name]), "batch_stats": stats[name]}
                 apply = functools.partial(module.apply, variables, train=False)
                 x, _ = in_parts(lambda _, rows, apply=apply: (apply(rows), {}), None, x)
                 outputs[name] = x
