@@ -93,7 +93,10 @@ class SwAV(OneNetwork):
 
         def with_queue() -> Array:
             past = self.network.evaluate(prototypes, stats, queue.flat)["prototypes"]
-            return spread(jnp.concatenate([scores, past]))[: scores.shape[0]]
+            # Beside each item the past ones of its place in the batch: no score leaves its device.
+            past = past.reshape(*queue.keys.shape[:2], -1)
+            together = jnp.concatenate([scores[:, None], past], axis=1)
+            return spread(together.reshape(-1, together.shape[2])).reshape(together.shape)[:, 0]
 
         ready = reached(progress, self.queue_from) & (queue.fill == 1)
         return jax.lax.cond(ready, with_queue, lambda: spread(scores))

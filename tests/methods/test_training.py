@@ -177,6 +177,13 @@ def weights(training):
     return sum(leaf.nbytes for leaf in jax.tree.leaves(training.state.params))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [METHODS["swav"], dataclasses.replace(METHODS["dino"], centering="sinkhorn")])
+def test_sinkhorn_moves_no_scores(method):
+    """Of the batch and of the queue: sums over the prototypes travel, and nothing else."""
+    assert set(bytes_by_kind(sent(step_of(Training(method, views=crops_of("swav"), devices=8))))) == {"all-reduce"}
+
+
 def test_shuffling_costs_next_to_nothing():
     flops = [
         step_of(Training(dataclasses.replace(SHUFFLED, shuffle=shuffle), views=CROPS, devices=8)).cost_analysis()
