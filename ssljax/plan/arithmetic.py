@@ -42,7 +42,7 @@ def _count(jaxpr: Any, live: Sequence[bool], scopes: str) -> dict[str, float]:
         name = f"{scopes}/{eqn.source_info.name_stack}"
         if REPEATED not in name:
             counted[part_of(name)] += _flops(eqn)
-        inner = [_count(j, _live(eqn, wanted, len(j.outvars)), name) for j in _inside(eqn)]
+        inner = [_count(j, _live(eqn, wanted, j), name) for j in _inside(eqn)]
         if eqn.primitive.name == "cond":  # one branch runs
             inner = [max(inner, key=lambda branch: sum(branch.values()))]
         for part in inner:
@@ -59,12 +59,14 @@ def _inside(eqn: Any) -> list[Any]:
     return [getattr(p, "jaxpr", p) for p in values if hasattr(getattr(p, "jaxpr", p), "eqns")]
 
 
-def _live(eqn: Any, wanted: list[bool], outputs: int) -> list[bool]:
+def _live(eqn: Any, wanted: list[bool], jaxpr: Any) -> list[bool]:
     """Which outputs of a jaxpr that an equation calls are needed for those `wanted` of the equation."""
-    carried = eqn.params["num_carry"] if eqn.primitive.name == "scan" else 0
-    if outputs != len(wanted) or eqn.primitive.name == "while":
-        return [True] * outputs
-    return [True] * carried + wanted[carried:]
+    if len(jaxpr.outvars) != len(wanted) or eqn.primitive.name == "while":
+        return [True] * len(jaxpr.outvars)
+    if eqn.primitive.name != "scan":
+        return wanted
+    carried = (v.aval.shape == inner.aval.shape for v, inner in zip(eqn.outvars, jaxpr.outvars, strict=True))
+    return [w or c for w, c in zip(wanted, carried, strict=True)]  # what is stacked has an axis more
 
 
 def _repeats(eqn: Any) -> float:

@@ -76,7 +76,7 @@ def planned(experiment: Experiment, machine: str) -> Plan:
 @pytest.mark.parametrize(
     "experiment, machine, gib, mib",
     [
-        pytest.param(MOCO, "v5e:2x4", 0.25, 48.0, id="moco"),
+        pytest.param(MOCO, "v5e:2x4", 0.22, 24.0, id="moco"),
         pytest.param(DINO_TI, "v5e:2x4", 0.32, 43.0, id="dino"),
         pytest.param(ARCFACE, "v5e:2x4", 0.31, 1.7, id="arcface"),
         pytest.param(MOCO, "h100:8", 0.23, 24.0, id="moco-gpu"),
