@@ -37,7 +37,8 @@ _POLICIES = {
 def rematerialized(block: type[nn.Module], remat: Remat) -> Any:
     """The block, called as `block(x, train, ...)`, of which the backward pass keeps less and computes the rest again.
 
-    `none`: all is kept; `block`: the block's input alone; `dots`: the results of products with the weights.
+    `none`: all is kept; `block`: the block's input alone; `dots`: the results of products with the weights, too (not on
+    a CPU, whose products are not XLA's own).
     Raises UserError for anything else.
     """
     remat = {False: "none", True: "block"}.get(remat, remat)  # as in the runs of earlier versions
