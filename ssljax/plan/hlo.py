@@ -146,14 +146,21 @@ class Program:
                 continue  # what they apply to every element is counted with them
             if instruction.opcode in COLLECTIVES or instruction.opcode.removesuffix("-start") in COLLECTIVES:
                 continue
-            trips = 1.0
-            if instruction.opcode == "while":
-                trips = float(instruction.attribute(r'"known_trip_count":\{"n":"(\d+)"', "1"))
+            trips = self._trips(instruction) if instruction.opcode == "while" else 1.0
             branches = re.search(r"branch_computations=\{([^}]*)\}", instruction.attributes)
             called = [name for _, name in _CALLS.findall(instruction.attributes)]
             called += re.findall(r"%?([\w.\-]+)", branches[1]) if branches else []
             for name in called:
                 yield from self._walk(name, times * trips, fused)
+
+    def _trips(self, loop: Instruction) -> float:
+        """How often a loop runs; without a figure, what its condition compares a counter from 0 with; 1 if unknown."""
+        if known := loop.attribute(r'"known_trip_count":\{"n":"(\d+)"'):
+            return float(known)
+        condition = self.computations.get(loop.attribute(r"condition=%?([\w.\-]+)"), {}).values()
+        bounds = [float(i.operands[0]) for i in condition if i.opcode == "constant" and i.shapes[0].kind == "s32"]
+        less = any(i.opcode == "compare" and "direction=LT" in i.attributes for i in condition)
+        return bounds[0] if len(bounds) == 1 and less else 1.0
 
     def flops(self, instruction: Instruction, computation: str) -> float:
         """Of a matrix product or convolution: two for each multiplication; 0 for anything else."""

@@ -87,3 +87,29 @@ def test_the_bytes_that_a_refused_program_needs_are_read_of_the_refusal():
     long = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 17.5G of 15.75G hbm. Exceeded by 1.8G."
     assert needed_bytes(long, 2**30) == 17.5 * 2**30
     assert needed_bytes("RESOURCE_EXHAUSTED", 2**30) == 2**30
+
+
+def test_a_loop_without_a_figure_runs_as_often_as_its_condition_says():
+    loop = Program("""HloModule loop
+
+%condition (c: (s32[], f32[8])) -> pred[] {
+  %c = (s32[], f32[8]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%c), index=0
+  %n = s32[]{:T(128)} constant(12)
+  ROOT %lt = pred[] compare(%i, %n), direction=LT
+}
+
+%body (b: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %b = (s32[], f32[8]{0}) parameter(0)
+  %k = s32[] get-tuple-element(%b), index=0
+  %x = f32[8]{0} get-tuple-element(%b), index=1
+  %y = f32[8]{0} add(%x, %x)
+  ROOT %t = (s32[], f32[8]{0}) tuple(%k, %y)
+}
+
+ENTRY %main (a: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %a = (s32[], f32[8]{0}) parameter(0)
+  ROOT %w = (s32[], f32[8]{0}) while(%a), condition=%condition, body=%body, metadata={op_name="jit(f)/while"}
+}
+""")
+    assert [times for i, _, times in loop.walk(fused=False) if i.name == "y"] == [12]
