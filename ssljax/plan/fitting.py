@@ -35,13 +35,11 @@ def largest_batch(experiment: Experiment, target: Target, photos: int | None, sa
     size = experiment.batch_size
     while True:
         needed = _needed(dataclasses.replace(experiment, batch_size=size), target, photos)
-        say(
-            f"batch_size={size} needs {needed / 2**30:.2f} GiB" if needed is not None else f"batch_size={size}: refused"
-        )
         if needed is not None:
             tried[size] = needed
+        say(f"batch_size={size} " + ("is refused" if needed is None else f"needs {needed / 2**30:.2f} GiB"))
         if needed is not None and needed <= target.chip.memory:
-            fits = max(fits, size)
+            fits = size
         else:
             too_large = size
         if too_large is not None and too_large - fits <= max(target.chips, fits // FINE):
@@ -51,13 +49,13 @@ def largest_batch(experiment: Experiment, target: Target, photos: int | None, sa
 
 def _next(fits: int, too_large: int | None, tried: dict[int, float], target: Target) -> int:
     """The size to try: where the line through what was tried meets the memory, within what is not decided yet."""
-    least, most = fits + target.chips, 4 * fits if too_large is None else too_large - target.chips
-    guess = (least + most) // 2
-    known = sorted(tried)[-2:]
+    most = 8 * fits if too_large is None else too_large
+    guess, known = (fits + most) // 2, sorted(tried)[-2:]
     if len(known) == 2 and tried[known[0]] < tried[known[1]]:
         slope = (tried[known[1]] - tried[known[0]]) / (known[1] - known[0])
         guess = int(known[0] + (target.chip.memory - tried[known[0]]) / slope)
-    return min(max(guess // target.chips * target.chips, least), most)
+    margin = max((most - fits) // 8, target.chips)  # from both ends, so that few tries are needed in any case
+    return min(max(guess, fits + margin), most - margin) // target.chips * target.chips
 
 
 def remedies(
