@@ -69,12 +69,13 @@ class _Checked(ocp.path.atomicity.AtomicRenameTemporaryPath):
 
 def _may_pass(error: Exception) -> bool:
     """Whether an error tells of the way to a file rather than of its content, so that reading may succeed later."""
-    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return False
+    if isinstance(error, OSError):  # Cloud Storage's clients leave out the number
+        return error.errno not in (errno.EINVAL, errno.EFBIG)
     text = str(error)
-    if number is None and (found := re.search(r"os_error_code='(\d+)'", text)):
-        number = int(found[1])
-    if number is not None:
-        return number not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EFBIG)
+    if found := re.search(r"os_error_code='(\d+)'", text):
+        return int(found[1]) not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
     words = r"\b(UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTHENTICATED)\b"
     return by_bucket(error) or re.search(words, text) is not None
 
@@ -92,9 +93,7 @@ class Checkpoints:
             max_to_keep=KEPT,
             create=True,
             enable_async_checkpointing=True,
-            temporary_path_class=_Checked
-            if self._local
-            else None,  # a bucket has no rename, but a file that says "done"
+            temporary_path_class=_Checked if self._local else None,  # a bucket has no renames
             lightweight_initialize=True,  # or else it stops at notes of its own that are damaged
             single_host_load_and_broadcast=True,  # all processes see the same steps
         )
@@ -191,7 +190,7 @@ class Checkpoints:
             except Exception as error:  # on a broken checkpoint Orbax raises whatever it stumbles over
                 reason = re.split(r"\n| \[tensorstore_spec", str(error).strip())[0] or type(error).__name__
                 if not _may_pass(error):
-                    damage = reason
+                    damage, unread = reason, None
                     break
                 place = getattr(error, "filename", None) or self._folder
                 unread = f"{place} cannot be read ({getattr(error, 'strerror', None) or reason})"

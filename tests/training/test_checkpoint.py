@@ -8,6 +8,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from two_processes import outputs_of_two
 
@@ -202,6 +203,40 @@ def test_what_can_be_read_again_is_used(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(checkpoint, "WAITS", (0.01, 0.01))
     step, said = restored(tmp_path, capsys)
     assert step == 5 and said.count("(passing): trying again in") == 2
+
+
+@pytest.mark.parametrize(
+    "error, passing",
+    [
+        (OSError("Forbidden: ours/x"), True),
+        (TimeoutError(), True),
+        (FileNotFoundError("gs://ours/x"), False),
+        (ValueError("DATA_LOSS: checksum"), False),
+        (ValueError("UNAVAILABLE: try again"), True),
+        (ValueError("x [os_error_code='5']"), True),
+        (ValueError("x [os_error_code='2']"), False),
+    ],
+)
+def test_errors_of_storage_that_may_pass(error, passing, tmp_path, monkeypatch):
+    save(tmp_path, 1, 5)
+    for step in ("1", "5"):  # as in a bucket, or from an earlier version
+        (tmp_path / step / "checksums.json").unlink()
+        (tmp_path / step / "position" / "metadata").write_text(json.dumps({"data": int(step)}))
+    whole = ocp.CompositeCheckpointHandler.restore
+
+    def failing(handler, folder, *arguments, **options):
+        if folder.name == "5":
+            raise error
+        return whole(handler, folder, *arguments, **options)
+
+    monkeypatch.setattr(ocp.CompositeCheckpointHandler, "restore", failing)
+    monkeypatch.setattr(checkpoint, "WAITS", (0.01,))
+    with Checkpoints(tmp_path) as checkpoints:
+        if passing:
+            with pytest.raises(UserError, match="which need not be damage: try again"):
+                restore(checkpoints)
+        else:
+            assert int(restore(checkpoints)["step"]) == 1
 
 
 TWO = """
