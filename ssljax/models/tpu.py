@@ -45,11 +45,14 @@ attention.defvjp(lambda q, k, v, heads: (attention(q, k, v, heads), (q, k, v)), 
 
 
 def _over_images(kernel: Callable, heads: int, results: int, products: int, *xs: Array) -> list[Array]:
-    """`kernel`, of so many products, on the tokens of an image and the channels that a register holds, for all."""
+    """Runs `kernel` on each image and each group of heads that fill a register.
+
+    xs: bf16[B, N, C] each, as are the `results` arrays that it returns; `products` is their number, for the estimate.
+    """
     batch, tokens, channels = xs[0].shape
     head = channels // heads
     lanes = _LANES if channels % _LANES == 0 else channels
-    own = [(slice(start, start + head)) for start in range(0, lanes, head)]
+    own = [slice(start, start + head) for start in range(0, lanes, head)]
 
     def block(*refs: Any) -> None:
         def image(i: Array, _: None) -> None:
@@ -75,7 +78,7 @@ def _over_images(kernel: Callable, heads: int, results: int, products: int, *xs:
     )(*xs)
 
 
-# Both keep the weights as [keys, queries]: sums over the keys are then sums of registers, not within one.
+# Both kernels keep the weights as [keys, queries]: a sum over the keys then adds registers, and not lanes of one.
 def _forward(own_lanes: list[slice], scale: float, q: Array, k: Array, v: Array) -> list[Array]:
     out, v_transposed = jnp.zeros(q.shape[::-1], jnp.float32), v.T
     for lanes in own_lanes:
