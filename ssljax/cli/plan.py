@@ -68,7 +68,7 @@ def _advice(made: Plan) -> str:
     """How to make it fit, as far as it is known."""
     enough = [remedy.options for remedy in made.remedies if remedy.fits]
     if made.largest:
-        enough.append(f"--batch_size {made.largest}")
+        enough.append(f"--batch-size {made.largest}")
     return f"try {', or '.join(enough)}" if enough else "--largest looks for what would"
 
 
