@@ -11,7 +11,7 @@ ALLOWED = {
     "__init__": {
         "data",
         "cli",
-        "compiler",
+        "compilation_cache",
         "config",
         "evaluation",
         "search",
@@ -21,7 +21,7 @@ ALLOWED = {
     "types": set(),
     "schedules": {"types"},
     "queue": {"types"},
-    "compiler": set(),
+    "compilation_cache": set(),
     "sharding": {"queue", "types"},
     "accumulate": {"sharding", "types"},
     "losses": {"sharding", "types"},
@@ -35,11 +35,11 @@ ALLOWED = {
     "search": {"data", "evaluation", "types"},
     "config": {"data", "evaluation", "methods", "models", "optim", "schedules", "search", "types", "views"},
     "report": {"config", "data", "evaluation", "models", "training", "types", "views"},
-    "training": {"compiler", "config", "data", "evaluation", "models", "sharding", "train", "types"},
+    "training": {"compilation_cache", "config", "data", "evaluation", "models", "sharding", "train", "types"},
     "plan": {"config", "data", "evaluation", "models", "sharding", "training", "types"},
     "cli": {
-        *("compiler", "config", "data", "evaluation", "plan", "report", "search", "sharding", "training", "types"),
-        "views",
+        *("compilation_cache", "config", "data", "evaluation", "plan", "report", "search", "sharding", "training"),
+        *("types", "views"),
     },
 }
 ONLY_IN = {

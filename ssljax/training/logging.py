@@ -18,7 +18,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue] generated
 from tensorboardX.summary import scalar
 
-from ssljax import compiler
+from ssljax import compilation_cache
 from ssljax.data.atomic_files import read_text, write_text, writing_to
 from ssljax.data.text import shown
 from ssljax.sharding import target_platform
@@ -144,10 +144,10 @@ def compiling(first: bool) -> Iterator[None]:
     if not first:
         yield
         return
-    began, hits = time.monotonic(), compiler.cache_hits()
+    began, hits = time.monotonic(), compilation_cache.hits()
     console.print("Compiling" + ", which can take minutes on a CPU" * (target_platform() == "cpu"))
     yield
-    cached = ", from the cache" * (compiler.cache_hits() > hits)
+    cached = ", from the cache" * (compilation_cache.hits() > hits)
     console.print(f"Compiled in {time.monotonic() - began:.0f} s{cached}.")
 
 

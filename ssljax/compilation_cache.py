@@ -1,4 +1,4 @@
-"""What XLA is told: where it keeps compiled programs, and its options for each platform with the reason for each."""
+"""The compilation cache: compiled programs are kept, so that what was compiled once need not be again."""
 
 import os
 
@@ -26,7 +26,7 @@ def keep_compiled() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def cache_hits() -> int:
+def hits() -> int:
     """How many programs this process has read from the cache."""
     return _hits
 
