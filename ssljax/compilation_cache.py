@@ -1,6 +1,7 @@
 """The compilation cache: compiled programs are kept, so that what was compiled once need not be again."""
 
 import os
+from typing import Any
 
 import jax
 import jax.monitoring
@@ -15,7 +16,8 @@ def keep_compiled() -> None:
     That is ~/.cache/ssljax/jax on Linux. JAX_COMPILATION_CACHE_DIR names another folder, and
     JAX_ENABLE_COMPILATION_CACHE=false keeps nothing. Nor does a folder that cannot be written.
     """
-    if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:
+    config: Any = jax.config  # type checkers do not see its settings
+    if config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache:
         return
     folder = platformdirs.user_cache_path("ssljax") / "jax"
     try:
@@ -23,7 +25,7 @@ def keep_compiled() -> None:
     except OSError:
         return
     if os.access(folder, os.W_OK | os.X_OK):
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        config.update("jax_compilation_cache_dir", str(folder))
 
 
 def hits() -> int:
