@@ -31,7 +31,7 @@ def blur(images: Array, sigma: Array, chosen: Array) -> Array:
     Returns:
         f32[B, 3, H, H].
     """
-    # A product with a banded matrix for each image: 23 shifted copies of 224 pixels take a TPU twelve times as long.
+    # A product with a banded matrix for each image: 23 shifted copies of 224 pixels take a TPU twenty times as long.
     side, radius = images.shape[2], _radius(images)
     to, source = jnp.arange(side)[None, :, None], jnp.arange(side)[None, None]
 
