@@ -61,9 +61,9 @@ def _train(experiment: "Experiment", runs: str | os.PathLike = "runs", *, restar
     """
     from ssljax.cli.shared import Where
     from ssljax.cli.train import train_run
-    from ssljax.compilation_cache import keep_compiled
     from ssljax.config import Experiment
     from ssljax.data.paths import as_path
+    from ssljax.training.compilation_cache import keep_compiled
     from ssljax.types import UserError, short
 
     if not isinstance(experiment, Experiment):

@@ -11,7 +11,6 @@ ALLOWED = {
     "__init__": {
         "data",
         "cli",
-        "compilation_cache",
         "config",
         "evaluation",
         "search",
@@ -21,7 +20,6 @@ ALLOWED = {
     "types": set(),
     "schedules": {"types"},
     "queue": {"types"},
-    "compilation_cache": set(),
     "sharding": {"queue", "types"},
     "accumulate": {"sharding", "types"},
     "losses": {"sharding", "types"},
@@ -35,10 +33,10 @@ ALLOWED = {
     "search": {"data", "evaluation", "types"},
     "config": {"data", "evaluation", "methods", "models", "optim", "schedules", "search", "types", "views"},
     "report": {"config", "data", "evaluation", "models", "training", "types", "views"},
-    "training": {"compilation_cache", "config", "data", "evaluation", "models", "sharding", "train", "types"},
+    "training": {"config", "data", "evaluation", "models", "sharding", "train", "types"},
     "plan": {"config", "data", "evaluation", "models", "sharding", "training", "types"},
     "cli": {
-        *("compilation_cache", "config", "data", "evaluation", "plan", "report", "search", "sharding", "training"),
+        *("config", "data", "evaluation", "plan", "report", "search", "sharding", "training"),
         *("types", "views"),
     },
 }

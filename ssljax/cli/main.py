@@ -70,8 +70,8 @@ def run(arguments: list[str]) -> int:
         print(f"ssljax {metadata.version('ssljax')}")
         return 0
     # What follows imports jax, and the help does without.
-    from ssljax.compilation_cache import keep_compiled
     from ssljax.data.text import did_you_mean, shown
+    from ssljax.training.compilation_cache import keep_compiled
     from ssljax.training.logging import print_warnings
     from ssljax.types import RunStopped, UserError
 

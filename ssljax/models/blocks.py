@@ -1,7 +1,7 @@
 """How networks run their blocks: in a loop or not, what the backward pass keeps, which branches are left out."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -41,7 +41,8 @@ def rematerialized(block: type[nn.Module], remat: Remat) -> Any:
     a CPU, whose products are not XLA's own).
     Raises UserError for anything else.
     """
-    remat = {False: "none", True: "block"}.get(remat, remat)  # as in the runs of earlier versions
+    before: dict[Any, Remat] = {False: "none", True: "block"}  # in the runs of earlier versions
+    remat = before.get(remat, remat)
     if remat == "none":
         return block
     if remat not in _POLICIES:
@@ -62,7 +63,7 @@ def drop_path_factors(module: nn.Module, rate: float, blocks: int, batch: int, t
     if not (train and rate and module.has_rng("drop_path")):
         return [None] * blocks
     kept_share = 1 - np.linspace(0, rate, blocks, dtype=np.float32)[:, None, None]
-    return jax.random.bernoulli(module.make_rng("drop_path"), kept_share, (blocks, 2, batch)) / kept_share
+    return jnp.unstack(jax.random.bernoulli(module.make_rng("drop_path"), kept_share, (blocks, 2, batch)) / kept_share)
 
 
 def drop_path(y: Array, factors: Array | None) -> Array:
@@ -83,7 +84,7 @@ def in_a_loop(
 
     def once(x: Array, own: tuple[list[PyTree], Array | None]) -> tuple[Array, None]:
         for i, block in enumerate(turn):
-            x = block.apply({"params": own[0][i]}, x, train, None if own[1] is None else own[1][i])
+            x = cast(Array, block.apply({"params": own[0][i]}, x, train, None if own[1] is None else own[1][i]))
         return x, None
 
     return lax.scan(once, x, (stacked, each))[0]

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -77,7 +77,7 @@ class Frozen(Wrapped):
 def _unrolled(module: Any) -> Any:
     """The module, its blocks one by one: in a loop they would all learn, or none."""
     if isinstance(module, Wrapped):
-        return dataclasses.replace(module, module=_unrolled(module.module))
+        return dataclasses.replace(cast(Any, module), module=_unrolled(module.module))
     return module.clone(scan=False) if getattr(module, "scan", False) else module
 
 

@@ -18,10 +18,10 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue] generated
 from tensorboardX.summary import scalar
 
-from ssljax import compilation_cache
 from ssljax.data.atomic_files import read_text, write_text, writing_to
 from ssljax.data.text import shown
 from ssljax.sharding import target_platform
+from ssljax.training import compilation_cache
 
 
 class _Console(Console):

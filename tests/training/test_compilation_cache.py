@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ssljax.compilation_cache import keep_compiled
+from ssljax.training.compilation_cache import keep_compiled
 from ssljax.training.logging import compiling
 
 
