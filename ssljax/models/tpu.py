@@ -116,4 +116,6 @@ def _exponentials(q: Array, k: Array) -> tuple[Array, Array]:
 
 
 def _dot(x: Array, y: Array, y_axis: int = 0) -> Array:
-    return lax.dot_general(x, y, (((1,), (y_axis,)), ((), ())), preferred_element_type=jnp.float32)
+    # Products of bfloat16 are exact in any precision, but the kernel's compiler refuses the run's if that is float32.
+    dimensions = ((1,), (y_axis,)), ((), ())
+    return lax.dot_general(x, y, dimensions, lax.Precision.DEFAULT, preferred_element_type=jnp.float32)

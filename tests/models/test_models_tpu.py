@@ -42,6 +42,15 @@ def test_attention_equals_the_plain_one(batch, tokens, channels, heads, interpre
         np.testing.assert_allclose(a.astype(jnp.float32), b, atol=1e-2 * np.abs(b).max())
 
 
+def test_attention_is_not_subject_to_the_precision_of_the_run(interpreted):
+    def gradient(q, k, v, g):
+        return jax.vjp(lambda *a: tpu.attention(*a, 2), q, k, v)[1](g)
+
+    with jax.default_matmul_precision("float32"):  # Mosaic refuses it for bfloat16
+        traced = str(jax.make_jaxpr(gradient)(*_inputs(2, 5, 128)))
+    assert "dot_general" in traced and "HIGHEST" not in traced
+
+
 def test_attention_on_eight_devices_moves_nothing(interpreted, monkeypatch):
     mesh = make_mesh(shards=2)
     inputs = [jax.device_put(a, batch_sharding(mesh)) for a in _inputs(16, 5, 128)]

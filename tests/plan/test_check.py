@@ -44,7 +44,7 @@ DINO_TI = Experiment(
     optimizer=AdamW(lr=1e-3, weight_decay=0.04),
     batch_size=128,
     photo_size=112,
-    **COMMON,
+    **COMMON | {"precision": "float32"},  # the default, which what is in bfloat16 does not follow
 )
 ARCFACE = Experiment(
     name="arcface_million",
