@@ -164,7 +164,7 @@ def plans() -> str:
             [
                 *(plan["experiment"], plan["target"], f"{plan['batch_size']:,}", "yes" if plan["fits"] else "no"),
                 f"{plan['needed'] / 2**30:.1f} of {plan['available'] / 2**30:.1f}",
-                f"{needed / plan['batch_size'] / 1e9:.3g} (+ {compiled / needed - 1:.1%})" if compiled else "",
+                f"{needed / plan['batch_size'] / 1e9:.3g} ({round(compiled / needed, 3):.1%})" if compiled else "",
                 f"{sum(t['bytes'] for t in plan['collectives']) / 2**20:,.0f}",
                 *(
                     [f"{time['mfu']:.0%}, by the {time['source']}", f"{time['images_per_second']:,.0f}"]
@@ -175,9 +175,10 @@ def plans() -> str:
                 f"{plan['compile_seconds']['step']:,.0f}",
             ]
         )
-    header = ["experiment", "machine", "batch", "fits", "GiB of a chip", "GFLOP an image (more compiled)"]
+    header = ["experiment", "machine", "batch", "fits", "GiB of a chip", "GFLOP an image (share of it in the program)"]
     header += ["MiB that travel a step", "MFU", "images/s", "hours (chip-hours)", "seconds to compile the step"]
-    return "Plans; times and MFU are estimates:\n\n" + markdown(header, rows or [[NOT_RUN, *[""] * 10]])
+    title = "Plans; times and MFU are estimates, and compiling took so long on two busy cores:"
+    return f"{title}\n\n" + markdown(header, rows or [[NOT_RUN, *[""] * 10]])
 
 
 def _is_shown(curve: dict) -> bool:

@@ -3,7 +3,7 @@
 Chen et al. 2020: ResNet-50, batch 4096, linear top-1 after 100 epochs 64.5, after 1000 epochs 69.3. Not run here.
 
 ssljax train experiments/imagenet/simclr.py
-ssljax plan experiments/imagenet/simclr.py --on v5e:8x8 --photos 1281167
+ssljax plan experiments/imagenet/simclr.py --on v5e:4x8 --photos 1281167
 """
 
 from ssljax.config import Experiment
