@@ -100,7 +100,7 @@ def test_stopped_in_an_epoch_and_continued_is_the_same_run(setup, whole, tmp_pat
     run, steps, (straight, found) = new_run(tmp_path, setup), setup.steps_per_epoch, whole
     for stop in (steps - 2, steps, steps + 1, 2 * steps + 1):  # in an epoch, at its end, past it, past two
 
-        def agreed(request, step, every, stop=stop):
+        def agreed(request, step, count, every, stop=stop):
             request.asked = step == stop
             return request.asked
 
