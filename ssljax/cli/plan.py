@@ -14,7 +14,7 @@ from ssljax.config import Experiment
 from ssljax.data.atomic_files import write_json
 from ssljax.plan import Plan, Time, largest_batch, plan, remedies, target
 from ssljax.training.logging import console, print_table
-from ssljax.types import RunStopped
+from ssljax.types import RunStopped, UserError
 
 GIB, MIB = 2**30, 2**20
 SHOWN = 12  # lines of traffic
@@ -45,6 +45,9 @@ def main(arguments: list[str]) -> None:
     """`ssljax plan FILE --on MACHINE [OPTIONS]`; raises RunStopped, for exit code 1, if it does not fit."""
     jax.config.update("jax_platforms", "cpu")  # nothing runs: leave this machine's own devices to others
     _, options = parse_with_experiment(PlanOptions, "plan", arguments)
+    batch_size = options.experiment.batch_size
+    if options.photos is not None and options.photos < batch_size:
+        raise UserError(f"photos={options.photos} are fewer than a batch takes, batch_size={batch_size}")
     machine = target(options.on)
     made = plan(options.experiment, machine, options.photos, step_only=options.step_only)
     if options.largest:

@@ -139,6 +139,14 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path):
     assert record["fits"] and record["target"] == "v5e:1x1" and not record["collectives"]
 
 
+def test_fewer_photos_than_a_batch_are_refused(tmp_path):
+    done = command(tmp_path, "--on", "v5e:1x1", "--photos", "15")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "ssljax plan: photos=15 are fewer than a batch takes, batch_size=16\n",
+    )
+
+
 def test_a_missing_compiler_is_said_in_one_sentence(tmp_path):
     (tmp_path / "none" / "libtpu").mkdir(parents=True)
     (tmp_path / "none" / "libtpu" / "__init__.py").write_text("raise ImportError")
