@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 import ssljax
-from ssljax.accumulate import accumulating
+from ssljax.methods.base.accumulate import accumulating
 from ssljax.types import Array, Batch, Method, Metrics, Precision, Progress, Scalar, TrainState, Views
 
 
@@ -35,7 +35,7 @@ def train_step(
 
     `precision` is that of the networks, as far as they compute in float32. Losses ask for float32 themselves, and views
     for a precision of their own (`views.resample.PRECISION`).
-    The networks see the batch in `accumulate` parts, with the memory of one (see `ssljax.accumulate`).
+    The networks see the batch in `accumulate` parts, with the memory of one (see `ssljax.methods.base.accumulate`).
     The scopes name the parts of the step in profiles and plans, as `teacher` and `network` do inside the loss.
     """
     views_rng, method_rng = jax.random.split(jax.random.fold_in(state.rng, state.step))

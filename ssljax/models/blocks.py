@@ -50,7 +50,7 @@ def rematerialized(block: type[nn.Module], remat: Remat) -> Any:
     return nn.remat(block, static_argnums=(2,), policy=_POLICIES[remat])
 
 
-def drop_path_factors(module: nn.Module, rate: float, blocks: int, batch: int, train: bool) -> Sequence[Array | None]:
+def drop_path_factors(module: nn.Module, rate: float, blocks: int, batch: int, train: bool) -> Array | list[None]:
     """For each block f32[2, B], the factors of its two branches, image by image: 0 for some, 1 / (1 - rate) for others.
 
     The rate of a block rises from 0 in the first, in a straight line, to `rate` in the last. None for each, unless with
@@ -63,7 +63,7 @@ def drop_path_factors(module: nn.Module, rate: float, blocks: int, batch: int, t
     if not (train and rate and module.has_rng("drop_path")):
         return [None] * blocks
     kept_share = 1 - np.linspace(0, rate, blocks, dtype=np.float32)[:, None, None]
-    return jnp.unstack(jax.random.bernoulli(module.make_rng("drop_path"), kept_share, (blocks, 2, batch)) / kept_share)
+    return jax.random.bernoulli(module.make_rng("drop_path"), kept_share, (blocks, 2, batch)) / kept_share
 
 
 def drop_path(y: Array, factors: Array | None) -> Array:
@@ -72,7 +72,7 @@ def drop_path(y: Array, factors: Array | None) -> Array:
 
 
 def in_a_loop(
-    turn: Sequence[nn.Module], params: Sequence[PyTree], x: Array, train: bool, factors: Sequence[Array | None]
+    turn: Sequence[nn.Module], params: Sequence[PyTree], x: Array, train: bool, factors: Array | list[None]
 ) -> Array:
     """x after blocks that are all like those of `turn`, one turn after the other, with their `params` and `factors`.
 
@@ -80,7 +80,7 @@ def in_a_loop(
     blocks of `turn` are bound to no module, and have no variables but parameters.
     """
     stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *params[i :: len(turn)]) for i in range(len(turn))]
-    each = None if factors[0] is None else jnp.reshape(jnp.asarray(factors), (-1, len(turn), *factors[0].shape))
+    each = None if isinstance(factors, list) else factors.reshape(-1, len(turn), *factors.shape[1:])
 
     def once(x: Array, own: tuple[list[PyTree], Array | None]) -> tuple[Array, None]:
         for i, block in enumerate(turn):

@@ -86,8 +86,8 @@ def in_places(places: Array) -> Iterator[None]:
     """Within it, every BatchNorm that is applied takes the parts of its batch by `places` i32[B], a permutation.
 
     What MoCo's shuffling (He et al. 2020, section 3.3) is for, without moving an image: the same as permuting the
-    batch, applying, and permuting the result back. A network that sees the batch in parts (see `ssljax.accumulate`)
-    takes a permutation of a part instead, the order of the first places.
+    batch, applying, and permuting the result back. A network that sees the batch in parts (see
+    `ssljax.methods.base.accumulate`) takes a permutation of a part instead, the order of the first places.
     """
 
     def call(method: Callable, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -73,7 +72,7 @@ class Swin(nn.Module):
             x, factors = self._blocks(stage, depth, x, train, factors[:depth]), factors[depth:]
         return LayerNorm(_EPS, name="norm")(x.astype(jnp.float32)).mean(axis=(1, 2))
 
-    def _blocks(self, stage: int, depth: int, x: Array, train: bool, factors: Sequence[Array | None]) -> Array:
+    def _blocks(self, stage: int, depth: int, x: Array, train: bool, factors: Array | list[None]) -> Array:
         block = functools.partial(rematerialized(Block, self.remat), self.window)
         shifts = 0, self.window // 2
         names = [f"stage{stage}_block{i + 1}" for i in range(depth)]

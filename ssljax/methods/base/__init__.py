@@ -1,1 +1,1 @@
-"""What methods share: networks, teachers and the checks made before training. No method of its own."""
+"""What methods share: networks, accumulation, teachers and the checks made before training. No method of its own."""

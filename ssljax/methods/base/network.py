@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ssljax.accumulate import in_parts
+from ssljax.methods.base.accumulate import in_parts
 from ssljax.models import whole
 from ssljax.sharding import gather_parameters
 from ssljax.types import Array, PyTree, UserError, short

@@ -10,8 +10,8 @@ from methods import METHODS, crops_of
 from tiny import CROPS, ENCODER, EXPERIMENT, MOCO, Training, seen
 from traffic import bytes_by_kind, sent
 
-from ssljax.accumulate import accumulating
 from ssljax.methods import DINO, EMA, VAE, MetricLearning, MoCo, MultiTask, SimCLR, SupCon, Triplet
+from ssljax.methods.base.accumulate import accumulating
 from ssljax.models import MLP, Decoder, DINOHead, Identity, ViT
 from ssljax.sharding import batch_sharding
 from ssljax.training.setup import Setup
