@@ -34,7 +34,7 @@ test-older: $(INSTALLED)
 
 # The compilers of TPUs and GPUs lie in a folder of their own: JAX would look for the devices of each that it finds, and
 # complain, at the start of every command. The versions go with jax; without a wheel, the tests say what they skip.
-COMPILERS := $(VENV)/compilers
+COMPILERS := $(abspath $(VENV)/compilers)
 $(COMPILERS): $(INSTALLED)
 	for package in $$($(VENV)/bin/python -c "from ssljax.plan.targets import compilers; print(*compilers())"); do \
 		$(VENV)/bin/python -m pip install --quiet --no-deps --target $@ "$$package" || true; done
