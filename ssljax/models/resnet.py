@@ -47,7 +47,7 @@ class ResNet(nn.Module):
     @property
     def features(self) -> int:
         """Length of the result."""
-        _, bottleneck = self._stages()
+        _, bottleneck = self.stages()
         return self.width * 8 * (4 if bottleneck else 1) * self.pool**2
 
     @nn.compact
@@ -57,7 +57,7 @@ class ResNet(nn.Module):
         Raises UserError if there is no network of this depth or width, `norm_groups` does not divide B, or the last
         map has fewer rows or columns than `pool`.
         """
-        blocks, bottleneck = self._stages()
+        blocks, bottleneck = self.stages()
         check_sizes(width=self.width, pool=self.pool)
         x = x.astype(self.dtype)
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
@@ -73,7 +73,8 @@ class ResNet(nn.Module):
                 x = block(width, stride, bottleneck, self.norm_groups, name=name)(x, train)
         return _average(x.astype(jnp.float32), self.pool)
 
-    def _stages(self) -> tuple[tuple[int, ...], bool]:
+    def stages(self) -> tuple[tuple[int, ...], bool]:
+        """The blocks of each stage, and whether they are bottlenecks."""
         if self.depth not in _STAGES:
             raise UserError(f"depth={self.depth} is not a ResNet: choose one of {', '.join(map(str, _STAGES))}")
         return _STAGES[self.depth]

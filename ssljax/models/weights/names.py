@@ -1,0 +1,119 @@
+"""Names to names: which tensor of timm's layout is which variable of ours, and how one becomes the other.
+
+Other layouts (Hugging Face's, big_vision's, ...) are first renamed to timm's: a family's `Layout.dialects`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+Tensors = Mapping[str, np.ndarray]
+"""name → tensor, as in a file"""
+Dialect = Callable[[Tensors], Tensors | None]
+"""Tensors under others' names → under timm's, or None if they are not of this dialect"""
+
+
+class Entry(NamedTuple):
+    """One tensor in timm's layout, and the variables of ours that it becomes."""
+
+    theirs: str
+    ours: tuple[str, ...]
+    """flat names of linen variables, such as params/stem_conv/kernel"""
+    to_ours: Callable[[np.ndarray], Sequence[np.ndarray]]
+    to_theirs: Callable[[Sequence[np.ndarray]], np.ndarray]
+
+
+class Layout(NamedTuple):
+    """How timm lays out a module's variables."""
+
+    entries: tuple[Entry, ...]
+    ignored: tuple[str, ...] = (r".*\.num_batches_tracked",)
+    """patterns of names that may be left over: classifiers, and buffers that are constant"""
+    dialects: tuple[Dialect, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What of a file's tensors a module takes; all are names in timm's layout."""
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    """that the module needs, and the file lacks"""
+    ignored: tuple[str, ...]
+    """classifiers and constant buffers, which an encoder has no use for"""
+    unknown: tuple[str, ...]
+    """that the file has, and no module of these settings would"""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing, and nothing is unknown."""
+        return not (self.missing or self.unknown)
+
+
+def same(theirs: str, ours: str) -> Entry:
+    """A tensor that is the same in both."""
+    return Entry(theirs, (ours,), lambda x: (x,), lambda xs: xs[0])
+
+
+def linear(theirs: str, ours: str) -> tuple[Entry, Entry]:
+    """A linear layer with bias: weight [out, in] is our kernel [in, out]."""
+    weight = Entry(f"{theirs}.weight", (f"params/{ours}/kernel",), lambda x: (x.T,), lambda xs: xs[0].T)
+    return weight, same(f"{theirs}.bias", f"params/{ours}/bias")
+
+
+def conv(theirs: str, ours: str) -> Entry:
+    """A convolution without bias: weight [out, in, rows, columns] is our kernel [rows, columns, in, out]."""
+    return Entry(
+        f"{theirs}.weight",
+        (f"params/{ours}/kernel",),
+        lambda x: (x.transpose(2, 3, 1, 0),),
+        lambda xs: xs[0].transpose(3, 2, 0, 1),
+    )
+
+
+def norm(theirs: str, ours: str) -> tuple[Entry, Entry]:
+    """A LayerNorm."""
+    return same(f"{theirs}.weight", f"params/{ours}/scale"), same(f"{theirs}.bias", f"params/{ours}/bias")
+
+
+def batch_norm(theirs: str, ours: str) -> tuple[Entry, ...]:
+    """A BatchNorm, with its running statistics."""
+    return (
+        *norm(theirs, ours),
+        same(f"{theirs}.running_mean", f"batch_stats/{ours}/mean"),
+        same(f"{theirs}.running_var", f"batch_stats/{ours}/var"),
+    )
+
+
+def to_ours(layout: Layout, tensors: Tensors) -> tuple[dict[str, np.ndarray], Report]:
+    """Our variables by flat name, in float32, and what was and was not found."""
+    for dialect in layout.dialects:
+        if (renamed := dialect(tensors)) is not None:
+            tensors = renamed
+            break
+    wanted = {entry.theirs: entry for entry in layout.entries}
+    found = {name: entry for name, entry in wanted.items() if name in tensors}
+    variables = {
+        ours: np.asarray(part, np.float32)
+        for name, entry in found.items()
+        for ours, part in zip(entry.ours, entry.to_ours(tensors[name]), strict=True)
+    }
+    left = [name for name in tensors if name not in wanted]
+    ignored = tuple(name for name in left if _matches(name, layout.ignored))
+    unknown = tuple(name for name in left if name not in ignored)
+    return variables, Report(tuple(found), tuple(name for name in wanted if name not in found), ignored, unknown)
+
+
+def to_timm(layout: Layout, variables: Tensors) -> dict[str, np.ndarray]:
+    """The inverse of `to_ours`: tensors under timm's names, contiguous; raises KeyError if a variable is not there."""
+    return {
+        entry.theirs: np.ascontiguousarray(entry.to_theirs([variables[name] for name in entry.ours]))
+        for entry in layout.entries
+    }
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in patterns)

@@ -1,0 +1,23 @@
+"""ResNets: timm's and torchvision's names, which are the same."""
+
+from ssljax.models.resnet import ResNet
+from ssljax.models.weights.names import Layout, batch_norm, conv
+
+
+def layout(module: ResNet) -> Layout:
+    """The tensors of a ResNet of these settings."""
+    blocks, bottleneck = module.stages()
+    entries = [conv("conv1", "stem_conv"), *batch_norm("bn1", "stem_norm")]
+    width = 1
+    for stage, count in enumerate(blocks, start=1):
+        for i in range(count):
+            theirs, ours = f"layer{stage}.{i}", f"stage{stage}_block{i}"
+            for k in range(1, 4 if bottleneck else 3):
+                entries.append(conv(f"{theirs}.conv{k}", f"{ours}/conv{k}"))
+                entries += batch_norm(f"{theirs}.bn{k}", f"{ours}/norm{k}")
+            out = 2 ** (stage - 1) * (4 if bottleneck else 1)
+            if width != out:
+                width = out
+                entries.append(conv(f"{theirs}.downsample.0", f"{ours}/shortcut_conv"))
+                entries += batch_norm(f"{theirs}.downsample.1", f"{ours}/shortcut_norm")
+    return Layout(tuple(entries), (r"fc\..*", r".*\.num_batches_tracked"))
