@@ -15,7 +15,7 @@ from ssljax import data, evaluation, methods, models, optim, schedules, search, 
 from ssljax.data import Photos, ToyCatalogue
 from ssljax.evaluation import Retrieval
 from ssljax.methods import MoCo
-from ssljax.models import ResNet
+from ssljax.models import ResNet, preprocessing_of
 from ssljax.optim import SGD
 from ssljax.search import Builder, default_index
 from ssljax.types import (
@@ -139,6 +139,12 @@ class Experiment:
             raise UserError(f"name={short(self.name)} cannot name a folder: use letters, digits, '_', '-' and '.'")
 
     @property
+    def normalised_views(self) -> Views:
+        """`views` with the mean and the standard deviation that suit the encoder, where they have none themselves."""
+        suited = getattr(self.views, "suited_to", None)
+        return suited(preprocessing_of(getattr(self.method, "encoder", None))) if suited else self.views
+
+    @property
     def retrieval(self) -> Retrieval | None:
         """The first Retrieval of `evaluate`, which the pages show; None if there is none."""
         return next((e for e in self.evaluate if isinstance(e, Retrieval)), None)
@@ -175,6 +181,8 @@ def resolved(value: Any) -> Any:
         return os.fspath(value)
     if isinstance(value, list | tuple):
         return [resolved(v) for v in value]
+    if isinstance(value, Experiment):
+        value = dataclasses.replace(value, views=value.normalised_views)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
         own = kind.__name__ in public_classes() and public_classes()[kind.__name__] is not kind
@@ -251,9 +259,17 @@ def _learnt(value: Any) -> Any:
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """Sentences such as "optimizer.lr is 0.06 there and 0.1 here", of two resolved values."""
     if isinstance(old, dict) and isinstance(new, dict) and old.get("class") == new.get("class"):
+        old = {name: value for name, value in _defaults(new).items() if name in new} | old
         keys = [*old, *(k for k in new if k not in old)]
         return [d for k in keys for d in differences(old.get(k), new.get(k), f"{path}.{k}" if path else k)]
     return [] if _bare(old) == _bare(new) else [f"{path} is {_short(old)} there and {_short(new)} here"]
+
+
+def _defaults(value: dict[str, Any]) -> dict[str, Any]:
+    """The defaults of a resolved value's class, which fields had before there were these fields."""
+    kind = public_classes().get(value.get("class", ""))
+    fields = settings(kind) if kind else []
+    return {f.name: resolved(f.default) for f in fields if f.default is not dataclasses.MISSING}
 
 
 def _bare(value: Any) -> Any:

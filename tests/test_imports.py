@@ -25,7 +25,7 @@ ALLOWED = {
     "models": {"sharding", "types"},
     "optim": {"models", "schedules", "types"},
     "data": {"sharding", "types"},
-    "views": {"data", "sharding", "types"},
+    "views": {"data", "models", "sharding", "types"},
     "methods": {"losses", "models", "queue", "schedules", "sharding", "types"},
     "train": {"methods", "types"},
     "evaluation": {"config", "data", "models", "sharding", "training", "types", "views"},

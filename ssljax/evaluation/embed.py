@@ -43,7 +43,7 @@ def embedding_functions(experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
     def compiled(embed: Callable[[Params, Aux, Batch], Array]) -> Any:
         def apply(params: Params, aux: Aux, batch: Batch) -> Array:
             with jax.default_matmul_precision(experiment.evaluation_precision):
-                return embed(params, aux, experiment.views.evaluation(batch))
+                return embed(params, aux, experiment.normalised_views.evaluation(batch))
 
         return jax.jit(apply, out_shardings=replicated(mesh))
 

@@ -12,6 +12,7 @@ from ssljax.models.pretrained import Pretrained, weights_bytes, without_files
 from ssljax.models.resnet import ResNet
 from ssljax.models.swin import Swin
 from ssljax.models.vit import ViT, cls_attention
+from ssljax.models.weights.preprocessing import Preprocessing, preprocessing_of
 
 __all__ = [
     "MLP",
@@ -21,6 +22,7 @@ __all__ = [
     "EfficientNet",
     "Frozen",
     "Identity",
+    "Preprocessing",
     "Pretrained",
     "Prototypes",
     "ResNet",
@@ -30,6 +32,7 @@ __all__ = [
     "in_places",
     "norm_groups",
     "number_layers",
+    "preprocessing_of",
     "weights_bytes",
     "whole",
     "without_files",

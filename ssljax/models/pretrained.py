@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ssljax.models.weights.preprocessing import Preprocessing
 from ssljax.sharding import replicate
 from ssljax.types import Array, PyTree, UserError
 
@@ -51,6 +52,9 @@ class Pretrained(Wrapped):
     """A file that a run wrote, such as runs/shop/weights/student.safetensors; None leaves the variables random."""
     part: str = "encoder"
     """Which of the file's modules: encoder, projector, predictor ..."""
+    preprocessing: Preprocessing | None = None
+    """How photos were prepared when the weights were trained, which an experiment's views follow; None for what is
+    usual for the module."""
 
     def init(self, rng: Array, x: Array, train: bool) -> PyTree:
         """The file's variables; raises UserError if there is no such file, or if they are not those of the module."""

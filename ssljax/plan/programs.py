@@ -84,7 +84,9 @@ class Work:
     def views(self) -> Any:
         """Shapes and types of what the views make of a batch."""
         with entering(self.mesh):
-            return jax.eval_shape(self.spec.experiment.views, jax.random.PRNGKey(0), self.spec.batch)["views"]
+            return jax.eval_shape(self.spec.experiment.normalised_views, jax.random.PRNGKey(0), self.spec.batch)[
+                "views"
+            ]
 
     def initialisation(self) -> Compiled:
         """The program that makes the first state."""

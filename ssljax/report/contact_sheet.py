@@ -42,7 +42,7 @@ def contact_sheet(experiment: Experiment, rows: int) -> Image.Image:
     """
     if rows < 1:
         raise UserError(f"rows={rows} is too small: it must be at least 1")
-    views, rng = experiment.views, jax.random.PRNGKey(experiment.seed)
+    views, rng = experiment.normalised_views, jax.random.PRNGKey(experiment.seed)
     if not hasattr(views, "pixels"):
         raise UserError(f"views={short(views)} cannot be drawn: define `pixels`, which undoes the normalisation")
     names, batch = _photos(experiment, max(rows, MOST))  # a collage needs other photos

@@ -116,7 +116,7 @@ def _attention(run: Run, experiment: Experiment, items: Items) -> Attention | No
     """What the student looks at in a few photos; None if it is no ViT, or weights or photos are not there."""
     encoder = getattr(experiment.method, "encoder", None)
     encoder = encoder.module if isinstance(encoder, Pretrained) else encoder
-    weights, views = run.weights("student"), experiment.views
+    weights, views = run.weights("student"), experiment.normalised_views
     if not isinstance(encoder, ViT) or not weights.exists():
         return None
     rows, photos, aspects = [], [], []

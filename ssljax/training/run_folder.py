@@ -225,8 +225,7 @@ class Run:
                     "as it was, or --restart to delete the run"
                 )
             remedy = "put it back, choose another --name, or --restart to delete the run"
-            # runs of before there were a precision and `accumulate` do not say theirs
-            missing = {"precision": experiment.precision, "accumulate": 1}
+            missing = {"precision": experiment.precision}  # runs of before there was one do not say theirs
             before: dict[str, Any] = missing | read_json(self.config, remedy, "epochs")
             changed = differences(training(before), training(resolved(experiment)) | {"epochs": before["epochs"]})
             if changed:

@@ -47,7 +47,7 @@ class Setup:
         batch = batch_shapes(items, batch_size=experiment.batch_size, size=experiment.photo_size, photos=batches.photos)
         if isinstance(experiment.method, CheckedMethod):
             with entering(mesh):
-                views = jax.eval_shape(experiment.views, jax.random.PRNGKey(0), batch)["views"]
+                views = jax.eval_shape(experiment.normalised_views, jax.random.PRNGKey(0), batch)["views"]
             experiment.method.check(items, batches, len(views))
         spec = StateSpec(experiment, mesh, batch, experiment.epochs * batches.batches_per_epoch)
         _ = spec.shapes  # the batch is checked against the data, and the method against the batch

@@ -57,7 +57,7 @@ class StateSpec:
     def _init(self, batch: Any) -> TrainState:
         e = self.experiment
         rng = jax.random.PRNGKey(e.seed)
-        return init_state(rng, batch, augment=e.views, method=e.method, tx=self.tx)
+        return init_state(rng, batch, augment=e.normalised_views, method=e.method, tx=self.tx)
 
     @functools.cached_property
     def initializer(self) -> Any:
@@ -82,7 +82,7 @@ class StateSpec:
     def _step(self) -> Any:
         return functools.partial(
             train_step,
-            augment=self.experiment.views,
+            augment=self.experiment.normalised_views,
             method=self.experiment.method,
             tx=self.tx,
             total_steps=self.total_steps,

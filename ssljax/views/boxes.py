@@ -8,7 +8,7 @@ from jax import Array
 
 from ssljax.sharding import on_cpu, one_cpu
 from ssljax.views import cpu
-from ssljax.views.resample import Box, resize_weights
+from ssljax.views.resample import Box, padded_weights, resample, resize_weights
 
 ATTEMPTS = 10  # boxes drawn before the central one is taken, as in torchvision
 
@@ -55,6 +55,26 @@ def central_boxes(aspect: Array, ratio: tuple[float, float]) -> Box:
     width = jnp.minimum(1, ratio[1] / aspect)
     height = jnp.minimum(1, aspect / ratio[0])
     return Box((1 - width) / 2, (1 - height) / 2, width, height)
+
+
+def pad_to_square(photos: Array, aspect: Array, size: int) -> Array:
+    """Whole photos on white squares: centered, their aspect ratio kept, resized as `resize` does.
+
+    A pixel on the edge of a photo is white by the share of the filter that lies beyond it.
+
+    Args:
+        photos: u8[B, S, S, 3], or f32 in [0, 1]: whole photos, squashed to squares.
+        aspect: f32[B], width / height before that.
+        size: side of the result, in pixels.
+
+    Returns:
+        f32[B, 3, size, size] in [0, 1].
+    """
+    rows = padded_weights(jnp.maximum(1, aspect), photos.shape[1], size)
+    columns = padded_weights(jnp.maximum(1, 1 / aspect), photos.shape[2], size)
+    planes = photos.transpose(0, 3, 1, 2).astype(jnp.float32)
+    darkness = 1 - (planes / 255 if photos.dtype == jnp.uint8 else planes)  # of white there is none, wherever it lies
+    return 1 - resample(darkness, rows, columns, "highest")
 
 
 @on_cpu(cpu.resize, when=one_cpu)

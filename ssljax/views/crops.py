@@ -1,15 +1,16 @@
 """Crops of photos: one of each photo, two that a method makes agree, or two large ones and many small ones."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ssljax.models import Preprocessing
 from ssljax.types import Batch, UserError, check_fields
 from ssljax.views.augment import Augmentation, augment, channels_last
-from ssljax.views.boxes import central_boxes, resize
+from ssljax.views.boxes import central_boxes, pad_to_square, resize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +22,19 @@ class OneCropEach(Augmentation):
     evaluation_size: int | None = None
     """Side of the view that is embedded; None for `size`. Random crops enlarge things, so that a larger whole photo is
     closer to the training views (Touvron et al. 2019, "FixRes")."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Subtracted from red, green and blue in [0, 1]; the default is ImageNet's mean."""
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """What red, green and blue are then divided by; the default is ImageNet's standard deviation."""
+    fit: Literal["crop", "pad"] = "crop"
+    """What is embedded: the largest central crop that `ratio` allows, squeezed into the square, or the whole photo on a
+    white square, with its aspect ratio kept."""
+    mean: tuple[float, float, float] | None = None
+    """Subtracted from red, green and blue in [0, 1]; None for what the encoder's weights were trained with, which is
+    ImageNet's mean unless they say otherwise."""
+    std: tuple[float, float, float] | None = None
+    """What red, green and blue are then divided by; None as for `mean`."""
 
     def __post_init__(self):
         super().__post_init__()
         check_fields(self, "views", size=2, evaluation_size=2)
-        if min(self.std) <= 0:
+        if self.std and min(self.std) <= 0:
             raise UserError(f"views.std={self.std} must be above 0: pixels are divided by it")
 
     def __call__(self, rng: Array, batch: Batch) -> Batch:
@@ -39,18 +44,32 @@ class OneCropEach(Augmentation):
         return batch | {"views": tuple(map(self._normalise, views))}
 
     def evaluation(self, batch: Batch) -> Batch:
-        """The batch with one of `views`, f32[B, S, S, 3]: the largest central crop that `ratio` allows."""
-        boxes = central_boxes(batch["aspect"][:, 0], self.ratio)
-        images = resize(batch["image"][:, 0], boxes, self.evaluation_size or self.size)
+        """The batch with one of `views`, f32[B, S, S, 3]: as `fit` has it."""
+        photos, aspect, size = batch["image"][:, 0], batch["aspect"][:, 0], self.evaluation_size or self.size
+        if self.fit == "pad":
+            images = pad_to_square(photos, aspect, size)
+        else:
+            images = resize(photos, central_boxes(aspect, self.ratio), size)
         return batch | {"views": (self._normalise(channels_last(images)),)}
 
     def pixels(self, view: Array) -> Array:
         """f32[B, h, w, 3] in [0, 1], a view as it was before it was normalised."""
-        return view * jnp.array(self.std)[None, None, None] + jnp.array(self.mean)[None, None, None]
+        mean, std = self._statistics()
+        return view * std + mean
+
+    def suited_to(self, preprocessing: Preprocessing) -> Self:
+        """With the mean and the standard deviation of `preprocessing`, where these are None."""
+        return dataclasses.replace(self, mean=self.mean or preprocessing.mean, std=self.std or preprocessing.std)
 
     def _normalise(self, images: Array) -> Array:
-        mean, std = jnp.array(self.mean), jnp.array(self.std)
-        return (images - mean[None, None, None]) / std[None, None, None]
+        mean, std = self._statistics()
+        return (images - mean) / std
+
+    def _statistics(self) -> tuple[Array, Array]:
+        """The mean and the standard deviation, f32[1, 1, 1, 3]."""
+        imagenet = Preprocessing()
+        mean, std = jnp.array(self.mean or imagenet.mean), jnp.array(self.std or imagenet.std)
+        return mean[None, None, None], std[None, None, None]
 
 
 @dataclasses.dataclass(frozen=True)

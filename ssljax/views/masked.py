@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ssljax.models import Preprocessing
 from ssljax.types import Batch, UserError, check_fields, short
 from ssljax.views.crops import MultiCrop
 
@@ -61,6 +62,11 @@ class Masked:
     def pixels(self, view: Array) -> Array:
         """As `crops` has it."""
         return self.crops.pixels(view)
+
+    def suited_to(self, preprocessing: Preprocessing) -> Self:
+        """As `crops` has it."""
+        suited = getattr(self.crops, "suited_to", None)
+        return dataclasses.replace(self, crops=suited(preprocessing)) if suited else self
 
     def _mask(self, rng: Array, batch: int, size: int) -> Array:
         if size % self.patch:

@@ -188,7 +188,8 @@ def test_a_vision_transformer_shows_what_its_student_looks_at(runs):
         4,
         4,
     )
-    normal = (shown.photos / 255 - np.array(experiment.views.mean)) / np.array(experiment.views.std)
+    views = experiment.normalised_views
+    normal = (shown.photos / 255 - np.array(views.mean)) / np.array(views.std)
     again = jax.jit(functools.partial(cls_attention, vit))(variables["encoder"], normal.astype(np.float32))
     np.testing.assert_allclose(shown.maps, again, atol=1e-3)
     wrapped = MoCo(encoder=Pretrained(vit, None), projector=projector)

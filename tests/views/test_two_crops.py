@@ -81,6 +81,31 @@ def test_evaluation_is_the_whole_photo_unless_it_is_elongated():
         np.testing.assert_allclose(result[row, :, :, 0], expected, atol=1e-5)
 
 
+def test_evaluation_of_a_padded_photo_is_all_of_it_on_white():
+    """What Pillow makes of a photo that was pasted on a white square, whatever `ratio` is."""
+    batch = batch_of(3, size=24) | {"aspect": jnp.array([[1.0], [2.0], [0.5]])}
+    views = TwoCrops(size=10, fit="pad", mean=(0, 0, 0), std=(1, 1, 1), ratio=(1.0, 1.0))
+    (result,) = evaluate(views, batch)["views"]
+    tall, wide = (48, 24), (24, 48)  # the photo's lines are as far apart as they were squashed
+    for row, shape in enumerate([(24, 24), tall, wide]):
+        square = np.ones(shape, np.float32)
+        top, left = (shape[0] - 24) // 2, (shape[1] - 24) // 2
+        square[top : top + 24, left : left + 24] = batch["image"][row, 0, :, :, 0] / 255
+        expected = np.asarray(Image.fromarray(square).resize((10, 10), Image.Resampling.BILINEAR))
+        np.testing.assert_allclose(result[row, :, :, 0], expected, atol=1e-5)
+
+
+def test_no_photo_leaves_the_white_square():
+    white = {"image": jnp.full((5, 1, 16, 16, 3), 255, jnp.uint8)}
+    views, aspect = TwoCrops(size=9, fit="pad"), jnp.array([[1.0], [1.01], [0.3], [7.77], [30.0]])
+    result = views.pixels(evaluate(views, white | {"aspect": aspect})["views"][0])
+    np.testing.assert_allclose(result, 1.0, atol=1e-5)
+    black = views.pixels(evaluate(views, {"image": white["image"] * 0, "aspect": aspect})["views"][0])
+    assert float(jnp.abs(black[0]).max()) < 1e-5 and float(black.min()) > -1e-5
+    # of the sides' share, each photo covers 1 / aspect
+    np.testing.assert_allclose(1 - black.mean((1, 2, 3)), 1 / jnp.maximum(aspect, 1 / aspect)[:, 0], atol=0.01)
+
+
 def test_it_compiles_once():
     traces = []
 
