@@ -41,7 +41,7 @@ ALLOWED = {
 }
 ONLY_IN = {
     "flax": "models/",
-    "safetensors": "models/pretrained.py",
+    "safetensors": "models/",
     "scann": "search/index/scann.py",
     "faiss": "search/index/faiss.py",
     "orbax": "training/checkpoint.py",
