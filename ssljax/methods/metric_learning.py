@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,15 @@ class MetricLearning(OneNetwork):
     """Past embeddings to compare with as well."""
     labelled_views: int | None = None
     """How many of the views, from the first, have the item's label; None: all. Of mined triplets it is 1."""
+    embedding: Literal["encoder", "projector"] = "encoder"
+    """What is searched: the encoder's output, or the projection, such as that of a frozen encoder."""
+    encoder_from: float = 0.0
+    """Share of training from which the encoder learns; until then only the projector and the class vectors do."""
+
+    @property
+    def frozen_until(self) -> dict[str, float]:
+        """See `FreezingMethod.frozen_until`: the encoder."""
+        return {"encoder": self.encoder_from} if self.encoder_from else {}
 
     def check(self, items: Any, batches: Any, views: int) -> None:
         check_alike(self.labelled_views, batches)
@@ -88,6 +97,7 @@ class MetricLearning(OneNetwork):
         if "label" not in batch:
             raise self._unlabelled()
         check_labelled_views(self.labelled_views, batch)
+        check_share("method.encoder_from", self.encoder_from)
         self.criterion.check()
         self.memory.check()
         if self.memory.size and not getattr(self.criterion, "remembers", False):
@@ -96,11 +106,15 @@ class MetricLearning(OneNetwork):
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`: with the classes' vectors among the parameters, if there are any."""
-        if not isinstance(self.criterion, ClassLoss):
-            params, aux = super().init(rng, batch)
-            return params, dataclasses.replace(aux, memory=self._empty_memory(params, aux, batch))
-        network_rng, vectors_rng = jax.random.split(rng)
+        network_rng, vectors_rng = jax.random.split(rng) if isinstance(self.criterion, ClassLoss) else (rng, None)
         params, aux = super().init(network_rng, batch)
+        if self.encoder_from and not params["encoder"]:
+            raise UserError(
+                f"method.encoder_from={self.encoder_from} is when the encoder begins to learn, and this one has no "
+                "parameters that learn: set it to 0"
+            )
+        if vectors_rng is None:
+            return params, dataclasses.replace(aux, memory=self._empty_memory(params, aux, batch))
         features = self.network.width("projector", params, aux.stats, batch["views"][0])
         vectors = jax.random.normal(vectors_rng, self.criterion.shape(features)) / math.sqrt(features)
         return {**params, "class_vectors": vectors}, aux
@@ -115,6 +129,10 @@ class MetricLearning(OneNetwork):
         spread = {"embedding_std": embedding_std(views[0]["encoder"])}
         aux = dataclasses.replace(aux, stats=stats, memory=memory)
         return loss, (aux, {**spread, "positive_cosine": positive, "negative_cosine": negative, **figures})
+
+    def embed(self, params: Params, aux: Aux, batch: Batch) -> Array:
+        """See `Method.embed`: the output of the module that `embedding` names."""
+        return self.network.evaluate(params, aux.stats, batch["views"][0])[self.embedding]
 
     def rows(self, projections: Sequence[Array], labels: Array) -> tuple[Array, Array]:
         """All views' projections, f32[B, D] each, as f32[N, D], and their labels i32[N]."""

@@ -8,6 +8,7 @@ from typing import Any, cast
 import flax.linen as nn
 import jax
 
+from ssljax.models.norm import BatchNorm
 from ssljax.models.pretrained import Wrapped
 from ssljax.types import Array, PyTree, UserError
 
@@ -40,6 +41,9 @@ class Frozen(Wrapped):
     """The encoder, as a rule `Pretrained`."""
     but_last: int = 0
     """Number of blocks that learn, counted from the last, along with what follows them; 0: nothing learns."""
+    statistics: bool = False
+    """BatchNorm keeps its running statistics in the blocks that learn, too: for small batches, and for batches of
+    photos that are alike. Its scales and biases learn."""
 
     def init(self, rng: Array, x: Array, train: bool) -> PyTree:
         """As the module's; raises UserError if it has fewer blocks than are to learn."""
@@ -62,7 +66,9 @@ class Frozen(Wrapped):
         def in_evaluation(call: Callable, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:
             """What has a place for `train`, called with False."""
             path = context.module.path
-            if context.method_name == "__call__" and len(path) == 1 and path[0] in frozen and len(args) > 1:
+            stays = len(path) == 1 and path[0] in frozen
+            stays = stays or (self.statistics and isinstance(context.module, BatchNorm))
+            if context.method_name == "__call__" and stays and len(args) > 1:
                 args = args[0], False
             return call(*args, **kwargs)
 

@@ -1,6 +1,7 @@
 """Methods that learn from labels and attributes, with a small MLP on vectors as the encoder, so that all are quick."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ from ssljax.methods import (
     Triplet,
 )
 from ssljax.methods.metric_losses import ClassLoss
-from ssljax.models import MLP, Identity, ResNet
+from ssljax.models import MLP, Frozen, Identity, ResNet
 from ssljax.optim import AdamW
 from ssljax.schedules import Linear
 from ssljax.training.checkpoint import Checkpoints
@@ -397,6 +398,31 @@ def test_data_that_does_not_suit_is_refused_before_training(method, split, sente
     assert sentence in str(caught.value)
 
 
+def test_a_projection_may_be_what_is_searched():
+    method = MetricLearning(**PARTS, projector=MLP(hidden=(), out=5), criterion=Triplet(), embedding="projector")
+    state, batch = training(method).state, viewed()
+    outputs = method.network.evaluate(state.params, state.aux.stats, batch["views"][0])
+    np.testing.assert_array_equal(method.embed(state.params, state.aux, batch), outputs["projector"])
+    np.testing.assert_array_equal(
+        dataclasses.replace(method, embedding="encoder").embed(state.params, state.aux, batch), outputs["encoder"]
+    )
+
+
+def test_the_encoder_waits_until_the_heads_are_warm():
+    method = MetricLearning(**PARTS, criterion=ArcFace(classes=CLASSES, scale=8.0), encoder_from=0.02)  # of 100 steps
+    run = training(method)
+    states = [jax.device_get(run.state.params)]
+    for _ in range(3):
+        run.run(1)
+        states.append(jax.device_get(run.state.params))
+
+    def moved(name):
+        kernels = [jax.tree.leaves(state[name])[-1] for state in states]
+        return [bool(np.any(x != y)) for x, y in itertools.pairwise(kernels)]
+
+    assert moved("encoder") == [False, False, True] and moved("class_vectors") == [True, True, True]
+
+
 def test_photos_alone_in_their_class_are_well_with_two_views():
     split = Split(np.array([0, 1, 2]))
     MetricLearning(criterion=SupCon()).check(split, Batched(), views=2)
@@ -455,6 +481,10 @@ def test_an_experiment_asks_the_method_about_its_data():
         (
             MetricLearning(**PARTS, criterion=Triplet(margin=3.0)),
             "method.criterion.margin=3.0 must be at least 0 and at most 2",
+        ),
+        (
+            MetricLearning(encoder=Frozen(PARTS["encoder"]), criterion=Triplet(), encoder_from=0.1),
+            "method.encoder_from=0.1 is when the encoder begins to learn, and this one has no parameters that learn",
         ),
         (
             MetricLearning(**PARTS, memory=Memory(size=33), criterion=Triplet()),

@@ -120,6 +120,18 @@ def test_all_frozen_is_the_module_in_evaluation():
     np.testing.assert_allclose(train(variables), evaluation(variables), rtol=1e-5, atol=1e-6)
 
 
+def test_statistics_may_stay_where_blocks_learn():
+    module = Frozen(RESNET, but_last=1, statistics=True)
+    variables = initial(module)
+    gradient, _, stats = gradient_and_stats(module, variables)
+    assert any(np.any(g) for g in jax.tree.leaves(gradient["stage4_block0"]))
+    for x, y in zip(jax.tree.leaves(stats), jax.tree.leaves(variables["batch_stats"]), strict=True):
+        np.testing.assert_array_equal(x, y)
+    train = jax.jit(lambda v: module.apply(v, X, train=True, mutable=["batch_stats"])[0])
+    evaluation = jax.jit(lambda v: RESNET.apply(whole(v), X, train=False))
+    np.testing.assert_allclose(train(variables), evaluation(variables), rtol=1e-5, atol=1e-6)
+
+
 def test_begins_with_a_file_and_has_the_settings_of_its_module(tmp_path):
     variables, path = initial(RESNET), tmp_path / "student.safetensors"
     path.write_bytes(weights_bytes({"encoder": jax.device_get(variables)}))
