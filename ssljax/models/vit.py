@@ -65,7 +65,7 @@ class ViT(nn.Module):
     @property
     def features(self) -> int:
         """Length of the result."""
-        return self._sizes()[0]
+        return self.sizes()[0]
 
     def __call__(self, x: Array, train: bool) -> Array:
         """x: f32[B, H, W, 3], normalised; returns f32[B, features], the [CLS] token.
@@ -81,7 +81,7 @@ class ViT(nn.Module):
         x: f32[B, H, W, 3], normalised; N is H / patch * W / patch. Where `mask` bool[B, N] is True, the mask token
         stands for the patch. Raises UserError as `__call__` does, and if there is a mask but no mask token.
         """
-        width, _, _ = self._sizes()
+        width, _, _ = self.sizes()
         x = self._patches(x.astype(self.dtype))
         grid = x.shape[1], x.shape[2]
         x = x.reshape(x.shape[0], -1, width)
@@ -108,7 +108,7 @@ class ViT(nn.Module):
         return x[:, 0], x[:, 1 + self.registers :]
 
     def _blocks(self, x: Array, train: bool) -> Array:
-        _, depth, heads = self._sizes()
+        _, depth, heads = self.sizes()
         block = functools.partial(rematerialized(Block, self.remat), heads, self.layer_scale)
         names = [f"block{i + 1}" for i in range(depth)]
         factors = drop_path_factors(self, self.drop_path, depth, len(x), train)
@@ -121,7 +121,7 @@ class ViT(nn.Module):
 
     def _patches(self, x: Array) -> Array:
         """[B, H, W, 3] to [B, H / patch, W / patch, width]: a convolution whose stride is its size."""
-        width, p = self._sizes()[0], self.patch
+        width, p = self.sizes()[0], self.patch
         batch, height, columns, channels = x.shape
         if p < 1 or height % p or columns % p:
             raise UserError(f"patch={p} does not divide the images of {height} x {columns} px")
@@ -145,7 +145,8 @@ class ViT(nn.Module):
             learnt = jnp.einsum("hr,wc,rcf->hwf", rows, columns, learnt)
         return learnt.reshape(-1, width)
 
-    def _sizes(self) -> tuple[int, int, int]:
+    def sizes(self) -> tuple[int, int, int]:
+        """Width, depth and heads; raises UserError if they do not fit each other."""
         if self.variant not in _VARIANTS:
             raise UserError(f"variant={self.variant} is not a ViT: choose one of {', '.join(_VARIANTS)}")
         given = {"width": self.width, "depth": self.depth, "heads": self.heads}
@@ -169,7 +170,7 @@ def cls_attention(encoder: ViT, variables: PyTree, images: Array) -> Array:
     images: f32[B, H, W, 3], normalised, in evaluation mode.
     """
     _, sown = cast(tuple, encoder.apply(variables, images, train=False, mutable=["intermediates"]))
-    _, depth, heads = encoder._sizes()
+    _, depth, heads = encoder.sizes()
     (weights,) = sown["intermediates"][f"block{depth}"]["attention"]["weights"]
     patches = weights[:, :, 0, 1 + encoder.registers :]
     return patches.reshape(len(images), heads, images.shape[1] // encoder.patch, -1)
@@ -199,16 +200,19 @@ def _bicubic(old: int, new: int) -> np.ndarray:
     Points are the centers of equal cells, and those beyond the edge repeat it. Without antialiasing each new point
     depends on four old ones however many there are.
     """
-    a = -0.75
     centers = (np.arange(new) + 0.5) * old / new - 0.5
     nearest = np.floor(centers).astype(int)[:, None] + np.arange(-1, 3)[None]
-    distance = np.abs(centers[:, None] - nearest)
+    matrix = np.zeros((new, old), np.float32)
+    np.add.at(matrix, (np.arange(new)[:, None], nearest.clip(0, old - 1)), cubic(centers[:, None] - nearest, -0.75))
+    return matrix
+
+
+def cubic(offset: np.ndarray, a: float) -> np.ndarray:
+    """The kernel of cubic convolution (Keys 1981), at offsets from its center; zero from 2 on."""
+    distance = np.abs(offset).clip(max=2)
     near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
     far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
-    weights = np.where(distance <= 1, near, far)
-    matrix = np.zeros((new, old), np.float32)
-    np.add.at(matrix, (np.arange(new)[:, None], nearest.clip(0, old - 1)), weights)
-    return matrix
+    return np.where(distance <= 1, near, far)
 
 
 def _sincos(grid: tuple[int, int], width: int) -> np.ndarray:
