@@ -1,26 +1,25 @@
-"""Weights in safetensors files: written by a run, and read by others to start from or to learn from."""
+"""Modules that begin with the weights of a file: of a run, or of another library."""
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax.errors import ScopeParamShapeError
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ssljax.models.weights.preprocessing import Preprocessing
+from ssljax.models.weights.load import forget, load_variables, remedy
+from ssljax.models.weights.preprocessing import Preprocessing, preprocessing_of
 from ssljax.sharding import replicate
 from ssljax.types import Array, PyTree, UserError
 
 
-def weights_bytes(modules: PyTree) -> bytes:
+def weights_bytes(modules: PyTree, metadata: dict[str, str] | None = None) -> bytes:
     """The content of a weights file: module → its linen variables, under names such as encoder/params/stem/kernel."""
     named = flatten_dict(modules, sep="/")
-    return save({name: np.ascontiguousarray(leaf) for name, leaf in named.items()})
+    return save({name: np.ascontiguousarray(leaf) for name, leaf in named.items()}, metadata)
 
 
 class Wrapped:
@@ -43,15 +42,16 @@ class Wrapped:
 class Pretrained(Wrapped):
     """A linen module whose variables begin as those of a file.
 
-    `Pretrained(ResNet(depth=18), "runs/shop/weights/teacher.safetensors")`
+    The file is of a run, `Pretrained(ResNet(depth=18), "runs/shop/weights/teacher.safetensors")`, or an encoder's of
+    another library, `Pretrained(ResNet(depth=50), "resnet50.pth")`, in a layout that `ssljax.models.weights` knows.
     """
 
     module: Any
     """What is applied, with the settings of what the file holds."""
     weights: str | None
-    """A file that a run wrote, such as runs/shop/weights/student.safetensors; None leaves the variables random."""
+    """A file, such as runs/shop/weights/student.safetensors; None leaves the variables random."""
     part: str = "encoder"
-    """Which of the file's modules: encoder, projector, predictor ..."""
+    """Which of a run's modules: encoder, projector, predictor ..."""
     preprocessing: Preprocessing | None = None
     """How photos were prepared when the weights were trained, which an experiment's views follow; None for what is
     usual for the module."""
@@ -61,7 +61,9 @@ class Pretrained(Wrapped):
         init = functools.partial(self.module.init, train=train)
         if (path := self.weights) is None:
             return init(rng, x)
-        there = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in self._variables(path).items()}
+        found, _, stated = load_variables(path, self.module, self.part)
+        self._check_preprocessing(stated)
+        there = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in found.items()}
         wanted: dict[str, Any] = flatten_dict(jax.eval_shape(init, rng, x), sep="/")
         for name in sorted({*there, *wanted}):
             if name not in there or name not in wanted:
@@ -74,31 +76,27 @@ class Pretrained(Wrapped):
         except ScopeParamShapeError:  # not so if the module suits them, as a ViT interpolates its positions
             name = next(name for name in wanted if there[name].shape != wanted[name].shape)
             raise self._unfit(name, f"of shape {there[name].shape} there and {wanted[name].shape} here") from None
-        # Read where the state is made, and not where its shapes are asked for; on the one device that calls, at first.
-        read = jax.pure_callback(lambda: unflatten_dict(self._variables(path), sep="/"), shapes)
-        return jax.tree.map(replicate, read)
 
-    def _variables(self, path: str) -> dict[str, np.ndarray]:
-        """The part of the file, name → array; raises UserError if it is not there."""
-        if not Path(path).is_file():
+        def read() -> PyTree:
+            variables = load_variables(path, self.module, self.part).variables
+            forget()
+            return unflatten_dict(variables, sep="/")
+
+        # Read where the state is made, and not where its shapes are asked for; on the one device that calls, at first.
+        return jax.tree.map(replicate, jax.pure_callback(read, shapes))
+
+    def _check_preprocessing(self, stated: Preprocessing | None) -> None:
+        used = preprocessing_of(self)
+        if stated and not np.allclose([stated.mean, stated.std], [used.mean, used.std], atol=1e-3):
             raise UserError(
-                f"weights={self.weights} is not a file: name one that training wrote, in runs/<name>/weights/"
+                f"weights={self.weights} were trained with mean={stated.mean} and std={stated.std}: write "
+                f"Pretrained(..., preprocessing=Preprocessing(mean={stated.mean}, std={stated.std}))"
             )
-        try:
-            with safe_open(path, framework="numpy") as file:
-                names = list(file.keys())
-                inside = {name: file.get_tensor(name) for name in names if name.startswith(f"{self.part}/")}
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"weights={self.weights} cannot be read ({error})") from None
-        if not inside:
-            parts = ", ".join(sorted({name.partition("/")[0] for name in names}))
-            raise UserError(f"part={self.part} is not in {self.weights}, which has {parts}")
-        return {name.removeprefix(f"{self.part}/"): leaf for name, leaf in inside.items()}
 
     def _unfit(self, name: str, why: str) -> UserError:
         return UserError(
             f"weights={self.weights} do not fit {type(self.module).__name__}: {self.part}/{name} is {why}; "
-            "give the module the settings of the run that wrote them"
+            f"{remedy(str(self.weights))}"
         )
 
 

@@ -19,6 +19,7 @@ _STAGES = {
     101: ((3, 4, 23, 3), True),
     152: ((3, 8, 36, 3), True),
 }
+DEPTHS = tuple(_STAGES)
 
 
 class ResNet(nn.Module):
@@ -76,7 +77,7 @@ class ResNet(nn.Module):
     def stages(self) -> tuple[tuple[int, ...], bool]:
         """The blocks of each stage, and whether they are bottlenecks."""
         if self.depth not in _STAGES:
-            raise UserError(f"depth={self.depth} is not a ResNet: choose one of {', '.join(map(str, _STAGES))}")
+            raise UserError(f"depth={self.depth} is not a ResNet: choose one of {', '.join(map(str, DEPTHS))}")
         return _STAGES[self.depth]
 
 

@@ -54,12 +54,12 @@ def _read(file: BinaryIO, path: str | Path) -> WeightsFile:
         raise ValueError("it is empty")
     if head.startswith(b"version https://git-lfs"):
         raise ValueError("it is a pointer of Git LFS: fetch its content with `git lfs pull`")
-    if head.startswith(b"\x80"):
-        return _found(torch_file.read_legacy(file, size, limit), "torch")
-    if head[8:9] == b"{":
+    if head[8:9] == b"{":  # before it is the length of the header, of which any byte may come first
         with safe_open(path, framework="numpy") as opened:
             names = list(opened.keys())
             return _found({name: opened.get_tensor(name) for name in names}, "safetensors", opened.metadata())
+    if head.startswith(b"\x80"):
+        return _found(torch_file.read_legacy(file, size, limit), "torch")
     if head.startswith(b"PK\x03\x04"):
         with ZipFile(file) as archive:
             names = [name.replace("\\", "/") for name in archive.namelist()]

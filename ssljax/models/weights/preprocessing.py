@@ -1,6 +1,9 @@
 """What is done to photos before an encoder sees them, which belongs to its weights as much as its architecture."""
 
 import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from ssljax.types import UserError, check_fields
@@ -42,3 +45,34 @@ def preprocessing_of(encoder: Any) -> Preprocessing:
             return found
         encoder = getattr(encoder, "module", None)
     return Preprocessing()
+
+
+def stated_preprocessing(path: str, metadata: Mapping[str, str]) -> Preprocessing | None:
+    """What a weights file says of its preprocessing, or else timm's config.json or Hugging Face's beside it."""
+    try:
+        if "preprocessing" in metadata:
+            return Preprocessing(**json.loads(metadata["preprocessing"]))
+        for name, read in {"preprocessor_config.json": _hugging_face, "config.json": _timm}.items():
+            if (file := Path(path).with_name(name)).is_file() and (found := read(json.loads(file.read_text()))):
+                return found
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"weights={path}: what is said of their preprocessing cannot be read ({error})") from None
+    return None
+
+
+def _timm(config: dict[str, Any]) -> Preprocessing | None:
+    config = config.get("pretrained_cfg", config)
+    if "mean" not in config or "std" not in config:
+        return None
+    size = config.get("input_size", (3, 224, 224))[-1]
+    share, filter = config.get("crop_pct", 1.0), config.get("interpolation", "bicubic")
+    return Preprocessing(size, tuple(config["mean"]), tuple(config["std"]), "crop", share, filter)
+
+
+def _hugging_face(config: dict[str, Any]) -> Preprocessing | None:
+    if "image_mean" not in config or "image_std" not in config:
+        return None
+    size = config.get("crop_size") or config.get("size") or 224
+    side = next(iter(size.values())) if isinstance(size, dict) else size
+    filter = {2: "bilinear", 3: "bicubic"}.get(config.get("resample"), "bicubic")
+    return Preprocessing(side, tuple(config["image_mean"]), tuple(config["image_std"]), "crop", 1.0, filter)

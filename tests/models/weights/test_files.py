@@ -103,6 +103,11 @@ def test_nested_dicts_have_flat_names_and_nothing_else_is_kept(read, write):
     assert list(read(write(body, {"0": SIX.tobytes()})).tensors) == ["model/0.weight", "optimizer/state/0/exp_avg"]
 
 
+def test_safetensors_that_begin_like_a_pickle_are_read(read):
+    contents = (save({"a": SIX}, {"padding": "x" * n}) for n in range(300))
+    assert read(next(content for content in contents if content[0] == 0x80)).format == "safetensors"
+
+
 def test_safetensors_keep_dtypes_and_metadata(read):
     tensors = {"a": SIX.astype(ml_dtypes.bfloat16), "b": SIX.astype(np.float16), "c/d": SIX, "e": np.int64(3)[None]}
     file = read(save(tensors, metadata={"module": "ResNet"}))

@@ -1,0 +1,32 @@
+"""All families of encoders whose weights others publish: the layout of a module, and the module of a file's tensors."""
+
+from typing import Any
+
+from ssljax.models.resnet import ResNet
+from ssljax.models.weights import resnet
+from ssljax.models.weights.names import Layout, Tensors
+from ssljax.types import UserError, settings
+
+_FAMILIES = {ResNet: resnet}
+
+
+def layout_of(module: Any) -> Layout:
+    """How others name the variables of an encoder; raises UserError if nobody else has such encoders."""
+    for kind, family in _FAMILIES.items():
+        if isinstance(module, kind):
+            return family.layout(module)
+    names = ", ".join(kind.__name__ for kind in _FAMILIES)
+    raise UserError(f"{type(module).__name__} can begin with weights of ssljax alone: those of others suit {names}")
+
+
+def guess(tensors: Tensors) -> Any:
+    """The module of which a file's tensors look like the weights, by their names and shapes; None if they do not."""
+    return next((module for family in _FAMILIES.values() if (module := family.guess(tensors)) is not None), None)
+
+
+def written(module: Any) -> str:
+    """A module as an experiment has it: its class, and the settings that are not the default's."""
+    plain = type(module)()
+    changed = {f.name: getattr(module, f.name) for f in settings(module)}
+    inside = ", ".join(f"{name}={value!r}" for name, value in changed.items() if value != getattr(plain, name))
+    return f"{type(module).__name__}({inside})"

@@ -1,0 +1,112 @@
+"""Another library's file becomes a module's variables, or is refused in a sentence that says what it looks like."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import save_file
+
+from ssljax.models import MLP, Preprocessing, Pretrained, ResNet, weights_bytes
+from ssljax.models.weights.layouts import guess, layout_of, written
+from ssljax.models.weights.names import to_timm
+from ssljax.types import UserError
+
+MODULE = ResNet(depth=10, width=4)
+X = jnp.ones((1, 32, 32, 3))
+
+
+def variables_of(module, x=X, seed=0):
+    made = jax.eval_shape(functools.partial(module.init, train=False), jax.random.PRNGKey(0), x)
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), made)
+
+
+def timm_tensors(module, variables):
+    return to_timm(layout_of(module), flatten_dict(variables, sep="/"))
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """timm's file of a small ResNet, with a classifier left over, and the variables in it."""
+    variables = variables_of(MODULE)
+    tensors = timm_tensors(MODULE, variables) | {"fc.weight": np.zeros((10, 32), np.float32)}
+    save_file(tensors, tmp_path / "theirs.safetensors")
+    return tmp_path / "theirs.safetensors", tensors, variables
+
+
+def initial(module):
+    return jax.jit(lambda: module.init(jax.random.PRNGKey(1), X, train=False))()
+
+
+def refused(module):
+    with pytest.raises(UserError) as error:
+        jax.eval_shape(lambda: module.init(jax.random.PRNGKey(0), X, train=False))
+    return str(error.value)
+
+
+def test_a_module_begins_with_the_tensors_of_timm(theirs):
+    path, _, variables = theirs
+    jax.tree.map(np.testing.assert_array_equal, initial(Pretrained(MODULE, str(path))), variables)
+
+
+def test_a_files_tensors_look_like_their_module(theirs):
+    for module in (MODULE, ResNet(depth=50, stem="cifar", width=8), ResNet(depth=34)):
+        tensors = timm_tensors(module, variables_of(module))
+        assert guess(tensors) == module
+    assert guess({"a": np.zeros(3)}) is None
+    assert written(ResNet(depth=50, stem="cifar")) == "ResNet(depth=50, stem='cifar')"
+
+
+def test_another_architecture_is_refused_with_the_one_it_looks_like(theirs):
+    path, tensors, _ = theirs
+    said = refused(Pretrained(ResNet(depth=18, width=4), str(path)))
+    assert "tensors are missing (layer1.1.conv1.weight, " in said
+    assert "they look like those of ResNet(depth=10, width=4)" in said
+    said = refused(Pretrained(MODULE.clone(width=8), str(path)))
+    assert "is of shape (4,) there and (8,) here; they look like those of ResNet(depth=10, width=4)" in said
+    assert "MLP can begin with weights of ssljax alone" in refused(Pretrained(MLP(), str(path)))
+    save_file({name: x for name, x in tensors.items() if name != "bn1.weight"}, path)
+    assert "1 tensor is missing (bn1.weight)" in refused(Pretrained(MODULE, str(path)))
+    save_file(tensors | {"attention.scale": np.ones(1, np.float32)}, path)
+    assert "1 tensor is unknown (attention.scale)" in refused(Pretrained(MODULE, str(path)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(theirs, value):
+    path, tensors, variables = theirs
+    tensors["bn1.weight"][1] = value
+    save_file(tensors, path)
+    assert "params/stem_norm/scale has values that are not finite" in refused(Pretrained(MODULE, str(path)))
+    variables["params"]["stem_norm"]["scale"][1] = value
+    path.write_bytes(weights_bytes({"encoder": variables}))
+    assert "params/stem_norm/scale has values that are not finite" in refused(Pretrained(MODULE, str(path)))
+
+
+STATED = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+BESIDE = {
+    "config.json": {"pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, 160, 160]}},
+    "preprocessor_config.json": {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 224}},
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_another_preprocessing_beside_the_file_must_be_written(theirs, name):
+    path = theirs[0]
+    path.with_name(name).write_text(json.dumps(BESIDE[name]))
+    said = refused(Pretrained(MODULE, str(path)))
+    assert "write Pretrained(..., preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))" in said
+    initial(Pretrained(MODULE, str(path), preprocessing=STATED))
+    path.with_name(name).write_text("{")
+    assert "what is said of their preprocessing cannot be read" in refused(Pretrained(MODULE, str(path)))
+
+
+def test_the_preprocessing_within_a_file_must_be_written(theirs):
+    path, _, variables = theirs
+    metadata = {"preprocessing": json.dumps({"mean": [0.5] * 3, "std": [0.5] * 3})}
+    path.write_bytes(weights_bytes({"encoder": variables}, metadata))
+    assert "were trained with mean=(0.5, 0.5, 0.5)" in refused(Pretrained(MODULE, str(path)))
+    initial(Pretrained(MODULE, str(path), preprocessing=STATED))
