@@ -61,10 +61,11 @@ class Pretrained(Wrapped):
         init = functools.partial(self.module.init, train=train)
         if (path := self.weights) is None:
             return init(rng, x)
-        found, _, stated = load_variables(path, self.module, self.part)
+        wanted: dict[str, Any] = flatten_dict(jax.eval_shape(init, rng, x), sep="/")
+        wanted_shapes = {name: leaf.shape for name, leaf in wanted.items()}
+        found, _, stated = load_variables(path, self.module, self.part, wanted_shapes)
         self._check_preprocessing(stated)
         there = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in found.items()}
-        wanted: dict[str, Any] = flatten_dict(jax.eval_shape(init, rng, x), sep="/")
         for name in sorted({*there, *wanted}):
             if name not in there or name not in wanted:
                 raise self._unfit(
@@ -78,7 +79,7 @@ class Pretrained(Wrapped):
             raise self._unfit(name, f"of shape {there[name].shape} there and {wanted[name].shape} here") from None
 
         def read() -> PyTree:
-            variables = load_variables(path, self.module, self.part).variables
+            variables = load_variables(path, self.module, self.part, wanted_shapes).variables
             forget()
             return unflatten_dict(variables, sep="/")
 

@@ -3,11 +3,12 @@
 from typing import Any
 
 from ssljax.models.resnet import ResNet
-from ssljax.models.weights import resnet
+from ssljax.models.vit import ViT
+from ssljax.models.weights import resnet, vit
 from ssljax.models.weights.names import Layout, Tensors
 from ssljax.types import UserError, settings
 
-_FAMILIES = {ResNet: resnet}
+_FAMILIES = {ResNet: resnet, ViT: vit}
 
 
 def layout_of(module: Any) -> Layout:

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,10 @@ from ssljax.models.weights.files import WeightsFile, read_weights
 from ssljax.models.weights.layouts import guess, layout_of, written
 from ssljax.models.weights.names import Report, Tensors, to_ours
 from ssljax.models.weights.preprocessing import Preprocessing, stated_preprocessing
+from ssljax.models.weights.vit import resized_positions
 from ssljax.types import UserError
+
+POSITIONS = "params/positions"  # a ViT's
 
 
 class Loaded(NamedTuple):
@@ -25,19 +28,28 @@ class Loaded(NamedTuple):
     """how photos were prepared when the weights were trained, if that is said in the file or beside it"""
 
 
-def load_variables(path: str, module: Any, part: str = "encoder") -> Loaded:
-    """A module's variables from a file; the shapes are the file's.
+def load_variables(
+    path: str, module: Any, part: str = "encoder", shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> Loaded:
+    """A module's variables from a file. Their shapes are the file's.
 
     Args:
         path: of a run, or of another library.
         module: whose they are to be.
         part: which of a run's modules; of another library's student and teacher, which of the two.
+        shapes: of the module's variables. Another library's learnt positions are resized to theirs.
 
     Raises:
         UserError: the file cannot be read, it is another module's, or a value is not finite.
     """
     file = read_cached(path)
-    variables, report = _own(path, file.tensors, part) if is_own(file) else _foreign(path, file.tensors, module)
+    if is_own(file):
+        variables, report = _own(path, file.tensors, part), None
+    else:
+        variables, report = _foreign(path, file.tensors, module)
+        there, wanted = variables.get(POSITIONS), (shapes or {}).get(POSITIONS)
+        if there is not None and wanted and there.ndim == len(wanted) == 3 and there.shape[2] == wanted[2]:
+            variables[POSITIONS] = there if there.shape == wanted else resized_positions(there, wanted[:2])
     for name, values in variables.items():
         if not np.isfinite(values.astype(np.float32)).all():
             raise UserError(f"weights={path} are damaged: {name} has values that are not finite; get the file again")
@@ -75,12 +87,12 @@ def is_own(file: WeightsFile) -> bool:
     return file.format == "safetensors" and any("/params/" in name for name in file.tensors)
 
 
-def _own(path: str, tensors: Tensors, part: str) -> tuple[dict[str, np.ndarray], None]:
+def _own(path: str, tensors: Tensors, part: str) -> dict[str, np.ndarray]:
     inside = {name.removeprefix(f"{part}/"): x for name, x in tensors.items() if name.startswith(f"{part}/")}
     if not inside:
         parts = ", ".join(sorted({name.partition("/")[0] for name in tensors}))
         raise UserError(f"part={part} is not in {path}, which has {parts}")
-    return inside, None
+    return inside
 
 
 def _foreign(path: str, tensors: Tensors, module: Any) -> tuple[dict[str, np.ndarray], Report]:

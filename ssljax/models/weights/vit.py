@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 
 from ssljax.models.vit import ViT, cubic
-from ssljax.models.weights.names import Entry, Layout, linear, norm, same
+from ssljax.models.weights.names import Entry, Layout, Tensors, linear, norm, same
 from ssljax.models.weights.vit_dialects import torch_names
 from ssljax.types import UserError
 
@@ -138,3 +139,21 @@ def _tokens(theirs: str, ours: str, shape: tuple[int, ...]) -> Entry:
     """Learnt tokens f32[shape], which others' files give leading axes of length 1."""
     axes = (1,) * (3 - len(shape))
     return Entry(theirs, (ours,), lambda x: (x.reshape(shape),), lambda xs: xs[0].reshape(axes + shape))
+
+
+def guess(tensors: Tensors) -> ViT | None:
+    """The ViT of which these look like the weights, if any; heads are taken to have 64 channels."""
+    tensors = torch_names(tensors)
+    kernel = tensors.get("patch_embed.proj.weight")
+    if kernel is None or kernel.ndim != 4 or "cls_token" not in tensors or "blocks.0.norm1.weight" not in tensors:
+        return None
+    width, patch = kernel.shape[0], kernel.shape[2]
+    depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
+    registers = tensors["reg_token"].shape[-2] if "reg_token" in tensors else 0
+    layer_scale = 1e-5 if "blocks.0.ls1.gamma" in tensors else None
+    found = ViT(width=width, depth=depth, heads=width // 64, patch=patch, registers=registers, layer_scale=layer_scale)
+    plain = (
+        found.clone(variant=variant, width=None, depth=None, heads=None)
+        for variant in get_args(ViT.__annotations__["variant"])
+    )
+    return next((module for module in plain if module.sizes() == found.sizes()), found)

@@ -10,9 +10,10 @@ import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
-from ssljax.models import MLP, Preprocessing, Pretrained, ResNet, weights_bytes
+from ssljax.models import MLP, Preprocessing, Pretrained, ResNet, ViT, weights_bytes
 from ssljax.models.weights.layouts import guess, layout_of, written
 from ssljax.models.weights.names import to_timm
+from ssljax.models.weights.vit import resized_positions
 from ssljax.types import UserError
 
 MODULE = ResNet(depth=10, width=4)
@@ -57,8 +58,21 @@ def test_a_files_tensors_look_like_their_module(theirs):
     for module in (MODULE, ResNet(depth=50, stem="cifar", width=8), ResNet(depth=34)):
         tensors = timm_tensors(module, variables_of(module))
         assert guess(tensors) == module
+    large = jnp.ones((1, 28, 28, 3))
+    for module in (ViT("Ti", 14, registers=4, layer_scale=1e-5), ViT(patch=7, width=128, depth=1, heads=2)):
+        assert guess(timm_tensors(module, variables_of(module, large))) == module
     assert guess({"a": np.zeros(3)}) is None
     assert written(ResNet(depth=50, stem="cifar")) == "ResNet(depth=50, stem='cifar')"
+
+
+def test_positions_of_another_grid_are_resized(tmp_path):
+    module, small, large = ViT(patch=8, width=8, depth=1, heads=2), jnp.ones((1, 16, 16, 3)), jnp.ones((1, 24, 40, 3))
+    variables = variables_of(module, small)
+    path = tmp_path / "theirs.safetensors"
+    save_file(timm_tensors(module, variables), path)
+    found = jax.jit(lambda: Pretrained(module, str(path)).init(jax.random.PRNGKey(0), large, train=False))()
+    positions = variables["params"]["positions"]
+    np.testing.assert_allclose(found["params"]["positions"], resized_positions(positions, (3, 5)), atol=1e-6)
 
 
 def test_another_architecture_is_refused_with_the_one_it_looks_like(theirs):
@@ -68,7 +82,8 @@ def test_another_architecture_is_refused_with_the_one_it_looks_like(theirs):
     assert "they look like those of ResNet(depth=10, width=4)" in said
     said = refused(Pretrained(MODULE.clone(width=8), str(path)))
     assert "is of shape (4,) there and (8,) here; they look like those of ResNet(depth=10, width=4)" in said
-    assert "MLP can begin with weights of ssljax alone" in refused(Pretrained(MLP(), str(path)))
+    with pytest.raises(UserError, match="MLP can begin with weights of ssljax alone"):
+        layout_of(MLP())
     save_file({name: x for name, x in tensors.items() if name != "bn1.weight"}, path)
     assert "1 tensor is missing (bn1.weight)" in refused(Pretrained(MODULE, str(path)))
     save_file(tensors | {"attention.scale": np.ones(1, np.float32)}, path)
