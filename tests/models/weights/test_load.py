@@ -54,6 +54,33 @@ def test_a_module_begins_with_the_tensors_of_timm(theirs):
     jax.tree.map(np.testing.assert_array_equal, initial(Pretrained(MODULE, str(path))), variables)
 
 
+def install(folder, *files):
+    """A distribution named "some-weights" in a folder, of which some files are copied from elsewhere."""
+    info = folder / "some_weights-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0\n")
+    for name, source in files:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(source.read_bytes())
+    (info / "RECORD").write_text("".join(f"{name},,\n" for name, _ in files))
+
+
+def test_the_weights_of_an_installed_package_are_found_by_its_name(theirs, tmp_path, monkeypatch):
+    path, _, variables = theirs
+    (tmp_path / "code.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = Pretrained(MODULE, "package:some-weights")
+    assert "some-weights is not installed; `pip install some-weights`" in refused(module)
+    install(tmp_path, ("some_weights/__init__.py", tmp_path / "code.py"), ("some_weights/a.safetensors", path))
+    jax.tree.map(np.testing.assert_array_equal, initial(module), variables)
+
+
+def test_a_package_of_several_weights_files_is_refused(theirs, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    install(tmp_path, ("some_weights/a.safetensors", theirs[0]), ("some_weights/b.pth", theirs[0]))
+    assert "some-weights has 2 weights files, not one" in refused(Pretrained(MODULE, "package:some-weights"))
+
+
 def test_a_files_tensors_look_like_their_module(theirs):
     for module in (MODULE, ResNet(depth=50, stem="cifar", width=8), ResNet(depth=34)):
         tensors = timm_tensors(module, variables_of(module))
