@@ -79,88 +79,91 @@ def _column_sums(x: Array) -> Array:
     return _dot(jnp.ones((1, x.shape[0]), x.dtype), x)[0]
 
 
-def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+Pads = tuple[tuple[int, int], tuple[int, int]]
+"""rows of zeros above and below a map, and columns left and right"""
+
+
+def conv(x: Array, kernel: Array, stride: int = 1, pads: Pads | None = None) -> Array:
     """As `layers.conv`."""
-    return _depthwise(x, kernel, stride) if kernel.shape[2] < x.shape[3] else _conv(x, kernel, stride)
+    pad = kernel.shape[0] // 2
+    pads = pads or ((pad, pad), (pad, pad))
+    return (_depthwise if kernel.shape[2] < x.shape[3] else _conv)(x, kernel, stride, pads)
 
 
 # XLA's grouped convolution is a naive loop on CPUs; a sum of shifted products is one fused loop.
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _depthwise(x: Array, kernel: Array, stride: int) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x: Array, kernel: Array, stride: int, pads: Pads) -> Array:
     size = kernel.shape[0]
     weights = kernel.astype(jnp.float32).reshape(size * size, 1, 1, 1, -1)
-    products = (x * w for x, w in zip(_shifts(x, size, stride), weights, strict=True))
+    products = (x * w for x, w in zip(_shifts(x, size, stride, pads), weights, strict=True))
     return reduce(jnp.add, products).astype(x.dtype)
 
 
-def _depthwise_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _depthwise_backward(stride: int, pads: Pads, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
     _, height, width, channels = x.shape
+    size = kernel.shape[0]
     # The transpose is the convolution of g, with zeros between where outputs were left out, with the turned kernel.
-    below, right = (n - 1 - stride * (m - 1) for n, m in zip((height, width), g.shape[1:3], strict=True))
-    zeros = jnp.zeros((), g.dtype)
-    spread = lax.pad(g, zeros, ((0, 0, 0), (0, below, stride - 1), (0, right, stride - 1), (0, 0, 0)))
-    dx = conv(spread, kernel[::-1, ::-1])
-    products = (shifted * g.astype(jnp.float32) for shifted in _shifts(x, kernel.shape[0], stride))
+    edges = [(0, 0, 0)]
+    for n, m, (before, _) in zip((height, width), g.shape[1:3], pads, strict=True):
+        first = size // 2 - before
+        edges.append((first, n - 1 - stride * (m - 1) - first, stride - 1))
+    dx = conv(lax.pad(g, jnp.zeros((), g.dtype), (*edges, (0, 0, 0))), kernel[::-1, ::-1])
+    products = (shifted * g.astype(jnp.float32) for shifted in _shifts(x, size, stride, pads))
     dk = jnp.stack([_column_sums(product.reshape(-1, channels)) for product in products])
     return dx, dk.reshape(kernel.shape).astype(kernel.dtype)
 
 
-_depthwise.defvjp(lambda x, kernel, stride: (_depthwise(x, kernel, stride), (x, kernel)), _depthwise_backward)
+_depthwise.defvjp(lambda x, kernel, *how: (_depthwise(x, kernel, *how), (x, kernel)), _depthwise_backward)
 
 
-def _shifts(x: Array, size: int, stride: int) -> list[Array]:
+def _shifts(x: Array, size: int, stride: int, pads: Pads) -> list[Array]:
     """What each place of a kernel sees: size^2 arrays f32[B, ceil(H / stride), ceil(W / stride), C], row by row."""
     _, height, width, _ = x.shape
-    pad = size // 2
-    x = jnp.pad(x.astype(jnp.float32), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    x = jnp.pad(x.astype(jnp.float32), ((0, 0), *pads, (0, 0)))
     return [x[:, i : i + height : stride, j : j + width : stride] for i in range(size) for j in range(size)]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv(x: Array, kernel: Array, stride: int) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x: Array, kernel: Array, stride: int, pads: Pads) -> Array:
     if _suits_winograd(kernel, stride):
         return _winograd(x, kernel)
-    return _direct(x, kernel, stride)
+    return _direct(x, kernel, stride, pads)
 
 
-def _conv_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _conv_backward(stride: int, pads: Pads, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
     if _suits_winograd(kernel, stride):
         return _winograd(g, kernel, transposed=True), _winograd_kernel_gradient(x, g).astype(kernel.dtype)
-    (dx,) = jax.linear_transpose(lambda x: _direct(x, kernel, stride), x)(g)
+    (dx,) = jax.linear_transpose(lambda x: _direct(x, kernel, stride, pads), x)(g)
     size, _, channels, features = kernel.shape
     if size > 1 and channels < _WIDE:
-        (dk,) = jax.linear_transpose(lambda kernel: _direct(x, kernel, stride), kernel)(g)
+        (dk,) = jax.linear_transpose(lambda kernel: _direct(x, kernel, stride, pads), kernel)(g)
         return dx, dk
-    patches = _patches(x.astype(jnp.float32), size, stride)  # as a convolution this would transpose both operands
+    patches = _patches(x.astype(jnp.float32), size, stride, pads)  # as a convolution this would transpose both operands
     dk = _dot(_transposed(patches.reshape(-1, patches.shape[-1])).astype(x.dtype), g.reshape(-1, features))
     return dx, dk.reshape(kernel.shape).astype(kernel.dtype)
 
 
-_conv.defvjp(lambda x, kernel, stride: (_conv(x, kernel, stride), (x, kernel)), _conv_backward)
+_conv.defvjp(lambda x, kernel, *how: (_conv(x, kernel, *how), (x, kernel)), _conv_backward)
 
 
-def _direct(x: Array, kernel: Array, stride: int) -> Array:
+def _direct(x: Array, kernel: Array, stride: int, pads: Pads) -> Array:
     size, _, _, features = kernel.shape
     _, height, width, _ = x.shape
     outputs = -(-height // stride) * -(-width // stride)
     if size > 1 and size * size <= outputs:
-        pad = size // 2
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
     # On maps smaller than the kernel XLA swaps the two and falls to a naive loop.
-    patches = _patches(x, size, stride)
+    patches = _patches(x, size, stride, pads)
     y = _dot(patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, features))
     return y.reshape(*patches.shape[:3], features).astype(x.dtype)
 
 
-def _patches(x: Array, size: int, stride: int) -> Array:
+def _patches(x: Array, size: int, stride: int, pads: Pads) -> Array:
     """What each output of a convolution sees: [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), size^2 C]."""
     _, height, width, _ = x.shape
-    pad = size // 2
-    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     columns = [x[:, :, i : i + width : stride] for i in range(size)]
     x = jnp.concatenate(columns, axis=3)
     return jnp.concatenate([x[:, i : i + height : stride] for i in range(size)], axis=3)

@@ -22,9 +22,12 @@ he_fan_in = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
+Padding = Literal["torch", "tensorflow"]
+
+
 @on_cpu(cpu.conv)
-def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """Convolution of x [B, H, W, C] with a square kernel [k, k, C, F] (k odd), padded by k // 2.
+def conv(x: Array, kernel: Array, stride: int = 1, pads: cpu.Pads | None = None) -> Array:
+    """Convolution of x [B, H, W, C] with a square kernel [k, k, C, F] (k odd), padded by k // 2, or by `pads`.
 
     With a kernel [k, k, 1, C] each channel is convolved with its own (depthwise).
     """
@@ -33,10 +36,22 @@ def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
         x,
         kernel,
         (stride, stride),
-        ((pad, pad), (pad, pad)),
+        pads or ((pad, pad), (pad, pad)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1] // kernel.shape[2],
     )
+
+
+def pads_of(padding: Padding, x: Array, size: int, stride: int) -> cpu.Pads | None:
+    """Where zeros are added to x [B, H, W, C] for a convolution with ceil(H / stride) rows.
+
+    torch: size // 2 on each side. tensorflow: no more than that needs; of an odd number the larger half below and to
+    the right ("SAME"). At stride 2 the results differ where H or W is even, by a pixel's shift.
+    """
+    if padding == "torch":
+        return None
+    (top, bottom), (left, right) = lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
+    return (top, bottom), (left, right)
 
 
 @on_cpu(cpu.max_pool)
@@ -47,6 +62,18 @@ def max_pool(x: Array) -> Array:
     """
     pads = ((0, 0), (1, 1), (1, 1), (0, 0))
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
+
+
+def average(x: Array, cells: int) -> Array:
+    """x [B, H, W, C] averaged over `cells` x `cells` parts, as equal as can be: f32[B, cells * cells * C].
+
+    Raises UserError if x has fewer rows or columns than `cells`.
+    """
+    x, (_, height, width, _) = x.astype(jnp.float32), x.shape
+    if min(height, width) < cells:
+        raise UserError(f"pool={cells} is more than the last map's {height} x {width}: try a larger view")
+    rows, columns = ([slice(n * i // cells, -(-n * (i + 1) // cells)) for i in range(cells)] for n in (height, width))
+    return jnp.concatenate([x[:, row, column].mean(axis=(1, 2)) for row in rows for column in columns], axis=1)
 
 
 @on_cpu(cpu.dense)
@@ -62,30 +89,32 @@ def repeat(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 class Conv(nn.Module):
-    """A square convolution without bias, padded by half its size."""
+    """A square convolution without bias."""
 
     features: int
     size: int
     stride: int = 1
+    padding: Padding = "torch"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """x: [B, H, W, C]; returns [B, ceil(H / stride), ceil(W / stride), features] of the same type."""
         kernel = self.param("kernel", he_fan_out, (self.size, self.size, x.shape[-1], self.features), jnp.float32)
-        return conv(x, kernel.astype(x.dtype), self.stride)
+        return conv(x, kernel.astype(x.dtype), self.stride, pads_of(self.padding, x, self.size, self.stride))
 
 
 class DepthwiseConv(nn.Module):
-    """A square convolution of each channel apart, without bias, padded by half its size."""
+    """A square convolution of each channel apart, without bias."""
 
     size: int
     stride: int
+    padding: Padding = "torch"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """x: [B, H, W, C]; returns [B, ceil(H / stride), ceil(W / stride), C]."""
         kernel = self.param("kernel", he_fan_in, (self.size, self.size, 1, x.shape[-1]), jnp.float32)
-        return conv(x, kernel.astype(x.dtype), self.stride)
+        return conv(x, kernel.astype(x.dtype), self.stride, pads_of(self.padding, x, self.size, self.stride))
 
 
 class Linear(nn.Module):

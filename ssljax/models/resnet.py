@@ -3,10 +3,9 @@
 from typing import Literal
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from ssljax.models.blocks import Remat, rematerialized
-from ssljax.models.layers import Conv, check_sizes, max_pool
+from ssljax.models.layers import Conv, average, check_sizes, max_pool
 from ssljax.models.norm import BatchNorm
 from ssljax.types import Array, UserError
 
@@ -72,22 +71,13 @@ class ResNet(nn.Module):
                 stride = 2 if stage > 0 and i == 0 else 1
                 width, name = self.width * 2**stage, f"stage{stage + 1}_block{i}"
                 x = block(width, stride, bottleneck, self.norm_groups, name=name)(x, train)
-        return _average(x.astype(jnp.float32), self.pool)
+        return average(x, self.pool)
 
     def stages(self) -> tuple[tuple[int, ...], bool]:
         """The blocks of each stage, and whether they are bottlenecks."""
         if self.depth not in _STAGES:
             raise UserError(f"depth={self.depth} is not a ResNet: choose one of {', '.join(map(str, DEPTHS))}")
         return _STAGES[self.depth]
-
-
-def _average(x: Array, cells: int) -> Array:
-    """x f32[B, H, W, C] averaged over `cells` x `cells` parts, as equal as can be: f32[B, cells * cells * C]."""
-    _, height, width, _ = x.shape
-    if min(height, width) < cells:
-        raise UserError(f"pool={cells} is more than the last map's {height} x {width}: try a larger view")
-    rows, columns = ([slice(n * i // cells, -(-n * (i + 1) // cells)) for i in range(cells)] for n in (height, width))
-    return jnp.concatenate([x[:, row, column].mean(axis=(1, 2)) for row in rows for column in columns], axis=1)
 
 
 class Block(nn.Module):

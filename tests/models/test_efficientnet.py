@@ -37,6 +37,11 @@ def shapes(encoder, *shape):
         ("B2", 7_700_994, 1408),
         ("B3", 10_696_232, 1536),
         ("B4", 17_548_616, 1792),
+        ("lite0", 3_371_008, 1280),
+        ("lite1", 4_135_680, 1280),
+        ("lite2", 4_811_072, 1280),
+        ("lite3", 6_916_096, 1280),
+        ("lite4", 11_725_568, 1280),
     ],
 )
 def test_published_numbers_of_parameters(variant, count, features):
@@ -102,11 +107,41 @@ def test_drop_path_leaves_the_identity():
     np.testing.assert_allclose((some - x)[kept], 2 * (whole - x)[kept], atol=1e-4)
 
 
+def test_a_lite_network_on_a_grid_of_cells_has_features_of_each():
+    encoder = EfficientNet("lite0", width=0.1, depth=0.1)
+    x = images(2, 64, 64, 3)
+    v = jax.jit(functools.partial(encoder.init, train=False))(jax.random.PRNGKey(0), x)
+    once, cells = (encoder.clone(pool=pool).apply(v, x, train=False) for pool in (1, 2))
+    assert once.shape == (2, 1280) and cells.shape == (2, 4 * 1280) == (2, encoder.clone(pool=2).features)
+    np.testing.assert_allclose(cells.reshape(2, 4, -1).mean(axis=1), once, atol=1e-5)
+    assert once.min() >= 0 and once.max() <= 6
+    assert "squeeze_excite" not in v["params"]["stage2_block1"]
+
+
+def test_conventions_change_the_padding_and_the_norm_but_no_variable():
+    v, x = variables(), images(2, 32, 32, 3)
+    torch, tensorflow = (TINY.clone(conventions=conventions) for conventions in ("torch", "tensorflow"))
+    assert jax.tree.structure(shapes(tensorflow, 2, 32, 32, 3)) == jax.tree.structure(v)
+    default, first, second = (encoder.apply(v, x, train=False) for encoder in (TINY, torch, tensorflow))
+    np.testing.assert_array_equal(default, first)
+    assert np.abs(first - second).max() > 0.1 * np.abs(first).max()
+
+
+def test_preprocessing_is_that_of_the_published_weights():
+    lite, plain = EfficientNet("lite2").preprocessing, EfficientNet("B4").preprocessing
+    assert (lite.size, lite.mean[0] * 255, lite.std[0] * 255) == (260, 127, 128)
+    assert plain.size == 380 and plain.mean == (0.485, 0.456, 0.406)
+    assert plain.share == pytest.approx(0.922, abs=1e-3)  # timm's crop_pct
+
+
 @pytest.mark.parametrize(
     "encoder, sentence",
     [
         (EfficientNet(variant="B9"), "^variant=B9"),
         (TINY.clone(width=0.0), "^width=0.0"),
+        (TINY.clone(conventions="jax"), "^conventions=jax"),
+        (TINY.clone(pool=0), "^pool=0"),
+        (TINY.clone(pool=2), "^pool=2 is more than the last map's 1 x 1"),
         (TINY.clone(norm_groups=3), "^norm_groups=3"),
         (TINY.clone(drop_path=1.5), "^drop_path=1.5"),
     ],

@@ -43,9 +43,9 @@ def _inputs(shape, dtype):
     return [jnp.asarray(a, dtype) for a in (x, kernel, g)]
 
 
-def _value_and_gradients(conv, stride):
+def _value_and_gradients(conv, stride, pads=None):
     def f(x, kernel, g):
-        y, vjp = jax.vjp(lambda x, kernel: conv(x, kernel, stride), x, kernel)
+        y, vjp = jax.vjp(lambda x, kernel: conv(x, kernel, stride, pads), x, kernel)
         return y, *vjp(g)
 
     return jax.jit(f)
@@ -104,6 +104,25 @@ def test_depthwise_convolution_equals_the_plain_one(shape, dtype, tolerance):
     for a, b in zip(fast, plain, strict=True):
         assert a.dtype == dtype and a.shape == b.shape
         _assert_close(a, b, tolerance)
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(2, 8, 7, 8, 8, 3, 2), (2, 5, 6, 8, 8, 5, 2), (2, 2, 2, 8, 8, 5, 2), (2, 8, 8, 8, 8, 5, 1)]
+)
+def test_convolution_padded_as_in_tensorflow(shape, depthwise):
+    x, kernel, g = _inputs(shape, jnp.float32)
+    kernel, stride = kernel[:, :, : 1 if depthwise else None], shape[-1]
+    pads = layers.pads_of("tensorflow", x, len(kernel), stride)
+    fast = _value_and_gradients(cpu.conv, stride, pads)(x, kernel, g)
+
+    def same(x, kernel, stride, _):
+        dimensions = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": 8 if depthwise else 1}
+        return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", **dimensions)
+
+    for other in (PLAIN_CONV, same):
+        for a, b in zip(fast, _value_and_gradients(other, stride, pads)(x, kernel, g), strict=True):
+            _assert_close(a, b, 1e-5)
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])

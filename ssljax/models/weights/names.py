@@ -88,6 +88,12 @@ def batch_norm(theirs: str, ours: str) -> tuple[Entry, ...]:
     )
 
 
+def renamed(tensors: Tensors, modules: Mapping[str, str]) -> Tensors:
+    """Tensors such as a.b.weight, their modules (a.b) renamed: what a dialect does."""
+    parts = {name: name.rpartition(".") for name in tensors}
+    return {f"{modules.get(parts[name][0], parts[name][0])}.{parts[name][2]}": x for name, x in tensors.items()}
+
+
 def to_ours(layout: Layout, tensors: Tensors) -> tuple[dict[str, np.ndarray], Report]:
     """Our variables by flat name, in float32, and what was and was not found."""
     for dialect in layout.dialects:
