@@ -1,4 +1,4 @@
-"""Weights files: safetensors, torch's two formats and NumPy's .npz, told apart by their content; none runs code."""
+"""Reads weights files without running code: safetensors, both torch formats and NumPy's .npz, told by content."""
 
 import os
 from math import prod
@@ -18,29 +18,31 @@ class WeightsFile(NamedTuple):
     """The tensors of a file."""
 
     tensors: dict[str, np.ndarray]
-    """by name, in the file's order; names of nested dicts are joined by "/", as in state_dict/conv1.weight; every dtype
-    is the file's own, bfloat16 being ml_dtypes'. Those of torch files are read-only."""
+    """by name, in the file's order; names in nested dicts are joined by "/", as in state_dict/conv1.weight. They keep
+    their dtype (bfloat16 is that of ml_dtypes). Those of torch files are read-only."""
     metadata: dict[str, str]
-    """what safetensors files have beside tensors"""
+    """what a safetensors file says about itself; empty for the other formats"""
     format: str
     """"safetensors", "torch" or "npz\""""
 
 
 def read_weights(path: str | Path) -> WeightsFile:
-    """Reads the tensors of a weights file; values that are no tensors are left out.
+    """Reads the tensors of a weights file, and leaves out its other values.
 
     Raises:
-        UserError: it is not there, of another format or truncated; or reading it would run code, or take far more
-            memory than its size.
+        UserError: the file does not exist, has another format, or is damaged; or reading it would run code, or take
+            far more memory than its size.
     """
     if "://" in str(path):
-        raise UserError(f"{path} is an address: download the file, and name that")
+        raise UserError(f"{path} is a URL: download the file, and give its path")
     if not os.path.isfile(path):
-        raise UserError(f"{path} is {'a folder' if os.path.isdir(path) else 'not there'}: name a weights file")
+        raise UserError(
+            f"{path} {'is a folder' if os.path.isdir(path) else 'does not exist'}: give the path of a weights file"
+        )
     try:
         with open(path, "rb") as file:
             return _read(file, path)
-    # Each library, given bytes that another program made wrong, has errors of its own: none is to reach the user.
+    # On damaged files NumPy, zipfile, safetensors and pickletools raise whatever they stumble over.
     except Exception as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path} cannot be read as weights: {why:.500}") from None
@@ -49,11 +51,11 @@ def read_weights(path: str | Path) -> WeightsFile:
 def _read(file: BinaryIO, path: str | Path) -> WeightsFile:
     size, head = os.fstat(file.fileno()).st_size, file.read(32)
     file.seek(0)
-    limit = 8 * size + 2**26  # bytes that the tensors may take: compressed, or sharing a storage
+    limit = 8 * size + 2**26  # bytes; tensors may be compressed, or share a storage
     if not head:
         raise ValueError("it is empty")
     if head.startswith(b"version https://git-lfs"):
-        raise ValueError("it is a pointer of Git LFS: fetch its content with `git lfs pull`")
+        raise ValueError("it is a Git LFS pointer: fetch the file with `git lfs pull`")
     if head[8:9] == b"{":  # before it is the length of the header, of which any byte may come first
         with safe_open(path, framework="numpy") as opened:
             names = list(opened.keys())
@@ -64,14 +66,14 @@ def _read(file: BinaryIO, path: str | Path) -> WeightsFile:
         with ZipFile(file) as archive:
             names = [name.replace("\\", "/") for name in archive.namelist()]
             if len(set(names)) < len(names) or any({"..", "/"} & {*PurePosixPath(name).parts} for name in names):
-                raise ValueError("it has members of the same name, or with a name that leaves the archive")
+                raise ValueError("two of its members have one name, or a name leads out of the archive")
             if sum(info.file_size for info in archive.infolist()) > limit:
                 raise ValueError("its members are far larger than the file")
             if any(PurePosixPath(name).name == "data.pkl" for name in names):
                 return _found(torch_file.read_zip(archive, size, limit), "torch")
             if all(name.endswith(".npy") for name in names):
                 return _found(_npz(archive), "npz")
-    raise ValueError("it is none of safetensors, torch and .npz")
+    raise ValueError("it is not a safetensors, torch or .npz file")
 
 
 def _found(tensors: dict[str, np.ndarray], format: str, metadata: dict[str, str] | None = None) -> WeightsFile:

@@ -1,8 +1,8 @@
-"""Torch files, in the zip format and the legacy one, read without torch and without running code.
+"""Reads torch files, in the zip and the legacy format, without torch and without running code.
 
-A pickle is a program that calls whatever it names. Python's unpickler would have to be fenced in: it sets attributes,
-and allocates what a file asks for. So the few instructions that tensors need are interpreted here: their names stay
-names, and calling one builds a `_Tensor`, a dict, or nothing.
+A pickle is a program that calls whatever it names. Even with a list of allowed names, Python's unpickler sets
+attributes of what they return, and allocates as much as the file asks for. So this module interprets the few
+instructions that tensors need: nothing is imported, and calling a name makes a `_Tensor`, a dict, or nothing.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from ssljax.types import short
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of the legacy format."""
-STEPS = 1_000_000  # of pickles, about 30 a tensor; each may take 100 bytes of memory
+STEPS = 1_000_000  # instructions of a pickle: a tensor takes about 30, and each may cost 100 bytes of memory
 NAMES = 100_000
 LENGTH = 1_000  # of a name, in characters
 DEPTH = 32  # of dicts in dicts
@@ -46,7 +46,7 @@ _STORAGES = {
     "torch.storage.UntypedStorage": _DTYPES["uint8"],
 }
 _DICTS = ("collections.OrderedDict", "builtins.dict", "__builtin__.dict")
-_NO_TENSORS = {  # what checkpoints hold beside tensors: settings, counts and scores, of which nothing is kept
+_NO_TENSORS = {  # other things that checkpoints hold, such as settings and scores; they are dropped
     *("argparse.Namespace", "collections.Counter", "torch.device", "_codecs.encode", "numpy.dtype"),
     *("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
     *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "frozenset")),
@@ -57,12 +57,12 @@ _REBUILDERS = {
 }
 _KNOWN = {*_STORAGES, *_DICTS, *_NO_TENSORS, *_REBUILDERS, *(f"torch.{name}" for name in _DTYPES)}
 _OTHER = object()
-"""Stands for every value that is no tensor."""
+"""Stands for values that are dropped."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Global:
-    """A name that a pickle would import."""
+    """A name that the pickle would import."""
 
     name: str
 
@@ -116,12 +116,12 @@ def read_zip(archive: ZipFile, size: int, limit: int) -> dict[str, np.ndarray]:
     pickles = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
     folder = pickles[0].removesuffix("data.pkl")
     if len(pickles) > 1 or f"{folder}constants.pkl" in archive.namelist():
-        raise ValueError("it is a program (TorchScript), of which state_dict() is to be saved instead")
+        raise ValueError("it is a TorchScript program: save its state_dict() instead")
     members = archive.infolist()
     if any(info.compress_type != ZIP_STORED for info in members) or sum(info.file_size for info in members) > size:
-        raise ValueError("it has members that are compressed or overlap, which torch never writes")
+        raise ValueError("its members are compressed or overlap, which torch never writes")
     if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
-        raise ValueError("its numbers are not in little-endian order")
+        raise ValueError("it comes from a big-endian machine")
     with archive.open(pickles[0]) as file:
         named = _named_tensors(_unpickle(file), limit)
 
@@ -139,20 +139,20 @@ def read_legacy(file: BinaryIO, size: int, limit: int) -> dict[str, np.ndarray]:
     """As `read_zip`, of a file in the legacy format: five pickles, and then the content of every storage."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pickles:  # reads no further than the file's end
         if _unpickle(pickles) != MAGIC:
-            raise ValueError("it is a pickle, and not one that torch wrote")
+            raise ValueError("it is a pickle that torch did not write")
         _, machine, value, keys = (_unpickle(pickles) for _ in range(4))
         file.seek(pickles.tell())
     if machine.get("little_endian") is not True:
-        raise ValueError("its numbers are not in little-endian order")
+        raise ValueError("it comes from a big-endian machine")
     named = _named_tensors(value, limit)
 
     def contents(storages: dict[str, _Storage]) -> Iterable[tuple[str, bytes]]:
         if missing := storages.keys() - set(keys):
-            raise ValueError(f"storage {short(min(missing))} is not there")
+            raise ValueError(f"storage {short(min(missing))} is missing")
         for key in keys:
             count = int.from_bytes(file.read(8), "little")
             if key not in storages or count != storages[key].size or storages[key].nbytes > size - file.tell():
-                raise ValueError(f"storage {short(key)} is cut short, or not as the tensors have it")
+                raise ValueError(f"storage {short(key)} is truncated, or its size is not what its tensors say")
             yield key, file.read(storages[key].nbytes)
 
     return _arrays(named, contents)
@@ -186,13 +186,17 @@ def _named_tensors(value: Any, limit: int) -> dict[str, _Tensor]:
         elif isinstance(value, _Tensor):
             name = "/".join(map(str, path))
             if name in named or not name:
-                raise ValueError(f"it has two tensors named {short(name)}" if name else "it is a tensor without a name")
+                raise ValueError(
+                    f"two of its tensors are named {short(name)}"
+                    if name
+                    else "it holds a tensor without a name: save a dict"
+                )
             named[name] = value
             limit -= value.nbytes
         if steps > STEPS or len(path) > DEPTH or sum(len(str(key)) + 1 for key in path) > LENGTH:
-            raise ValueError("its dicts are nested without end")
+            raise ValueError("its values are nested too deeply, or their names are too long")
         if limit < 0 or len(named) > NAMES:
-            raise ValueError("its tensors are far more than the file can hold")
+            raise ValueError("its tensors are far larger than the file")
     return named
 
 
@@ -200,7 +204,7 @@ def _unpickle(file: Any) -> Any:
     """The value of the pickle at the file's position: dicts, lists, strings, numbers and tensors, all else `_OTHER`."""
     try:
         return _interpret(file)
-    except (AttributeError, IndexError, KeyError, TypeError):  # an instruction that finds other values than it needs
+    except (AttributeError, IndexError, KeyError, TypeError):  # it found other values than it needs
         raise ValueError("its pickle is damaged") from None
 
 
@@ -211,10 +215,11 @@ def _interpret(file: Any) -> Any:
     def since_mark() -> list[Any]:
         values = stacks.pop()
         if not stacks:
-            raise ValueError("its pickle has no mark where it needs one")
+            raise ValueError("its pickle is damaged")
         return values
 
-    for step, (opcode, arg, _) in enumerate(pickletools.genops(file)):
+    for step, (opcode, *operands, _) in enumerate(pickletools.genops(file)):
+        arg: Any = operands[0]
         stack = stacks[-1]
         match opcode.name:
             case "PROTO" | "FRAME":
@@ -289,28 +294,28 @@ def _interpret(file: Any) -> Any:
             case "REDUCE" | "NEWOBJ":
                 function, args = _last(stack, 2)
                 stack[-2:] = [_call(function, args)]
-            case "BUILD":  # sets attributes, of which tensors need none
+            case "BUILD":  # would set attributes
                 stack.pop()
             case "BINPERSID":
                 stack.append(_storage(stack.pop()))
             case "STOP":
                 return stack.pop()
             case name:
-                raise ValueError(f"its pickle has the instruction {name}, which tensors do not need")
+                raise ValueError(f"its pickle has the instruction {name}, which no tensor needs")
         if step > STEPS:
             raise ValueError(f"its pickle has more than {STEPS} instructions")
 
 
 def _last(stack: list[Any], count: int) -> list[Any]:
     if len(stack) < count:
-        raise ValueError("its pickle takes more from the stack than is there")
+        raise ValueError("its pickle is damaged")
     return stack[-count:]
 
 
 def _global(module: Any, name: Any) -> _Global:
     full = f"{module}.{name}"
     if full not in _KNOWN:
-        raise ValueError(f"it names {full!r:.100}, which is not needed for tensors: save state_dict() alone")
+        raise ValueError(f"it names {full!r:.100}, which is not a tensor: save state_dict() alone")
     return _Global(full)
 
 
@@ -318,23 +323,23 @@ def _extend(target: Any, values: list[Any]) -> None:
     if isinstance(target, list):
         target += values
     elif target is not _OTHER:
-        raise ValueError("its pickle appends to what is no list")
+        raise ValueError("its pickle is damaged")
 
 
 def _update(target: Any, values: list[Any]) -> None:
-    """Sets keys and values, in turns; a key is a string or a number, as others could be made to collide."""
+    """Sets alternating keys and values. Keys are strings or small numbers: hashes of others can be made to collide."""
     if target is _OTHER:
         return
     for key, value in zip(values[::2], values[1::2], strict=True):
         if not isinstance(key, str) and not (isinstance(key, int) and abs(key) < 2**60):
-            raise ValueError("its pickle sets a key that is neither a string nor a number")
+            raise ValueError("a dict has a key that is neither a string nor a small number")
         target[key] = value
 
 
 def _call(function: Any, args: Any) -> Any:
-    """What one of the known names makes of its arguments."""
+    """The value of a call of a known name."""
     if not isinstance(function, _Global) or not isinstance(args, tuple):
-        raise ValueError(f"its pickle calls what is no name: {short(function)}")
+        raise ValueError(f"its pickle calls {short(function)}, which is not a function")
     match function.name:
         case name if name in _DICTS:
             made: dict[Any, Any] = {}
@@ -347,14 +352,14 @@ def _call(function: Any, args: Any) -> Any:
             return args[0]
         case "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2":
             if any(args[6:]):
-                raise ValueError("a tensor is conjugated or negated lazily: save it resolved")
+                raise ValueError("a tensor is a lazy conjugate or negative: save its resolve_conj().resolve_neg()")
             return _tensor(args, args[0].dtype)
         case "torch._utils._rebuild_tensor_v3":
             return _tensor(args, _DTYPES[args[6].name.removeprefix("torch.")])
         case name if name in _NO_TENSORS:
             return _OTHER
         case name:
-            raise ValueError(f"its pickle calls {name}, which is no function")
+            raise ValueError(f"its pickle calls {name}, which is not a function")
 
 
 def _tensor(args: tuple, dtype: np.dtype) -> _Tensor:
@@ -365,10 +370,10 @@ def _tensor(args: tuple, dtype: np.dtype) -> _Tensor:
 
 
 def _storage(identity: Any) -> _Storage:
-    """What a persistent id means: ("storage", its type, its key in the file, a device, its size in elements)."""
+    """The storage of a persistent id: ("storage", its type, its key in the file, a device, its size in elements)."""
     match identity:
         case ("storage", _Global(name), str(key), str(), int(size), *view) if (
             name in _STORAGES and 0 <= size < 2**60 and not any(view)  # views of storages are gone since torch 0.4
         ):
             return _Storage(key, _STORAGES[name], size)
-    raise ValueError(f"its pickle refers to {short(identity)}, which is no storage of a tensor")
+    raise ValueError(f"its pickle refers to {short(identity)}, which is not the storage of a tensor")
