@@ -1,7 +1,7 @@
 """Embeddings that find the same item again: contrastive, distillation and metric learning in JAX.
 
     model = ssljax.train(ssljax.Experiment(name="shop", data=Folder("shop_photos")))
-    model = ssljax.load("runs/shop")
+    model = ssljax.load("runs/shop")  # or of the Hugging Face hub: "hf://user/name"
     vectors = model.embed("new_photos").vectors
     matches = model.index().search("a_photo.jpg")
 
@@ -26,12 +26,14 @@ def load(run: str | os.PathLike, *, network: str = "student", experiment: "Exper
     It reads config.json and the newest checkpoint, and executes nothing that came with the run.
 
     Args:
-        run: the run folder, such as "runs/shop".
+        run: the run folder, such as "runs/shop"; or a run that `ssljax push` put on the Hugging Face hub, such as
+            "hf://user/name" or "hf://user/name@revision".
         network: "student", or "teacher" if the method has one.
         experiment: what was trained; only needed if its method or views are of your own classes.
 
     Raises:
-        UserError: it is no run folder, is not trained to the end, or needs classes that are not ssljax's.
+        UserError: it is no run folder, is not trained to the end, or needs classes that are not ssljax's; or it is not
+            on the hub, or not as it was pushed.
     """
     from ssljax.config import Experiment
     from ssljax.data.paths import as_path
@@ -42,6 +44,10 @@ def load(run: str | os.PathLike, *, network: str = "student", experiment: "Exper
 
     if not isinstance(experiment, Experiment | None):
         raise UserError(f"experiment={short(experiment)} must be the Experiment that was trained, or be left out")
+    if isinstance(run, str) and run.startswith("hf://"):
+        from ssljax.hub import Address, download
+
+        run = download(Address.parse(run))
     return Model(Restored.of(Run(as_path(run, "run")), experiment), network)
 
 

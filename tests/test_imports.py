@@ -13,6 +13,7 @@ ALLOWED = {
         "cli",
         "config",
         "evaluation",
+        "hub",
         "search",
         "training",
         "types",
@@ -34,8 +35,9 @@ ALLOWED = {
     "report": {"config", "data", "evaluation", "models", "training", "types", "views"},
     "training": {"config", "data", "evaluation", "models", "sharding", "train", "types"},
     "plan": {"config", "data", "evaluation", "models", "sharding", "training", "types"},
+    "hub": {"config", "data", "evaluation", "search", "training", "types"},
     "cli": {
-        *("config", "data", "evaluation", "plan", "report", "search", "sharding", "training"),
+        *("config", "data", "evaluation", "hub", "plan", "report", "search", "sharding", "training"),
         *("types", "views"),
     },
 }
@@ -43,6 +45,7 @@ ONLY_IN = {
     "flax": "models/",
     "safetensors": "models/",
     "scann": "search/index/scann.py",
+    "huggingface_hub": "hub.py",
     "faiss": "search/index/faiss.py",
     "orbax": "training/checkpoint.py",
     "fastapi": "search/serve/",

@@ -27,6 +27,7 @@ ssljax: embeddings that find the same item again.
   ssljax index FILE... -o INDEX   build an index of embeddings
   ssljax search WHERE PHOTO...    the nearest items to photos, in an index or in a run's own
   ssljax serve WHERE              the same over HTTP, with a page to drop photos on
+  ssljax push RUN hf://USER/NAME  put a run on the Hugging Face hub, for others to load (--dry-run lists what)
   ssljax unmark FILE -o FOLDER    copy a catalogue without the watermarks of its sellers
 
 Begin with:   ssljax train experiments/quickstart.py
@@ -35,7 +36,7 @@ An experiment file is Python and is executed: run only files that you trust.
 `ssljax COMMAND --help` tells more of each, `ssljax --version` which one this is.
 """
 COMMANDS = ("train", "sweep", "plan", "views", "evaluate", "report", "compare", "index-advice", "robustness", "embed")
-COMMANDS += ("index", "search", "serve", "unmark")  # each is a module beside this one, with a function `main`
+COMMANDS += ("index", "search", "serve", "push", "unmark")  # each is a module beside this one, with a function `main`
 
 
 def main() -> None:

@@ -267,7 +267,7 @@ def open_folder(folder: Path) -> tuple[dict[str, Any], Path]:
 def checksums(folder: Path) -> dict[str, dict[str, Any]]:
     """The path of each file under `folder`, relative to it → its size in bytes and its SHA-256."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _checksum(path) for path in paths}
+    return {path.relative_to(folder).as_posix(): checksum(path) for path in paths}
 
 
 def first_damaged(folder: Path, files: dict[str, dict[str, Any]]) -> Path | None:
@@ -278,14 +278,15 @@ def first_damaged(folder: Path, files: dict[str, dict[str, Any]]) -> Path | None
     for name, expected in files.items():
         path = folder / name
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode) or _checksum(path) != expected:
+            if not stat.S_ISREG(os.stat(path).st_mode) or checksum(path) != expected:
                 return path
         except (FileNotFoundError, NotADirectoryError):
             return path
     return None
 
 
-def _checksum(path: Path) -> dict[str, Any]:
+def checksum(path: Path) -> dict[str, Any]:
+    """The size of a file in bytes, and its SHA-256."""
     with open(path, "rb") as file:
         return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
