@@ -62,7 +62,8 @@ def experiments() -> str:
         record = json.loads(path.read_text())
         names = [n for n in record["table"]["trained"] if n.endswith(("cmc@1", "map@r"))]
         for name in names:
-            values = [f"{record['table'][row][name]:.3f}" if row in record["table"] else "" for row in ROWS]
+            table = {"untrained": record["table"].get("imported"), **record["table"]}
+            values = [f"{table[row][name]:.3f}" if table.get(row) else "" for row in ROWS]
             rows.append([record["name"], name, *values])
         rows[-len(names)][0] += f" ({_circumstances(record)})"
     return markdown(["experiment", "figure", *ROWS], rows)
@@ -86,7 +87,8 @@ def sweep(files: tuple[str, ...], figures: tuple[str, ...], *, start: str | None
             continue
         record = json.loads(path.read_text())
         circumstances = _circumstances(record)
-        baselines = {f"{start}, the start": record["table"]["untrained"]} if start else {}
+        start_row = "imported" if "imported" in record["table"] else "untrained"
+        baselines = {f"{start}, the start": record["table"][start_row]} if start else {}
         baselines |= {"raw pixels": record["table"]["raw pixels"]}
         for network in ("trained", "teacher"):
             if network in record["table"]:

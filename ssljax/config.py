@@ -53,7 +53,8 @@ class Experiment:
     optimizer: Optimizer = SGD(lr=0.06, weight_decay=5e-4)
     """SGD, LARS, Adam or AdamW."""
     epochs: int = 200
-    """Passes over the train split."""
+    """Passes over the train split; 0 evaluates, embeds and indexes by the network as it starts, such as an imported
+    one."""
     batch_size: int = 256
     """Photos (or listings, or triplets) a step, over all devices."""
     accumulate: int = 1
@@ -94,7 +95,7 @@ class Experiment:
     evaluate: tuple[Evaluator, ...] = (Retrieval(),)
     """Evaluators run at the end, for the trained embedding, the teacher's if there is one, and the baselines."""
     baselines: bool = True
-    """Evaluate the untrained network and raw pixels too."""
+    """Evaluate the network as it starts, untrained or imported, and raw pixels too."""
     index: Builder = default_index()
     """The index that `ssljax search` asks: ScaNN (on Linux) or Exact."""
     gallery: tuple[str, ...] = ("test",)
@@ -108,7 +109,7 @@ class Experiment:
             for k, evaluator in enumerate(getattr(self, field)):
                 _check_part(f"{field}.{k}", evaluator, *EVALUATOR)
         smallest = dict(
-            epochs=1,
+            epochs=0,
             batch_size=1,
             accumulate=1,
             steps_per_dispatch=1,

@@ -15,6 +15,7 @@ from ssljax.cli.shared import (
     print_figures,
     print_verdict,
 )
+from ssljax.config import resolved
 from ssljax.data.atomic_files import write_json
 from ssljax.evaluation.restore import NETWORK_ALONE, Restored, check_evaluation
 from ssljax.training import export
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> None:
     experiment = experiment_of(run, options.trust_code, () if options.data is None else NETWORK_ALONE)
     if options.data is None:
         results = export.finish(Restored.of(run, experiment, evaluate=True), EXPORTS)
-        print_figures(results["table"])
+        print_figures(export.shown_table(results))
         print_verdict(results)
         return
     experiment, name = on_other_data(experiment, options.data)
@@ -50,6 +51,6 @@ def main(arguments: list[str]) -> None:
     verdict = export.verdict(experiment, table)
     results = {"data": name, "command": command_line("evaluate", arguments), "table": table, "verdict": verdict}
     write_json(run.evaluation(name), results | {"environment": environment()})
-    print_figures(table)
+    print_figures(export.shown_table(results | {"config": resolved(experiment)}))
     print_verdict(results)
     console.print(f"The figures are in {run.evaluation(name)} too.")

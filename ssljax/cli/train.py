@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     with processes(options, again):
         results = train_run(file, options.experiment, recorded, again, options)
         if results and is_first_process():
-            print_figures(results["table"])
+            print_figures(export.shown_table(results))
             print_verdict(results)
             folder = Run(options.runs / options.experiment.name)
             photo = next(iter(sorted(folder.samples.glob("*.png"))), "PHOTO")

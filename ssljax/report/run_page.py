@@ -22,6 +22,7 @@ from ssljax.report.listings import listings
 from ssljax.report.neighbours import neighbours
 from ssljax.report.page import commit, is_number, table, write_page
 from ssljax.report.photos import Thumbnails
+from ssljax.training.export import shown_table
 from ssljax.types import UserError
 
 MOST = 8
@@ -65,7 +66,7 @@ def write_report(
     vectors, _ = within.units
     captions = [str(c) for c in (embeddings.ids if captions is None else captions)]
     results = _read_json(run / "results.json") if results is None else results
-    rows = results.get("table") or {}
+    rows = shown_table(results)
     path = run / "report.html"
     write_page(
         path,

@@ -1,7 +1,7 @@
 """What a finished run leaves: weights, embeddings, samples, and figures beside those of the baselines."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ SAMPLE_SIDE = 256
 LONGEST_NAME = 60  # characters, of up to four bytes: file systems take names of up to 255 bytes
 
 NETWORKS = {"trained": "student", "teacher": "teacher"}  # rows of a table that were trained, and what they are of
-UNTRAINED = {BASELINE: "raw pixels", "untrained": "the untrained network"}
+UNTRAINED = {BASELINE: "raw pixels", "untrained": "the untrained network", "imported": "the imported network"}
 
 Export = Callable[[Run, Experiment, Callable[[str], Items], Embed, dict[str, Any]], object]
 """Writes more of a finished run into its folder, such as the index or the report.
@@ -57,7 +57,7 @@ def finish(trained: Restored, exports: Sequence[Export] = ()) -> dict[str, Any]:
         "verdict": verdict(experiment, table),
         "steps": steps,
         "seconds": trained.seconds,
-        "images_per_second": steps * experiment.batch_size / trained.seconds,
+        "images_per_second": steps * experiment.batch_size / trained.seconds if steps else 0.0,
         "environment": environment,
         "config": resolved(experiment),
     }
@@ -77,13 +77,31 @@ def finish(trained: Restored, exports: Sequence[Export] = ()) -> dict[str, Any]:
 def table_rows(trained: Restored, *, untrained: bool = False) -> dict[str, Embed]:
     """Row of a table → split → its embeddings: the trained networks and, with `baselines`, what they are compared with.
 
-    Those are raw pixels and, if it is asked for, the `untrained` network.
+    Those are raw pixels and, if it is asked for, the `untrained` network. Without an epoch that is the network itself.
     """
     baselines = trained.experiment.baselines
     rows = {"trained" if n == "student" else n: (trained.state, n) for n in trained.embedder.networks}
-    if baselines and untrained:
-        rows["untrained"] = (trained.spec.initial(), "student")
+    if baselines and untrained and trained.experiment.epochs:
+        rows[start_of(resolved(trained.experiment))] = (trained.spec.initial(), "student")
     return trained.embedder.together(rows, baseline=baselines)
+
+
+def start_of(config: Mapping[str, Any]) -> str:
+    """What the network of a resolved experiment is before its training: "imported" from a file, or "untrained"."""
+    encoder = (config.get("method") or {}).get("encoder")
+    while isinstance(encoder, dict):
+        if encoder.get("weights"):
+            return "imported"
+        encoder = encoder.get("module")
+    return "untrained"
+
+
+def shown_table(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The table of a run's results as people read it: its network is no "trained" one if there was no epoch."""
+    table, config = results.get("table") or {}, results.get("config") or {}
+    if config.get("epochs") != 0:
+        return table
+    return {start_of(config) if row == "trained" else row: figures for row, figures in table.items()}
 
 
 def _weights(trained: Restored) -> dict[str, PyTree]:
@@ -106,6 +124,8 @@ def verdict(experiment: Experiment, table: dict[str, dict[str, float]]) -> list[
         return []
     figure = next(iter(table["trained"])) if retrieval is None else retrieval.first_figure
     values = {row: found[figure] for row, found in table.items()}
+    if not experiment.epochs:
+        return _verdict_as_it_starts(experiment, figure, values)
     for row, network in NETWORKS.items():
         below = [f"{name} ({values[other]:.3f})" for other, name in UNTRAINED.items() if _below(values, row, other)]
         if below:
@@ -118,6 +138,17 @@ def verdict(experiment: Experiment, table: dict[str, dict[str, float]]) -> list[
         said.append(f"The student ({figure} {student:.3f}) is {which} the teacher ({teacher:.3f}).")
         if teacher > student:
             said.append("`ssljax embed --network teacher` takes the teacher.")
+    return said
+
+
+def _verdict_as_it_starts(experiment: Experiment, figure: str, values: dict[str, float]) -> list[str]:
+    start = start_of(resolved(experiment))
+    if not _below(values, "trained", BASELINE):
+        return []
+    said = [f"The {start} network finds less than raw pixels ({values[BASELINE]:.3f}): its {figure} is"]
+    said[0] += f" {values['trained']:.3f}."
+    if start == "imported":
+        said.append("See whether the photos are prepared as its weights want them (`Preprocessing`).")
     return said
 
 

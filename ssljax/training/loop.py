@@ -56,6 +56,9 @@ def _fit(
     e, start, began = setup.experiment, int(state.step), time.monotonic()
     position: dict[str, Any] = checkpoints.position if start else {"seconds": 0.0}
     if start == setup.total_steps:
+        if not start:  # nothing is to be trained, and what follows reads a checkpoint
+            checkpoints.save(0, state, position)
+            checkpoints.wait()
         return state, position["seconds"], False
     single = e.steps_per_dispatch == 1
     advance, previous = setup.spec.step() if single else setup.spec.steps(), None
