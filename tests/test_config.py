@@ -81,7 +81,7 @@ FILES = {
     "deep line": ("import json\njson.loads('{')", "(line 2)"),
     "syntax": ("x = 1\nx = = 2", "e.py cannot be run: SyntaxError: invalid syntax (line 2)"),
     "import": ("import nowhere_to_be_found", "ModuleNotFoundError: No module named 'nowhere_to_be_found' (line 1)"),
-    "our own": (IMPORT + "config = Experiment(name='x', epochs=0)", "e.py, line 2: epochs=0 is too small"),
+    "our own": (IMPORT + "config = Experiment(name='x', epochs=-1)", "e.py, line 2: epochs=-1 is too small"),
     "unknown field": (
         IMPORT + "config = Experiment(name='x', epoch=1)",
         "e.py, line 2: Experiment has no field 'epoch': did you mean 'epochs'? There are name, data,",

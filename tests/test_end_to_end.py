@@ -529,7 +529,7 @@ MISTAKES = {
     "not a run": (["search", "nowhere", "photo.jpg"], "is not a run folder"),
     "queue": (["train", QUICKSTART, "--method.queue-size", "1000"], "try 896 or 1024"),
     "batch": (["train", QUICKSTART, "--batch-size", "100000"], "is larger than the train split's 3000 photos"),
-    "epochs": (["train", QUICKSTART, "--epochs", "0"], "epochs=0 is too small"),
+    "epochs": (["train", QUICKSTART, "--epochs", "-1"], "epochs=-1 is too small"),
     "share": (["train", QUICKSTART, "--max-bad-share", "3"], "max_bad_share=3.0 is not a share"),
     "depth": (["train", QUICKSTART, "--method.encoder.depth", "17"], "encoder.depth=17"),
     "relevant": (["train", QUICKSTART, "--evaluate.0.relevant", "brand"], "is not a column of the data"),
