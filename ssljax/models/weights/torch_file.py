@@ -87,8 +87,9 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        numbers = (self.offset, *self.shape, *self.strides)
-        if len(self.shape) > 32 or len(self.shape) != len(self.strides) or any(type(n) is not int for n in numbers):
+        aligned = len(self.shape) == len(self.strides) <= 32
+        numbers = (self.offset, *self.shape, *self.strides) if aligned else (None,)
+        if any(type(n) is not int for n in numbers):
             raise ValueError(f"a tensor has shape {short(self.shape)} and strides {short(self.strides)}")
         last = self.offset + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
         inside = (last + 1) * self.dtype.itemsize <= self.storage.nbytes
@@ -122,8 +123,7 @@ def read_zip(archive: ZipFile, size: int, limit: int) -> dict[str, np.ndarray]:
         raise ValueError("its members are compressed or overlap, which torch never writes")
     if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
         raise ValueError("it comes from a big-endian machine")
-    with archive.open(pickles[0]) as file:
-        named = _named_tensors(_unpickle(file), limit)
+    named = _named_tensors(_unpickle(archive.read(pickles[0])), limit)
 
     def contents(storages: dict[str, _Storage]) -> Iterable[tuple[str, bytes]]:
         for key, storage in storages.items():
@@ -218,8 +218,10 @@ def _interpret(file: Any) -> Any:
             raise ValueError("its pickle is damaged")
         return values
 
-    for step, (opcode, *operands, _) in enumerate(pickletools.genops(file)):
+    steps = 0
+    for opcode, *operands, _ in pickletools.genops(file):
         arg: Any = operands[0]
+        steps += 1
         stack = stacks[-1]
         match opcode.name:
             case "PROTO" | "FRAME":
@@ -293,6 +295,7 @@ def _interpret(file: Any) -> Any:
                 stack[-2:] = [_global(module, name)]
             case "REDUCE" | "NEWOBJ":
                 function, args = _last(stack, 2)
+                steps += len(args[0]) if args and isinstance(args[0], list) else 0
                 stack[-2:] = [_call(function, args)]
             case "BUILD":  # would set attributes
                 stack.pop()
@@ -302,7 +305,7 @@ def _interpret(file: Any) -> Any:
                 return stack.pop()
             case name:
                 raise ValueError(f"its pickle has the instruction {name}, which no tensor needs")
-        if step > STEPS:
+        if steps > STEPS:
             raise ValueError(f"its pickle has more than {STEPS} instructions")
 
 
@@ -338,13 +341,13 @@ def _update(target: Any, values: list[Any]) -> None:
 
 def _call(function: Any, args: Any) -> Any:
     """The value of a call of a known name."""
-    if not isinstance(function, _Global) or not isinstance(args, tuple):
+    if not isinstance(function, _Global) or not isinstance(args, tuple) or len(args) > 16:
         raise ValueError(f"its pickle calls {short(function)}, which is not a function")
     match function.name:
         case name if name in _DICTS:
             made: dict[Any, Any] = {}
-            for pair in args[0] if args else ():
-                _update(made, list(pair))
+            for key, value in args[0] if args else ():
+                _update(made, [key, value])
             return made
         case "torch.Size":
             return args[0]
@@ -372,8 +375,8 @@ def _tensor(args: tuple, dtype: np.dtype) -> _Tensor:
 def _storage(identity: Any) -> _Storage:
     """The storage of a persistent id: ("storage", its type, its key in the file, a device, its size in elements)."""
     match identity:
-        case ("storage", _Global(name), str(key), str(), int(size), *view) if (
-            name in _STORAGES and 0 <= size < 2**60 and not any(view)  # views of storages are gone since torch 0.4
-        ):
+        case ("storage", _Global(name), str(key), str(), int(size), *_) if name in _STORAGES and 0 <= size < 2**60:
+            if len(identity) > 6 or any(identity[5:]):
+                raise ValueError("it holds views of storages, which torch has not written since 0.4: save it again")
             return _Storage(key, _STORAGES[name], size)
     raise ValueError(f"its pickle refers to {short(identity)}, which is not the storage of a tensor")

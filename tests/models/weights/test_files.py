@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from ssljax.models.weights.files import read_weights
 from ssljax.types import UserError
 
+SAME = name("collections", "OrderedDict") + b"(h\x01tR0"
 SIX = np.arange(6, dtype=np.float32)
 FORMATS = {"zip": zip_file, "legacy": legacy_file}
 
@@ -276,6 +277,21 @@ def test_an_expanded_tensor_is_read_and_not_a_flood_of_them(read, refused):
         b"}" + value("a" * 2000) + tensor() + b"s",
         b"}" + b"\x8b\xff\xff\xff\x7f",  # a number of 2 GB
         b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f",  # bytes of 2 ** 63
+        value([])
+        + b"("
+        + (value(["", 1]) + b"2") * 100_000
+        + b"eq\x01"
+        + SAME * 200_000,  # a long list, gone through anew
+        b"(" + b"N" * 300_000 + b"tq\x010" + b"h\x01Q" * 200_000,
+        b"("
+        + storage()
+        + b"N" * 300_000
+        + b"tq\x010"
+        + (name("torch._utils", "_rebuild_tensor") + b"h\x01R0") * 200_000,
+        b"("
+        + b"K\x01" * 300_000
+        + b"tq\x010"
+        + call(name("torch._utils", "_rebuild_tensor"), storage(), value(0), b"h\x01h\x01"),
         b"N" + b"r\xff\xff\xff\xff" + b"0",  # a memo of 4 billion places
         b"p99999999999999999999\n",
         b"I" + b"9" * 5000 + b"\n",
@@ -283,7 +299,7 @@ def test_an_expanded_tensor_is_read_and_not_a_flood_of_them(read, refused):
         b"}" + value((1, 2)) + b"Ns",
         b"}" + value(2**61 - 1) + b"Ns",
     ],
-    ids=range(15),
+    ids=range(19),
 )
 def test_a_bomb_is_refused_at_once(refused, body):
     for write in FORMATS.values():
