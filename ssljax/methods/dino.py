@@ -62,10 +62,8 @@ class DINO(WithTeacher):
         """Algorithm 1, with multi-crop: the old center for this batch, whose logits then move it."""
         sizes, stats = self.network.train_sizes(params, aux.stats, batch["views"], rng)
         with jax.named_scope("teacher"):
-            (shown,), teacher_stats = self.network.train_sizes(
-                aux.teacher.params, aux.teacher.stats, batch["views"][:2]
-            )
-        student, teacher = [size["projector"].swapaxes(0, 1) for size in sizes], shown["projector"]
+            shown, teacher_stats = self.network.train_sizes(aux.teacher.params, aux.teacher.stats, batch["views"][:2])
+        student, (teacher,) = [logits.swapaxes(0, 1) for logits in sizes["projector"]], shown["projector"]
         targets = self.targets(teacher, aux.center, progress)
         loss = dino(student, targets.swapaxes(0, 1), student_temperature=value_at(self.student_temperature, progress))
         aux = dataclasses.replace(
@@ -74,7 +72,7 @@ class DINO(WithTeacher):
             teacher=TeacherState(aux.teacher.params, teacher_stats),
             center=self.moved(aux.center, teacher),
         )
-        return loss, (aux, {"embedding_std": embedding_std(sizes[0]["encoder"][:, 0]), **self.spread(targets)})
+        return loss, (aux, {"embedding_std": embedding_std(sizes["encoder"][0][:, 0]), **self.spread(targets)})
 
     def targets(self, logits: Array, center: Array | None, progress: Progress) -> Array:
         """f32[B, ..., K], the probabilities that the student learns, of the teacher's logits."""

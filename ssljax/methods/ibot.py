@@ -58,11 +58,12 @@ class IBOT(DINO):
         masks, teacher, center = item_by_item(batch["masks"]), aux.teacher, aux.center
         global_rng, local_rng = jax.random.split(rng)
         temperature = value_at(self.student_temperature, progress)
+        params = self.network.cast(params)
         (embedding, cls, patches), stats = self._tokens(params, aux.stats, shown, masks, global_rng)
         with jax.named_scope("teacher"):
             (_, teacher_cls, teacher_patches), teacher_stats = self._tokens(teacher.params, teacher.stats, shown)
         sizes, local_stats = self.network.train_sizes(params, stats, local, local_rng)
-        student = [x.swapaxes(0, 1) for x in (cls, *(size["projector"] for size in sizes))]
+        student = [x.swapaxes(0, 1) for x in (cls, *sizes["projector"])]
         targets = self.targets(teacher_cls, center["cls"], progress)
         patch_targets = self.targets(teacher_patches, center["patches"], progress)
         patch_loss = ibot(patches, patch_targets, masks, student_temperature=temperature)

@@ -61,7 +61,7 @@ class MoCo(WithTeacher):
     def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:
         """Algorithm 1: the queue is read before this step's keys go in."""
         view1, view2 = batch["views"]
-        stats, teacher, queue = aux.stats, aux.teacher, aux.queue
+        params, stats, teacher, queue = self.network.cast(params), aux.stats, aux.teacher, aux.queue
         losses, figures = [], []
         for i, (anchor_view, key_view) in enumerate([(view1, view2), (view2, view1)][: 1 + self.symmetric]):
             student_rng, shuffle_rng = jax.random.split(jax.random.fold_in(rng, i))

@@ -6,7 +6,7 @@ Only this package imports flax; `cpu` holds the forms of operations that are fas
 
 from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.frozen import Frozen, number_layers, whole
-from ssljax.models.heads import MLP, Decoder, DINOHead, Identity, Prototypes
+from ssljax.models.heads import MLP, Decoder, DINOHead, Identity, Prototypes, cast_kernels
 from ssljax.models.norm import BatchNorm, in_places, norm_groups
 from ssljax.models.pretrained import Pretrained, weights_bytes, without_files
 from ssljax.models.resnet import ResNet
@@ -28,6 +28,7 @@ __all__ = [
     "ResNet",
     "Swin",
     "ViT",
+    "cast_kernels",
     "cls_attention",
     "in_places",
     "norm_groups",

@@ -1,7 +1,7 @@
 """Projectors and predictors: what stands between an encoder's features and a loss."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ssljax.models.layers import Linear, check_sizes, conv, dense, gelu, he_fan_in, torch_linear, truncated_normal
 from ssljax.models.norm import BatchNorm
-from ssljax.types import Array, UserError
+from ssljax.types import Array, PyTree, UserError
 
 
 class MLP(nn.Module):
@@ -99,6 +99,21 @@ class Prototypes(nn.Module):
         check_sizes(out=self.out)
         kernel = self.param("kernel", torch_linear, (x.shape[-1], self.out), jnp.float32)
         return dense(_unit(x, axis=1).astype(self.dtype), _unit(kernel, axis=0).astype(self.dtype))
+
+
+def cast_kernels(module: Any, params: PyTree) -> PyTree:
+    """A module's parameters with its kernels in the type that it multiplies in, which it would cast them to anyway.
+
+    Prototypes stay float32, as they are normalised first.
+    """
+    if getattr(module, "dtype", None) != "bfloat16" or isinstance(module, Prototypes):
+        return params
+
+    def cast(keys: tuple[Any, ...], x: Array) -> Array:
+        *parents, name = (key.key for key in keys)
+        return x.astype(jnp.bfloat16) if name == "kernel" and "prototypes" not in parents else x
+
+    return jax.tree_util.tree_map_with_path(cast, params)
 
 
 class Decoder(nn.Module):

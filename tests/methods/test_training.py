@@ -417,9 +417,11 @@ def equations(jaxpr, inside=False):
 
 
 def test_swav_spreads_the_batch_alone_or_with_the_queue_and_not_both():
-    method, batch = METHODS["swav"], seen(crops_of("swav"))
+    batch = seen(crops_of("swav"))
+    # As many rows as no other array has: all crops of the batch have as many scores as METHODS' queue and batch.
+    method = dataclasses.replace(METHODS["swav"], queue_size=4 * BATCH)
     state = Training(method, views=crops_of("swav")).state
-    queues = tuple(dataclasses.replace(q, count=jnp.int32(3)) for q in state.aux.queue)
+    queues = tuple(dataclasses.replace(q, count=jnp.int32(4)) for q in state.aux.queue)
     aux = dataclasses.replace(state.aux, queue=queues)
 
     def loss(progress):

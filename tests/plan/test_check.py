@@ -77,7 +77,7 @@ def planned(experiment: Experiment, machine: str) -> Plan:
     "experiment, machine, gib, mib",
     [
         pytest.param(MOCO, "v5e:2x4", 0.22, 24.0, id="moco"),
-        pytest.param(DINO_TI, "v5e:2x4", 0.32, 43.0, id="dino"),
+        pytest.param(DINO_TI, "v5e:2x4", 0.32, 21.5, id="dino"),
         pytest.param(ARCFACE, "v5e:2x4", 0.31, 1.7, id="arcface"),
         pytest.param(MOCO, "h100:8", 0.23, 24.0, id="moco-gpu"),
     ],

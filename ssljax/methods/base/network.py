@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.methods.base.accumulate import in_parts
-from ssljax.models import whole
+from ssljax.models import cast_kernels, whole
 from ssljax.sharding import gather_parameters
 from ssljax.types import Array, PyTree, UserError, short
 
@@ -40,11 +40,19 @@ class Network:
             x = jnp.zeros(shape.shape, shape.dtype)
         return params, stats
 
+    def cast(self, params: PyTree) -> PyTree:
+        """Parameters whose kernels have the type that their module multiplies in, for several passes.
+
+        The gradients of the passes are then added in that type, and summed over the devices once. If each pass casts
+        for itself, each of its gradients travels.
+        """
+        return {name: cast_kernels(self._modules[name], own) for name, own in params.items() if name in self._modules}
+
     def train(
         self, params: PyTree, stats: PyTree, images: Array, rng: Array | None = None
     ) -> tuple[dict[str, Array], PyTree]:
         """What each module makes of a batch of images, in training mode, and the new statistics."""
-        outputs, new_stats, x = {}, {}, images
+        params, outputs, new_stats, x = self.cast(params), {}, {}, images
         for i, name in enumerate(name for name in self._modules if name in params):
             module_rng = None if rng is None else jax.random.fold_in(rng, i)
             x, new_stats[name] = self.train_module(name, params, stats, x, module_rng)
@@ -81,7 +89,7 @@ class Network:
         self, params: PyTree, stats: PyTree, views: Sequence[Array], rng: Array | None = None
     ) -> tuple[list[dict[str, Array]], PyTree]:
         """`train` on one view after the other: each is normalised by its own batch statistics."""
-        outputs = []
+        params, outputs = self.cast(params), []
         for i, images in enumerate(views):
             output, stats = self.train(params, stats, images, None if rng is None else jax.random.fold_in(rng, i))
             outputs.append(output)
@@ -92,24 +100,31 @@ class Network:
     ) -> tuple[list[dict[str, Array]], PyTree]:
         """As `train_views`, but neighbouring views of one size are one batch, for many small crops (DINO, SwAV)."""
         sizes, stats = self.train_sizes(params, stats, views, rng)
-        outputs = []
-        for size in sizes:
-            count = next(iter(size.values())).shape[1]
-            outputs += [{name: x[:, j] for name, x in size.items()} for j in range(count)]
-        return outputs, stats
+        crops = {name: [x for part in parts for x in jnp.unstack(part, axis=1)] for name, parts in sizes.items()}
+        return [dict(zip(crops, outputs, strict=True)) for outputs in zip(*crops.values(), strict=True)], stats
 
     def train_sizes(
         self, params: PyTree, stats: PyTree, views: Sequence[Array], rng: Array | None = None
-    ) -> tuple[list[dict[str, Array]], PyTree]:
-        """As `train_crops`, with the outputs of the V views of a size together, [B, V, ...]: what takes them all at
-        once need not stack them again."""
-        outputs = []
-        for i, (_, alike) in enumerate(itertools.groupby(views, key=lambda view: view.shape)):
-            alike = list(alike)
-            output, stats = self.train(
-                params, stats, item_by_item(alike), None if rng is None else jax.random.fold_in(rng, i)
-            )
-            outputs.append({name: x.reshape(-1, len(alike), *x.shape[1:]) for name, x in output.items()})
+    ) -> tuple[dict[str, list[Array]], PyTree]:
+        """As `train_crops`, with each module's outputs for the V views of a size together, [B, V, ...].
+
+        The last modules, those without batch statistics, see the views of all sizes at once, and have one output: their
+        weights are read once, and their gradients are summed over the devices once.
+        """
+        params, stats, outputs = self.cast(params), dict(stats), {}
+        groups = [list(alike) for _, alike in itertools.groupby(views, key=lambda view: view.shape)]
+        xs, counts = [item_by_item(alike) for alike in groups], [len(alike) for alike in groups]
+        rngs = [None if rng is None else jax.random.fold_in(rng, i) for i in range(len(xs))]
+        names = [name for name in self._modules if name in params]
+        for i, name in enumerate(names):
+            if i and not any(jax.tree.leaves(stats[later]) for later in names[i:]):
+                xs = [jnp.concatenate([_by_item(x, n) for x, n in zip(xs, counts, strict=True)], axis=1)]
+                xs, counts = [xs[0].reshape(-1, *xs[0].shape[2:])], [sum(counts)]
+            for k, x in enumerate(xs):
+                own = rngs[k]
+                own = None if own is None else jax.random.fold_in(own, i)
+                xs[k], stats[name] = self.train_module(name, params, stats, x, own)
+            outputs[name] = [_by_item(x, n) for x, n in zip(xs, counts, strict=True)]
         return outputs, stats
 
     @jax.named_scope("network")
@@ -132,6 +147,11 @@ class Network:
     def width(self, name: str, params: PyTree, stats: PyTree, images: Array) -> int:
         """How many numbers a module makes of an image."""
         return jax.eval_shape(self.evaluate, params, stats, images)[name].shape[1]
+
+
+def _by_item(x: Array, views: int) -> Array:
+    """[B, V, ...] of [B V, ...]."""
+    return x.reshape(-1, views, *x.shape[1:])
 
 
 def item_by_item(views: Sequence[Array]) -> Array:
