@@ -4,6 +4,7 @@ Only this package imports flax; `cpu` holds the forms of operations that are fas
 `ssljax.losses` and `ssljax.methods`.
 """
 
+from ssljax.models.convnext import ConvNeXt
 from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.frozen import Frozen, number_layers, whole
 from ssljax.models.heads import MLP, Decoder, DINOHead, Identity, Prototypes, cast_kernels
@@ -17,6 +18,7 @@ from ssljax.models.weights.preprocessing import Preprocessing, preprocessing_of
 __all__ = [
     "MLP",
     "BatchNorm",
+    "ConvNeXt",
     "DINOHead",
     "Decoder",
     "EfficientNet",

@@ -14,7 +14,7 @@ from ssljax.models.weights.preprocessing import Preprocessing
 from ssljax.types import Array, UserError
 
 # factors on the channels and on the blocks, and the size that it was trained at, px
-VARIANTS = {
+_VARIANTS = {
     "B0": (1.0, 1.0, 224),
     "B1": (1.0, 1.1, 240),
     "B2": (1.1, 1.2, 260),
@@ -134,9 +134,9 @@ class EfficientNet(nn.Module):
         return conventions
 
     def _factors(self) -> tuple[float, float, int]:
-        if self.variant not in VARIANTS:
-            raise UserError(f"variant={self.variant} is not an EfficientNet: choose one of {', '.join(VARIANTS)}")
-        width, depth, size = VARIANTS[self.variant]
+        if self.variant not in _VARIANTS:
+            raise UserError(f"variant={self.variant} is not an EfficientNet: choose one of {', '.join(_VARIANTS)}")
+        width, depth, size = _VARIANTS[self.variant]
         width, depth = width if self.width is None else self.width, depth if self.depth is None else self.depth
         for field, value in (("width", width), ("depth", depth)):
             if value <= 0:

@@ -104,17 +104,22 @@ class Conv(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """A square convolution of each channel apart, without bias."""
+    """A square convolution of each channel apart."""
 
     size: int
     stride: int
     padding: Padding = "torch"
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """x: [B, H, W, C]; returns [B, ceil(H / stride), ceil(W / stride), C]."""
         kernel = self.param("kernel", he_fan_in, (self.size, self.size, 1, x.shape[-1]), jnp.float32)
-        return conv(x, kernel.astype(x.dtype), self.stride, pads_of(self.padding, x, self.size, self.stride))
+        y = conv(x, kernel.astype(x.dtype), self.stride, pads_of(self.padding, x, self.size, self.stride))
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+            y = y + repeat(bias.astype(x.dtype), y.shape)
+        return y
 
 
 class Linear(nn.Module):

@@ -9,6 +9,7 @@ import pytest
 
 from ssljax.models import (
     MLP,
+    ConvNeXt,
     EfficientNet,
     Frozen,
     Pretrained,
@@ -31,6 +32,7 @@ ENCODERS = {
     "vit": (ViT(patch=8, width=8, depth=11, heads=2, registers=2, mask_token=True), 11),
     "swin": (Swin(width=32, depths=(1, 2, 11, 1), window=2), 15),
     "efficientnet": (EfficientNet(width=0.25, depth=1.0), 16),
+    "convnext": (ConvNeXt(width=8, depths=(1, 11)), 12),
     "mlp": (MLP(), 0),
 }
 
@@ -66,6 +68,15 @@ def test_layers_go_from_the_stem_to_the_last_norm(name):
             "norm": 16,
         },
         "efficientnet": {"stem_norm": 0, "stage1_block1": 1, "stage7_block1": 16, "last_conv": 17, "last_norm": 17},
+        "convnext": {
+            "stem": 0,
+            "stem_norm": 0,
+            "stage1_block1": 1,
+            "stage2_norm": 2,
+            "stage2_downsample": 2,
+            "stage2_block11": 12,
+            "norm": 13,
+        },
         "mlp": {"linear0": 0, "linear_out": 0},
     }[name]
     assert {part: layer[part] for part in expected} == expected

@@ -2,14 +2,15 @@
 
 from typing import Any
 
+from ssljax.models.convnext import ConvNeXt
 from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.resnet import ResNet
 from ssljax.models.vit import ViT
-from ssljax.models.weights import efficientnet, resnet, vit
+from ssljax.models.weights import convnext, efficientnet, resnet, vit
 from ssljax.models.weights.names import Layout, Tensors
 from ssljax.types import UserError, settings
 
-_FAMILIES = {EfficientNet: efficientnet, ResNet: resnet, ViT: vit}
+_FAMILIES = {ConvNeXt: convnext, EfficientNet: efficientnet, ResNet: resnet, ViT: vit}
 
 
 def layout_of(module: Any) -> Layout:

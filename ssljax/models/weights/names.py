@@ -74,6 +74,19 @@ def conv(theirs: str, ours: str) -> Entry:
     )
 
 
+def patches(theirs: str, ours: str, side: int) -> tuple[Entry, Entry]:
+    """A convolution with bias whose stride is its size: our kernel is that of a layer, [side * side * in, out]."""
+
+    def to_ours(x: np.ndarray) -> tuple[np.ndarray]:
+        return (x.transpose(2, 3, 1, 0).reshape(-1, len(x)),)
+
+    def to_theirs(xs: Sequence[np.ndarray]) -> np.ndarray:
+        return xs[0].reshape(side, side, -1, xs[0].shape[1]).transpose(3, 2, 0, 1)
+
+    kernel = Entry(f"{theirs}.weight", (f"params/{ours}/kernel",), to_ours, to_theirs)
+    return kernel, same(f"{theirs}.bias", f"params/{ours}/bias")
+
+
 def norm(theirs: str, ours: str) -> tuple[Entry, Entry]:
     """A LayerNorm."""
     return same(f"{theirs}.weight", f"params/{ours}/scale"), same(f"{theirs}.bias", f"params/{ours}/bias")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from ssljax.models import EfficientNet, ResNet
+from ssljax.models import ConvNeXt, EfficientNet, ResNet
 from ssljax.models.weights import names
 from ssljax.models.weights.layouts import guess, layout_of
 
@@ -19,6 +19,10 @@ FAMILIES = {
     "efficientnet": (
         EfficientNet("B1", width=0.1),
         ["blocks.0.1.conv_pw.weight", "blocks.1.0.se.conv_reduce.bias", "blocks.6.1.bn3.running_mean"],
+    ),
+    "convnext": (
+        ConvNeXt(width=8, depths=(1, 2)),
+        ["stem.0.bias", "stages.0.blocks.0.conv_dw.bias", "stages.1.downsample.1.weight", "stages.1.blocks.1.gamma"],
     ),
     "lite": (EfficientNet("lite1", width=0.1), ["conv_stem.weight", "blocks.6.0.conv_pwl.weight"]),
 }
@@ -68,9 +72,10 @@ def test_weights_of_the_lite_packages_have_names_of_their_own():
     assert report.ignored == ("classifier.bias",) and not report.unknown
 
 
-@pytest.mark.parametrize("module", [EfficientNet("B2"), EfficientNet("lite0"), EfficientNet("lite3")])
+@pytest.mark.parametrize("module", [EfficientNet("B2"), EfficientNet("lite0"), EfficientNet("lite3"), ConvNeXt("B")])
 def test_a_file_looks_like_the_encoder_that_it_is_from(module):
     tensors = names.to_timm(layout_of(module), variables(module))
-    assert guess(tensors | {"classifier.weight": np.zeros((10, 1))}) == module
-    tensors.pop("conv_head.weight")
+    head = "head.fc.weight" if isinstance(module, ConvNeXt) else "classifier.weight"
+    assert guess(tensors | {head: np.zeros((10, 1))}) == module
+    tensors.popitem()
     assert guess(tensors) is None
