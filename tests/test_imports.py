@@ -37,7 +37,7 @@ ALLOWED = {
     "plan": {"config", "data", "evaluation", "models", "sharding", "training", "types"},
     "hub": {"config", "data", "evaluation", "search", "training", "types"},
     "cli": {
-        *("config", "data", "evaluation", "hub", "plan", "report", "search", "sharding", "training"),
+        *("config", "data", "evaluation", "hub", "models", "plan", "report", "search", "sharding", "training"),
         *("types", "views"),
     },
 }

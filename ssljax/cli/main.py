@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import keyword
 import os
 import select
 import sys
@@ -15,6 +16,7 @@ ssljax: embeddings that find the same item again.
 
   ssljax train FILE [OPTIONS]     train an experiment; the same command again continues it
                                   (FILE --help lists its options, --restart starts anew)
+  ssljax import FILE              read an encoder's weights from another library's file (-o OUT.safetensors)
   ssljax sweep FILE [--only N]    train all experiments of a file's `sweep`, and print one table
   ssljax plan FILE --on v5e:2x4   what it needs of a TPU or GPU machine that is not here: memory, FLOPs, traffic, hours
   ssljax views FILE [-o PNG]      draw what an experiment's views make of its photos
@@ -35,7 +37,19 @@ Begin with:   ssljax train experiments/quickstart.py
 An experiment file is Python and is executed: run only files that you trust.
 `ssljax COMMAND --help` tells more of each, `ssljax --version` which one this is.
 """
-COMMANDS = ("train", "sweep", "plan", "views", "evaluate", "report", "compare", "index-advice", "robustness", "embed")
+COMMANDS = (
+    "train",
+    "import",
+    "sweep",
+    "plan",
+    "views",
+    "evaluate",
+    "report",
+    "compare",
+    "index-advice",
+    "robustness",
+    "embed",
+)
 COMMANDS += ("index", "search", "serve", "push", "unmark")  # each is a module beside this one, with a function `main`
 
 
@@ -87,7 +101,8 @@ def run(arguments: list[str]) -> int:
         print(f"ssljax: there is no command {command!r}{did_you_mean(command, list(COMMANDS))}", file=sys.stderr)
         return 2
     try:
-        importlib.import_module(f"ssljax.cli.{command.replace('-', '_')}").main(arguments[1:])
+        module = command.replace("-", "_") + "_" * keyword.iskeyword(command)
+        importlib.import_module(f"ssljax.cli.{module}").main(arguments[1:])
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:  # the disk is full, or went away

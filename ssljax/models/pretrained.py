@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,6 +21,11 @@ def weights_bytes(modules: PyTree, metadata: dict[str, str] | None = None) -> by
     """The content of a weights file: module → its linen variables, under names such as encoder/params/stem/kernel."""
     named = flatten_dict(modules, sep="/")
     return save({name: np.ascontiguousarray(leaf) for name, leaf in named.items()}, metadata)
+
+
+def nested(variables: Mapping[str, np.ndarray]) -> PyTree:
+    """Variables by flat name, such as params/stem/kernel, as a linen module has them."""
+    return unflatten_dict(dict(variables), sep="/")
 
 
 class Wrapped:

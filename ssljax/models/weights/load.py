@@ -56,17 +56,18 @@ def load_variables(
     for name, values in variables.items():
         if not np.isfinite(values.astype(np.float32)).all():
             raise UserError(f"weights={path} are damaged: {name} has values that are not finite; get the file again")
-    return Loaded(variables, report, stated_preprocessing(path, file.metadata))
+    stated = stated_preprocessing(path, file.metadata) if report or part == "encoder" else None
+    return Loaded(variables, report, stated)
 
 
 def read_cached(path: str) -> WeightsFile:
     """`read_weights`, which keeps the last file until `forget` is called."""
-    path = _located(path)
+    path = located(path)
     stat = os.stat(path) if os.path.isfile(path) else None
     return _read(path, stat and (stat.st_mtime_ns, stat.st_size))
 
 
-def _located(path: str) -> str:
+def located(path: str) -> str:
     """Of package:NAME, the one weights file of an installed distribution, which is not imported; other paths as given.
 
     Raises UserError if it is not installed, or has no weights file or several.

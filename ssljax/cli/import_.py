@@ -1,0 +1,145 @@
+"""`ssljax import`: reads an encoder's weights from a file of another library, and says how to use them."""
+
+import ast
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from ssljax.cli.shared import writing
+from ssljax.config import from_json, public_classes, resolved
+from ssljax.data.atomic_files import replace_file
+from ssljax.models import Preprocessing, Pretrained, nested, preprocessing_of, weights_bytes
+from ssljax.models.weights.layouts import guess, layout_of, written
+from ssljax.models.weights.load import is_own, load_variables, located, read_cached
+from ssljax.models.weights.names import Report
+from ssljax.training.logging import console, print_result
+from ssljax.types import UserError, settings
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportOptions:
+    """Read an encoder's weights from a file of another library (safetensors, torch or npz; no code in it is run),
+    report which tensors are used, and print the experiment that evaluates them."""
+
+    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
+    """The file, or package:NAME for that of an installed Python package."""
+    model: str | None = None
+    """The encoder as an experiment has it, such as "ResNet(depth=50)"; by default what the weights look like."""
+    part: str = "encoder"
+    """Of a file with a student and a teacher, which of the two: by default the teacher."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Write ssljax's own file, OUT.safetensors, with the module, the preprocessing and the source in it."""
+    license: str | None = None
+    """Of the weights, such as Apache-2.0; kept in OUT."""
+
+
+def main(arguments: list[str]) -> None:
+    """`ssljax import FILE [OPTIONS]`."""
+    options = tyro.cli(ImportOptions, args=arguments, prog="ssljax import")
+    output = options.output
+    if output is not None and output.suffix != ".safetensors":
+        raise UserError(f"output={output} must end in .safetensors: try {output.with_suffix('.safetensors').name}")
+    file = read_cached(options.file)
+    if is_own(file):
+        raise UserError(f"{options.file} is ssljax's own already: Pretrained reads it as it is")
+    module = _module(options)
+    variables, report, stated = load_variables(options.file, module, options.part)
+    assert report is not None  # of a file of another library
+    usual = preprocessing_of(module)
+    preprocessing = stated or usual
+    own = (preprocessing.mean, preprocessing.std) != (usual.mean, usual.std)
+    encoder = Pretrained(module, options.file, options.part, preprocessing if own else None)
+    view = jnp.zeros((1, preprocessing.size, preprocessing.size, 3))
+    jax.eval_shape(lambda: encoder.init(jax.random.PRNGKey(0), view, train=False))  # raises if a shape does not fit
+    count = sum(x.size for name, x in variables.items() if name.startswith("params/"))
+    console.print(f"{options.file} ({file.format}): {written(module)} with {count:,} parameters")
+    _print_report(report)
+    if output is not None:
+        with open(located(options.file), "rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        metadata = {
+            "module": json.dumps(resolved(module)),
+            "preprocessing": json.dumps(dataclasses.asdict(preprocessing)),
+            "source": Path(located(options.file)).name,
+            "source_sha256": digest,
+        }
+        content = weights_bytes(
+            {"encoder": nested(variables)}, metadata | ({"license": options.license} if options.license else {})
+        )
+        with writing(output, "--output"):
+            replace_file(output, lambda opened: opened.write(content))
+        print_result(output)
+        encoder = dataclasses.replace(encoder, weights=str(output), part="encoder")
+    console.print("An experiment that evaluates them as they are; with epochs, it trains on from them:\n")
+    print(_experiment(encoder, preprocessing))
+
+
+def _module(options: ImportOptions) -> Any:
+    """The encoder of the options, or else what the file's weights look like."""
+    if options.model is not None:
+        module = _parsed(options.model)
+        layout_of(module)
+        return module
+    tensors = read_cached(options.file).tensors
+    if (module := guess(tensors)) is None:
+        names = ", ".join(list(tensors)[:3])
+        raise UserError(
+            f"{options.file} looks like no encoder of ssljax, as it begins with {names}: name one that it is by --model"
+        )
+    return module
+
+
+def _parsed(text: str) -> Any:
+    """A module as an experiment has it: the class of one of ssljax's models, and numbers, texts and tuples."""
+    wrong = UserError(f"model={text!r} is not an encoder: write it as in an experiment, such as 'ResNet(depth=50)'")
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise wrong
+        names = [field.name for field in settings(public_classes()[call.func.id])]
+        given = zip(names, call.args, strict=False)
+        fields = {name: ast.literal_eval(value) for name, value in given}
+        fields |= {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, KeyError, TypeError, RecursionError, MemoryError):
+        raise wrong from None
+    return from_json({"class": call.func.id, **fields})
+
+
+def _print_report(report: Report) -> None:
+    left = [name for name in report.ignored if not name.endswith(".num_batches_tracked")]  # of each BatchNorm in torch
+    console.print(f"{len(report.matched)} tensors are used.")
+    if left:
+        console.print(f"An encoder has no use for {', '.join(left)}.")
+
+
+def _experiment(encoder: Pretrained, preprocessing: Preprocessing) -> str:
+    """The lines of an experiment file."""
+    more = f", part={encoder.part!r}" * (encoder.part != "encoder")
+    if encoder.preprocessing is not None:
+        more += f", preprocessing=Preprocessing(mean={preprocessing.mean}, std={preprocessing.std})"
+    models = sorted(
+        {"Pretrained", type(encoder.module).__name__} | ({"Preprocessing"} if encoder.preprocessing else set())
+    )
+    return f"""\
+from ssljax import Experiment
+from ssljax.data import Catalogue
+from ssljax.methods import SimCLR
+from ssljax.models import {", ".join(models)}
+from ssljax.views import TwoCrops
+
+encoder = Pretrained({written(encoder.module)}, {encoder.weights!r}{more})
+config = Experiment(
+    name="imported",
+    data=Catalogue("catalogue.csv"),
+    views=TwoCrops(size={preprocessing.size}, fit="pad"),
+    method=SimCLR(encoder=encoder),
+    photo_size={preprocessing.size},
+    epochs=0,
+    batch_size=64,
+)"""

@@ -1,0 +1,98 @@
+"""`ssljax import`: another library's weights are reported, written as ours and used; anything else is one sentence."""
+
+import functools
+import json
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from safetensors import safe_open
+from safetensors.numpy import save, save_file
+
+from ssljax.cli.main import run as ssljax
+from ssljax.config import from_json
+from ssljax.models import Pretrained, ResNet
+from ssljax.models.weights.layouts import layout_of
+from ssljax.models.weights.names import to_timm
+
+MODULE = ResNet(depth=10, width=4)
+X = jnp.ones((1, 32, 32, 3))
+
+
+def initial(module):
+    return jax.jit(functools.partial(module.init, train=False))(jax.random.PRNGKey(3), X)
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch):
+    """timm's tensors of a small ResNet, with a classifier left over, which are also in the file theirs.safetensors."""
+    monkeypatch.chdir(tmp_path)
+    variables = {name: np.asarray(x) for name, x in flatten_dict(initial(MODULE), sep="/").items()}
+    tensors = to_timm(layout_of(MODULE), variables) | {"fc.weight": np.zeros((10, 32), np.float32)}
+    save_file(tensors, "theirs.safetensors")
+    return tensors
+
+
+def test_an_import_is_reported_written_and_used(theirs, capsys):
+    assert ssljax(["import", "theirs.safetensors", "-o", "ours.safetensors", "--license", "MIT"]) == 0
+    out, err = capsys.readouterr()
+    assert "ResNet(depth=10, width=4) with " in err and "60 tensors are used" in err and "fc.weight" in err
+    with safe_open("ours.safetensors", framework="numpy") as file:
+        said = file.metadata()
+    assert from_json(json.loads(said["module"])) == MODULE and json.loads(said["preprocessing"])["size"] == 224
+    assert said["source"] == "theirs.safetensors" and len(said["source_sha256"]) == 64 and said["license"] == "MIT"
+    lines = out[out.index("from ssljax import") :]
+    found: dict = {}
+    exec(lines, found)
+    assert found["config"].method.encoder == Pretrained(MODULE, "ours.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, initial(found["encoder"]), initial(MODULE))
+
+
+def test_without_an_output_the_file_itself_is_used(theirs, capsys):
+    assert ssljax(["import", "theirs.safetensors", "--model", "ResNet(10, width=4)"]) == 0
+    assert "Pretrained(ResNet(depth=10, width=4), 'theirs.safetensors')" in capsys.readouterr().out
+
+
+class Hostile:
+    """Runs code where it is unpickled as pickles are."""
+
+    def __reduce__(self):
+        return open, ("executed", "w")
+
+
+def wrong(tensors):
+    """Name → content of a file that is refused, options, and the sentence."""
+    content = save(tensors)
+    return {
+        "garbage": (b"no tensors at all", [], "is not a safetensors, torch or .npz file"),
+        "nothing": (b"", [], "it is empty"),
+        "truncated": (content[:-100], [], "cannot be read as weights"),
+        "code": (pickle.dumps({"a": Hostile()}), [], "cannot be read as weights"),
+        "other shape": (save(tensors | {"conv1.weight": tensors["conv1.weight"][:, :2]}), [], "(7, 7, 2, 4) there"),
+        "NaN": (save(tensors | {"bn1.bias": np.full(4, np.nan, np.float32)}), [], "values that are not finite"),
+        "missing": (save({k: x for k, x in tensors.items() if k != "bn1.bias"}), [], "1 tensor is missing (bn1.bias)"),
+        "left over": (save(tensors | {"tail.weight": tensors["bn1.bias"]}), [], "1 tensor is unknown (tail.weight)"),
+        "of no encoder": (save({"words": np.ones((5, 3), np.float32)}), [], "looks like no encoder of ssljax"),
+        "of a run": (save({"encoder/params/a": np.ones(3, np.float32)}), [], "is ssljax's own already"),
+        "another model": (content, ["--model", "ResNet(depth=18)"], "look like those of ResNet(depth=10, width=4)"),
+        "no encoder": (content, ["--model", "MLP()"], "MLP can begin with weights of ssljax alone"),
+        "code as a model": (content, ["--model", "open('executed', 'w')"], "is not an encoder: write it as"),
+        "no model": (content, ["--model", "ResNet"], "is not an encoder: write it as"),
+        "a class's field": (content, ["--model", "ResNet(depths=18)"], "ResNet has no field 'depths'"),
+        "suffix": (content, ["-o", "ours.pth"], "try ours.safetensors"),
+        "folder": (content, ["-o", "file/ours.safetensors"], "cannot be written"),
+    }
+
+
+def test_what_is_wrong_is_one_sentence(theirs, tmp_path, capsys):
+    for content, options, sentence in wrong(theirs).values():
+        (tmp_path / "file").write_bytes(content)
+        assert ssljax(["import", "file", *options]) == 2, sentence
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert sentence in said and said.startswith("ssljax import: "), said
+    assert not (tmp_path / "executed").exists() and not list(tmp_path.glob("ours*"))
+    assert ssljax(["import", "nowhere.pth"]) == 2
+    assert "weights=nowhere.pth" in capsys.readouterr().err
