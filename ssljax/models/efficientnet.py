@@ -5,6 +5,7 @@ import math
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from ssljax.models.blocks import Remat, drop_path, drop_path_factors, rematerialized
@@ -58,6 +59,9 @@ class EfficientNet(nn.Module):
     pool: int = 1
     """side of the grid of cells over which the last map is averaged: 1 is global, as published; 2 keeps where things
     are, for photos that are all framed alike, and makes the result 4 times as long"""
+    levels: tuple[tuple[int, int], ...] = ()
+    """earlier stages that are part of the result, each (stage, side of its grid of cells), such as ((3, 4), (5, 3)):
+    they tell colours, textures and where they are, which ImageNet's classes do without. Each part has unit length"""
     norm_groups: int = 1
     """parts of the batch that are normalised apart (split-BN); must divide the batch"""
     drop_path: float = 0.0
@@ -71,7 +75,8 @@ class EfficientNet(nn.Module):
     @property
     def features(self) -> int:
         """Length of the result."""
-        return self._last_channels() * self.pool**2
+        early = sum(self.channels(_STAGES[stage - 1][-1]) * side**2 for stage, side in self.levels)
+        return self._last_channels() * self.pool**2 + early
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -87,15 +92,20 @@ class EfficientNet(nn.Module):
         """x: f32[B, H, W, 3], normalised; returns f32[B, features]. With `train` it updates `batch_stats`.
 
         Raises UserError if a size cannot be, `norm_groups` does not divide B, or the last map has fewer rows or columns
-        than `pool`.
+        than `pool`, or that of a stage in `levels` than the side of its grid.
         """
         check_sizes(pool=self.pool)
+        if any(not (1 <= stage <= len(_STAGES) and side >= 1) for stage, side in self.levels):
+            raise UserError(
+                f"levels={self.levels} must be pairs of a stage, 1 to {len(_STAGES)}, and a side, 1 or more"
+            )
         stages, lite, padding = self.stages(), self.lite, self._conventions()
         activation = nn.relu6 if lite else nn.swish
         x = Conv(32 if lite else self.channels(32), 3, 2, padding, name="stem_conv")(x.astype(self.dtype))
         x = activation(BatchNorm(self.norm_groups, eps=_EPS[padding], name="stem_norm")(x, train))
         block = rematerialized(MBConv, self.remat)
         factors = iter(drop_path_factors(self, self.drop_path, sum(stages), len(x), train))
+        parts = []
         for stage, (count, (_, size, stride, expansion, width)) in enumerate(
             zip(stages, _STAGES, strict=True), start=1
         ):
@@ -110,9 +120,11 @@ class EfficientNet(nn.Module):
                     padding,
                     name=f"stage{stage}_block{i + 1}",
                 )(x, train, next(factors))
+            parts += [average(x, side, f"levels={self.levels}") for at, side in self.levels if at == stage]
         x = Conv(self._last_channels(), 1, name="last_conv")(x)
         x = activation(BatchNorm(self.norm_groups, eps=_EPS[padding], name="last_norm")(x, train))
-        return average(x, self.pool)
+        parts.append(average(x, self.pool))
+        return jnp.concatenate(list(map(_unit, parts)), axis=1) if self.levels else parts[0]
 
     def stages(self) -> tuple[int, ...]:
         """The blocks of each stage."""
@@ -199,3 +211,8 @@ class SqueezeExcite(nn.Module):
         weight = nn.swish(Linear(self.hidden, name="squeeze")(mean))
         weight = nn.sigmoid(Linear(x.shape[-1], name="excite")(weight))
         return x * weight.astype(x.dtype)[:, None, None]
+
+
+def _unit(x: Array) -> Array:
+    """The rows of x [B, F], scaled to length 1."""
+    return x * jax.lax.rsqrt(jnp.sum(x * x, axis=1, keepdims=True) + 1e-12)

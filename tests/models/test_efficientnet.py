@@ -118,6 +118,17 @@ def test_a_lite_network_on_a_grid_of_cells_has_features_of_each():
     assert "squeeze_excite" not in v["params"]["stage2_block1"]
 
 
+def test_levels_join_the_maps_of_earlier_stages_each_of_unit_length():
+    encoder = EfficientNet("lite0", width=0.1, depth=0.1)
+    joined, x = encoder.clone(levels=((5, 2), (3, 3))), images(2, 64, 64, 3)
+    v = jax.jit(functools.partial(joined.init, train=False))(jax.random.PRNGKey(0), x)
+    y, last = joined.apply(v, x, train=False), encoder.apply(v, x, train=False)
+    assert y.shape == (2, joined.features) and joined.features == 9 * 8 + 4 * 16 + 1280  # in the network's order
+    for part in np.split(y, [9 * 8, 9 * 8 + 4 * 16], axis=1):
+        np.testing.assert_allclose(np.linalg.norm(part, axis=1), 1, rtol=1e-4)
+    np.testing.assert_allclose(y[:, -1280:], last / np.linalg.norm(last, axis=1, keepdims=True), rtol=1e-4, atol=1e-6)
+
+
 def test_conventions_change_the_padding_and_the_norm_but_no_variable():
     v, x = variables(), images(2, 32, 32, 3)
     torch, tensorflow = (TINY.clone(conventions=conventions) for conventions in ("torch", "tensorflow"))
@@ -141,6 +152,8 @@ def test_preprocessing_is_that_of_the_published_weights():
         (TINY.clone(width=0.0), "^width=0.0"),
         (TINY.clone(conventions="jax"), "^conventions=jax"),
         (TINY.clone(pool=0), "^pool=0"),
+        (TINY.clone(levels=((8, 1),)), r"^levels=\(\(8, 1\),\) must be pairs of a stage, 1 to 7, and a side"),
+        (TINY.clone(levels=((3, 5),)), r"^levels=\(\(3, 5\),\) has a grid of 5, which is more than its map's 4 x 4"),
         (TINY.clone(pool=2), "^pool=2 is more than the last map's 1 x 1"),
         (TINY.clone(norm_groups=3), "^norm_groups=3"),
         (TINY.clone(drop_path=1.5), "^drop_path=1.5"),

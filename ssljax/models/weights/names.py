@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssljax.types import UserError
-
 Tensors = Mapping[str, np.ndarray]
 """name → tensor, as in a file"""
 Dialect = Callable[[Tensors], Tensors | None]
@@ -110,10 +108,7 @@ def renamed(tensors: Tensors, modules: Mapping[str, str]) -> Tensors:
 
 
 def to_ours(layout: Layout, tensors: Tensors) -> tuple[dict[str, np.ndarray], Report]:
-    """Our variables by flat name, in float32, and what was and was not found.
-
-    Raises UserError if a tensor cannot be brought into our order; its sizes may still be others than the module's.
-    """
+    """Our variables by flat name, in float32, and what was and was not found."""
     for dialect in layout.dialects:
         if (renamed := dialect(tensors)) is not None:
             tensors = renamed
@@ -123,7 +118,7 @@ def to_ours(layout: Layout, tensors: Tensors) -> tuple[dict[str, np.ndarray], Re
     variables = {
         ours: np.asarray(part, np.float32)
         for name, entry in found.items()
-        for ours, part in zip(entry.ours, _parts(entry, tensors[name]), strict=True)
+        for ours, part in zip(entry.ours, entry.to_ours(tensors[name]), strict=True)
     }
     left = [name for name in tensors if name not in wanted]
     ignored = tuple(name for name in left if _matches(name, layout.ignored))
@@ -137,15 +132,6 @@ def to_timm(layout: Layout, variables: Tensors) -> dict[str, np.ndarray]:
         entry.theirs: np.ascontiguousarray(entry.to_theirs([variables[name] for name in entry.ours]))
         for entry in layout.entries
     }
-
-
-def _parts(entry: Entry, tensor: np.ndarray) -> Sequence[np.ndarray]:
-    try:
-        return entry.to_ours(tensor)
-    except (ValueError, IndexError):
-        raise UserError(
-            f"{entry.theirs} has the shape {tensor.shape}, which suits no module of these settings"
-        ) from None
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
