@@ -142,6 +142,21 @@ def test_shrinkage_is_its_formula():
     np.testing.assert_allclose(white.var(0), variances / (0.7 * variances + 0.3 * variances.mean()), rtol=1e-3)
 
 
+def test_whitening_by_labels_makes_the_covariance_within_groups_round_and_keeps_what_tells_them_apart():
+    rng = np.random.default_rng(0)
+    groups = np.append(np.arange(600) // 3, [-1, 999])  # one without a group, one alone in its own
+    told, noise = rng.standard_normal((200, 2))[groups[:600]], rng.standard_normal((600, 3)) * np.array([9.0, 0.2, 1.0])
+    x = np.concatenate([told + 0.1 * rng.standard_normal((600, 2)), noise], axis=1)
+    x = np.concatenate([x, rng.standard_normal((2, 5))]).astype(np.float32)
+    whitening = fit_whitening(x, 5, groups=groups)
+    white = whitening(x)[:600].reshape(200, 3, 5)
+    within = (white - white.mean(axis=1, keepdims=True)).reshape(600, 5)
+    np.testing.assert_allclose(within.T @ within / 600, np.eye(5), atol=1e-2)
+    assert set(np.abs(whitening.matrix[:, :2]).argmax(axis=0)) == {0, 1}  # PCA would keep the third
+    with pytest.raises(UserError, match="no two items are of one group"):
+        fit_whitening(x, 2, groups=np.arange(602))
+
+
 def test_whitening_refuses_what_it_cannot_fit():
     x = unit(10)
     with pytest.raises(UserError, match="dim=5 must be at least 1 and at most 4"):
@@ -347,6 +362,7 @@ def splits(n=20):
 
 STEPS = (
     Whitening(dim=4, shrinkage=0.1),
+    Whitening(dim=4, shrinkage=0.1, labels="title"),
     QueryExpansion(k=2),
     DatabaseAugmentation(k=2, alpha=3.0),
     NeighbourhoodBlending(thresholds=(0.8, 0.9), k=4),
@@ -354,7 +370,7 @@ STEPS = (
 
 
 @pytest.mark.parametrize("gallery", [None, "train"])
-@pytest.mark.parametrize("step", STEPS, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("step", STEPS, ids=str)
 def test_retrieval_compares_what_the_steps_make(step, gallery):
     parts = splits()
     own = np.arange(20) if gallery is None else None
@@ -385,6 +401,7 @@ def test_steps_are_taken_in_their_order():
         (DatabaseAugmentation(k=30), r"DatabaseAugmentation\.k=30"),
         (NeighbourhoodBlending(thresholds=(0.9,)), r"NeighbourhoodBlending\.k=50"),
         (Whitening(dim=20), r"Whitening\.dim=20 needs more than 20 vectors.*'train'"),
+        (Whitening(dim=4, labels="name"), "Whitening.labels='name' is not a column"),
         (Whitening(dim=9), "Whitening of split 'train': dim=9 must be at least 1 and at most 8"),
     ],
 )

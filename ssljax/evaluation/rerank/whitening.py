@@ -1,4 +1,4 @@
-"""PCA whitening: fewer dimensions, which all have the same variance.
+"""PCA whitening: fewer dimensions, which all have the same variance; or the same variance within labels.
 
 scikit-learn's PCA(whiten=True) has no shrinkage, and its shrunk_covariance no limit on memory.
 """
@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 
+from ssljax.evaluation.ranking import relevance
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
 
@@ -33,7 +34,9 @@ class PCAWhitening:
         return (vectors - self.mean[None]) @ self.matrix
 
 
-def fit_whitening(vectors: np.ndarray, dim: int, *, shrinkage: float = 0.0) -> PCAWhitening:
+def fit_whitening(
+    vectors: np.ndarray, dim: int, *, shrinkage: float = 0.0, groups: np.ndarray | None = None
+) -> PCAWhitening:
     """The whitening that gives `vectors` mean 0 and covariance I, in the `dim` directions of largest variance.
 
     With U the eigenvectors of their covariance and l its eigenvalues, the matrix is U / sqrt((1 - shrinkage) l +
@@ -42,14 +45,20 @@ def fit_whitening(vectors: np.ndarray, dim: int, *, shrinkage: float = 0.0) -> P
     Source: Jégou & Chum 2012, "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and
     whitening", section 3; shrinkage towards a multiple of I as in Ledoit & Wolf 2004, by a share that is given.
 
+    With `groups` it is the covariance within groups that becomes I, before the directions in which all vectors then
+    vary most are kept: what items of one group differ in counts less.
+    Source: Mikolajczyk & Matas 2007, "Improving descriptors for fast tree matching by optimal linear projection", as
+    Radenović et al. 2018 use it (arXiv 1711.02512, section 4.2).
+
     Args:
       vectors: f32[n, D], of another split than the one that is measured.
       dim: dimensions to keep, below n and at most D.
       shrinkage: 0 to 1.
+      groups: i32[n], the group of each vector, such as its label; -1 for none. None: see above.
 
     Raises:
       UserError: there are too few vectors or dimensions; without shrinkage the vectors vary in fewer than `dim`
-        directions; or shrinkage is out of range.
+        directions; shrinkage is out of range; or no group has two vectors.
     """
     count, dims = vectors.shape
     if not 1 <= dim <= dims:
@@ -59,28 +68,55 @@ def fit_whitening(vectors: np.ndarray, dim: int, *, shrinkage: float = 0.0) -> P
     if dim >= count:
         raise UserError(f"dim={dim} needs more than {dim} vectors to fit the whitening, but there are {count}")
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    covariance = np.zeros((dims, dims))
-    for start in range(0, count, ROWS_AT_ONCE):
-        x = (vectors[start : start + ROWS_AT_ONCE] - mean[None]).astype(np.float64)
+    if groups is not None:
+        within = _variances(_less_group_means(vectors, groups), shrinkage, dim)
+        # Whitened by the covariance within, and turned to the directions of largest variance in all.
+        white = np.ascontiguousarray(within[1] / np.sqrt(within[0])[None], np.float32)
+        _, turned = _variances((vectors - mean[None]) @ white, 0.0, 1)
+        return PCAWhitening(mean, np.ascontiguousarray(white @ turned[:, dims - dim :][:, ::-1].astype(np.float32)))
+    variances, directions = _variances(vectors - mean[None], shrinkage, dim)
+    kept = slice(dims - dim, None)  # eigenvalues rise
+    matrix = directions[:, kept] / np.sqrt(variances[kept])[None]
+    return PCAWhitening(mean, np.ascontiguousarray(matrix[:, ::-1], np.float32))
+
+
+def _variances(vectors: np.ndarray, shrinkage: float, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shrunk eigenvalues f64[D], rising, and eigenvectors f64[D, D] of the covariance of vectors f32[n, D] of mean 0.
+
+    Raises UserError if fewer than `dim` of them are more than rounding.
+    """
+    covariance = np.zeros(2 * vectors.shape[1:])
+    for start in range(0, len(vectors), ROWS_AT_ONCE):
+        x = vectors[start : start + ROWS_AT_ONCE].astype(np.float64)
         covariance += x.T @ x
-    variances, directions = np.linalg.eigh(covariance / count)
+    variances, directions = np.linalg.eigh(covariance / len(vectors))
     shrunk = (1 - shrinkage) * variances + shrinkage * max(variances.mean(), 0)
     varying = int((shrunk > SMALLEST * shrunk[-1]).sum())
     if dim > varying:
         raise UserError(
-            f"dim={dim} is more than the {varying} dimensions that the {count} vectors vary in: choose at most that "
-            "many, or a shrinkage above 0"
+            f"dim={dim} is more than the {varying} dimensions that the {len(vectors)} vectors vary in: choose at most "
+            "that many, or a shrinkage above 0"
         )
-    kept = slice(dims - dim, None)  # eigenvalues rise
-    matrix = directions[:, kept] / np.sqrt(shrunk[kept])[None]
-    return PCAWhitening(mean, np.ascontiguousarray(matrix[:, ::-1], np.float32))
+    return shrunk, directions
+
+
+def _less_group_means(vectors: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """f32[m, D], the vectors of groups of two or more, each less the mean of its group; UserError if there is none."""
+    names, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero((groups >= 0) & (sizes[members] > 1))
+    if not len(rows):
+        raise UserError("no two items are of one group: name a column of labels that items share")
+    sums = np.zeros((len(names), vectors.shape[1]), np.float32)
+    np.add.at(sums, members[rows], vectors[rows])
+    return vectors[rows] - sums[members[rows]] / sizes[members[rows], None].astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Whitening:
     """Whitens queries and gallery by a PCA of the split `fit`, and scales them to unit length: see `fit_whitening`.
 
-    It is fitted to the unit vectors as they were embedded, so it must be the first step.
+    With `labels` it is a linear projection by labels, in closed form: `Whitening(dim=256, labels="listing")`. It is
+    fitted to the unit vectors as they were embedded, so it must be the first step.
     """
 
     dim: int
@@ -89,6 +125,8 @@ class Whitening:
     """0 to 1: how much less directions of little variance count."""
     fit: str = "train"
     """The split that it is fitted to."""
+    labels: str | tuple[str, ...] | None = None
+    """Columns of that split: what items that agree in all of them differ in counts less. None: no labels are used."""
 
     def __post_init__(self):
         check_fields(self, "Whitening", dim=1)
@@ -100,7 +138,9 @@ class Whitening:
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `PostProcessing`."""
         try:
-            whiten = fit_whitening(normalise(embed(self.fit).vectors), self.dim, shrinkage=self.shrinkage)
+            fit = embed(self.fit)
+            groups = None if self.labels is None else relevance(self.labels, fit, field="Whitening.labels")[0]
+            whiten = fit_whitening(normalise(fit.vectors), self.dim, shrinkage=self.shrinkage, groups=groups)
         except UserError as error:
             raise UserError(f"Whitening of split {self.fit!r}: {error}") from None
         return normalise(whiten(queries)), normalise(whiten(gallery))
@@ -112,3 +152,5 @@ class Whitening:
                 f"Whitening.dim={self.dim} needs more than {self.dim} vectors to be fitted to, but split {self.fit!r} "
                 f"has {len(embed(self.fit))}"
             )
+        if self.labels is not None:
+            relevance(self.labels, embed(self.fit), field="Whitening.labels")
