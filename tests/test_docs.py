@@ -7,16 +7,21 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from methods import PARTS
+from safetensors.numpy import save_file
 from tiny import CROPS, Training
 
 from ssljax.data import ToyCatalogue, Triplets
 from ssljax.data.columns import text
 from ssljax.evaluation import Embeddings
 from ssljax.methods import EMA
-from ssljax.models import without_files
+from ssljax.models import ResNet, without_files
+from ssljax.models.weights.layouts import layout_of
+from ssljax.models.weights.names import to_timm
 from ssljax.training.setup import Setup
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -101,6 +106,19 @@ def test_the_snippets_on_classes_and_triplets_run_in_their_order(tmp_path, monke
     samplers = [config.sampler for config in configs.values()]
     for sampler in (*samplers, Triplets(names["single"]), Triplets(names["tags"])):
         assert sampler.over(items, batch_size=32, seed=0).rows(0).size in (32, 96)
+
+
+def test_the_guide_to_weights_runs_and_its_file_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module, names, configs = ResNet(depth=18), {}, {}
+    shapes = jax.eval_shape(lambda: module.init(jax.random.PRNGKey(0), jnp.zeros((1, 64, 64, 3)), train=False))
+    variables = {name: np.ones(leaf.shape, np.float32) for name, leaf in flatten_dict(shapes, sep="/").items()}
+    save_file(to_timm(layout_of(module), variables), "resnet18.safetensors")
+    for code in re.findall(r"```python\n(.*?)```", (DOCS / "weights.md").read_text(), re.DOTALL):
+        exec(code, names)
+        configs |= {names["config"].name: names["config"]}
+    assert configs["imported"].normalised_views.mean == (127 / 255,) * 3
+    assert Setup.of(configs["other_preprocessing"]).total_steps == 0
 
 
 def test_the_reference_has_a_page_of_each_package_that_exports_names():
