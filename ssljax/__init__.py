@@ -38,17 +38,15 @@ def load(run: str | os.PathLike, *, network: str = "student", experiment: "Exper
     from ssljax.config import Experiment
     from ssljax.data.paths import as_path
     from ssljax.evaluation.restore import Restored
+    from ssljax.hub import local
     from ssljax.search.model import Model
     from ssljax.training.run_folder import Run
     from ssljax.types import UserError, short
 
     if not isinstance(experiment, Experiment | None):
         raise UserError(f"experiment={short(experiment)} must be the Experiment that was trained, or be left out")
-    if isinstance(run, str) and run.startswith("hf://"):
-        from ssljax.hub import Address, download
-
-        run = download(Address.parse(run))
-    return Model(Restored.of(Run(as_path(run, "run")), experiment), network)
+    path = local(run) if isinstance(run, str) else as_path(run, "run")
+    return Model(Restored.of(Run(path), experiment), network)
 
 
 def _train(experiment: "Experiment", runs: str | os.PathLike = "runs", *, restart: bool = False) -> "Model":

@@ -53,6 +53,11 @@ class Address:
         return f"{SCHEME}{self.repo}" + (f"@{self.revision}" if self.revision else "")
 
 
+def local(run: str) -> Path:
+    """The path of a run folder; one on the hub is downloaded. Raises UserError as `download` does."""
+    return download(Address.parse(run)) if run.startswith(SCHEME) else Path(run)
+
+
 def download(address: Address) -> Path:
     """Downloads a run into huggingface_hub's cache, checks its files, and returns the run folder.
 

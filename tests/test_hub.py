@@ -21,7 +21,7 @@ from tiny import EXPERIMENT
 import ssljax
 from ssljax.cli.main import run as command
 from ssljax.data import Folder
-from ssljax.evaluation import Retrieval
+from ssljax.evaluation import Embeddings, Retrieval
 from ssljax.hub import Address
 from ssljax.types import UserError
 
@@ -75,6 +75,21 @@ def test_a_pushed_run_embeds_as_it_did(hub, trained, capsys):
     np.testing.assert_array_equal(
         teacher.embed(PHOTOS).vectors, ssljax.load(trained, network="teacher").embed(PHOTOS).vectors
     )
+
+
+def test_commands_take_the_address(hub, trained, tmp_path, capsys):
+    assert push(trained, "--index") == 0
+    photos, found = trained.parent.parent / "photos", []
+    for run, file in (("hf://anna/shop", "there.npz"), (str(trained), "here.npz")):
+        assert command(["embed", run, str(photos), "-o", str(tmp_path / file)]) == 0
+        capsys.readouterr()
+        assert command(["search", run, str(photos / "class0" / "0.png"), "--top", "3"]) == 0
+        found.append(capsys.readouterr().out)
+    there, here = (Embeddings.load(tmp_path / file).vectors for file in ("there.npz", "here.npz"))
+    np.testing.assert_array_equal(there, here)
+    assert found[0] == found[1]
+    assert command(["embed", "hf://anna", str(photos), "-o", str(tmp_path / "x.npz")]) == 2
+    assert "hf://user/name" in capsys.readouterr().err
 
 
 def test_nothing_private_is_pushed(hub, trained):

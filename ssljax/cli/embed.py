@@ -10,7 +10,7 @@ from ssljax.cli.shared import (
     Encoding,
     Network,
     Output,
-    RunFolder,
+    PathOrHub,
     TrustCode,
     experiment_of,
     source_of,
@@ -34,7 +34,8 @@ EVERYTHING = {"shares": (1.0, 0.0, 0.0)}  # in the train split
 class EmbedOptions:
     """Embed photos with the network of a complete run."""
 
-    run: RunFolder
+    run: tyro.conf.Positional[PathOrHub]
+    """The run folder."""
     data: tyro.conf.Positional[Path]
     """A catalogue (.csv, .json, .parquet, .xlsx, ...), a folder of photos, or an experiment file, whose data is
     taken."""

@@ -11,7 +11,16 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from ssljax.cli.shared import Network, TrustCode, check_at_least_one, command_line, experiment_of, source_of, writing
+from ssljax.cli.shared import (
+    Network,
+    PathOrHub,
+    TrustCode,
+    check_at_least_one,
+    command_line,
+    experiment_of,
+    source_of,
+    writing,
+)
 from ssljax.config import Experiment
 from ssljax.data import Catalogue
 from ssljax.data.decode import BadImage, decode, thumbnail_or_grey
@@ -30,7 +39,7 @@ from ssljax.types import UserError
 class SearchOptions:
     """The items that are nearest to photos."""
 
-    where: tyro.conf.Positional[Path]
+    where: tyro.conf.Positional[PathOrHub]
     """An index that `ssljax index` built, or a run folder, whose own index is searched."""
     photos: tyro.conf.Positional[tuple[str, ...]]
     """Image files."""
@@ -38,7 +47,7 @@ class SearchOptions:
     """How many items for each."""
     html: Path | None = None
     """Also write a page that shows the photos and what was found."""
-    run: Path | None = None
+    run: PathOrHub | None = None
     """The run that embeds the photos; by default the one that embedded what the index holds."""
     network: Network | None = None
     """Which of its networks; by default the one that embedded what the index holds."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from ssljax.cli.search import Searched
-from ssljax.cli.shared import Network, TrustCode
+from ssljax.cli.shared import Network, PathOrHub, TrustCode
 from ssljax.training.logging import console
 from ssljax.types import UserError
 
@@ -26,7 +26,7 @@ class ServeOptions:
 
     where: tyro.conf.Positional[Path]
     """An index that `ssljax index` built, or a run folder, whose own index is served."""
-    run: Path | None = None
+    run: PathOrHub | None = None
     """The run that embeds the photos; by default the one that embedded the index's items."""
     network: Network | None = None
     """Which of its networks; by default the one that embedded the index's items."""

@@ -10,12 +10,14 @@ from typing import Annotated, Any, BinaryIO, Literal, TypeVar, cast
 
 import tyro
 from rich.table import Table
+from tyro.constructors import PrimitiveConstructorSpec
 
 from ssljax.config import Experiment
 from ssljax.data import FewLabels, Items
 from ssljax.data.atomic_files import read_json, replace_file
 from ssljax.evaluation import Embeddings
 from ssljax.evaluation.restore import read_experiment
+from ssljax.hub import local
 from ssljax.report.finished_run import report
 from ssljax.search import save_collection
 from ssljax.training.experiment_file import load_experiments
@@ -26,6 +28,17 @@ from ssljax.types import Embed, Source, UserError
 T = TypeVar("T")
 Network = Literal["student", "teacher"]
 RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="The run folder.")]
+PathOrHub = Annotated[
+    Path,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH|hf://USER/NAME",
+        instance_from_str=lambda words: local(words[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    ),
+]
+"""A path, or a run on the hub, which is downloaded; for what only reads it."""
 OtherData = Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[DATA]")]
 TrustCode = Annotated[
     bool,
