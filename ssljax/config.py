@@ -15,7 +15,7 @@ from ssljax import data, evaluation, methods, models, optim, schedules, search, 
 from ssljax.data import Photos, ToyCatalogue
 from ssljax.evaluation import Retrieval
 from ssljax.methods import MoCo
-from ssljax.models import ResNet, preprocessing_of
+from ssljax.models import Preprocessing, ResNet, preprocessing_of
 from ssljax.optim import SGD
 from ssljax.search import Builder, default_index
 from ssljax.types import (
@@ -144,6 +144,11 @@ class Experiment:
         """`views` with the mean and the standard deviation that suit the encoder, where they have none themselves."""
         suited = getattr(self.views, "suited_to", None)
         return suited(preprocessing_of(getattr(self.method, "encoder", None))) if suited else self.views
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How a photo that is embedded is prepared; None if `views` are of another's class, which does not say."""
+        return getattr(self.normalised_views, "preprocessing", None)
 
     @property
     def retrieval(self) -> Retrieval | None:

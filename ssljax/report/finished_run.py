@@ -134,7 +134,8 @@ def _attention(run: Run, experiment: Experiment, items: Items) -> Attention | No
     @jax.jit
     def look(batch: Batch) -> tuple[Array, Array]:
         view = views.evaluation(batch)["views"][0]
-        variables = Pretrained(encoder, str(weights)).init(jax.random.PRNGKey(0), view, train=False)
+        module = Pretrained(encoder, str(weights), preprocessing=experiment.preprocessing)
+        variables = module.init(jax.random.PRNGKey(0), view, train=False)
         with jax.default_matmul_precision(experiment.evaluation_precision):
             return views.pixels(view), cls_attention(encoder, variables, view)
 

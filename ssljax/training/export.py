@@ -1,6 +1,7 @@
 """What a finished run leaves: weights, embeddings, samples, and figures beside those of the baselines."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,11 @@ def finish(trained: Restored, exports: Sequence[Export] = ()) -> dict[str, Any]:
         "environment": environment,
         "config": resolved(experiment),
     }
+    prepared = experiment.preprocessing
+    metadata = {"preprocessing": json.dumps(dataclasses.asdict(prepared))} if prepared else None
     if is_first_process():
         for network, modules in weights.items():
-            content = weights_bytes(modules)
+            content = weights_bytes(modules, metadata)
             replace_file(run.weights(network), lambda file, content=content: file.write(content))
         for split, part in embeddings.items():
             part.save(run.embeddings(split))

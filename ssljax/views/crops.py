@@ -57,6 +57,12 @@ class OneCropEach(Augmentation):
         mean, std = self._statistics()
         return view * std + mean
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to a photo that is embedded."""
+        suited = self.suited_to(Preprocessing())
+        return Preprocessing(self.evaluation_size or self.size, suited.mean, suited.std, self.fit, 1.0, "bilinear")
+
     def suited_to(self, preprocessing: Preprocessing) -> Self:
         """With the mean and the standard deviation of `preprocessing`, where these are None."""
         return dataclasses.replace(self, mean=self.mean or preprocessing.mean, std=self.std or preprocessing.std)
@@ -67,8 +73,7 @@ class OneCropEach(Augmentation):
 
     def _statistics(self) -> tuple[Array, Array]:
         """The mean and the standard deviation, f32[1, 1, 1, 3]."""
-        imagenet = Preprocessing()
-        mean, std = jnp.array(self.mean or imagenet.mean), jnp.array(self.std or imagenet.std)
+        mean, std = jnp.array(self.preprocessing.mean), jnp.array(self.preprocessing.std)
         return mean[None, None, None], std[None, None, None]
 
 

@@ -63,6 +63,11 @@ class Masked:
         """As `crops` has it."""
         return self.crops.pixels(view)
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """As `crops` has it."""
+        return self.crops.preprocessing
+
     def suited_to(self, preprocessing: Preprocessing) -> Self:
         """As `crops` has it."""
         suited = getattr(self.crops, "suited_to", None)

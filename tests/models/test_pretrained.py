@@ -78,7 +78,7 @@ def wrong_files(file):
     save_file({"projector/params/extra": np.zeros(2, np.float32)}, other)
     head = Pretrained(HEAD, str(file), part="projector")
     return {
-        "weights=nowhere is not there": dataclasses.replace(head, weights="nowhere"),
+        "weights=nowhere does not exist": dataclasses.replace(head, weights="nowhere"),
         "cannot be read as weights": dataclasses.replace(head, weights=str(garbage)),
         "part=encoder is not in": dataclasses.replace(head, part="encoder"),
         "projector/batch_stats/norm0/mean is in MLP alone": dataclasses.replace(head, weights=str(other)),

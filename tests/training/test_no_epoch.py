@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 from flax.traverse_util import flatten_dict
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from ssljax.cli.main import run as ssljax
@@ -59,6 +60,8 @@ def test_it_leaves_what_a_finished_run_leaves(run):
     assert list(results["table"]) == ["trained", "raw pixels"] and results["steps"] == 0
     assert results["config"]["views"]["mean"] == [0.5, 0.4, 0.3]
     assert run.weights("student").is_file() and len(Embeddings.load(run.embeddings("test"))) > 0
+    with safe_open(run.weights("student"), framework="numpy") as file:
+        assert json.loads(file.metadata()["preprocessing"])["mean"] == [0.5, 0.4, 0.3]
     page = run.report.read_text()
     assert "imported</th>" in page and "trained</th>" not in page
 
