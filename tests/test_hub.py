@@ -12,10 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from hub_server import TOKEN, Hub
 from PIL import Image
+from safetensors.numpy import save
 from tiny import EXPERIMENT
 
 import ssljax
@@ -23,6 +27,9 @@ from ssljax.cli.main import run as command
 from ssljax.data import Folder
 from ssljax.evaluation import Embeddings, Retrieval
 from ssljax.hub import Address
+from ssljax.models import Preprocessing, Pretrained, ResNet
+from ssljax.models.weights.layouts import layout_of
+from ssljax.models.weights.names import to_timm
 from ssljax.types import UserError
 
 hub_constants = pytest.importorskip("huggingface_hub.constants")
@@ -298,3 +305,32 @@ def test_without_the_library(trained, monkeypatch, capsys):
     assert "pip install 'ssljax[hub]'" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"ssljax\[hub\]"):
         ssljax.load("hf://anna/shop")
+
+
+def test_a_model_on_the_hub_is_where_a_module_begins(hub, tmp_path):
+    module, view = ResNet(depth=10, width=4), jnp.zeros((1, 32, 32, 3))
+
+    def begun(address, **options):
+        pretrained = Pretrained(module, address, **options)
+        return jax.jit(lambda: pretrained.init(jax.random.PRNGKey(0), view, train=False))()
+
+    variables = flatten_dict(jax.device_get(begun(None)), sep="/")
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    files = {
+        "model.safetensors": save(to_timm(layout_of(module), variables)),
+        "preprocessor_config.json": json.dumps(half).encode(),
+    }
+    hub.commits["anna/resnet"], hub.private["anna/resnet"] = [files], False
+    hub.commits["anna/nothing"], hub.private["anna/nothing"] = [{"README.md": b""}], False
+    with pytest.raises(UserError, match=r"preprocessing=Preprocessing\(mean=\(0.5, 0.5, 0.5\)"):
+        begun("hf://anna/resnet")
+    preprocessing = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
+    found = flatten_dict(begun("hf://anna/resnet", preprocessing=preprocessing), sep="/")
+    assert {name: np.array_equal(found[name], x) for name, x in variables.items()} == dict.fromkeys(variables, True)
+    for address, sentence in {
+        "hf://anna/nothing": "has none of model.safetensors",
+        "hf://anna/nowhere": "cannot be downloaded",
+        "hf://anna": "is not the address of a model",
+    }.items():
+        with pytest.raises(UserError, match=sentence):
+            begun(address)

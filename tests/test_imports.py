@@ -45,7 +45,7 @@ ONLY_IN = {
     "flax": "models/",
     "safetensors": "models/",
     "scann": "search/index/scann.py",
-    "huggingface_hub": "hub.py",
+    "huggingface_hub": ("hub.py", "models/weights/location.py"),
     "faiss": "search/index/faiss.py",
     "orbax": "training/checkpoint.py",
     "fastapi": "search/serve/",

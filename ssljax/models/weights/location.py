@@ -1,0 +1,63 @@
+"""Where a weights file is: a path, the file of an installed package, or one on the Hugging Face hub."""
+
+import functools
+import importlib.metadata
+import re
+from pathlib import Path
+
+from ssljax.types import UserError
+
+PACKAGE = "package:"
+HUB = "hf://"
+SUFFIXES = (".safetensors", ".pth", ".pt", ".npz")
+HUB_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
+"""Names of weights on the hub, the first that is there is taken; what says their preprocessing comes along."""
+
+
+def located(path: str) -> str:
+    """The path of a weights file.
+
+    Args:
+        path: that; or package:NAME, the one weights file of an installed distribution, which is not imported; or
+            hf://user/name or hf://user/name@revision, a model on the Hugging Face hub, which is kept in its cache.
+
+    Raises:
+        UserError: the package is not installed, or has no weights file or several; the model cannot be downloaded, or
+            has none.
+    """
+    if path.startswith(PACKAGE):
+        return _of_package(path, path.removeprefix(PACKAGE))
+    return _of_hub(path) if path.startswith(HUB) else path
+
+
+def _of_package(path: str, name: str) -> str:
+    try:
+        files = [file for file in importlib.metadata.files(name) or () if file.suffix in SUFFIXES]
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        raise UserError(f"weights={path}: {name} is not installed; `pip install {name}`") from None
+    if len(files) != 1:
+        raise UserError(f"weights={path}: {name} has {len(files)} weights files, not one: give the path of a file")
+    return str(files[0].locate())
+
+
+@functools.cache
+def _of_hub(path: str) -> str:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UserError(f"weights={path} needs huggingface_hub: install it by pip install 'ssljax[hub]'") from None
+    address = re.fullmatch(rf"{HUB}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", path, re.ASCII)
+    if address is None:
+        raise UserError(
+            f"weights={path} is not the address of a model: write hf://user/name or hf://user/name@revision"
+        )
+    wanted = [*HUB_FILES, "config.json", "preprocessor_config.json"]
+    try:
+        folder = huggingface_hub.snapshot_download(address[1], revision=address[2], allow_patterns=wanted)
+    except Exception as error:  # of huggingface_hub, or of the HTTP libraries below it
+        why = next(iter(str(error.__cause__ or error).strip().splitlines()), "") or type(error).__name__
+        raise UserError(f"weights={path} cannot be downloaded ({why}): check the address and the network") from None
+    found = [str(Path(folder, name)) for name in HUB_FILES if Path(folder, name).is_file()]
+    if not found:
+        raise UserError(f"weights={path} has none of {', '.join(HUB_FILES)}: download its file, and give the path")
+    return found[0]
