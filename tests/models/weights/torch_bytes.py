@@ -4,7 +4,10 @@ import io
 import pickle
 import zipfile
 
+import numpy as np
+
 MAGIC = 0x1950A86A20F9469CFC6C
+SIX = np.arange(6, dtype=np.float32)
 
 
 def value(x):
@@ -55,3 +58,6 @@ def legacy_file(body, storages, item=4, little_endian=True):
     head = pickle.dumps(MAGIC, 2) + pickle.dumps(1001, 2) + pickle.dumps(machine, 2)
     contents = [(len(content) // item).to_bytes(8, "little") + content for content in storages.values()]
     return head + pickled(body) + pickle.dumps(list(storages), 2) + b"".join(contents)
+
+
+FORMATS = {"zip": zip_file, "legacy": legacy_file}
