@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from benchmarks.peers import import_torchvision
 from ssljax.models import ConvNeXt, EfficientNet, ResNet
 from ssljax.models.weights import names
 from ssljax.models.weights.layouts import guess, layout_of
 
 torch = pytest.importorskip("torch")
-import_torchvision()
 timm = pytest.importorskip("timm")
 torchvision = pytest.importorskip("torchvision")
 

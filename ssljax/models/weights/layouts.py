@@ -7,6 +7,7 @@ from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.resnet import ResNet
 from ssljax.models.vit import ViT
 from ssljax.models.weights import convnext, efficientnet, resnet, vit
+from ssljax.models.weights.checkpoints import encoder_tensors
 from ssljax.models.weights.names import Layout, Tensors
 from ssljax.types import UserError, settings
 
@@ -24,6 +25,7 @@ def layout_of(module: Any) -> Layout:
 
 def guess(tensors: Tensors) -> Any:
     """The module of which a file's tensors look like the weights, by their names and shapes; None if they do not."""
+    tensors = encoder_tensors(tensors).tensors
     return next((module for family in _FAMILIES.values() if (module := family.guess(tensors)) is not None), None)
 
 

@@ -1,5 +1,6 @@
 """A file to the variables of a module: the whole way, for files of runs and for those of other libraries."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssljax.models.weights.checkpoints import encoder_tensors
 from ssljax.models.weights.files import WeightsFile, read_weights
 from ssljax.models.weights.layouts import guess, layout_of, written
 from ssljax.models.weights.location import located
@@ -47,7 +49,7 @@ def load_variables(
     if is_own(file):
         variables, report = _own(path, file.tensors, part), None
     else:
-        variables, report = _foreign(path, file.tensors, module)
+        variables, report = _foreign(path, file.tensors, module, part)
         there, wanted = variables.get(POSITIONS), (shapes or {}).get(POSITIONS)
         if there is not None and wanted and there.ndim == len(wanted) == 3 and there.shape[2] == wanted[2]:
             variables[POSITIONS] = there if there.shape == wanted else resized_positions(there, wanted[:2])
@@ -98,11 +100,15 @@ def _own(path: str, tensors: Tensors, part: str) -> dict[str, np.ndarray]:
     return inside
 
 
-def _foreign(path: str, tensors: Tensors, module: Any) -> tuple[dict[str, np.ndarray], Report]:
-    variables, report = to_ours(layout_of(module), tensors)
+def _foreign(path: str, tensors: Tensors, module: Any, part: str) -> tuple[dict[str, np.ndarray], Report]:
+    try:
+        encoder = encoder_tensors(tensors, None if part == "encoder" else part)
+    except UserError as error:
+        raise UserError(f"weights={path}: {error}") from None
+    variables, report = to_ours(layout_of(module), encoder.tensors)
     if not report.complete:
         raise UserError(f"weights={path} do not fit {written(module)}: {said_of(report)}; {remedy(path)}")
-    return variables, report
+    return variables, dataclasses.replace(report, ignored=report.ignored + encoder.left_over)
 
 
 def said_of(report: Report) -> str:

@@ -43,7 +43,7 @@ class Report:
     missing: tuple[str, ...]
     """that the module needs, and the file lacks"""
     ignored: tuple[str, ...]
-    """classifiers and constant buffers, which an encoder has no use for"""
+    """classifiers, constant buffers, and what else a training checkpoint has beside the encoder"""
     unknown: tuple[str, ...]
     """that the file has, and no module of these settings would"""
 

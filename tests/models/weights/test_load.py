@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from ssljax.models import MLP, Preprocessing, Pretrained, ResNet, ViT, weights_bytes
 from ssljax.models.weights.layouts import guess, layout_of, written
+from ssljax.models.weights.load import load_variables
 from ssljax.models.weights.names import to_timm
 from ssljax.models.weights.vit import resized_positions
 from ssljax.types import UserError
@@ -52,6 +53,20 @@ def refused(module):
 def test_a_module_begins_with_the_tensors_of_timm(theirs):
     path, _, variables = theirs
     jax.tree.map(np.testing.assert_array_equal, initial(Pretrained(MODULE, str(path))), variables)
+
+
+def test_a_training_checkpoint_begins_with_its_encoder_and_the_teacher_can_be_asked_for(tmp_path):
+    path, student, teacher = str(tmp_path / "moco.safetensors"), variables_of(MODULE), variables_of(MODULE, seed=1)
+    named = {"module.encoder_q": student, "module.encoder_k": teacher}
+    tensors = {f"{prefix}.{n}": x for prefix, v in named.items() for n, x in timm_tensors(MODULE, v).items()}
+    save_file(tensors | {"module.queue": np.zeros((4, 2), np.float32)}, path)
+    jax.tree.map(np.testing.assert_array_equal, initial(Pretrained(MODULE, path)), student)
+    jax.tree.map(np.testing.assert_array_equal, initial(Pretrained(MODULE, path, part="teacher")), teacher)
+    assert guess(tensors) == MODULE
+    assert "module.queue" in load_variables(path, MODULE).report.ignored
+    assert refused(Pretrained(MODULE, path, part="projector")) == (
+        f"weights={path}: part=projector is not in the file: choose student or teacher"
+    )
 
 
 def install(folder, *files):
