@@ -72,6 +72,19 @@ def wrong(tensors):
         "truncated": (content[:-100], [], "cannot be read as weights"),
         "code": (pickle.dumps({"a": Hostile()}), [], "cannot be read as weights"),
         "other shape": (save(tensors | {"conv1.weight": tensors["conv1.weight"][:, :2]}), [], "(7, 7, 2, 4) there"),
+        "no axes": (
+            save(tensors | {"conv1.weight": np.ones(1, np.float32)}),
+            ["--model", "ResNet(10, width=4)"],
+            "conv1.weight is of shape (1,), which no",
+        ),
+        "integers": (save(tensors | {"bn1.bias": np.ones(4, np.int8)}), [], "bn1.bias holds int8, but"),
+        "a ViT without width": (
+            save(
+                {"cls_token": np.zeros((1, 1, 0), np.float32), "patch_embed.proj.weight": np.zeros((0, 3, 1, 0), "f4")}
+            ),
+            ["--model", "ViT()"],
+            "they look like no encoder of ssljax",
+        ),
         "NaN": (save(tensors | {"bn1.bias": np.full(4, np.nan, np.float32)}), [], "values that are not finite"),
         "missing": (save({k: x for k, x in tensors.items() if k != "bn1.bias"}), [], "1 tensor is missing (bn1.bias)"),
         "left over": (save(tensors | {"tail.weight": tensors["bn1.bias"]}), [], "1 tensor is unknown (tail.weight)"),

@@ -26,7 +26,14 @@ def layout_of(module: Any) -> Layout:
 def guess(tensors: Tensors) -> Any:
     """The module of which a file's tensors look like the weights, by their names and shapes; None if they do not."""
     tensors = encoder_tensors(tensors).tensors
-    return next((module for family in _FAMILIES.values() if (module := family.guess(tensors)) is not None), None)
+    for family in _FAMILIES.values():
+        try:
+            if (module := family.guess(tensors)) is not None:
+                layout_of(module)
+                return module
+        except (UserError, ValueError, IndexError, TypeError):  # tensors of such names may be of any shape
+            continue
+    return None
 
 
 def written(module: Any) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from ssljax.models.weights.checkpoints import encoder_tensors
@@ -54,6 +55,8 @@ def load_variables(
         if there is not None and wanted and there.ndim == len(wanted) == 3 and there.shape[2] == wanted[2]:
             variables[POSITIONS] = there if there.shape == wanted else resized_positions(there, wanted[:2])
     for name, values in variables.items():
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            raise UserError(f"weights={path}: {name} holds {values.dtype}, but weights are floating-point numbers")
         if not np.isfinite(values.astype(np.float32)).all():
             raise UserError(f"weights={path} are damaged: {name} has values that are not finite; get the file again")
     stated = stated_preprocessing(located(path), file.metadata) if report or part == "encoder" else None
@@ -105,7 +108,11 @@ def _foreign(path: str, tensors: Tensors, module: Any, part: str) -> tuple[dict[
         encoder = encoder_tensors(tensors, None if part == "encoder" else part)
     except UserError as error:
         raise UserError(f"weights={path}: {error}") from None
-    variables, report = to_ours(layout_of(module), encoder.tensors)
+    layout = layout_of(module)
+    try:
+        variables, report = to_ours(layout, encoder.tensors)
+    except UserError as error:
+        raise UserError(f"weights={path} do not fit {written(module)}: {error}; {remedy(path)}") from None
     if not report.complete:
         raise UserError(f"weights={path} do not fit {written(module)}: {said_of(report)}; {remedy(path)}")
     return variables, dataclasses.replace(report, ignored=report.ignored + encoder.left_over)

@@ -8,7 +8,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+
+from ssljax.types import UserError
 
 Tensors = Mapping[str, np.ndarray]
 """name → tensor, as in a file"""
@@ -108,18 +111,26 @@ def renamed(tensors: Tensors, modules: Mapping[str, str]) -> Tensors:
 
 
 def to_ours(layout: Layout, tensors: Tensors) -> tuple[dict[str, np.ndarray], Report]:
-    """Our variables by flat name, in float32, and what was and was not found."""
-    for dialect in layout.dialects:
-        if (renamed := dialect(tensors)) is not None:
-            tensors = renamed
-            break
+    """Our variables by flat name, in float32, and what was and was not found.
+
+    Raises UserError if a tensor is not of floating-point numbers, or its shape cannot be that of such a module.
+    """
+    try:
+        tensors = next((renamed for dialect in layout.dialects if (renamed := dialect(tensors)) is not None), tensors)
+    except (ValueError, IndexError) as error:  # of NumPy, about what no published file has
+        raise UserError(f"the tensors' shapes do not go with their names ({error})") from None
     wanted = {entry.theirs: entry for entry in layout.entries}
     found = {name: entry for name, entry in wanted.items() if name in tensors}
-    variables = {
-        ours: np.asarray(part, np.float32)
-        for name, entry in found.items()
-        for ours, part in zip(entry.ours, entry.to_ours(tensors[name]), strict=True)
-    }
+    variables: dict[str, np.ndarray] = {}
+    for name, entry in found.items():
+        tensor = tensors[name]
+        if not jnp.issubdtype(tensor.dtype, jnp.floating):
+            raise UserError(f"{name} holds {tensor.dtype}, but an encoder's weights are floating-point numbers")
+        try:
+            parts = [np.asarray(part, np.float32) for part in entry.to_ours(tensor)]
+            variables |= dict(zip(entry.ours, parts, strict=True))
+        except (ValueError, IndexError):
+            raise UserError(f"{name} is of shape {tensor.shape}, which no such module has there") from None
     left = [name for name in tensors if name not in wanted]
     ignored = tuple(name for name in left if _matches(name, layout.ignored))
     unknown = tuple(name for name in left if name not in ignored)
