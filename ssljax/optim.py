@@ -53,7 +53,8 @@ def by_part(layer_decay: float, head: float) -> optax.GradientTransformation:
 
     def factors(params: PyTree) -> PyTree:
         layer, blocks = number_layers(params.get("encoder", ()))
-        if layer_decay < 1 and not blocks:
+        frozen = params.get("encoder") == {}
+        if layer_decay < 1 and not blocks and not frozen:
             raise UserError(
                 f"optimizer.layer_decay={layer_decay} needs an encoder made of blocks, such as a ResNet or a ViT: "
                 "set it to 1"

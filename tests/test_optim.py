@@ -219,3 +219,10 @@ def test_clipping_counts_the_gradient_before_the_rates_by_part():
     plain = moved(SGD(lr=0.1, clip_norm=0.1))
     np.testing.assert_allclose(clipped["class_vectors"], 2 * plain["class_vectors"], rtol=1e-5)
     np.testing.assert_allclose(clipped["encoder"]["norm"]["scale"], plain["encoder"]["norm"]["scale"], rtol=1e-5)
+
+
+def test_a_frozen_encoder_has_no_blocks_to_decay():
+    params = {"encoder": {}, "projector": {"kernel": jnp.ones((2, 2))}}
+    plain, decayed = (SGD(lr=0.1, head_lr=0.3, layer_decay=decay).build(10) for decay in (1.0, 0.5))
+    updates = [tx.update(params, tx.init(params), params)[0] for tx in (plain, decayed)]
+    np.testing.assert_array_equal(*(update["projector"]["kernel"] for update in updates))
