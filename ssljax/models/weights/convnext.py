@@ -72,7 +72,7 @@ def _from_torchvision(tensors: Tensors) -> Tensors | None:
         module, _, leaf = name.rpartition(".")
         if match := re.fullmatch(r"features\.([1357])\.(\d+)(?:\.(block\.\d))?", module):
             block = f"stages.{int(match[1]) // 2}.blocks.{match[2]}"
-            module = f"{block}.{_TORCHVISION[match[3]]}" if match[3] else block
+            module = f"{block}.{_TORCHVISION.get(match[3], match[3])}" if match[3] else block
             leaf = "gamma" if leaf == "layer_scale" else leaf
             tensor = tensor.reshape(-1) if leaf == "gamma" else tensor
         elif match := re.fullmatch(r"features\.([0246])\.([01])", module):
