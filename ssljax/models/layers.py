@@ -9,6 +9,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from ssljax.models import cpu, tpu
@@ -188,16 +189,25 @@ class Attention(nn.Module):
     """Multi-head attention of tokens to each other."""
 
     heads: int
+    biases: tuple[str, ...] = ("query", "key", "value")
+    """the projections that have a bias, of those three"""
+    rope: tuple[int, int] | None = None
+    """rows and columns of the last tokens, by which queries and keys are rotated; None: they are not"""
 
     @nn.compact
-    def __call__(self, x: Array, bias: Array | None = None, mask: Array | None = None) -> Array:
-        """x: [B, N, C]; returns the same shape.
+    def __call__(
+        self, x: Array, bias: Array | None = None, mask: Array | None = None, query: Array | None = None
+    ) -> Array:
+        """x: [B, N, C]; returns the same shape, or that of `query` f32[B, M, C] if it attends instead of x f32.
 
         `bias` [1, heads, N, N] is added to the logits; where `mask` bool[B, 1, N, N] is False nothing is attended to.
         If "intermediates" is mutable, `weights` f32[B, heads, N, N], what each token takes of each, is sown there.
         """
         # Three projections, not one that is cut in three: that would pad and add their gradients.
-        q, k, v = (Dense(x.shape[-1], name=name)(x) for name in ("query", "key", "value"))
+        sources = {"query": x if query is None else query, "key": x, "value": x}
+        q, k, v = (Dense(x.shape[-1], name in self.biases, name=name)(source) for name, source in sources.items())
+        if self.rope:
+            q, k = (rotate(y, self.heads, self.rope) for y in (q, k))
         if self.is_mutable_collection("intermediates"):
             self.sow("intermediates", "weights", _weights(q, k, self.heads, bias, mask))
         return Dense(x.shape[-1], name="out")(attention(q, k, v, self.heads, bias, mask))
@@ -236,6 +246,24 @@ def _heads(x: Array, heads: int) -> Array:
     return x.reshape(*x.shape[:2], heads, -1)
 
 
+def rotate(x: Array, heads: int, grid: tuple[int, int]) -> Array:
+    """Queries or keys x [B, N, C], rotated by the places of their patches, the last rows x columns = `grid` tokens.
+
+    Rotary positions on two axes as in DINOv3 (Siméoni et al. 2025): rows and columns lie in [-1, 1] whatever the size
+    of the image. Each turns a quarter of a head's channels, in pairs with the other half, with periods from 1 to 100.
+    """
+    batch, tokens, channels = x.shape
+    quarter = channels // heads // 4
+    places = [(2 * np.arange(side) + 1) / side - 1 for side in grid]
+    places = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, 2, 1)
+    angles = 2 * np.pi * places / 100 ** (np.arange(quarter) / quarter)[None, None]
+    angles = np.pad(angles.reshape(-1, 2 * quarter), ((tokens - grid[0] * grid[1], 0), (0, 0)))
+    cos, sin = (jnp.asarray(f(angles), jnp.float32)[None, :, None] for f in (np.cos, np.sin))
+    a, b = jnp.split(x.astype(jnp.float32).reshape(batch, tokens, heads, 4 * quarter), 2, axis=-1)
+    y = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+    return y.reshape(x.shape).astype(x.dtype)
+
+
 def _weights(q: Array, k: Array, heads: int, bias: Array | None, mask: Array | None) -> Array:
     """f32[B, heads, N, N], what `attention` weighs values by and does not give."""
     q, k = _heads(q, heads), _heads(k, heads)
@@ -245,15 +273,24 @@ def _weights(q: Array, k: Array, heads: int, bias: Array | None, mask: Array | N
     return jax.nn.softmax(logits, axis=-1, where=mask)
 
 
+FeedForwardKind = Literal["gelu", "gelu_tanh", "swiglu"]
+
+
 class FeedForward(nn.Module):
-    """Two layers with GELU between them."""
+    """Two layers with GELU between them, or with a gate (SwiGLU, Shazeer 2020)."""
 
     hidden: int
+    kind: FeedForwardKind = "gelu"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """x: [..., C]; returns the same shape."""
-        return Dense(x.shape[-1], name="linear2")(gelu(Dense(self.hidden, name="linear1")(x)))
+        y = Dense(self.hidden, name="linear1")(x)
+        if self.kind == "swiglu":
+            y = y * nn.silu(Dense(self.hidden, name="gate")(x))
+        else:
+            y = gelu(y) if self.kind == "gelu" else nn.gelu(y, approximate=True)
+        return Dense(x.shape[-1], name="linear2")(y)
 
 
 def gelu(x: Array) -> Array:

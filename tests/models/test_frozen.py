@@ -30,6 +30,7 @@ VIT = ViT(patch=8, width=8, depth=3, heads=2, drop_path=0.5)
 ENCODERS = {
     "resnet": (ResNet(depth=18, width=4), 8),
     "vit": (ViT(patch=8, width=8, depth=11, heads=2, registers=2, mask_token=True), 11),
+    "siglip": (ViT(patch=8, width=8, depth=2, heads=2, pooling="attention"), 2),
     "swin": (Swin(width=32, depths=(1, 2, 11, 1), window=2), 15),
     "efficientnet": (EfficientNet(width=0.25, depth=1.0), 16),
     "convnext": (ConvNeXt(width=8, depths=(1, 11)), 12),
@@ -59,6 +60,7 @@ def test_layers_go_from_the_stem_to_the_last_norm(name):
             "block11": 11,
             "norm": 12,
         },
+        "siglip": {"positions": 0, "block1": 1, "block2": 2, "norm": 3, "pool": 3},
         "swin": {
             "patches_norm": 0,
             "stage2_merge": 2,

@@ -1,6 +1,7 @@
 """ViTs: published sizes, positions for crops of any size, masks, drop path, and what must change nothing."""
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -11,9 +12,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from target import mesh_of
 
 from ssljax.config import from_json, resolved
-from ssljax.models import Pretrained, ResNet, ViT, cls_attention
+from ssljax.models import Preprocessing, Pretrained, ResNet, ViT, cls_attention, preprocessing_of
 from ssljax.models.blocks import drop_path, drop_path_factors
-from ssljax.models.layers import Attention
+from ssljax.models.layers import Attention, FeedForward, rotate
 from ssljax.models.vit import _bicubic
 from ssljax.types import UserError
 
@@ -60,6 +61,34 @@ def test_published_numbers_of_parameters(variant, patch, count):
     assert parameters(ViT(variant=variant, patch=patch)) == count
 
 
+DINOV2 = ViT(patch=14, layer_scale=1e-5)
+DINOV3 = ViT(positions="rope", layer_scale=1e-5, registers=4, qkv_bias=False)
+SIGLIP = ViT(pooling="attention")
+
+
+# timm's models without `head`; with registers it adds the position of [CLS] to the token, and has `width` fewer
+@pytest.mark.parametrize(
+    "encoder, side, count",
+    [
+        (DINOV2, 518, 22_056_192),
+        (DINOV2.clone(variant="B", registers=4), 518, 86_582_016 + 768),
+        (DINOV2.clone(variant="L", registers=4), 518, 304_370_688 + 1024),
+        (DINOV2.clone(variant="g", registers=4, feed_forward="swiglu"), 518, 1_136_483_840 + 1536),
+        (DINOV3, 256, 21_586_944),
+        (DINOV3.clone(qkv_bias=True), 256, 21_596_160),
+        (DINOV3.clone(feed_forward="swiglu"), 256, 28_683_264),
+        (DINOV3.clone(variant="B"), 256, 85_641_216),
+        (DINOV3.clone(variant="L"), 256, 303_079_424),
+        (DINOV3.clone(variant="H+", feed_forward="swiglu"), 256, 840_509_440),
+        (SIGLIP.clone(variant="B"), 224, 92_884_224),
+        (SIGLIP.clone(variant="L"), 256, 315_956_224),
+        (SIGLIP.clone(variant="So400m", patch=14), 224, 427_680_704),
+    ],
+)
+def test_published_numbers_of_parameters_of_later_networks(encoder, side, count):
+    assert parameters(encoder, side) == count
+
+
 @pytest.mark.parametrize(
     "option, more",
     [
@@ -68,13 +97,27 @@ def test_published_numbers_of_parameters(variant, patch, count):
         ({"layer_scale": 1e-5}, 2 * 2 * 16),
         ({"positions": "sincos"}, -(16 + 1) * 16),
         ({"frozen_patches": True}, -(4 * 4 * 3 * 16 + 16)),
+        ({"qkv_bias": False}, -2 * 3 * 16),
+        ({"positions": "rope"}, -(16 + 1) * 16 - 2 * 16),  # the keys' biases go, too
+        ({"feed_forward": "gelu_tanh"}, 0),
+        ({"feed_forward": "swiglu"}, 2 * (16 + 1) * 64),
+        ({"hidden": 65}, 2 * (16 + 1 + 16)),
+        ({"pooling": "attention"}, 4 * (16 + 1) * 16 + (16 + 1) * 64 + (64 + 1) * 16 + (1 + 2 - 2) * 16),
     ],
 )
 def test_what_options_add(option, more):
     assert parameters(TINY.clone(**option), side=16) == parameters(TINY, side=16) + more
 
 
-@pytest.mark.parametrize("option", [{}, {"registers": 2, "layer_scale": 0.1, "mask_token": True, "dtype": "bfloat16"}])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {},
+        {"registers": 2, "layer_scale": 0.1, "mask_token": True, "dtype": "bfloat16"},
+        {"registers": 2, "positions": "rope", "feed_forward": "swiglu", "dtype": "bfloat16"},
+        {"pooling": "attention", "feed_forward": "gelu_tanh", "dtype": "bfloat16"},
+    ],
+)
 def test_results_are_float32_and_as_long_as_they_say(option):
     encoder = TINY.clone(**option)
     cls, patches = embed(encoder, variables(encoder), images(3, 16, 24, 3), method="tokens")
@@ -119,6 +162,54 @@ def test_positions_tell_patches_apart():
     assert np.abs(embed(sincos, v, x) - embed(sincos, v, jnp.roll(x, 4, axis=2))).max() > 1e-3
 
 
+@pytest.mark.parametrize("pooling", ["cls", "attention"])
+def test_rotary_positions_tell_patches_apart_at_any_size(pooling):
+    encoder = TINY.clone(positions="rope", pooling=pooling)
+    v, x = variables(encoder), images(1, 16, 24, 3)
+    assert np.abs(embed(encoder, v, x) - embed(encoder, v, x[:, ::-1, ::-1])).max() > 1e-3
+
+
+def test_rotated_queries_and_keys_meet_by_their_offset_alone():
+    """The same vectors at all places: their products depend on rows and columns between them, in all of the heads."""
+    q, k = np.random.default_rng(0).normal(size=(2, 1, 1, 16)).astype(np.float32)
+    q, k = (np.asarray(rotate(jnp.asarray(np.tile(x, (1, 13, 1))), 2, (3, 4))).reshape(13, 2, 8) for x in (q, k))
+    products = np.einsum("qhc,khc->hqk", q[1:], k[1:]).reshape(2, 3, 4, 3, 4)
+    np.testing.assert_allclose(products[:, 0, 0, 1, 2], products[:, 1, 1, 2, 3], atol=1e-5)
+    assert np.abs(products[:, 0, 0, 1, 2] - products[:, 0, 0, 2, 1]).min() > 1e-3
+
+
+def test_rotation_turns_patches_and_nothing_else():
+    x = images(2, 14, 16)
+    y = rotate(x, 2, (3, 4))
+    np.testing.assert_array_equal(y[:, :2], x[:, :2])  # [CLS] and a register
+    np.testing.assert_allclose(jnp.square(y).sum(axis=-1), jnp.square(x).sum(axis=-1), rtol=1e-5)
+    np.testing.assert_allclose(rotate(x[:, :9], 2, (3, 3))[:, 4], x[:, 4], atol=1e-6)  # the center of the image
+    assert np.abs(y[:, 2:] - x[:, 2:]).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", ["gelu", "gelu_tanh", "swiglu"])
+def test_feed_forward_layers(kind):
+    x, layer = images(3, 4), FeedForward(6, kind)
+    v = jax.tree.map(lambda leaf: leaf + 0.5, jax.jit(layer.init)(jax.random.PRNGKey(0), x))
+
+    def linear(x, name):
+        return np.asarray(x) @ np.asarray(v["params"][name]["kernel"]) + np.asarray(v["params"][name]["bias"])
+
+    y = linear(x, "linear1")
+    if kind == "swiglu":
+        y = y * linear(x, "gate") / (1 + np.exp(-linear(x, "gate")))
+    elif kind == "gelu":
+        y = y * np.vectorize(lambda y: 0.5 * (1 + math.erf(y / 2**0.5)))(y)
+    else:
+        y = y * 0.5 * (1 + np.tanh((2 / np.pi) ** 0.5 * (y + 0.044715 * y**3)))
+    np.testing.assert_allclose(jax.jit(layer.apply)(v, x), linear(y, "linear2"), atol=1e-5)
+
+
+def test_siglip_has_its_own_preprocessing():
+    assert preprocessing_of(Pretrained(SIGLIP, None)).mean == (0.5, 0.5, 0.5)
+    assert preprocessing_of(TINY) == Preprocessing()
+
+
 def test_images_of_a_batch_are_independent():
     v = variables(TINY)
     x = images(3, 16, 16, 3)
@@ -146,10 +237,11 @@ def test_a_mask_needs_its_token():
         TINY.apply(variables(TINY), images(1, 16, 16, 3), train=False, method="tokens", mask=jnp.zeros((1, 16), bool))
 
 
+@pytest.mark.parametrize("settings", [{}, {"positions": "rope", "feed_forward": "swiglu", "pooling": "attention"}])
 @pytest.mark.parametrize("options", [{"remat": "block"}, {"remat": "dots", "scan": True}, {"scan": True}])
-def test_neither_remat_nor_a_loop_changes_anything(options):
+def test_neither_remat_nor_a_loop_changes_anything(options, settings):
     x = images(2, 16, 16, 3)
-    encoder = TINY.clone(drop_path=0.5, layer_scale=0.5)
+    encoder = TINY.clone(drop_path=0.5, layer_scale=0.5, **settings)
     v = variables(encoder)
     plain, other = (_gradient(e, v["params"], x) for e in (encoder, encoder.clone(**options)))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), plain, other)
@@ -184,8 +276,9 @@ def test_bfloat16_is_near_float32():
     assert np.abs(exact - near).max() < 0.05 * np.abs(exact).max()
 
 
-def test_gradients_are_finite_and_reach_all():
-    encoder = TINY.clone(registers=2, layer_scale=1e-5)
+@pytest.mark.parametrize("settings", [{}, {"positions": "rope", "feed_forward": "swiglu", "pooling": "attention"}])
+def test_gradients_are_finite_and_reach_all(settings):
+    encoder = TINY.clone(registers=2, layer_scale=1e-5, **settings)
     v, x = variables(encoder), images(2, 16, 16, 3)
     gradient = jax.jit(jax.grad(lambda v: (encoder.apply(v, x, train=True) ** 3).sum()))(v)["params"]
     gradient = jax.tree_util.tree_leaves_with_path(gradient)
@@ -259,6 +352,8 @@ def test_one_device_is_eight_devices():
         (TINY.clone(depth=0), "^depth=0"),
         (TINY.clone(drop_path=1.0), "^drop_path=1.0"),
         (TINY.clone(width=18, positions="sincos"), "^width=18"),
+        (TINY.clone(heads=8, positions="rope"), "^heads=8 must leave each a multiple of 4"),
+        (TINY.clone(hidden=0), "^hidden=0"),
     ],
 )
 def test_what_cannot_work_is_refused(encoder, sentence):
@@ -296,6 +391,13 @@ def test_attention_of_cls_is_a_share_for_each_patch(option):
     assert np.asarray(maps).min() >= 0 and (shares < 1).all() and (shares > 0.5).all()
     same = jax.jit(functools.partial(cls_attention, Pretrained(encoder, None)))(v, x)
     np.testing.assert_array_equal(maps, same)
+
+
+def test_attention_of_a_pooling_query_is_shared_among_the_patches():
+    encoder = TINY.clone(pooling="attention", registers=2)
+    maps = jax.jit(functools.partial(cls_attention, encoder))(variables(encoder), images(3, 16, 24, 3))
+    assert maps.shape == (3, 2, 4, 6)
+    np.testing.assert_allclose(maps.sum(axis=(2, 3)), 1, rtol=1e-5)
 
 
 def test_attention_of_cls_lies_where_the_patch_is():

@@ -1,23 +1,30 @@
-"""Vision transformers in timm's names, and in those of FAIR's DINO and DINOv2, of MoCo v3 and of Hugging Face."""
+"""Vision transformers in timm's names: the plain ones, DeiT, DINO to DINOv3, MoCo v3, and SigLIP's vision towers."""
 
+import functools
 import math
+import re
 from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
 
-from ssljax.models.vit import ViT, cubic
+from ssljax.models.vit import ViT, cubic, sincos
 from ssljax.models.weights.names import Entry, Layout, Tensors, linear, norm, same
-from ssljax.models.weights.vit_dialects import torch_names
+from ssljax.models.weights.vit_dialects import timm_names
 from ssljax.types import UserError
+
+_TEXT = (r"text_model\..*", "logit_scale", "logit_bias", r"params/txt/.*", "params/t", "params/b")
+
+_PATCHES, _FEED_FORWARD = "patch_embed.proj", ("blocks.0.mlp.fc1", "blocks.0.mlp.fc2")
 
 
 def layout(module: ViT) -> Layout:
-    """The tensors of a ViT of these settings.
+    """The tensors of a ViT of these settings: those of timm's `VisionTransformer`, or with rope of its `Eva`.
 
     With registers, timm adds no position to [CLS]: ours is then part of timm's `cls_token`, and zero after an import.
     """
-    width, depth, _ = module.sizes()
+    width, depth, _, _ = module.sizes()
+    rope = module.positions == "rope"
     entries = [*_cls_and_positions(module, width), *_patches(module, width), *norm("norm", "norm")]
     if module.registers:
         entries.append(_tokens("reg_token", "params/register_tokens", (module.registers, width)))
@@ -25,28 +32,27 @@ def layout(module: ViT) -> Layout:
         entries.append(_tokens("mask_token", "params/mask_token", (width,)))
     for i in range(depth):
         entries += _block(module, f"blocks.{i}", f"block{i + 1}")
-    ignored = (r"head\..*", r"pooler\..*", r"classifier\..*")
+    if module.pooling == "attention":
+        entries += _pool(module, width)
+    ignored = (r"head\..*", r"pooler\..*", r"classifier\..*", *_TEXT)
     ignored += () if module.mask_token else ("mask_token",)
     ignored += ("pos_embed",) if module.positions == "sincos" else ()
-    return Layout(tuple(entries), ignored, (torch_names,))
+    ignored += (r"rope_embed\.periods|.*\.bias_mask|local_cls_norm\..*",) if rope else ()
+    return Layout(tuple(entries), ignored, (functools.partial(timm_names, eva=rope),))
 
 
 def _cls_and_positions(module: ViT, width: int) -> list[Entry]:
+    with_cls, learnt = module.pooling == "cls", module.positions == "learnt"
     cls = _tokens("cls_token", "params/cls_token", (width,))
-    if module.positions == "sincos":
-        return [cls]
-    learnt = "params/cls_position", "params/positions"
-    if not module.registers:
-        return [cls, Entry("pos_embed", learnt, _split_positions, _join_positions)]
-    return [
-        Entry(
-            "cls_token",
-            ("params/cls_token", "params/cls_position"),
-            lambda x: (x.reshape(-1), np.zeros(width, x.dtype)),
-            lambda xs: (xs[0] + xs[1])[None, None],
-        ),
-        Entry("pos_embed", learnt[1:], lambda x: _split_positions(x)[1:], lambda xs: xs[0].reshape(1, -1, width)),
-    ]
+    both = "params/cls_position", "params/positions"
+    if with_cls and learnt and not module.registers:
+        return [cls, Entry("pos_embed", both, _split_positions, _join_positions)]
+    if with_cls and learnt:
+        names = cls.ours[0], both[0]
+        split = lambda x: (x.reshape(width), np.zeros(width, x.dtype))  # noqa: E731
+        cls = Entry("cls_token", names, split, lambda xs: (xs[0] + xs[1])[None, None])
+    patches = Entry("pos_embed", both[1:], lambda x: _split_positions(x)[1:], lambda xs: xs[0].reshape(1, -1, width))
+    return [cls] * with_cls + [patches] * learnt
 
 
 def _split_positions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +96,7 @@ def _patches(module: ViT, width: int) -> tuple[Entry, Entry]:
     def to_theirs(xs: Sequence[np.ndarray]) -> np.ndarray:
         return xs[0].reshape(module.patch, module.patch, -1, width).transpose(3, 2, 0, 1)
 
-    theirs = "patch_embed.proj"
+    theirs = _PATCHES
     if not module.frozen_patches:
         kernel = Entry(f"{theirs}.weight", ("params/patches/kernel",), to_ours, to_theirs)
         return kernel, same(f"{theirs}.bias", "params/patches/bias")
@@ -108,18 +114,47 @@ def _refuse_bias(x: np.ndarray) -> tuple[()]:
 def _block(module: ViT, theirs: str, ours: str) -> list[Entry]:
     entries = [
         *norm(f"{theirs}.norm1", f"{ours}/norm1"),
-        *fused(f"{theirs}.attn.qkv", f"{ours}/attention", ("query", "key", "value")),
-        *linear(f"{theirs}.attn.proj", f"{ours}/attention/out"),
+        *_attention(module, f"{theirs}.attn", f"{ours}/attention"),
         *norm(f"{theirs}.norm2", f"{ours}/norm2"),
-        *linear(f"{theirs}.mlp.fc1", f"{ours}/feed_forward/linear1"),
-        *linear(f"{theirs}.mlp.fc2", f"{ours}/feed_forward/linear2"),
+        *_feed_forward(module, f"{theirs}.mlp", f"{ours}/feed_forward"),
     ]
     if module.layer_scale is not None:
-        entries += [same(f"{theirs}.ls{k}.gamma", f"params/{ours}/layer_scale{k}/scale") for k in (1, 2)]
+        scales = ("gamma_1", "gamma_2") if module.positions == "rope" else ("ls1.gamma", "ls2.gamma")
+        names = (f"params/{ours}/layer_scale{k}/scale" for k in (1, 2))
+        entries += map(same, (f"{theirs}.{scale}" for scale in scales), names)
     return entries
 
 
-def fused(theirs: str, ours: str, parts: Sequence[str]) -> tuple[Entry, Entry]:
+def _attention(module: ViT, theirs: str, ours: str) -> list[Entry]:
+    parts = "query", "key", "value"
+    weight, bias = _fused(f"{theirs}.qkv", ours, parts)
+    biases = [bias]
+    if module.biases() != parts:
+        biases = [same(f"{theirs}.{part[0]}_bias", f"params/{ours}/{part}/bias") for part in module.biases()]
+    return [weight, *biases, *linear(f"{theirs}.proj", f"{ours}/out")]
+
+
+def _feed_forward(module: ViT, theirs: str, ours: str) -> list[Entry]:
+    last = linear(f"{theirs}.fc2", f"{ours}/linear2")
+    if module.feed_forward != "swiglu":
+        return [*linear(f"{theirs}.fc1", f"{ours}/linear1"), *last]
+    if module.positions == "rope":
+        return [*linear(f"{theirs}.fc1_g", f"{ours}/gate"), *linear(f"{theirs}.fc1_x", f"{ours}/linear1"), *last]
+    return [*_fused(f"{theirs}.fc1", ours, ("gate", "linear1")), *last]
+
+
+def _pool(module: ViT, width: int) -> list[Entry]:
+    return [
+        _tokens("attn_pool.latent", "params/pool/probe", (width,)),
+        *linear("attn_pool.q", "pool/attention/query"),
+        *_fused("attn_pool.kv", "pool/attention", ("key", "value")),
+        *linear("attn_pool.proj", "pool/attention/out"),
+        *norm("attn_pool.norm", "pool/norm"),
+        *_feed_forward(module, "attn_pool.mlp", "pool/feed_forward"),
+    ]
+
+
+def _fused(theirs: str, ours: str, parts: Sequence[str]) -> tuple[Entry, Entry]:
     """One linear layer with bias, [out * parts, in], that is several of ours, one after the other."""
 
     def split(x: np.ndarray) -> list[np.ndarray]:
@@ -142,18 +177,49 @@ def _tokens(theirs: str, ours: str, shape: tuple[int, ...]) -> Entry:
 
 
 def guess(tensors: Tensors) -> ViT | None:
-    """The ViT of which these look like the weights, if any; heads are taken to have 64 channels."""
-    tensors = torch_names(tensors)
-    kernel = tensors.get("patch_embed.proj.weight")
-    if kernel is None or kernel.ndim != 4 or "cls_token" not in tensors or "blocks.0.norm1.weight" not in tensors:
+    """The ViT of which these look like the weights, if any.
+
+    Not in the tensors are the number of heads, which is the published one of that width, and the kind of GELU: by tanh
+    where attention pools, as in SigLIP's own models.
+    """
+    tensors = timm_names(tensors, eva=False)
+    sizes = {name: tensors[name].shape for name in tensors}
+    kernel, first, last = (sizes.get(f"{name}.weight", ()) for name in (_PATCHES, *_FEED_FORWARD))
+    pooled, positions = "attn_pool.latent" in tensors, tensors.get("pos_embed")
+    if len(kernel) != 4 or len(last) != 2 or 0 in last or not (pooled or "cls_token" in tensors):
         return None
-    width, patch = kernel.shape[0], kernel.shape[2]
-    depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
-    registers = tensors["reg_token"].shape[-2] if "reg_token" in tensors else 0
-    layer_scale = 1e-5 if "blocks.0.ls1.gamma" in tensors else None
-    found = ViT(width=width, depth=depth, heads=width // 64, patch=patch, registers=registers, layer_scale=layer_scale)
-    plain = (
-        found.clone(variant=variant, width=None, depth=None, heads=None)
-        for variant in get_args(ViT.__annotations__["variant"])
+    width, hidden = last
+    variants = map(ViT, get_args(ViT.__annotations__["variant"]))
+    unnamed = ViT(width=width, heads=width // 64 if width % 64 == 0 else 1)
+    found = next((module for module in variants if module.sizes()[0] == width), unnamed).clone(
+        patch=kernel[2],
+        registers=sizes["reg_token"][-2] if len(sizes.get("reg_token", ())) > 1 else 0,
+        layer_scale=1e-5 if {"blocks.0.ls1.gamma", "blocks.0.gamma_1"} & sizes.keys() else None,
+        qkv_bias=any(re.fullmatch(r"blocks\.0\.attn\.q.*bias", name) for name in tensors),
+        pooling="attention" if pooled else "cls",
+        feed_forward="gelu_tanh" if pooled else "gelu",
     )
-    return next((module for module in plain if module.sizes() == found.sizes()), found)
+    if positions is None:
+        found = found.clone(positions="rope", epsilon=1e-5)
+    elif _is_sincos(positions, width):
+        found = found.clone(positions="sincos", frozen_patches=not np.any(tensors.get(f"{_PATCHES}.bias")))
+    if first != (hidden, width):  # with the gate, or apart from it
+        found = found.clone(feed_forward="swiglu")
+    if (heads := _OTHER_HEADS.get((width, found.positions, found.pooling))) is not None:
+        found = found.clone(heads=heads)
+    _, usual_depth, _, usual_hidden = found.sizes()
+    depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
+    return found.clone(depth=None if depth == usual_depth else depth, hidden=None if hidden == usual_hidden else hidden)
+
+
+# MoCo v3's S, ViT-H, SigLIP's giant
+_OTHER_HEADS = {(384, "sincos", "cls"): 12, (1280, "learnt", "cls"): 16, (1536, "learnt", "attention"): 16}
+
+
+def _is_sincos(positions: np.ndarray, width: int) -> bool:
+    """Whether these are MoCo v3's, which [CLS] has none of."""
+    side = math.isqrt(positions.size // width)
+    if width % 4 or positions.shape != (1, side**2 + 1, width):
+        return False
+    expected = np.pad(sincos((side, side), width), ((1, 0), (0, 0)))
+    return np.allclose(positions[0], expected, atol=1e-3)
