@@ -55,13 +55,13 @@ class Swin(nn.Module):
     @property
     def features(self) -> int:
         """Length of the result."""
-        width, depths = self._sizes()
+        width, depths = self.sizes()
         return width * 2 ** (len(depths) - 1)
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """x: f32[B, H, W, 3], normalised; returns f32[B, features]. Raises UserError if a size cannot be."""
-        width, depths = self._sizes()
+        width, depths = self.sizes()
         x = _cells(x.astype(self.dtype), _PATCH)
         x = LayerNorm(_EPS, name="patches_norm")(Dense(width, name="patches")(x))
         factors = drop_path_factors(self, self.drop_path, sum(depths), len(x), train)
@@ -83,7 +83,8 @@ class Swin(nn.Module):
             x = block(shift, name=name)(x, train, own)
         return x
 
-    def _sizes(self) -> tuple[int, tuple[int, ...]]:
+    def sizes(self) -> tuple[int, tuple[int, ...]]:
+        """Width of the first stage and blocks of each; raises UserError if they cannot be."""
         if self.variant not in _VARIANTS:
             raise UserError(f"variant={self.variant} is not a Swin: choose one of {', '.join(_VARIANTS)}")
         width, depths = _VARIANTS[self.variant]

@@ -5,13 +5,14 @@ from typing import Any
 from ssljax.models.convnext import ConvNeXt
 from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.resnet import ResNet
+from ssljax.models.swin import Swin
 from ssljax.models.vit import ViT
-from ssljax.models.weights import convnext, efficientnet, resnet, vit
+from ssljax.models.weights import convnext, efficientnet, resnet, swin, vit
 from ssljax.models.weights.checkpoints import encoder_tensors
 from ssljax.models.weights.names import Layout, Tensors
 from ssljax.types import UserError, settings
 
-_FAMILIES = {ConvNeXt: convnext, EfficientNet: efficientnet, ResNet: resnet, ViT: vit}
+_FAMILIES = {ConvNeXt: convnext, EfficientNet: efficientnet, ResNet: resnet, Swin: swin, ViT: vit}
 
 
 def layout_of(module: Any) -> Layout:

@@ -90,6 +90,22 @@ def patches(theirs: str, ours: str, side: int) -> tuple[Entry, Entry]:
     return kernel, same(f"{theirs}.bias", f"params/{ours}/bias")
 
 
+def fused(theirs: str, ours: str, parts: Sequence[str]) -> tuple[Entry, Entry]:
+    """One linear layer with bias, [out * parts, in], that is several of ours, one after the other."""
+
+    def split(x: np.ndarray) -> list[np.ndarray]:
+        return np.split(x, len(parts))
+
+    weight = Entry(
+        f"{theirs}.weight",
+        tuple(f"params/{ours}/{part}/kernel" for part in parts),
+        lambda x: [part.T for part in split(x)],
+        lambda xs: np.concatenate([x.T for x in xs]),
+    )
+    bias = Entry(f"{theirs}.bias", tuple(f"params/{ours}/{part}/bias" for part in parts), split, np.concatenate)
+    return weight, bias
+
+
 def norm(theirs: str, ours: str) -> tuple[Entry, Entry]:
     """A LayerNorm."""
     return same(f"{theirs}.weight", f"params/{ours}/scale"), same(f"{theirs}.bias", f"params/{ours}/bias")

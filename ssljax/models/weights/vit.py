@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 
 from ssljax.models.vit import ViT, cubic, sincos
-from ssljax.models.weights.names import Entry, Layout, Tensors, linear, norm, same
+from ssljax.models.weights.names import Entry, Layout, Tensors, fused, linear, norm, patches, same
 from ssljax.models.weights.vit_dialects import timm_names
 from ssljax.types import UserError
 
@@ -88,21 +88,12 @@ def _resize(old: int, new: int) -> np.ndarray:
 
 
 def _patches(module: ViT, width: int) -> tuple[Entry, Entry]:
-    """A convolution [C, 3, P, P] is our kernel [P * P * 3, C]."""
-
-    def to_ours(x: np.ndarray) -> tuple[np.ndarray]:
-        return (x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),)
-
-    def to_theirs(xs: Sequence[np.ndarray]) -> np.ndarray:
-        return xs[0].reshape(module.patch, module.patch, -1, width).transpose(3, 2, 0, 1)
-
-    theirs = _PATCHES
+    weight, bias = patches(_PATCHES, "patches", module.patch)
     if not module.frozen_patches:
-        kernel = Entry(f"{theirs}.weight", ("params/patches/kernel",), to_ours, to_theirs)
-        return kernel, same(f"{theirs}.bias", "params/patches/bias")
+        return weight, bias
     # MoCo v3 freezes a bias of zero along with the kernel.
-    kernel = Entry(f"{theirs}.weight", ("batch_stats/patches",), to_ours, to_theirs)
-    return kernel, Entry(f"{theirs}.bias", (), _refuse_bias, lambda _: np.zeros(width, np.float32))
+    bias = Entry(bias.theirs, (), _refuse_bias, lambda _: np.zeros(width, np.float32))
+    return weight._replace(ours=("batch_stats/patches",)), bias
 
 
 def _refuse_bias(x: np.ndarray) -> tuple[()]:
@@ -127,7 +118,7 @@ def _block(module: ViT, theirs: str, ours: str) -> list[Entry]:
 
 def _attention(module: ViT, theirs: str, ours: str) -> list[Entry]:
     parts = "query", "key", "value"
-    weight, bias = _fused(f"{theirs}.qkv", ours, parts)
+    weight, bias = fused(f"{theirs}.qkv", ours, parts)
     biases = [bias]
     if module.biases() != parts:
         biases = [same(f"{theirs}.{part[0]}_bias", f"params/{ours}/{part}/bias") for part in module.biases()]
@@ -140,34 +131,18 @@ def _feed_forward(module: ViT, theirs: str, ours: str) -> list[Entry]:
         return [*linear(f"{theirs}.fc1", f"{ours}/linear1"), *last]
     if module.positions == "rope":
         return [*linear(f"{theirs}.fc1_g", f"{ours}/gate"), *linear(f"{theirs}.fc1_x", f"{ours}/linear1"), *last]
-    return [*_fused(f"{theirs}.fc1", ours, ("gate", "linear1")), *last]
+    return [*fused(f"{theirs}.fc1", ours, ("gate", "linear1")), *last]
 
 
 def _pool(module: ViT, width: int) -> list[Entry]:
     return [
         _tokens("attn_pool.latent", "params/pool/probe", (width,)),
         *linear("attn_pool.q", "pool/attention/query"),
-        *_fused("attn_pool.kv", "pool/attention", ("key", "value")),
+        *fused("attn_pool.kv", "pool/attention", ("key", "value")),
         *linear("attn_pool.proj", "pool/attention/out"),
         *norm("attn_pool.norm", "pool/norm"),
         *_feed_forward(module, "attn_pool.mlp", "pool/feed_forward"),
     ]
-
-
-def _fused(theirs: str, ours: str, parts: Sequence[str]) -> tuple[Entry, Entry]:
-    """One linear layer with bias, [out * parts, in], that is several of ours, one after the other."""
-
-    def split(x: np.ndarray) -> list[np.ndarray]:
-        return np.split(x, len(parts))
-
-    weight = Entry(
-        f"{theirs}.weight",
-        tuple(f"params/{ours}/{part}/kernel" for part in parts),
-        lambda x: [part.T for part in split(x)],
-        lambda xs: np.concatenate([x.T for x in xs]),
-    )
-    bias = Entry(f"{theirs}.bias", tuple(f"params/{ours}/{part}/bias" for part in parts), split, np.concatenate)
-    return weight, bias
 
 
 def _tokens(theirs: str, ours: str, shape: tuple[int, ...]) -> Entry:

@@ -10,10 +10,10 @@ import numpy as np
 
 from ssljax.models.weights.names import Tensors
 
-_Rules = Sequence[tuple[str, str]]
+Rules = Sequence[tuple[str, str]]
 
 # Hugging Face's ViT, DINOv2, DINOv3 and SigLIP, by the names of all generations of transformers
-_HUGGING_FACE: _Rules = (
+_HUGGING_FACE: Rules = (
     (r"^(?:vit|deit|dinov2|dinov2_with_registers|dinov3_vit|model|vision_model)\.", ""),
     (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
     (r"^embeddings\.position_embeddings?(?:\.weight)?$", "pos_embed"),
@@ -38,7 +38,7 @@ _HUGGING_FACE: _Rules = (
     (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
 )
 # DINOv2's chunks of blocks, its and DINOv3's registers and SwiGLU, iBOT's mask token
-_FAIR: _Rules = (
+_FAIR: Rules = (
     (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),
     (r"^(?:register|storage)_tokens$", "reg_token"),
     (r"^masked_embed$", "mask_token"),
@@ -48,7 +48,7 @@ _FAIR: _Rules = (
     (r"\.mlp\.w3\.", ".mlp.fc2."),
 )
 # big_vision's models, and the older ones of Vision Transformer's own repository; kernels are in PyTorch's order by now
-_BIG_VISION: _Rules = (
+_BIG_VISION: Rules = (
     (r"^cls$", "cls_token"),
     (r"^(?:Transformer/posembed_input/)?pos_embedding$", "pos_embed"),
     (r"^embedding/", "patch_embed.proj/"),
@@ -68,7 +68,7 @@ _BIG_VISION: _Rules = (
     (r"/(?:kernel|scale)$", ".weight"),
     (r"/bias$", ".bias"),
 )
-_EVA: _Rules = ((r"\.ls(\d)\.gamma$", r".gamma_\1"),)
+_EVA: Rules = ((r"\.ls(\d)\.gamma$", r".gamma_\1"),)
 _ATTENTION, _MLP, _POOL = r"blocks\.\d+\.attn", r"blocks\.\d+\.mlp", r"attn_pool"
 
 
@@ -87,17 +87,17 @@ def timm_names(tensors: Tensors, eva: bool) -> Tensors:
 def _torch_names(tensors: Tensors, eva: bool) -> Tensors:
     """Of a PyTorch file; timm's own stay."""
     rules = (*_HUGGING_FACE, *_FAIR, *(_EVA if eva else ()))
-    tensors = _renamed(tensors, rules)
+    tensors = rename(tensors, rules)
     if not any(".fc1_g." in name for name in tensors):  # Hugging Face's DINOv3 has an up_proj without a gate_proj, too
-        tensors = _renamed(tensors, ((r"\.fc1_x\.", ".fc1."),))
-    tensors = _join(tensors, _ATTENTION, ("q_proj", "k_proj", "v_proj"), "qkv")
+        tensors = rename(tensors, ((r"\.fc1_x\.", ".fc1."),))
+    tensors = join(tensors, _ATTENTION, ("q_proj", "k_proj", "v_proj"), "qkv")
     if eva:
-        tensors = dict(_renamed(tensors, ((r"\.attn\.(q|v)_proj\.bias$", r".attn.\1_bias"),)))
+        tensors = dict(rename(tensors, ((r"\.attn\.(q|v)_proj\.bias$", r".attn.\1_bias"),)))
         for name in [name for name in tensors if re.fullmatch(rf"{_ATTENTION}\.qkv\.bias", name)]:
             query, _, value = np.split(tensors.pop(name), 3)  # FAIR masks the keys' bias
             tensors |= {name.replace("qkv.bias", "q_bias"): query, name.replace("qkv.bias", "v_bias"): value}
     else:
-        tensors = _join(tensors, _MLP, ("fc1_g", "fc1_x"), "fc1")
+        tensors = join(tensors, _MLP, ("fc1_g", "fc1_x"), "fc1")
     return _pool(_fold_cls_position(tensors))
 
 
@@ -116,7 +116,7 @@ def _big_vision_names(tensors: Tensors) -> Tensors | None:
             own |= {f"{match[1]}_{i}{match[2]}": part for i, part in enumerate(x)}
         else:
             own[short] = x
-    renamed = _renamed({name: _torch_order(name, x) for name, x in own.items()}, _BIG_VISION)
+    renamed = rename({name: _torch_order(name, x) for name, x in own.items()}, _BIG_VISION)
     return {**others, **_torch_names(renamed, eva=False)}
 
 
@@ -130,7 +130,8 @@ def _torch_order(name: str, x: np.ndarray) -> np.ndarray:
     return (x.reshape(-1, x.shape[-1]) if name.endswith("/out/kernel") else x.reshape(len(x), -1)).T
 
 
-def _renamed(tensors: Tensors, rules: _Rules) -> Tensors:
+def rename(tensors: Tensors, rules: Rules) -> Tensors:
+    """Each name after all of the rules, patterns and what replaces them, in their order."""
     renamed = {}
     for name, tensor in tensors.items():
         for pattern, replacement in rules:
@@ -139,7 +140,7 @@ def _renamed(tensors: Tensors, rules: _Rules) -> Tensors:
     return renamed
 
 
-def _join(tensors: Tensors, where: str, parts: Sequence[str], whole: str) -> Tensors:
+def join(tensors: Tensors, where: str, parts: Sequence[str], whole: str) -> Tensors:
     """Joins the linear layers `parts`, where there are all of them, to the one that timm has."""
     joined = dict(tensors)
     for name in tensors:
@@ -152,7 +153,7 @@ def _join(tensors: Tensors, where: str, parts: Sequence[str], whole: str) -> Ten
 
 def _pool(tensors: Tensors) -> Tensors:
     """Queries apart from keys and values, where attention pools."""
-    tensors = dict(_join(tensors, _POOL, ("k_proj", "v_proj"), "kv"))
+    tensors = dict(join(tensors, _POOL, ("k_proj", "v_proj"), "kv"))
     for kind in ("weight", "bias"):
         if (query := tensors.pop(f"attn_pool.q_proj.{kind}", None)) is not None:
             tensors[f"attn_pool.q.{kind}"] = query
