@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ssljax.queue import Queue
 from ssljax.types import Array, PyTree, RunStopped, UserError
 
 BATCH_AXES = ("data", "shard")
+ANY = "any"  # the platform of what is exported
 LOST_AFTER = 30  # seconds without a sign of life from a process
 FAREWELL = 5.0  # seconds
 SAID = 1024  # bytes
@@ -55,6 +56,13 @@ def entering(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
     """
     here = mesh.devices.flat[0] in jax.devices()
     return jax.set_mesh(mesh) if here else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
+def for_any_platform() -> contextlib.AbstractContextManager[Any]:
+    """Within it, what is traced takes the plain form of every operation: it is to run wherever it is loaded."""
+    device = AbstractDevice(device_kind=ANY, num_cores=None, platform=ANY)
+    mesh = AbstractMesh((1, 1), BATCH_AXES, (AxisType.Auto,) * 2, abstract_device=device)
+    return jax.sharding.use_abstract_mesh(mesh)
 
 
 def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:

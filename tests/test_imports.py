@@ -34,11 +34,12 @@ ALLOWED = {
     "config": {"data", "evaluation", "methods", "models", "optim", "schedules", "search", "types", "views"},
     "report": {"config", "data", "evaluation", "models", "training", "types", "views"},
     "training": {"config", "data", "evaluation", "models", "sharding", "train", "types"},
+    "export": {"config", "data", "evaluation", "models", "sharding", "training", "types", "views"},
     "plan": {"config", "data", "evaluation", "models", "sharding", "training", "types"},
     "hub": {"config", "data", "evaluation", "search", "training", "types"},
     "cli": {
-        *("config", "data", "evaluation", "hub", "models", "plan", "report", "search", "sharding", "training"),
-        *("types", "views"),
+        *("config", "data", "evaluation", "export", "hub", "models", "plan", "report", "search", "sharding"),
+        *("training", "types", "views"),
     },
 }
 ONLY_IN = {

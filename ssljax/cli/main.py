@@ -26,6 +26,7 @@ ssljax: embeddings that find the same item again.
   ssljax index-advice EMBEDDINGS  measure all kinds of index on your own vectors, and recommend one
   ssljax robustness RUN [DATA]    measure what is still found when photos are disturbed (DATA: another experiment's)
   ssljax embed RUN DATA -o FILE   embed a catalogue file, a folder of photos, or another experiment's data
+  ssljax export RUN --to FORMAT   write the network for others: safetensors, timm, onnx or stablehlo
   ssljax index FILE... -o INDEX   build an index of embeddings
   ssljax search WHERE PHOTO...    the nearest items to photos, in an index or in a run's own
   ssljax serve WHERE              the same over HTTP, with a page to drop photos on
@@ -49,6 +50,7 @@ COMMANDS = (
     "index-advice",
     "robustness",
     "embed",
+    "export",
 )
 COMMANDS += ("index", "search", "serve", "push", "unmark")  # each is a module beside this one, with a function `main`
 

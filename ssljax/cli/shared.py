@@ -17,6 +17,7 @@ from ssljax.data import FewLabels, Items
 from ssljax.data.atomic_files import read_json, replace_file
 from ssljax.evaluation import Embeddings
 from ssljax.evaluation.restore import read_experiment
+from ssljax.export.card import write_card
 from ssljax.hub import local
 from ssljax.report.finished_run import report
 from ssljax.search import save_collection
@@ -110,7 +111,7 @@ def write_index(
     save_collection(run.index, experiment.index, Embeddings.joined([embed(split) for split in experiment.gallery]))
 
 
-EXPORTS = (write_index, report)
+EXPORTS = (write_index, report, write_card)
 """What a finished run leaves beside what training writes."""
 
 

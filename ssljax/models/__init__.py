@@ -9,7 +9,7 @@ from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.frozen import Frozen, number_layers, whole
 from ssljax.models.heads import MLP, Decoder, DINOHead, Identity, Prototypes, cast_kernels
 from ssljax.models.norm import BatchNorm, in_places, norm_groups
-from ssljax.models.pretrained import Pretrained, nested, weights_bytes, without_files
+from ssljax.models.pretrained import Pretrained, Wrapped, nested, timm_bytes, weights_bytes, without_files
 from ssljax.models.resnet import ResNet
 from ssljax.models.swin import Swin
 from ssljax.models.vit import ViT, cls_attention
@@ -30,6 +30,7 @@ __all__ = [
     "ResNet",
     "Swin",
     "ViT",
+    "Wrapped",
     "cast_kernels",
     "cls_attention",
     "in_places",
@@ -37,6 +38,7 @@ __all__ = [
     "norm_groups",
     "number_layers",
     "preprocessing_of",
+    "timm_bytes",
     "weights_bytes",
     "whole",
     "without_files",

@@ -59,7 +59,7 @@ class ConvNeXt(nn.Module):
                 f"both sides must be at least {4 * 2 ** (len(depths) - 1)}"
             )
         x = LayerNorm(_EPS, name="stem_norm")(Dense(width, name="stem")(_patches(x.astype(self.dtype), 4)))
-        factors = drop_path_factors(self, self.drop_path, sum(depths), len(x), train)
+        factors = drop_path_factors(self, self.drop_path, sum(depths), x.shape[0], train)
         for stage, depth in enumerate(depths, start=1):
             if stage > 1:
                 x = _patches(LayerNorm(_EPS, name=f"stage{stage}_norm")(x), 2)

@@ -104,7 +104,7 @@ class EfficientNet(nn.Module):
         x = Conv(32 if lite else self.channels(32), 3, 2, padding, name="stem_conv")(x.astype(self.dtype))
         x = activation(BatchNorm(self.norm_groups, eps=_EPS[padding], name="stem_norm")(x, train))
         block = rematerialized(MBConv, self.remat)
-        factors = iter(drop_path_factors(self, self.drop_path, sum(stages), len(x), train))
+        factors = iter(drop_path_factors(self, self.drop_path, sum(stages), x.shape[0], train))
         parts = []
         for stage, (count, (_, size, stride, expansion, width)) in enumerate(
             zip(stages, _STAGES, strict=True), start=1

@@ -4,6 +4,7 @@ Arrays [..., C] are float32 or bfloat16 and so are the results; parameters, mean
 the operations are those of `ssljax.models.cpu`.
 """
 
+import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -14,7 +15,7 @@ from jax import lax
 
 from ssljax.models import cpu, tpu
 from ssljax.models.blocks import kept
-from ssljax.sharding import device_count, on_cpu, on_own_items, target_platform
+from ssljax.sharding import ANY, device_count, on_cpu, on_own_items, target_platform
 from ssljax.types import Array, UserError
 
 truncated_normal = nn.initializers.truncated_normal(0.02)
@@ -61,6 +62,12 @@ def max_pool(x: Array) -> Array:
 
     Where entries tie for the maximum, the first gets the gradient; on a CPU they share it.
     """
+    if target_platform() == ANY:  # converters to ONNX fail on windows that have a size in the channels
+        for axis in (1, 2):
+            middle = np.arange(0, x.shape[axis], 2)
+            rows = (np.clip(middle + k, 0, x.shape[axis] - 1) for k in (-1, 0, 1))
+            x = functools.reduce(jnp.maximum, (jnp.take(x, row, axis, mode="clip") for row in rows))
+        return x
     pads = ((0, 0), (1, 1), (1, 1), (0, 0))
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
 
@@ -82,7 +89,7 @@ def average(x: Array, cells: int, option: str = "") -> Array:
     return jnp.concatenate([x[:, row, column].mean(axis=(1, 2)) for row in rows for column in columns], axis=1)
 
 
-@on_cpu(cpu.dense)
+@on_cpu(cpu.dense, when=lambda: target_platform() in ("cpu", ANY))  # a product of two matrices: ONNX can quantise it
 def dense(x: Array, kernel: Array, result: jnp.dtype = jnp.float32) -> Array:
     """x [..., C] @ kernel [C, F], summed in float32 and of the type `result`: [..., F]."""
     return jnp.dot(x, kernel, preferred_element_type=result)

@@ -11,7 +11,9 @@ from flax.errors import ScopeParamShapeError
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save
 
+from ssljax.models.weights.layouts import layout_of
 from ssljax.models.weights.load import forget, load_variables, remedy
+from ssljax.models.weights.names import to_timm
 from ssljax.models.weights.preprocessing import Preprocessing, preprocessing_of
 from ssljax.sharding import replicate
 from ssljax.types import Array, PyTree, UserError
@@ -26,6 +28,11 @@ def weights_bytes(modules: PyTree, metadata: dict[str, str] | None = None) -> by
 def nested(variables: Mapping[str, np.ndarray]) -> PyTree:
     """Variables by flat name, such as params/stem/kernel, as a linen module has them."""
     return unflatten_dict(dict(variables), sep="/")
+
+
+def timm_bytes(module: Any, variables: PyTree) -> bytes:
+    """The content of a weights file by timm's names; raises UserError if timm has no such module."""
+    return save(to_timm(layout_of(module), flatten_dict(variables, sep="/")), {"format": "pt"})
 
 
 class Wrapped:

@@ -64,7 +64,7 @@ class Swin(nn.Module):
         width, depths = self.sizes()
         x = _cells(x.astype(self.dtype), _PATCH)
         x = LayerNorm(_EPS, name="patches_norm")(Dense(width, name="patches")(x))
-        factors = drop_path_factors(self, self.drop_path, sum(depths), len(x), train)
+        factors = drop_path_factors(self, self.drop_path, sum(depths), x.shape[0], train)
         for stage, depth in enumerate(depths, start=1):
             if stage > 1:
                 x = LayerNorm(_EPS, name=f"stage{stage}_norm")(_cells(x, 2))

@@ -162,7 +162,7 @@ class ViT(nn.Module):
             grid if self.positions == "rope" else None,
         )
         names = [f"block{i + 1}" for i in range(depth)]
-        factors = drop_path_factors(self, self.drop_path, depth, len(x), train)
+        factors = drop_path_factors(self, self.drop_path, depth, x.shape[0], train)
         if self.scan and not self.is_initializing() and not self.is_mutable_collection("intermediates"):
             params = [self.get_variable("params", name) for name in names]
             return in_a_loop([block(parent=None)], params, x, train, factors)

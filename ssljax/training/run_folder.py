@@ -73,6 +73,7 @@ class Run:
     samples = _file("samples")
     results = _file("results.json")
     report = _file("report.html")
+    card = _file("card.md")
     metrics = _own("metrics.jsonl")
     tensorboard = _own("tensorboard")
 

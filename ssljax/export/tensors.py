@@ -1,0 +1,91 @@
+"""Weights as safetensors: by our own names, or by timm's for encoders that timm has too."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from ssljax.config import resolved
+from ssljax.data.atomic_files import replace_file, write_json
+from ssljax.export.network import Network
+from ssljax.export.preprocessing import settings_of
+from ssljax.models import EfficientNet, Preprocessing, ResNet, ViT, timm_bytes, weights_bytes
+from ssljax.types import UserError
+
+FILE = "model.safetensors"
+_SMALLER_RESNETS = {10: ("resnet18", {"layers": [1, 1, 1, 1]})}
+_VITS = {"Ti": "tiny", "S": "small", "B": "base", "L": "large"}
+
+
+def write_safetensors(network: Network, folder: Path) -> None:
+    """Writes model.safetensors, which `Pretrained` reads: our names; module, preprocessing and recipe as metadata."""
+    how = settings_of(network)
+    recipe = resolved(network.experiment)
+    said = {
+        "module": json.dumps(resolved(network.encoder)),
+        "recipe": json.dumps({name: value for name, value in recipe.items() if name not in ("data", "index")}),
+    }
+    if "mean" in how:
+        own = Preprocessing(how["view_size"], how["mean"], how["std"], how["fit"], resampling="bilinear")
+        said["preprocessing"] = json.dumps(dataclasses.asdict(own))
+    content = weights_bytes(network.variables, said)
+    replace_file(folder / FILE, lambda file: file.write(content))
+
+
+def write_timm(network: Network, folder: Path) -> None:
+    """Writes model.safetensors and config.json as timm has them.
+
+    Raises UserError if timm has no such encoder, or preprocess.py cannot make its views.
+    """
+    how = settings_of(network)
+    if network.part != "backbone":
+        raise UserError("part=projection is not in timm's networks: export the backbone, or to onnx or stablehlo")
+    if "mean" not in how:
+        raise UserError("to=timm needs views of ssljax, such as TwoCrops: export to onnx or stablehlo instead")
+    name, arguments = timm_architecture(network.encoder, how["view_size"])
+    size = [3, how["view_size"], how["view_size"]]
+    pretrained = {
+        **{"input_size": size, "fixed_input_size": "img_size" in arguments, "interpolation": "bilinear"},
+        **{"crop_pct": 1.0, "crop_mode": "squash", "mean": how["mean"], "std": how["std"], "num_classes": 0},
+    }
+    content = timm_bytes(network.encoder, network.variables["encoder"])
+    replace_file(folder / FILE, lambda file: file.write(content))
+    config = {"architecture": name, "num_classes": 0, "num_features": network.encoder.features, "global_pool": None}
+    config |= {"model_args": arguments, "pretrained_cfg": pretrained}
+    write_json(folder / "config.json", {key: value for key, value in config.items() if value is not None})
+
+
+def timm_line(network: Network) -> str:
+    """The line of Python that loads what `write_timm` wrote."""
+    name, arguments = timm_architecture(network.encoder, network.view_size())
+    more = "".join(f", {key}={value!r}" for key, value in arguments.items())
+    return f'network = timm.create_model("{name}", num_classes=0, checkpoint_path="{FILE}"{more})'
+
+
+def timm_architecture(module: Any, view_size: int) -> tuple[str, dict[str, Any]]:
+    """timm's name of an encoder, and further arguments of `timm.create_model`; raises UserError if it has none."""
+    if getattr(module, "pool", 1) != 1:
+        raise _not_in_timm(f"pool={module.pool}")
+    match module:
+        case ResNet():
+            if module.stem != "imagenet" or module.width != 64:
+                raise _not_in_timm(f"a ResNet with stem={module.stem} and width={module.width}")
+            return _SMALLER_RESNETS.get(module.depth, (f"resnet{module.depth}", {}))
+        case EfficientNet():
+            if module.width is not None or module.depth is not None:
+                raise _not_in_timm(f"an EfficientNet with width={module.width} and depth={module.depth}")
+            tensorflow = module.conventions == "tensorflow" or (module.lite and module.conventions is None)
+            return f"{'tf_' * tensorflow}efficientnet_{module.variant.lower()}", {}
+        case ViT():
+            if module.positions != "learnt":
+                raise _not_in_timm(f"a ViT with positions={module.positions}")
+            width, depth, heads = module.sizes()
+            arguments = {"img_size": view_size, "patch_size": module.patch, "embed_dim": width, "depth": depth}
+            arguments |= {"num_heads": heads, "init_values": module.layer_scale, "reg_tokens": module.registers}
+            arguments |= {"no_embed_class": bool(module.registers)}
+            return f"vit_{_VITS[module.variant]}_patch16_224", arguments
+    raise _not_in_timm(type(module).__name__)
+
+
+def _not_in_timm(what: str) -> UserError:
+    return UserError(f"{what} is not in timm: export to onnx, stablehlo or safetensors instead")

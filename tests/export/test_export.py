@@ -1,0 +1,201 @@
+"""Exports give the embeddings of `ssljax embed` from the same files, and what cannot be exported is refused."""
+
+import dataclasses
+import importlib.util
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+from tiny import EXPERIMENT
+
+import ssljax
+from ssljax.cli.main import run as command
+from ssljax.data.decode import decode
+from ssljax.evaluation.restore import Restored
+from ssljax.export.network import Network
+from ssljax.export.preprocessing import settings_of
+from ssljax.export.tensors import timm_architecture
+from ssljax.models import EfficientNet, Pretrained, ResNet, Swin, ViT
+from ssljax.training.run_folder import Run
+from ssljax.types import UserError
+from ssljax.views import TwoCrops
+
+RNG = np.random.default_rng(0)
+TINY = dataclasses.replace(EXPERIMENT, monitor=(), epochs=1, evaluate=EXPERIMENT.evaluate[:1], baselines=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    ssljax.train(TINY, runs=folder)
+    return folder / "tiny"
+
+
+def photo(height, width, mode="RGB"):
+    """A smooth photo with noise."""
+    small = Image.fromarray(RNG.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8))
+    pixels = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    noisy = (pixels + RNG.integers(-8, 9, pixels.shape)).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(noisy).convert(mode)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """JPEG files of many kinds, and one PNG."""
+    folder = tmp_path_factory.mktemp("photos")
+    for k, shape in enumerate(
+        [(300, 400), (31, 57), (20, 20), (25, 90), (90, 22), (640, 480), (1200, 333), (64, 1000)]
+    ):
+        photo(*shape).save(folder / f"plain{k}.jpg", quality=90, subsampling=k % 3)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[274] = orientation
+        photo(45, 70).save(folder / f"turned{orientation}.jpg", exif=exif)
+    photo(70, 50, "L").save(folder / "grey.jpg")
+    photo(70, 50, "CMYK").save(folder / "cmyk.jpg")
+    photo(70, 50).save(folder / "progressive.jpg", progressive=True)
+    photo(70, 50).save(folder / "plain.png")
+    clear = photo(70, 50, "RGBA")
+    clear.putalpha(Image.fromarray(RNG.integers(0, 256, (70, 50), np.uint8)))
+    clear.save(folder / "clear.png")
+    return sorted(folder.iterdir())
+
+
+def loaded(folder):
+    """The preprocess.py of an export."""
+    spec = importlib.util.spec_from_file_location("preprocess", folder / "preprocess.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def export(run, *arguments):
+    return command(["export", str(run), *arguments])
+
+
+def test_photos_are_decoded_as_here(run, photos, tmp_path):
+    assert export(run, "--to", "safetensors", "-o", str(tmp_path)) == 0
+    preprocess = loaded(tmp_path)
+    for size in (20, 33, 128):
+        for path in photos:
+            ours, theirs = decode(path, size), preprocess.decode(path, size)
+            assert np.array_equal(ours[0], theirs[0]) and np.isclose(ours[1], theirs[1], 1e-9), (path.name, size)
+
+
+def test_without_simplejpeg_most_scales_are_decoded_as_here(run, photos, tmp_path, monkeypatch):
+    assert export(run, "--to", "safetensors", "-o", str(tmp_path)) == 0
+    preprocess = loaded(tmp_path)
+    monkeypatch.setattr(preprocess, "simplejpeg", None)
+    path = next(path for path in photos if path.name == "plain0.jpg")
+    for size in (300, 150, 120, 75, 37, 20):  # 1, 1/2, 1/2, 1/4, 1/8 and 1/8 of its 300 rows
+        assert np.array_equal(decode(path, size)[0], preprocess.decode(path, size)[0])
+    with pytest.warns(UserWarning, match="simplejpeg"):
+        other = preprocess.decode(path, 200)[0]
+    assert 0 < np.abs(other.astype(int) - decode(path, 200)[0]).mean() < 4
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_views_are_those_of_the_evaluation(run, fit):
+    preprocess, views = loaded_from_package(), TwoCrops(size=24, fit=fit, mean=(0.5, 0.4, 0.3))
+    restored = Restored.of(Run(run))
+    experiment = dataclasses.replace(restored.experiment, views=views)
+    spec = dataclasses.replace(restored.spec, experiment=experiment)
+    how = settings_of(Network.of(dataclasses.replace(restored, spec=spec)))
+    image = RNG.integers(0, 256, (6, 40, 40, 3), np.uint8)
+    aspect = np.array([0.3, 0.75, 1.0, 1.2, 4 / 3, 3.1], np.float32)
+    wanted = views.evaluation({"image": image[:, None], "aspect": aspect[:, None]})["views"][0]
+    for k in range(6):
+        given = preprocess.view(image[k], aspect[k], how)
+        assert np.abs(given.transpose(1, 2, 0) - wanted[k]).max() < 2e-5
+
+
+def loaded_from_package():
+    import ssljax.export.preprocess as preprocess
+
+    return preprocess
+
+
+@pytest.mark.parametrize("network", ["student", "teacher"])
+def test_stablehlo_gives_the_same_embeddings_of_the_same_files(run, photos, tmp_path, network):
+    pytest.importorskip("flatbuffers")
+    import jax.export
+
+    assert export(run, "--to", "stablehlo", "-o", str(tmp_path), "--network", network) == 0
+    exported = jax.export.deserialize((tmp_path / "model.stablehlo").read_bytes())
+    assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
+    wanted = ssljax.load(run, network=network).embed(photos).vectors
+    given = exported.call(**loaded(tmp_path).photos(photos))
+    assert np.abs(np.asarray(given) - wanted).max() < 1e-4
+    assert (tmp_path / "card.md").read_text().count("model.stablehlo") == 1
+
+
+def test_safetensors_begin_another_run(run, tmp_path):
+    assert export(run, "--to", "safetensors", "-o", str(tmp_path), "--part", "projection") == 0
+    path = tmp_path / "model.safetensors"
+    with safe_open(path, framework="numpy") as file:
+        names, said = set(file.keys()), file.metadata()
+    assert {name.partition("/")[0] for name in names} == {"encoder", "projector"}
+    assert json.loads(said["module"])["class"] == "ResNet" and json.loads(said["recipe"])["name"] == "tiny"
+    images = RNG.standard_normal((4, 16, 16, 3), np.float32)
+    encoder = Pretrained(ResNet(depth=10, width=4), str(path))
+    variables = encoder.init(jax.random.PRNGKey(0), images, train=False)
+    wanted = Network.of(Restored.of(Run(run))).embed(images)
+    assert np.abs(encoder.apply(variables, images, train=False) - wanted).max() < 1e-5
+
+
+def test_a_card_says_what_the_network_is(run, tmp_path):
+    assert "ResNet(depth=10, width=4)" in (run / "card.md").read_text()
+    assert export(run, "--to", "safetensors", "-o", str(tmp_path)) == 0
+    card = (tmp_path / "card.md").read_text()
+    for said in ("test/cmc@1", "MoCo", "ToyCatalogue(", "student, backbone", "began as random", "Pretrained(ResNet("):
+        assert said in card
+
+
+def test_what_cannot_be_exported_is_refused(run, tmp_path, capsys):
+    for arguments, sentence in {
+        ("--to", "savedmodel"): "needs TensorFlow: choose onnx",
+        ("--to", "timm"): "a ResNet with stem=imagenet and width=4 is not in timm",
+        ("--to", "timm", "--part", "projection"): "part=projection is not in timm's networks",
+        ("--to", "stablehlo", "--int8"): "--int8 is an option for --to onnx",
+        ("--to", "safetensors", "-o", "/dev/null/there"): "choose another --output",
+    }.items():
+        assert export(run, *arguments) == 2
+        assert sentence in capsys.readouterr().err
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(run, unfinished)
+    (unfinished / "results.json").unlink()
+    assert export(unfinished, "--to", "safetensors") == 2
+    assert "is not complete: train it to the end first" in capsys.readouterr().err
+
+
+def test_an_export_that_is_not_installed_is_refused(run, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert export(run, "--to", "onnx") == 2
+    assert "to=onnx needs jax2onnx, which is not installed: pip install 'ssljax[export]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (ResNet(depth=50), "resnet50"),
+        (ResNet(depth=10), "resnet18"),
+        (EfficientNet("lite0"), "tf_efficientnet_lite0"),
+        (EfficientNet("B2"), "efficientnet_b2"),
+        (ViT("Ti", patch=8), "vit_tiny_patch16_224"),
+    ],
+)
+def test_what_timm_calls_an_encoder(module, name):
+    assert timm_architecture(module, 224)[0] == name
+
+
+@pytest.mark.parametrize(
+    "module",
+    [ResNet(pool=2), ResNet(stem="cifar"), ResNet(width=32), EfficientNet(width=0.5), ViT(positions="sincos"), Swin()],
+)
+def test_what_timm_has_not_is_refused(module):
+    with pytest.raises(UserError, match="is not in timm"):
+        timm_architecture(module, 224)
