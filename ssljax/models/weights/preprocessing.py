@@ -74,5 +74,5 @@ def _hugging_face(config: dict[str, Any]) -> Preprocessing | None:
         return None
     size = config.get("crop_size") or config.get("size") or 224
     side = next(iter(size.values())) if isinstance(size, dict) else size
-    filter = {2: "bilinear", 3: "bicubic"}.get(config.get("resample"), "bicubic")
+    filter = "bilinear" if config.get("resample") == 2 else "bicubic"  # Pillow's numbers
     return Preprocessing(side, tuple(config["image_mean"]), tuple(config["image_std"]), "crop", 1.0, filter)
