@@ -1,7 +1,10 @@
 """`ssljax plan`: compiles an experiment for a machine that is not here, and tells what it costs there."""
 
 import dataclasses
+import errno
 import math
+import os
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +39,7 @@ class PlanOptions:
     """Compile the training step alone, without initialisation and evaluation, which seldom need more."""
     largest: bool = False
     """Look for the largest batch that fits, and where this one does not, for settings with which it would: remat,
-    bfloat16, shards and accumulate. Each try is a compilation."""
+    bfloat16, shards and accumulate. Each try compiles all programs again, or with --step-only the step."""
     json: Path | None = None
     """Write the figures to this file too."""
 
@@ -48,13 +51,16 @@ def main(arguments: list[str]) -> None:
     batch_size = options.experiment.batch_size
     if options.photos is not None and options.photos < batch_size:
         raise UserError(f"photos={options.photos} are fewer than a batch takes, batch_size={batch_size}")
-    machine = target(options.on)
-    made = plan(options.experiment, machine, options.photos, step_only=options.step_only)
+    if options.json:
+        _check_writable(options.json)
+    machine, step_only = target(options.on), options.step_only
+    made = plan(options.experiment, machine, options.photos, step_only=step_only)
     if options.largest:
-        asked = options.experiment, machine, options.photos, console.print
-        made = dataclasses.replace(made, largest=largest_batch(*asked))
+        photos = 0 if made.photos is None else options.photos  # 0: the data is not looked for again
+        asked = options.experiment, machine, photos, console.print
+        made = dataclasses.replace(made, largest=largest_batch(*asked, step_only=step_only, made=made))
         if not made.fits:
-            made = dataclasses.replace(made, remedies=remedies(*asked))
+            made = dataclasses.replace(made, remedies=remedies(*asked, step_only=step_only))
     print_table(table_of(made))
     if options.json:
         with writing(options.json, "--json"):
@@ -65,6 +71,15 @@ def main(arguments: list[str]) -> None:
             f"it does not fit: {worst} needs {made.needed / GIB:.2f} GiB of each device, and {made.target} has "
             f"{made.available / GIB:.2f} GiB: {_advice(made)}"
         )
+
+
+def _check_writable(path: Path) -> None:
+    """Raises UserError if --json cannot be written: before the minutes of compilation, not after."""
+    with writing(path, "--json"):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def _advice(made: Plan) -> str:

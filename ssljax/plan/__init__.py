@@ -4,8 +4,8 @@ Here belong targets, compilation without devices, and what is read of compiled p
 device, does not.
 """
 
-from ssljax.plan.figures import Part, Plan, Time, Traffic, plan
-from ssljax.plan.fitting import Remedy, largest_batch, remedies
+from ssljax.plan.figures import Part, Plan, Remedy, Time, Traffic, plan
+from ssljax.plan.fitting import largest_batch, remedies
 from ssljax.plan.targets import Chip, Target, target
 
 __all__ = ["Chip", "Part", "Plan", "Remedy", "Target", "Time", "Traffic", "largest_batch", "plan", "remedies", "target"]

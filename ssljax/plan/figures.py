@@ -13,7 +13,6 @@ import jax
 
 from ssljax.config import Experiment
 from ssljax.plan.arithmetic import PARTS, part_of
-from ssljax.plan.fitting import Remedy
 from ssljax.plan.hlo import COLLECTIVES, TPU_KERNEL, Collective, Instruction, Program
 from ssljax.plan.programs import Compiled, Work, bytes_on_device
 from ssljax.plan.targets import Chip, Target
@@ -88,6 +87,17 @@ class Time:
 
 
 @dataclasses.dataclass(frozen=True)
+class Remedy:
+    """A change of an experiment, and what it needs with it."""
+
+    options: str
+    """as the command line has it"""
+    needed: float
+    """bytes of a device"""
+    fits: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """What a training needs of a target. Bytes and times are of one device."""
 
@@ -110,6 +120,8 @@ class Plan:
     """program → seconds that tracing and compiling took here"""
     programs: dict[str, float]
     """program → bytes of a device that it needs, with the state beside it"""
+    photos: int | None
+    """of the train split, or listings or triplets; None if unknown"""
     steps_per_epoch: int | None
     epochs: int
     jax: str
@@ -135,7 +147,7 @@ def plan(experiment: Experiment, target: Target, photos: int | None = None, *, s
     Args:
         experiment: what is to be trained.
         target: where.
-        photos: of the train split; None reads the data, if it is there.
+        photos: of the train split, or listings or triplets; None reads the data, if it is there; 0 if unknown.
         step_only: leave out the programs of initialisation and evaluation, which seldom need most.
 
     Raises:
@@ -170,6 +182,7 @@ def plan(experiment: Experiment, target: Target, photos: int | None = None, *, s
         time=_time(work, target, parts, travels) if step.text else None,
         compile_seconds={name: p.seconds for name, p in programs.items()},
         programs=bytes_of,
+        photos=work.photos,
         steps_per_epoch=work.steps_per_epoch,
         epochs=experiment.epochs,
         jax=jax.__version__,
@@ -184,7 +197,7 @@ def _memory(work: Work, step: Compiled) -> dict[str, float]:
         sizes[next((kind for kind, marks in STATE.items() if names & marks), "parameters")] += bytes_on_device(array)
     held, batch = sum(sizes.values()), bytes_on_device(work.batch)
     views = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(work.views())) / work.mesh.size
-    cached = work.photos * e.photo_size**2 * 3 if e.cache == "device" and work.photos else 0
+    cached = work.all_photos * e.photo_size**2 * 3 if e.cache == "device" and work.all_photos else 0
     sizes |= {"batch": batch, "next batch": batch, "cached photos": float(cached)}
     sizes |= {"padding of the layout": max(step.arguments - held - batch, 0.0), "views": views}
     return sizes | {"activations": max(step.needed - max(step.arguments, held + batch) - views, 0.0)}

@@ -19,7 +19,7 @@ from ssljax.data.pipeline import batch_shapes
 from ssljax.evaluation.embed import embedding_functions
 from ssljax.models import without_files
 from ssljax.plan.arithmetic import arithmetic
-from ssljax.sharding import batch_sharding, check_batch_size, entering, make_mesh
+from ssljax.sharding import batch_sharding, check_batch_size, entering, make_mesh, replicated
 from ssljax.training.state import StateSpec
 from ssljax.types import Method, PyTree, UserError
 
@@ -47,22 +47,25 @@ class Work:
 
     spec: StateSpec
     photos: int | None
-    """of the train split; None if the data is not there"""
+    """of the train split, or listings or triplets; None if the data is not there"""
     steps_per_epoch: int | None
     """None likewise"""
+    all_photos: int | None
+    """of the train split, those of all listings together; None likewise"""
 
     @classmethod
     def of(cls, experiment: Experiment, devices: Any, photos: int | None) -> "Work":
-        """`photos` (or listings, or triplets) of the train split are assumed; None reads the data, if it is there.
+        """`photos` (or listings, or triplets) of the train split are assumed; None reads the data, if it is there; 0 if
+        unknown.
 
         Raises UserError if the experiment does not suit the devices.
         """
         mesh = make_mesh(experiment.shards, devices)
         check_batch_size(mesh, experiment.batch_size, experiment.accumulate)
-        batch, photos, steps = _batch(experiment, photos)
+        batch, photos, steps, all_photos = _batch(experiment, photos)
         experiment = dataclasses.replace(experiment, method=without_files(experiment.method))
         spec = StateSpec(experiment, mesh, batch, experiment.epochs * (steps or UNKNOWN_STEPS))
-        return cls(spec, photos, steps)
+        return cls(spec, photos, steps, all_photos)
 
     @property
     def mesh(self) -> Mesh:
@@ -71,14 +74,22 @@ class Work:
 
     @functools.cached_property
     def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and types of a training batch, with where it lies."""
-        return self._placed(self.spec.batch)
+        """Shapes and types of what a dispatch gets, with where it lies: a training batch, or several in one."""
+        n, batch = self.spec.experiment.steps_per_dispatch, self.spec.batch
+        if n > 1:
+            batch = {k: jax.ShapeDtypeStruct((x.shape[0], n, *x.shape[1:]), x.dtype) for k, x in batch.items()}
+        return self._placed(batch)
 
     def step(self) -> tuple[Compiled, dict[str, float]]:
-        """The training step, and the FLOPs of its arithmetic by part."""
-        began, arguments = time.monotonic(), (self.spec.placed, self.batch)
+        """The program of a dispatch, and the FLOPs of a step's arithmetic by part.
+
+        A dispatch of several steps loops over them as often as it is told, so that its program has one, too.
+        """
+        began, single = time.monotonic(), self.spec.experiment.steps_per_dispatch == 1
+        count = () if single else (jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(self.mesh)),)
+        arguments = (self.spec.placed, self.batch, *count)
         with entering(self.mesh):
-            traced = self.spec.step().trace(*arguments)
+            traced = (self.spec.step() if single else self.spec.steps()).trace(*arguments)
             return _compile(traced.lower(), began, arguments), arithmetic(traced.jaxpr.jaxpr)
 
     def views(self) -> Any:
@@ -150,25 +161,28 @@ def needed_bytes(refusal: str, arguments: float) -> float:
 
 def _batch(
     experiment: Experiment, photos: int | None
-) -> tuple[dict[str, jax.ShapeDtypeStruct], int | None, int | None]:
-    """Shapes and types of a training batch; photos of the train split and steps of an epoch, if they are known."""
+) -> tuple[dict[str, jax.ShapeDtypeStruct], int | None, int | None, int | None]:
+    """Shapes and types of a training batch; photos (or listings), steps of an epoch and all photos, if known."""
     b, s = experiment.batch_size, experiment.photo_size
+    n, per_class = (getattr(experiment.sampler, name, 1) for name in ("photos", "per_class"))
+    if b % per_class:  # the sampler says so as well, but only of data
+        raise UserError(f"batch_size={b} is not a multiple of sampler.per_class={per_class}")
     if photos is None:
         try:
             items = experiment.data.load("train")
-            batches = experiment.sampler.over(items, batch_size=b, seed=experiment.seed)
-            shapes = batch_shapes(items, batch_size=b, size=s, photos=batches.photos)
-            return shapes, len(items), batches.batches_per_epoch
         except UserError as error:
             logging.getLogger(__name__).warning("%s. Hours are left out: give --photos N to have them.", error)
-    n = getattr(experiment.sampler, "photos", 1)
+        else:
+            batches = experiment.sampler.over(items, batch_size=b, seed=experiment.seed)
+            shapes = batch_shapes(items, batch_size=b, size=s, photos=batches.photos)
+            return shapes, len(items), batches.batches_per_epoch, len(items)
     shapes = {
         "image": jax.ShapeDtypeStruct((b, n, s, s, 3), jnp.uint8),
         "aspect": jax.ShapeDtypeStruct((b, n), jnp.float32),
         **{name: jax.ShapeDtypeStruct((b,), jnp.int32) for name in ("index", "label", "listing")},
         "attributes": jax.ShapeDtypeStruct((b, _attributes(experiment.method)), jnp.int32),
     }
-    return shapes, photos, None if photos is None else max(1, photos // b)
+    return (shapes, photos, max(1, photos // b), photos * n) if photos else (shapes, None, None, None)
 
 
 def _attributes(method: Method) -> int:

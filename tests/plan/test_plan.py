@@ -6,12 +6,15 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
 import tiny
+import tyro
 
-from ssljax.data import Catalogue
+from ssljax.cli.plan import main
+from ssljax.data import Catalogue, Classes, Listings
 from ssljax.plan import largest_batch, plan, remedies, target
 from ssljax.plan.programs import Compiled, Work
 from ssljax.plan.targets import compilers
@@ -100,25 +103,103 @@ def test_what_does_not_suit_the_devices_is_refused():
         plan(ELSEWHERE, target("v5e:3x5"))
 
 
-def test_the_largest_batch_and_what_would_fit_are_looked_for_by_compiling(monkeypatch):
-    machine = target("v5e:2x4")
+TEXT = (Path(__file__).parent / "tpu.hlo").read_text()
+
+
+@pytest.fixture
+def compiling(monkeypatch):
+    """Stands in for the compiler: what each program of an experiment needs, by a function; returns the sizes tried."""
     sizes = []
 
-    def step(work):
-        size = work.spec.experiment.batch_size
-        sizes.append(size)
-        shards = work.spec.experiment.shards
-        return Compiled(0.0, needed=(size * 2.0**24 + 2**30) / shards**0.5), {}
+    def by(step, evaluation=lambda e: 0.0):
+        def needs(of):
+            return lambda work: Compiled(0.0, of(work.spec.experiment), text=TEXT)
 
-    monkeypatch.setattr(Work, "step", step)
-    simclr = dataclasses.replace(ELSEWHERE, method=tiny.SIMCLR)
-    found = largest_batch(simclr, machine, 1600, lambda said: None)
-    right = (machine.chip.memory - 2**30) / 2**24
+        def stepped(work):
+            sizes.append(work.spec.experiment.batch_size)
+            return needs(step)(work), {"student": 1e9}
+
+        monkeypatch.setattr(Work, "step", stepped)
+        monkeypatch.setattr(Work, "initialisation", needs(lambda e: 0.0))
+        monkeypatch.setattr(Work, "evaluation", needs(evaluation))
+        return sizes
+
+    return by
+
+
+MACHINE = target("v5e:2x4")
+SIMCLR = dataclasses.replace(ELSEWHERE, method=tiny.SIMCLR)
+
+
+def line(experiment):
+    """Bytes of a step that grow with the batch, and fall with the shards."""
+    return (experiment.batch_size * 2.0**24 + 2**30) / experiment.shards**0.5
+
+
+def largest(experiment, photos=10**6, **options):
+    return largest_batch(experiment, MACHINE, photos, lambda said: None, **options)
+
+
+def test_the_largest_batch_is_found_in_a_few_tries(compiling):
+    sizes = compiling(line)
+    right = (MACHINE.chip.memory - 2**30) / 2**24
+    found = largest(SIMCLR)
     assert right - max(8, found // 16) <= found <= right and found % 8 == 0
     assert len(sizes) <= 8, "a few tries"
-    large = dataclasses.replace(simclr, batch_size=1024)
-    options = {r.options: r.fits for r in remedies(large, machine, 1600, lambda said: None)}
-    assert options["--shards 8"] and not options["remat=block of all modules"]
+    assert largest(SIMCLR, photos=300) == 296, "no larger than the data set"
+    parts = dataclasses.replace(SIMCLR, batch_size=64, accumulate=4)
+    assert largest(parts) % 32 == 0 and largest(parts) > right - 64
+    by_class = dataclasses.replace(SIMCLR, sampler=Classes(per_class=16))
+    assert largest(by_class) % 16 == 0 and largest(by_class) > right - 64
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_sizes_that_the_experiment_refuses_are_stepped_over(compiling, accumulate):
+    moco = dataclasses.replace(tiny.MOCO, queue_size=65_536)
+    experiment = dataclasses.replace(ELSEWHERE, method=moco, batch_size=256, accumulate=accumulate)
+    compiling(line)
+    assert largest(experiment) == 512, "of 944 that would fit, it divides the queue"
+    compiling(lambda e: line(e) / 4)
+    assert largest(experiment) == 2048
+    compiling(lambda e: 4 * line(e))
+    assert largest(experiment) == 128
+    compiling(lambda e: 2**50)
+    assert largest(experiment) is None
+
+
+def test_a_batch_fits_as_a_plan_says(compiling):
+    compiling(line, evaluation=lambda e: 2 * line(e))
+    evaluated, step = largest(SIMCLR), largest(SIMCLR, step_only=True)
+    assert evaluated < 0.6 * step
+    for size, fits in ((evaluated, True), (step, False)):
+        assert plan(dataclasses.replace(SIMCLR, batch_size=size), MACHINE, photos=10**6).fits is fits
+    cached = dataclasses.replace(SIMCLR, cache="device", photo_size=64)
+    assert largest(cached, step_only=True) < step - 600
+
+
+def test_what_takes_less_memory_is_named_as_the_command_line_has_it(compiling):
+    compiling(line)
+    wide = dataclasses.replace(SIMCLR, batch_size=1024)
+    found = {r.options: r.fits for r in remedies(wide, MACHINE, 10**6, lambda said: None)}
+    assert found["--shards 8"] and not found["--method.encoder.remat dots"]
+    assert "--method.encoder.remat block" in found and "--accumulate 16" in found
+    assert "--method.encoder.dtype bfloat16 --method.projector.dtype bfloat16" in found
+    for options in found:
+        tyro.cli(type(wide), default=wide, args=options.split())
+
+
+def test_photos_of_listings_are_cached_all():
+    listings = dataclasses.replace(ELSEWHERE, sampler=Listings(photos=3), cache="device")
+    work = Work.of(listings, MACHINE.devices(), 1600)
+    assert (work.photos, work.all_photos) == (1600, 4800)
+
+
+def test_a_dispatch_of_several_steps_holds_their_batches_and_its_figures_are_those_of_one(made):
+    several = plan(dataclasses.replace(ELSEWHERE, steps_per_dispatch=4), target("v5e:2x4"), 1600, step_only=True)
+    assert several.memory["batch"] == several.memory["next batch"] == 4 * made.memory["batch"]
+    for name, part in several.parts.items():
+        assert part.needed == made.parts[name].needed
+        assert part.compiled == pytest.approx(made.parts[name].compiled, rel=0.03), name
 
 
 def command(tmp_path, *arguments, path=()):
@@ -137,6 +218,16 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path):
         assert word in done.stdout
     record = json.loads((tmp_path / "plan.json").read_text())
     assert record["fits"] and record["target"] == "v5e:1x1" and not record["collectives"]
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_compiles(tmp_path, monkeypatch):
+    monkeypatch.setattr("ssljax.cli.plan.plan", lambda *asked, **options: pytest.fail("it compiles"))
+    (tmp_path / "experiment.py").write_text(FILE)
+    (tmp_path / "file").touch()
+    for place, why in ((tmp_path, "Is a directory"), (tmp_path / "file" / "plan.json", "File exists")):
+        with pytest.raises(UserError) as refused:
+            main([str(tmp_path / "experiment.py"), "--on", "v5e:1x1", "--json", str(place)])
+        assert str(refused.value) == f"{place} cannot be written ({why}): choose another --json"
 
 
 def test_fewer_photos_than_a_batch_are_refused(tmp_path):
