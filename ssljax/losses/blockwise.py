@@ -231,7 +231,8 @@ def _gradient_blocks(reduction: _Reduction, rows: _Side, y: Array, g: Array, col
     def step(gradients, place):
         d_rows, d_columns = gradients
         i, j = place
-        r, c, x, counts = _block(rows, rows if columns is None else columns, i, j, height, width)
+        with jax.named_scope("rematted_computation"):  # as jax.checkpoint names what it computes again
+            r, c, x, counts = _block(rows, rows if columns is None else columns, i, j, height, width)
         w = reduction.derivative(x, _cut(y, i, height)[:, None]) * _cut(g, i, height)[:, None]
         if mirrored:
             v = reduction.derivative(x, _cut(y, j, width)[None]) * _cut(g, j, width)[None]

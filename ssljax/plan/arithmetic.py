@@ -1,14 +1,15 @@
 """FLOPs that a step's arithmetic needs, counted on what is traced, before a compiler divides or repeats anything.
 
 Matrix products and convolutions count, two FLOPs for each multiplication, as the literature counts a network's. What
-is computed again to save memory (`jax.checkpoint`) does not.
+is computed again to save memory (`jax.checkpoint`, and losses in blocks) does not.
 """
 
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Any
+
+from jax.interpreters import partial_eval
 
 from ssljax.plan.hlo import attention_flops, valid_positions
 
@@ -26,23 +27,21 @@ def part_of(scopes: str) -> str:
 
 
 def arithmetic(jaxpr: Any) -> dict[str, float]:
-    """Part → FLOPs of a traced step (a jaxpr), over all devices."""
-    return _count(jaxpr, [True] * len(jaxpr.outvars), "")
+    """Part → FLOPs of a traced step (a jaxpr), over all devices.
+
+    A gradient that nobody asks for is traced, but never computed, and does not count.
+    """
+    live, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return _count(live, "")
 
 
-def _count(jaxpr: Any, live: Sequence[bool], scopes: str) -> dict[str, float]:
-    """Of what the outputs that are `live` depend on: a gradient that nobody asks for is traced, but never computed."""
+def _count(jaxpr: Any, scopes: str) -> dict[str, float]:
     counted: dict[str, float] = defaultdict(float)
-    needed = {id(v) for v, wanted in zip(jaxpr.outvars, live, strict=True) if wanted}
-    for eqn in reversed(jaxpr.eqns):
-        wanted = [id(v) in needed for v in eqn.outvars]
-        if not any(wanted) and not eqn.effects:
-            continue
-        needed |= {id(v) for v in eqn.invars}
+    for eqn in jaxpr.eqns:
         name = f"{scopes}/{eqn.source_info.name_stack}"
         if REPEATED not in name:
             counted[part_of(name)] += _flops(eqn)
-        inner = [_count(j, _live(eqn, wanted, j), name) for j in _inside(eqn)]
+        inner = [_count(j, name) for j in _inside(eqn)]
         if eqn.primitive.name == "cond":  # one branch runs
             inner = [max(inner, key=lambda branch: sum(branch.values()))]
         for part in inner:
@@ -57,16 +56,6 @@ def _inside(eqn: Any) -> list[Any]:
         return []
     values = [p for value in eqn.params.values() for p in (value if isinstance(value, tuple | list) else [value])]
     return [getattr(p, "jaxpr", p) for p in values if hasattr(getattr(p, "jaxpr", p), "eqns")]
-
-
-def _live(eqn: Any, wanted: list[bool], jaxpr: Any) -> list[bool]:
-    """Which outputs of a jaxpr that an equation calls are needed for those `wanted` of the equation."""
-    if len(jaxpr.outvars) != len(wanted) or eqn.primitive.name == "while":
-        return [True] * len(jaxpr.outvars)
-    if eqn.primitive.name != "scan":
-        return wanted
-    carried = (v.aval.shape == inner.aval.shape for v, inner in zip(eqn.outvars, jaxpr.outvars, strict=True))
-    return [w or c for w, c in zip(wanted, carried, strict=True)]  # what is stacked has an axis more
 
 
 def _repeats(eqn: Any) -> float:

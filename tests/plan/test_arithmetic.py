@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from ssljax.losses import blockwise
 from ssljax.plan.arithmetic import arithmetic, part_of
+from ssljax.sharding import make_mesh
 
 X, W = jax.ShapeDtypeStruct((8, 16), jnp.float32), jax.ShapeDtypeStruct((16, 16), jnp.float32)
 PRODUCT = 2 * 8 * 16 * 16
@@ -73,3 +75,21 @@ def test_what_is_per_device_counts_on_every_device():
     spec = jax.sharding.PartitionSpec
     each = jax.shard_map(lambda x, w: x @ w, mesh=mesh, in_specs=(spec("data"), spec()), out_specs=spec("data"))
     assert counted(each, X, W) == {"loss": PRODUCT}
+
+
+@pytest.mark.parametrize("block", [2**20, 16], ids=["one block", "many"])
+@pytest.mark.parametrize("devices", [1, 8])
+def test_losses_in_blocks_count_as_dense_ones(monkeypatch, block, devices):
+    monkeypatch.setattr(blockwise, "BLOCK", block)
+    rows, columns = (jax.ShapeDtypeStruct((n, 4), jnp.float32) for n in (16, 32))
+
+    def in_blocks(x, y):
+        return jnp.sum(blockwise.logsumexp_of_products(x, y))
+
+    def dense(x, y):
+        return jnp.sum(jax.nn.logsumexp(x @ y.T, axis=1))
+
+    with jax.set_mesh(make_mesh(devices=jax.devices()[:devices])):
+        for sides in (0, (0, 1)):
+            both = (counted(jax.value_and_grad(loss, sides), rows, columns) for loss in (in_blocks, dense))
+            assert next(both) == next(both) == {"loss": (2 if sides == 0 else 3) * 2 * 16 * 32 * 4}
