@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,17 +68,32 @@ class _Checked(ocp.path.atomicity.AtomicRenameTemporaryPath):
         await super().finalize()
 
 
+# The status that tensorstore and XLA name first. All but those of DAMAGE tell of networks, quotas, rights or servers.
+STATUS = re.compile(
+    r"\b(ABORTED|CANCELLED|DATA_LOSS|DEADLINE_EXCEEDED|FAILED_PRECONDITION|INTERNAL|INVALID_ARGUMENT|NOT_FOUND|"
+    r"OUT_OF_RANGE|PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAUTHENTICATED|UNAVAILABLE|UNIMPLEMENTED|UNKNOWN)\b"
+)
+DAMAGE = ("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE", "UNIMPLEMENTED")
+# What reading raises without a status where a checkpoint is not what it should be: JSON, shapes, names.
+CONTENT = (
+    *(ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, EOFError, RecursionError),
+    *(NotImplementedError, zlib.error),
+)
+
+
 def _may_pass(error: Exception) -> bool:
     """Whether an error tells of the way to a file rather than of its content, so that reading may succeed later."""
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return False
     if isinstance(error, OSError):  # Cloud Storage's clients leave out the number
         return error.errno not in (errno.EINVAL, errno.EFBIG)
-    text = str(error)
-    if found := re.search(r"os_error_code='(\d+)'", text):
+    if found := re.search(r"os_error_code='(\d+)'", str(error)):
         return int(found[1]) not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
-    words = r"\b(UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTHENTICATED)\b"
-    return by_bucket(error) or re.search(words, text) is not None
+    if by_bucket(error):
+        return True
+    if found := STATUS.search(str(error)):
+        return found[1] not in DAMAGE
+    return not isinstance(error, CONTENT)
 
 
 class Checkpoints:
@@ -179,7 +195,7 @@ class Checkpoints:
     def _agreed(self, read: Callable[[], tuple[Any, str | None]]) -> tuple[Any, str | None]:
         """What `read` returns: a value, and the damage that it found, which is the first that any process found.
 
-        Whatever it raises is damage, except for errors that may pass: then it is called again after each of WAITS, and
+        What it raises is damage, except for errors that may pass: then it is called again after each of WAITS, and
         in the end all processes raise UserError.
         """
         value, damage, unread = None, None, None
