@@ -17,13 +17,23 @@ from ssljax.types import Array
 
 _LANES = 128  # of a vector register: the unit in which a TPU reads channels
 _TOKENS = 800  # more, and the weights of a head and their gradients no longer fit into the vector memory
+_WIDEST = 2 * _LANES  # channels that are read at a time where _LANES does not divide them: 448 compile for 79 s
+_ELEMENTS = 2**17  # of an image's part of q, k or v: the backward pass has some forty bytes for each
+_UNROLLED = 2**11  # heads that are read at a time, by tokens: the kernel is written out for each, and compiles as long
 _BLOCK = 1024  # tokens, about, of the images that are read at a time: a step of the grid costs .35 us in any case
 
 
 def suits_attention(x: Array, heads: int) -> bool:
     """Whether `attention` can stand in for the plain one: q, k and v are like x [B, N, C]."""
     _, tokens, channels = x.shape
-    return x.dtype == jnp.bfloat16 and tokens <= _TOKENS and _LANES % (channels // heads) == 0
+    head, lanes = channels // heads, _lanes(channels)
+    fits = tokens <= _TOKENS and lanes <= _WIDEST and lanes * tokens <= _ELEMENTS
+    return x.dtype == jnp.bfloat16 and fits and _LANES % head == 0 and lanes // head * tokens <= _UNROLLED
+
+
+def _lanes(channels: int) -> int:
+    """How many channels are read at a time: whole heads that fill a register, or else all."""
+    return _LANES if channels % _LANES == 0 else channels
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -51,7 +61,7 @@ def _over_images(kernel: Callable, heads: int, results: int, products: int, *xs:
     """
     batch, tokens, channels = xs[0].shape
     head = channels // heads
-    lanes = _LANES if channels % _LANES == 0 else channels
+    lanes = _lanes(channels)
     own = [slice(start, start + head) for start in range(0, lanes, head)]
 
     def block(*refs: Any) -> None:

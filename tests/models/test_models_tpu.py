@@ -87,6 +87,24 @@ def test_which_attention_is_compiled_for_a_tpu(dtype, tokens, heads, bias, fused
     assert (f"{tokens}x{tokens}x" in program) == (not fused)
 
 
+@pytest.mark.parametrize(
+    "tokens, channels, heads, suits",
+    [
+        (197, 192, 3, True),
+        (577, 384, 6, True),
+        (800, 128, 2, True),
+        (801, 128, 2, False),
+        (800, 128, 8, False),  # 8 heads written out
+        (577, 192, 3, True),
+        (700, 192, 3, False),
+        (197, 448, 7, False),  # its backward pass compiles for 79 s
+        (577, 960, 15, False),  # and this one's does not: too large for the vector memory
+    ],
+)
+def test_a_kernel_that_does_not_fit_the_vector_memory_is_not_chosen(tokens, channels, heads, suits):
+    assert tpu.suits_attention(jnp.zeros((8, tokens, channels), jnp.bfloat16), heads) == suits
+
+
 @pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-6), (jnp.bfloat16, 1e-2)])
 def test_gelu_is_the_exact_one(dtype, tolerance):
     x = jnp.linspace(-6, 6, 1001)
