@@ -14,7 +14,7 @@ EXTRAS ?= test
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: quickstart test test-slow test-older plan-check peers-check lint docs lock clean
+.PHONY: quickstart test test-slow test-older compilers plan-check peers-check lint docs lock clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/ssljax train experiments/quickstart.py
@@ -34,15 +34,25 @@ test-older: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow" $(COMPUTES)
 
 # The compilers of TPUs and GPUs lie in a folder of their own: JAX would look for the devices of each that it finds, and
-# complain, at the start of every command. The versions go with jax; without a wheel, the tests say what they skip.
+# complain, at the start of every command. The versions go with jax, and .made says which are there, once all are: other
+# versions replace them, and what could not be downloaded is tried again. Without a wheel for this Python and machine,
+# the tests say what they skip. A budget of ten minutes holds what they compile.
 COMPILERS := $(abspath $(VENV)/compilers)
-$(COMPILERS): $(INSTALLED)
-	for package in $$($(VENV)/bin/python -c "from ssljax.plan.targets import compilers; print(*compilers())"); do \
-		$(VENV)/bin/python -m pip install --quiet --no-deps --target $@ "$$package" || true; done
-	mkdir -p $@
+compilers: $(INSTALLED)
+	@set -f; packages=$$($(VENV)/bin/python -c "from ssljax.plan.targets import compilers; print(*compilers())") || exit 1; \
+	if test "$$packages" = "$$(cat $(COMPILERS)/.made 2>/dev/null)"; then exit 0; fi; \
+	rm -rf $(COMPILERS) && mkdir -p $(COMPILERS); \
+	for package in $$packages; do \
+		LC_ALL=C $(VENV)/bin/python -m pip install --quiet --no-deps --target $(COMPILERS) "$$package" \
+			> $(COMPILERS)/.log 2>&1 && continue; \
+		cat $(COMPILERS)/.log; \
+		grep -q "No matching distribution" $(COMPILERS)/.log || exit 1; \
+		! grep -qi "retrying\|connection\|could not fetch" $(COMPILERS)/.log || exit 1; \
+	done; \
+	echo "$$packages" > $(COMPILERS)/.made
 
-plan-check: $(COMPILERS)
-	PYTHONPATH=$(COMPILERS):$$PYTHONPATH $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/plan
+plan-check: compilers
+	PYTHONPATH=$(COMPILERS):$$PYTHONPATH timeout 600 $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/plan
 
 # Libraries that only tests compare with, in a folder of their own for the same reason, and without what they depend on
 # if it is large or installed already: torch would bring CUDA's libraries. Without a wheel, the tests say what they skip.
