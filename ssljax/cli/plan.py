@@ -21,6 +21,8 @@ from ssljax.types import RunStopped, UserError
 
 GIB, MIB = 2**30, 2**20
 SHOWN = 12  # lines of traffic
+# Rows of the memory that the compiler does not give: from shapes, and what is left over.
+ESTIMATED = {"views": "views (estimate: unpadded)", "activations": "activations (estimate: the rest)"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,22 +103,22 @@ def table_of(made: Plan) -> Table:
     section("memory of a device", "GiB", "share")
     for name, size in sorted(made.memory.items(), key=lambda item: -item[1]):
         if size:
-            table.add_row(name, f"{size / GIB:.3f}", f"{size / made.available:.1%}")
+            table.add_row(ESTIMATED.get(name, name), f"{size / GIB:.3f}", f"{size / made.available:.1%}")
     for name, size in made.programs.items():
         table.add_row(f"in all, {name}", f"{size / GIB:.3f}", f"{size / made.available:.1%}")
     section("part of a step: FLOPs an image", "needed", "by XLA", "other", "ms")
     for name, part in made.parts.items():
-        figures = (si(flops / made.batch_size) for flops in (part.needed, part.compiled, part.elementwise))
-        table.add_row(name, *figures, f"{part.seconds * 1e3:.3f}")
+        known = (part.needed, *((part.compiled, part.elementwise) if made.time else ()))
+        figures = [si(flops / made.batch_size) for flops in known] + [""] * (3 - len(known))
+        table.add_row(name, *figures, f"{part.seconds * 1e3:.3f}" if made.time else "")
     section("line that makes data travel", "by", "times", "MiB", "hidden")
     for t in made.collectives[:SHOWN]:
-        hidden = "yes" if t.overlapped else "no"
-        table.add_row(f"{t.line or '?'} ({t.part})", t.kind, str(t.count), f"{t.bytes / MIB:.3f}", hidden)
+        table.add_row(f"{t.line or '?'} ({t.part})", t.kind, str(t.count), f"{t.bytes / MIB:.3f}", f"{t.hidden:.0%}")
     if rest := made.collectives[SHOWN:]:
         count, size = sum(t.count for t in rest), sum(t.bytes for t in rest)
         table.add_row(f"{len(rest)} more", "", str(count), f"{size / MIB:.3f}")
     if made.time:
-        section(f"estimates, by the {made.time.source}")
+        section(f"estimates, by the {made.time.source}" + (" and a fit of ours" if made.time.fitted else ""))
         for name, value in _times(made, made.time).items():
             table.add_row(name, value)
     if made.largest or made.remedies:
@@ -139,7 +141,8 @@ def si(value: float) -> str:
 def _times(made: Plan, time: Time) -> dict[str, str]:
     rows = {
         "ms a step computes": f"{time.compute * 1e3:.3f}",
-        "ms data travels": f"{time.links * 1e3:.3f}",
+        **({"ms of these in attention kernels, by a fit": f"{time.fitted * 1e3:.3f}"} if time.fitted else {}),
+        "ms data travels, over all links": f"{time.links * 1e3:.3f}",
         "ms a step takes": f"{time.step * 1e3:.3f}",
         "MFU": f"{time.mfu:.1%}",
         "images a second": f"{time.images_per_second:,.0f}",

@@ -1,11 +1,13 @@
 """The figures of a plan: what a training needs of a target's memory, arithmetic, links and time.
 
-Times are estimates. Where the compiler gives its own (a TPU's cycles), that is one part; what the links take is added
-where the schedule does not compute meanwhile. Elsewhere it is the roofline's: each instruction takes as long as its
+Times are estimates. Where the compiler gives its own (a TPU's cycles), that is one part, but for the attention kernel,
+of which it gives none; what the links take, at the rate of all of them, is added where the schedule does not compute
+for as long. Elsewhere it is the roofline's: each instruction takes as long as its
 products at the chip's peak, or its bytes at the memory's bandwidth.
 """
 
 import dataclasses
+import functools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -61,8 +63,8 @@ class Traffic:
     count: int
     bytes: float
     """of the arrays, on each device"""
-    overlapped: bool
-    """whether the schedule computes while all of them travel"""
+    hidden: float
+    """share of their time in which the schedule computes; an estimate"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +75,10 @@ class Time:
     """ "compiler" or "roofline": where `compute` comes from"""
     compute: float
     """seconds"""
+    fitted: float
+    """seconds of these that are of attention kernels, of which the compiler says nothing: our own fit"""
     links: float
-    """seconds in which data travels"""
+    """seconds in which data travels, if it takes all links of a chip; a ring may use fewer"""
     step: float
     """seconds: the computation, and what travels without one"""
     mfu: float
@@ -167,7 +171,8 @@ def plan(experiment: Experiment, target: Target, photos: int | None = None, *, s
     fits = all(p.text and bytes_of[name] <= target.chip.memory for name, p in programs.items())
     program = Program(step.text)
     parts = _parts(program, needed, target)
-    travels = program.collectives(PACKAGE)
+    seconds = functools.partial(_seconds, program, chip=target.chip)
+    travels = program.collectives(PACKAGE, seconds, target.links)
     return Plan(
         experiment=experiment.name,
         target=target.name,
@@ -179,7 +184,7 @@ def plan(experiment: Experiment, target: Target, photos: int | None = None, *, s
         memory=memory,
         parts=parts,
         collectives=_traffic(travels),
-        time=_time(work, target, parts, travels) if step.text else None,
+        time=_time(work, target, program, parts, travels) if step.text else None,
         compile_seconds={name: p.seconds for name, p in programs.items()},
         programs=bytes_of,
         photos=work.photos,
@@ -214,19 +219,24 @@ def _parts(program: Program, needed: Mapping[str, float], target: Target) -> dic
     cycles, seconds = defaultdict[str, float](float), defaultdict[str, float](float)
     for instruction, computation, times in program.walk(fused=False):
         part = part_of(instruction.op_name)
-        alone = instruction.cycles
-        if chip.clock and TPU_KERNEL in instruction.attributes:
-            alone = _kernel(program, instruction, computation) * V5E_FLOPS_A_CYCLE * chip.clock / chip.flops
-        cycles[part] += times * alone
-        seconds[part] += times * (
-            alone / chip.clock if chip.clock else _roofline(program, instruction, computation, chip)
-        )
+        alone = _seconds(program, instruction, computation, chip)
+        seconds[part] += times * alone
+        cycles[part] += times * alone * chip.clock
     return {
         part: Part(
             needed.get(part, 0.0), compiled[part] * devices, elementwise[part] * devices, cycles[part], seconds[part]
         )
         for part in PARTS
     }
+
+
+def _seconds(program: Program, instruction: Instruction, computation: str, chip: Chip) -> float:
+    """What an instruction takes."""
+    if not chip.clock:
+        return _roofline(program, instruction, computation, chip)
+    if TPU_KERNEL in instruction.attributes:
+        return _kernel(program, instruction, computation) * V5E_FLOPS_A_CYCLE / chip.flops
+    return instruction.cycles / chip.clock
 
 
 def _kernel(program: Program, instruction: Instruction, computation: str) -> float:
@@ -263,25 +273,34 @@ def _traffic(travels: Sequence[Collective]) -> tuple[Traffic, ...]:
     found = [
         Traffic(
             *(kind, line, part, round(sum(c.times for c in alike)), sum(c.times * c.bytes for c in alike)),
-            overlapped=all(c.overlapped for c in alike),
+            hidden=_hidden(alike),
         )
         for (kind, line, part), alike in groups.items()
     ]
     return tuple(sorted(found, key=lambda t: -t.bytes))
 
 
-def _time(work: Work, target: Target, parts: Mapping[str, Part], travels: Sequence[Collective]) -> Time:
+def _hidden(travels: Sequence[Collective]) -> float:
+    """The share of what travels that the schedule hides."""
+    total = sum(c.times * c.travels for c in travels)
+    return sum(c.times * c.travels * c.hidden for c in travels) / total if total else 1.0
+
+
+def _time(
+    work: Work, target: Target, program: Program, parts: Mapping[str, Part], travels: Sequence[Collective]
+) -> Time:
     chip, e = target.chip, work.spec.experiment
     compute = sum(part.seconds for part in parts.values())
     links = sum(c.times * c.travels for c in travels) / target.links
-    waiting = sum(c.times * c.travels for c in travels if not c.overlapped) / target.links
-    step = max(compute + waiting, links)
+    kernels = ((i, of, n) for i, of, n in program.walk(fused=False) if chip.clock and TPU_KERNEL in i.attributes)
+    step = compute + links * (1 - _hidden(travels))
     arithmetic = sum(parts[name].needed for name in ("student", "teacher", "loss"))
     steps = None if work.steps_per_epoch is None else work.steps_per_epoch * e.epochs
     hours = None if steps is None else steps * step / 3600
     return Time(
         source="compiler" if chip.clock else "roofline",
         compute=compute,
+        fitted=sum(times * _seconds(program, kernel, of, chip) for kernel, of, times in kernels),
         links=links,
         step=step,
         mfu=arithmetic / (step * target.chips * chip.flops),

@@ -8,7 +8,8 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -89,8 +90,8 @@ class Collective:
     """file and line of the package that causes it; empty if unknown"""
     times: float
     """in a run of the program"""
-    overlapped: bool
-    """whether the schedule computes meanwhile"""
+    hidden: float
+    """share of its time in which the schedule computes"""
 
     @property
     def travels(self) -> float:
@@ -199,23 +200,67 @@ class Program:
             return float(self.operand(instruction, computation, 0).size)
         return 0.0
 
-    def collectives(self, package: str) -> list[Collective]:
-        """What travels between devices; `package` is the folder whose lines are named."""
-        found: dict[object, Collective] = {}
+    def collectives(
+        self, package: str, seconds: Callable[[Instruction, str], float], bandwidth: float
+    ) -> list[Collective]:
+        """What travels between devices.
+
+        Args:
+            package: the folder whose lines are named.
+            seconds: that an instruction of a computation takes.
+            bandwidth: bytes a second that a device sends.
+        """
+        found: dict[object, list[tuple[Instruction, str, float]]] = defaultdict(list)
         for instruction, computation, times in self.walk(fused=True):
-            kind = instruction.opcode.removesuffix("-start")
-            if kind not in COLLECTIVES:
-                continue
-            operands = [self.operand(instruction, computation, i) for i in range(len(instruction.operands))]
-            group, source = self._group(instruction), self._source(instruction, computation)
+            if instruction.opcode.removesuffix("-start") in COLLECTIVES:
+                # A collective that the TPU's compiler spreads over several fusions is written in each of them.
+                channel = instruction.attribute(r"channel_id=(\d+)")
+                key = instruction.opcode, channel or (computation, instruction.name)
+                found[key].append((instruction, computation, times))
+        made, spent = [], defaultdict[int, float](float)
+        for places in found.values():
+            instruction, computation, times = places[-1]
+            kind, group = instruction.opcode.removesuffix("-start"), self._group(instruction)
+            operands = (self.operand(instruction, computation, i) for i in range(len(instruction.operands)))
             whole = sum(shape.bytes for shape in operands) * (group if kind == "all-gather" else 1)
-            # A collective that the TPU's compiler spreads over several fusions is written in each of them.
-            channel = instruction.attribute(r"channel_id=(\d+)")
-            key = (kind, channel) if channel else (computation, instruction.name)
-            overlapped = key in found or self._overlapped(instruction, computation)
+            if kind == "all-reduce":  # one that rounds its result is taken to send it rounded
+                whole = min(whole, sum(shape.bytes for shape in instruction.shapes))
+            source = self._source(instruction, computation)
             line = self.line(source, package)
-            found[key] = Collective(kind, whole, group, source.op_name, line, times, overlapped)
-        return list(found.values())
+            collective = Collective(kind, whole, group, source.op_name, line, times, hidden=0.0)
+            takes = left = collective.travels / bandwidth
+            for other, of in self._meanwhile({(i.name, of): i for i, of, _ in places}):
+                free = min(left, seconds(other, of) - spent[id(other)])  # what hides one collective hides no other
+                spent[id(other)] += free
+                left -= free
+            made.append(dataclasses.replace(collective, hidden=1 - left / takes if takes else 1.0))
+        return made
+
+    def _meanwhile(self, places: Mapping[tuple[str, str], Instruction]) -> Iterator[tuple[Instruction, str]]:
+        """What the schedule has between the start of a collective and its end, or from its first fusion to its last."""
+        (first, computation), *others = places
+        here = list(self.computations[computation].values())
+        if places[first, computation].opcode.endswith("-start"):
+            names = [instruction.name for instruction in here]
+            start = names.index(first) + 1
+            users = (i for i in range(start, len(here)) if first in here[i].operands)
+            yield from ((other, computation) for other in here[start : next(users, start)])
+        elif others:
+            around = [self._callers[of] for _, of in places if of in self._callers]
+            for outer in {outer for outer, _ in around}:
+                inside = [i for where, i in around if where == outer]
+                between = list(self.computations[outer].values())[min(inside) : max(inside) + 1]
+                yield from ((other, outer) for other in between)
+
+    @functools.cached_property
+    def _callers(self) -> dict[str, tuple[str, int]]:
+        """The computation of a fusion → that which calls it, and at which of its instructions."""
+        return {
+            instruction.attribute(r"calls=%?([\w.\-]+)"): (outer, i)
+            for outer, instructions in self.computations.items()
+            for i, instruction in enumerate(instructions.values())
+            if instruction.opcode == "fusion"
+        }
 
     def _source(self, instruction: Instruction, computation: str) -> Instruction:
         """The instruction, or else what makes its first operand, that has a name: combined collectives have none."""
@@ -223,21 +268,6 @@ class Program:
         while not source.op_name and source.operands and source.operands[0] in self.computations[computation]:
             source = self.computations[computation][source.operands[0]]
         return source
-
-    def _overlapped(self, instruction: Instruction, computation: str) -> bool:
-        """Whether the schedule has a computation between the start of a collective and its end."""
-        if not instruction.opcode.endswith("-start"):
-            return False
-        later = iter(self.computations[computation].values())
-        for other in later:
-            if other is instruction:
-                break
-        for other in later:
-            if instruction.name in other.operands:
-                return False
-            if other.opcode in ("fusion", "custom-call", "dot", "convolution"):
-                return True
-        return False
 
     def line(self, instruction: Instruction, package: str) -> str:
         """`file:line` of the innermost frame in the folder `package`, but for sharding.py; empty if there is none.

@@ -90,7 +90,7 @@ class Work:
         arguments = (self.spec.placed, self.batch, *count)
         with entering(self.mesh):
             traced = (self.spec.step() if single else self.spec.steps()).trace(*arguments)
-            return _compile(traced.lower(), began, arguments), arithmetic(traced.jaxpr.jaxpr)
+            return compiled_or_refused(traced.lower(), began, arguments), arithmetic(traced.jaxpr.jaxpr)
 
     def views(self) -> Any:
         """Shapes and types of what the views make of a batch."""
@@ -103,7 +103,7 @@ class Work:
         """The program that makes the first state."""
         began = time.monotonic()
         with entering(self.mesh):
-            return _compile(self.spec.initializer.lower(), began, ())
+            return compiled_or_refused(self.spec.initializer.lower(), began, ())
 
     def evaluation(self) -> Compiled:
         """The program that embeds a batch with the student's network."""
@@ -113,7 +113,7 @@ class Work:
         arguments = state.params, state.aux, self._placed(one)
         embed = embedding_functions(self.spec.experiment, self.mesh)["student"]
         with entering(self.mesh):
-            return _compile(embed.lower(*arguments), began, arguments)
+            return compiled_or_refused(embed.lower(*arguments), began, arguments)
 
     def _placed(self, batch: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
         sharding = batch_sharding(self.mesh)
@@ -125,12 +125,16 @@ def bytes_on_device(placed: PyTree) -> float:
     return float(sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(placed)))
 
 
-def _compile(lowered: Any, began: float, arguments: PyTree) -> Compiled:
+def compiled_or_refused(lowered: Any, began: float, arguments: PyTree) -> Compiled:
+    """A lowered program, compiled, or refused because a device has too little memory; any other refusal is raised.
+
+    That a kernel needs more than a chip's vector memory is one: no smaller batch would help.
+    """
     try:
         with _uncached():
             compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if "RESOURCE_EXHAUSTED" not in str(error) or re.search("vmem", str(error), re.I):
             raise
         return Compiled(time.monotonic() - began, needed_bytes(str(error), bytes_on_device(arguments)))
     seconds, memory = time.monotonic() - began, compiled.memory_analysis()

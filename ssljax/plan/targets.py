@@ -3,10 +3,13 @@
 TPUs are compiled for by libtpu, GPUs by JAX's CUDA plug-in; both are Python packages, and neither needs its device.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import math
 import os
 import re
+from collections.abc import Iterator
 from importlib.metadata import requires, version
 from typing import Any
 
@@ -109,6 +112,13 @@ CHIPS = {
         **{"host": 8, "network": 50 * GB, "config": _gpu(memory=151397597184, bandwidth=4800 * GB, **HOPPER)},
     ),
 }
+# The slices that Google rents, by the same pages: these of v5e and v6e; of v5p small ones, and all that are made of 4 x
+# 4 x 4 chips, sides in order, none longer than 24, of 6,144 chips at most.
+SQUARES = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
+CUBES = (
+    *((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4)),
+    *(s for s in itertools.combinations_with_replacement(range(4, 25, 4), 3) if math.prod(s) <= 6144),
+)
 EXAMPLES = "v5e:2x4, v5p:2x2x1, v6e:4x4, h100:8, a100:8"
 # libtpu asks the metadata server and the environment what machine it is on, where it is told nothing.
 TPU_ENVIRONMENT = {
@@ -157,24 +167,39 @@ def target(name: str) -> Target:
             )
         return Target(name, chip, count)
     axes = 3 if kind == "v5p" else 2
-    if not re.fullmatch("x".join([r"[1-9]\d*"] * axes), layout):
+    if not re.fullmatch("x".join([r"[1-9]\d{0,3}"] * axes), layout):
         raise UserError(
             f"on={name!r} must end in the {axes} sides of the slice: try {kind}:{'2x2x1' if axes == 3 else '2x4'}"
         )
-    return Target(name, chip, math.prod(map(int, layout.split("x"))))
+    sides = tuple(int(side) for side in layout.split("x"))
+    slices, chips = CUBES if axes == 3 else SQUARES, math.prod(sides)
+    if sides not in slices:
+        nearest = min(slices, key=lambda one: (abs(math.log(math.prod(one) / chips)), math.dist(one, sides)))
+        raise UserError(f"on={name!r} is not a slice that can be rented: try {kind}:{'x'.join(map(str, nearest))}")
+    return Target(name, chip, chips)
+
+
+@contextlib.contextmanager
+def _told_its_machine() -> Iterator[None]:
+    """Within it libtpu is told what machine it is on; afterwards the environment is as it was."""
+    before = dict(os.environ)
+    os.environ.update(TPU_ENVIRONMENT | before)
+    try:
+        yield
+    finally:
+        for variable in [name for name in os.environ if "TPU_" in name and name not in before]:
+            del os.environ[variable]
 
 
 def _tpus(name: str) -> list[Any]:
-    for variable, value in TPU_ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
-    sides = [int(side) for side in name.partition(":")[2].split("x")]
-    alone = {"chips_per_host_bounds": (1, 1, 1)} if math.prod(sides) == 1 else {}  # else 2 x 2 chips a host, or more
+    alone = {"chips_per_host_bounds": (1, 1, 1)} if name.endswith(":1x1") else {}  # else 2 x 2 chips a host, or more
     try:
-        return topologies.get_topology_desc(name, "tpu", **alone).devices
+        with _told_its_machine():
+            return topologies.get_topology_desc(name, "tpu", **alone).devices
     except RuntimeError as error:
         if "not installed" in str(error):
             raise UserError(f"on={name!r} needs libtpu, which is not installed: {_install(compilers()[:1])}") from None
-        raise UserError(f"on={name!r} is not a slice that can be had ({_first(error)}): try {EXAMPLES}") from None
+        raise UserError(f"on={name!r} is not known to libtpu ({_first(error)}): try {EXAMPLES}") from None
 
 
 def _gpus(wanted: Target) -> list[Any]:

@@ -47,7 +47,13 @@ def test_a_gradient_that_nobody_asks_for_does_not_count():
         return x @ w
 
     product.defvjp(lambda x, w: (x @ w, (x, w)), lambda kept, g: (g @ kept[1].T, kept[0].T @ g))
+    needed = jax.grad(lambda x, w: jnp.sum(product(x, w)))
     assert counted(jax.value_and_grad(lambda x, w: jnp.sum(product(x, w))), X, W) == {"loss": 2 * PRODUCT}
+
+    def repeated(x, w, n):
+        return jax.lax.fori_loop(0, n, lambda i, x: x + product(x, w) + needed(x, w), x)
+
+    assert counted(repeated, X, W, jax.ShapeDtypeStruct((), jnp.int32)) == {"loss": 2 * PRODUCT}
 
 
 def test_a_loop_counts_as_often_as_it_runs_and_of_branches_the_dearest():

@@ -27,14 +27,62 @@ def test_cycles_are_those_of_fusions_as_often_as_a_loop_runs(program):
     assert cycles == {"dot.2": 600, "fusion": 1000}
 
 
-def test_collectives_have_their_bytes_their_group_their_line_and_whether_they_are_hidden(program):
-    gather, reduce = program.collectives("ssljax")
-    assert (gather.kind, gather.bytes, gather.devices, gather.overlapped) == ("all-gather", 64 * 4 * 4, 8, True)
+def by_cycles(instruction, computation) -> float:
+    return float(instruction.cycles)
+
+
+def test_collectives_have_their_bytes_their_group_and_their_line(program):
+    gather, reduce = program.collectives("ssljax", by_cycles, 1.0)
+    assert (gather.kind, gather.bytes, gather.devices, gather.hidden) == ("all-gather", 64 * 4 * 4, 8, 1.0)
     assert gather.line == "methods/moco.py:70", "what sharding.py does, its caller causes"
     assert gather.travels == pytest.approx(64 * 4 * 4 * 7 / 8)
-    assert (reduce.kind, reduce.bytes, reduce.devices, reduce.overlapped) == ("all-reduce", 8 * 2 * 4, 2, False)
+    assert (reduce.kind, reduce.bytes, reduce.devices, reduce.hidden) == ("all-reduce", 8 * 2 * 4, 2, 0.0)
     assert reduce.op_name == "jit(step)/teacher/add", "a combined collective is named by what makes its operand"
     assert reduce.travels == pytest.approx(8 * 2 * 4)
+
+
+SENDING = """ENTRY %main {
+  %a = f32[1000]{0} parameter(0)
+  %one = f32[1000]{0} all-reduce-start(%a), channel_id=1, replica_groups=[1,2]<=[2]
+  %two = f32[1000]{0} all-reduce-start(%a), channel_id=2, replica_groups=[1,2]<=[2]
+  %f = f32[8]{0} fusion(%a), calls=%g, backend_config={"estimated_cycles":"5000"}
+  %one-done = f32[1000]{0} all-reduce-done(%one)
+  %two-done = f32[1000]{0} all-reduce-done(%two)
+  ROOT %rounded = bf16[1000]{0} all-reduce(%a), channel_id=3, replica_groups=[1,2]<=[2]
+}
+"""
+
+
+def test_a_computation_hides_as_much_as_it_takes_and_only_once():
+    one, two, rounded = Program(SENDING).collectives("ssljax", by_cycles, 1.0)
+    assert (one.travels, one.hidden, two.hidden) == (4000, 1.0, pytest.approx(1000 / 4000))
+    assert (rounded.hidden, rounded.bytes) == (0.0, 2000), "sent as it is rounded"
+    assert [c.hidden for c in Program(SENDING).collectives("ssljax", by_cycles, 10.0)] == [1.0, 1.0, 0.0]
+
+
+SPREAD = """%g.1 {
+  %a.1 = f32[1000]{0} parameter(0)
+  ROOT %r.1 = f32[1000]{0} all-reduce(%a.1), channel_id=1, replica_groups=[1,2]<=[2]
+}
+
+%g.2 {
+  %a.2 = f32[1000]{0} parameter(0)
+  ROOT %r.2 = f32[1000]{0} all-reduce(%a.2), channel_id=1, replica_groups=[1,2]<=[2]
+}
+
+ENTRY %main {
+  %a = f32[1000]{0} parameter(0)
+  %f = f32[1000]{0} fusion(%a), calls=%g.1, backend_config={"estimated_cycles":"500"}
+  %h = f32[1000]{0} fusion(%a), calls=%h.1, backend_config={"estimated_cycles":"1000"}
+  %k = f32[1000]{0} fusion(%f), calls=%g.2, backend_config={"estimated_cycles":"500"}
+  ROOT %l = f32[1000]{0} fusion(%k), calls=%h.1, backend_config={"estimated_cycles":"9000"}
+}
+"""
+
+
+def test_a_collective_that_is_spread_over_fusions_is_hidden_by_them_and_what_lies_between():
+    (reduce,) = Program(SPREAD).collectives("ssljax", by_cycles, 1.0)
+    assert (reduce.bytes, reduce.hidden) == (4000, pytest.approx(2000 / 4000))
 
 
 def test_bytes_of_an_instruction_are_those_of_its_operands_and_its_result(program):

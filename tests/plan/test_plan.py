@@ -4,19 +4,21 @@ import dataclasses
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
 import tiny
 import tyro
 
-from ssljax.cli.plan import main
+from ssljax.cli.plan import main, table_of
 from ssljax.data import Catalogue, Classes, Listings
 from ssljax.plan import largest_batch, plan, remedies, target
-from ssljax.plan.programs import Compiled, Work
+from ssljax.plan.programs import Compiled, Work, compiled_or_refused
 from ssljax.plan.targets import compilers
 from ssljax.types import UserError
 
@@ -47,6 +49,13 @@ def test_without_the_data_or_a_number_of_photos_the_hours_are_left_out(caplog):
     assert here.photos and here.steps_per_epoch == here.photos // 16
 
 
+def test_the_environment_stays_as_it_was(monkeypatch):
+    monkeypatch.setenv("TPU_WORKER_ID", "3")
+    before = dict(os.environ)
+    assert len(target("v5e:2x2").devices()) == 4
+    assert dict(os.environ) == before
+
+
 def test_memory_is_told_by_what_it_is(made):
     spec = Work.of(ELSEWHERE, target("v5e:2x4").devices(), 1600).spec
     teacher = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(spec.shapes.aux.teacher))
@@ -74,11 +83,47 @@ def test_collectives_name_the_lines_that_cause_them(made):
     assert gradients.kind == "all-reduce" and gradients.bytes == pytest.approx(parameters, rel=0.5)
 
 
+def cells(table) -> list[list[str]]:
+    return [list(column.cells) for column in table.columns]
+
+
+def test_what_is_an_estimate_says_so(made):
+    attention = dataclasses.replace(made, time=dataclasses.replace(made.time, fitted=0.002))
+    names = cells(table_of(attention))[0]
+    for said in (
+        "activations (estimate: the rest)",
+        "views (estimate: unpadded)",
+        "estimates, by the compiler and a fit of ours",
+        "ms of these in attention kernels, by a fit",
+        "ms data travels, over all links",
+    ):
+        assert said in names
+    assert made.time.fitted == 0 and "estimates, by the compiler" in cells(table_of(made))[0]
+    assert made.time.compute <= made.time.step <= made.time.compute + made.time.links
+
+
 def test_what_does_not_fit_is_told_with_the_bytes_that_it_needs():
     huge = dataclasses.replace(ELSEWHERE, method=tiny.SIMCLR, batch_size=2**22)
     made = plan(huge, target("v5e:2x4"), photos=2**23, step_only=True)
+    assert not any(re.fullmatch(r"[\d.]+", cell) for cell in cells(table_of(made))[4]), "no time is known"
     assert not made.fits and made.time is None and made.available < made.needed < 10 * made.available
     assert made.memory["activations"] > made.available and made.parts["student"].needed > 0
+
+
+def test_a_kernel_that_does_not_fit_is_no_matter_of_the_batch():
+    def lowered(said):
+        def refuse():
+            raise jax.errors.JaxRuntimeError(said)
+
+        return SimpleNamespace(compile=refuse)
+
+    said = "RESOURCE_EXHAUSTED: Ran out of memory in memory space {}. Used 17.5G of 15.75G."
+    assert compiled_or_refused(lowered(said.format("hbm")), 0.0, ()).needed == 17.5 * 2**30
+    with pytest.raises(jax.errors.JaxRuntimeError, match="vmem"):
+        compiled_or_refused(lowered(said.format("vmem")), 0.0, ())
+    scoped = "RESOURCE_EXHAUSTED: CompileTimeScopedVmemOom: Ran out of memory in memory space vmem"
+    with pytest.raises(jax.errors.JaxRuntimeError, match="ScopedVmem"):
+        compiled_or_refused(lowered(scoped), 0.0, ())
 
 
 def test_parameters_that_are_split_take_less_of_each_device():
@@ -99,8 +144,6 @@ def test_what_does_not_suit_the_devices_is_refused():
         plan(dataclasses.replace(ELSEWHERE, batch_size=20), target("v5e:2x4"))
     with pytest.raises(UserError, match="shards=3 does not divide the number of devices, 8"):
         plan(dataclasses.replace(ELSEWHERE, shards=3), target("v5e:2x4"))
-    with pytest.raises(UserError, match="on='v5e:3x5' is not a slice that can be had"):
-        plan(ELSEWHERE, target("v5e:3x5"))
 
 
 TEXT = (Path(__file__).parent / "tpu.hlo").read_text()
@@ -148,9 +191,10 @@ def test_the_largest_batch_is_found_in_a_few_tries(compiling):
     assert len(sizes) <= 8, "a few tries"
     assert largest(SIMCLR, photos=300) == 296, "no larger than the data set"
     parts = dataclasses.replace(SIMCLR, batch_size=64, accumulate=4)
-    assert largest(parts) % 32 == 0 and largest(parts) > right - 64
     by_class = dataclasses.replace(SIMCLR, sampler=Classes(per_class=16))
-    assert largest(by_class) % 16 == 0 and largest(by_class) > right - 64
+    for experiment, multiple in ((parts, 32), (by_class, 16)):
+        found = largest(experiment)
+        assert found % multiple == 0 and right - 64 < found <= right
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])

@@ -8,7 +8,16 @@ from ssljax.types import UserError
 
 
 @pytest.mark.parametrize(
-    "name, chips", [("v5e:2x4", 8), ("v5p:2x2x1", 4), ("v6e:16x16", 256), ("h100:8", 8), ("a100:16", 16), ("h200:1", 1)]
+    "name, chips",
+    [
+        ("v5e:2x4", 8),
+        ("v5p:2x2x1", 4),
+        ("v6e:16x16", 256),
+        ("v5p:16x16x24", 6144),
+        ("h100:8", 8),
+        ("a100:16", 16),
+        ("h200:1", 1),
+    ],
 )
 def test_a_target_has_as_many_chips_as_its_name_says(name, chips):
     assert target(name).chips == chips
@@ -25,6 +34,14 @@ def test_a_target_has_as_many_chips_as_its_name_says(name, chips):
         ("h100:0", "on='h100:0' must end in the number of GPUs, 1 to 8, or a multiple of 8"),
         ("h100:12", "try h100:8"),
         ("a100:2x4", "must end in the number of GPUs"),
+        ("v5e:3x5", "on='v5e:3x5' is not a slice that can be rented: try v5e:4x4"),
+        ("v5e:2x6", "try v5e:4x4"),
+        ("v5e:4x2", "try v5e:2x4"),
+        ("v5e:32x32", "try v5e:16x16"),
+        ("v6e:1000x1000", "try v6e:16x16"),
+        ("v5p:1x1x1", "try v5p:2x2x1"),
+        ("v5p:4x4x5", "try v5p:4x4x4"),
+        ("v5p:24x24x24", "try v5p:16x16x24"),
     ],
 )
 def test_what_is_no_target_is_refused_with_what_would_be(name, said):
