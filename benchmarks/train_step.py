@@ -2,8 +2,9 @@
 results/benchmark_train_step.json.
 
 MoCo v2 (asymmetric, queue 4096) with ResNet-18, CIFAR's stem at 32 px and batch 128, and ImageNet's at 64 px and batch
-64; views ready on the device. Each framework has a process of its own; they take turns, and the median turns are
-compared. On an accelerator the table also has the model FLOP utilisation. PyTorch is measured if it is installed.
+64; views ready on the device. PyTorch, if it is installed, has channels last, plainly and by torch.compile. Each has a
+process of its own; they take turns, and the median turns are compared. On an accelerator the table also has the model
+FLOP utilisation.
 
     python benchmarks/train_step.py --rounds 3
 """
@@ -67,8 +68,8 @@ def in_ssljax(case: Case) -> Step:
     return ssljax_step(method, {"views": random_views(case.batch_size, case.size)})
 
 
-def in_torch(case: Case) -> Step:
-    """The same in PyTorch, channels last."""
+def in_torch(case: Case, compiled: bool = False) -> Step:
+    """The same in PyTorch, channels last; `compiled` by torch.compile."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -81,6 +82,7 @@ def in_torch(case: Case) -> Step:
     student, teacher = network(), network().requires_grad_(False)
     teacher.load_state_dict(student.state_dict())
     optimizer = sgd(student)
+    student_network, teacher_network = (torch.compile(n) if compiled else n for n in (student, teacher))
     anchor_view, key_view = images(random_views(case.batch_size, case.size))
     queue, place = F.normalize(torch.randn(QUEUE, OUT, device=DEVICE)), 0
     low = case.dtype == "bfloat16"
@@ -89,9 +91,9 @@ def in_torch(case: Case) -> Step:
     def run() -> float:
         nonlocal place
         with torch.no_grad(), precision():
-            key = F.normalize(teacher(key_view).float())
+            key = F.normalize(teacher_network(key_view).float())
         with precision():
-            anchor = student(anchor_view)
+            anchor = student_network(anchor_view)
         anchor = F.normalize(anchor.float())
         logits = torch.cat([(anchor * key).sum(1, keepdim=True), anchor @ queue.T], 1) / TEMPERATURE
         loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=DEVICE))
@@ -109,7 +111,9 @@ def in_torch(case: Case) -> Step:
 
 def race(case: Case, options: Options) -> dict[str, dict[str, float] | str]:
     """Framework → figures, or why there are none."""
-    makers = {"ssljax": in_ssljax} | ({"torch": in_torch} if importlib.util.find_spec("torch") else {})
+    makers = {"ssljax": in_ssljax}
+    if importlib.util.find_spec("torch"):
+        makers |= {"torch": in_torch, "torch.compile": functools.partial(in_torch, compiled=True)}
     contestants = {name: Contestant(make, case) for name, make in makers.items()}
     turns = take_turns(contestants.values(), options.rounds, options.steps)
     figures = {}

@@ -214,9 +214,10 @@ def robustness(names: list[str], kinds: tuple[str, ...]) -> str:
 
 def plans() -> str:
     """A line for each plan of an experiment on the machine that it is for, by `ssljax plan FILE --json`."""
-    rows = []
+    rows, compiled_programs = [], []
     for path in sorted((HERE / "plans").glob("*.json")):
         plan = json.loads(path.read_text())
+        compiled_programs.append(set(plan["programs"]))
         time, parts = plan["time"] or {}, plan["parts"].values()
         needed, compiled = (sum(part[name] for part in parts) for name in ("needed", "compiled"))
         hours = time.get("hours")
@@ -227,7 +228,10 @@ def plans() -> str:
                 f"{needed / plan['batch_size'] / 1e9:.3g} ({round(compiled / needed, 3):.1%})" if compiled else "",
                 f"{sum(t['bytes'] for t in plan['collectives']) / 2**20:,.0f}",
                 *(
-                    [f"{time['mfu']:.0%}, by the {time['source']}", f"{time['images_per_second']:,.0f}"]
+                    [
+                        f"{time['mfu']:.0%}, by the {time['source']}{' and a fit' * bool(time.get('fitted'))}",
+                        f"{time['images_per_second']:,.0f}",
+                    ]
                     if time
                     else ["", ""]
                 ),
@@ -237,8 +241,51 @@ def plans() -> str:
         )
     header = ["experiment", "machine", "batch", "fits", "GiB of a chip", "GFLOP an image (share of it in the program)"]
     header += ["MiB that travel a step", "MFU", "images/s", "hours (chip-hours)", "seconds to compile the step"]
-    title = "Plans; times and MFU are estimates, and compiling took so long on two busy cores:"
-    return f"{title}\n\n" + markdown(header, rows or [[NOT_RUN, *[""] * 10]])
+    title = "Plans; times and MFU are estimates, and compiling took so long on two busy cores"
+    if all(programs == {"step"} for programs in compiled_programs):
+        title += ". Of each the training step alone was compiled (`--step-only`), and it is the step that fits"
+    return f"{title}:\n\n" + markdown(header, rows or [[NOT_RUN, *[""] * 10]])
+
+
+def before_and_after() -> str:
+    """Two lines for each step of plans_before.json: what it was, and what the plan of its experiment says."""
+    record = json.loads((HERE / "plans_before.json").read_text())
+    header = ["step", "", "machine, batch", "million cycles", "GFLOP of a chip (needed)", "GiB beside the state"]
+    rows, header = [], [*header, "MFU", "seconds to compile"]
+    for one in record["steps"]:
+        rows.append([one["step"], record["commit"], _where(one), *_step(one)])
+        path = HERE / "plans" / f"{one['plan']}.json"
+        plan = json.loads(path.read_text()) if path.exists() else {"time": None}
+        if plan["time"] is None:
+            rows.append(["", "now", "not measured", *[""] * 5])
+            continue
+        parts, chips, memory = plan["parts"].values(), plan["chips"], plan["memory"]
+        now = {name: sum(part[name] for part in parts) / chips for name in ("needed", "compiled")}
+        now |= {"cycles": sum(part["cycles"] for part in parts), "mfu": plan["time"]["mfu"]}
+        now |= {"gib": (memory["activations"] + memory["views"]) / 2**30, "seconds": plan["compile_seconds"]["step"]}
+        rows.append(["", "now", _where(plan), *_step(now)])
+    title = (
+        f"Steps as the compiler for v5e saw them at commit {record['commit']}, and sees them now. Times are estimates, "
+        "and what is empty was not measured. Compiling took so long on cores that were shared, the later ones with more"
+    )
+    return f"{title}:\n\n" + markdown(header, rows)
+
+
+def _where(step: dict) -> str:
+    return step["target"] + (f", {step['batch_size']:,}" if step["batch_size"] else "")
+
+
+def _step(figures: dict) -> list[str]:
+    """Cells of a step's figures, empty where there is none."""
+    needed = "" if figures["needed"] is None else f" ({figures['needed'] / 1e9:,.0f})"
+    forms = {
+        "cycles": lambda x: f"{x / 1e6:.1f}",
+        "compiled": lambda x: f"{x / 1e9:,.0f}{needed}",
+        "gib": lambda x: f"{x:.1f}",
+        "mfu": lambda x: f"{x:.1%}",
+        "seconds": lambda x: f"{x:,.0f}",
+    }
+    return ["" if figures[name] is None else form(figures[name]) for name, form in forms.items()]
 
 
 def _is_shown(curve: dict) -> bool:
@@ -295,6 +342,7 @@ def pages() -> dict[Path, str]:
         DOCS / "speed.md": [
             benchmark("train_step", "Training steps beside PyTorch"),
             benchmark("input_pipeline", "Input pipeline"),
+            before_and_after(),
         ],
         DOCS / "ecommerce.md": [
             sweep(("natural_views",), ("test/product/cmc@1", "test/iconic/cmc@1", "test/listing/auc")),
@@ -333,7 +381,7 @@ def pages() -> dict[Path, str]:
             comparisons(*PAIRS),
             benchmark("metric_learning", "Metric learning, forward and backward, D = 128"),
         ],
-        DOCS / "accelerators.md": [plans()],
+        DOCS / "accelerators.md": [plans(), before_and_after()],
         DOCS / "triplets.md": [benchmark("triplets", "Mining of six triplets a photo")],
     }
     return {page: _filled(page.read_text(), tables) for page, tables in parts.items()}
