@@ -215,7 +215,7 @@ class Program:
             if instruction.opcode.removesuffix("-start") in COLLECTIVES:
                 # A collective that the TPU's compiler spreads over several fusions is written in each of them.
                 channel = instruction.attribute(r"channel_id=(\d+)")
-                key = instruction.opcode, channel or (computation, instruction.name)
+                key = instruction.opcode.removesuffix("-start"), channel or (computation, instruction.name)
                 found[key].append((instruction, computation, times))
         made, spent = [], defaultdict[int, float](float)
         for places in found.values():
@@ -239,12 +239,16 @@ class Program:
     def _meanwhile(self, places: Mapping[tuple[str, str], Instruction]) -> Iterator[tuple[Instruction, str]]:
         """What the schedule has between the start of a collective and its end, or from its first fusion to its last."""
         (first, computation), *others = places
-        here = list(self.computations[computation].values())
-        if places[first, computation].opcode.endswith("-start"):
-            names = [instruction.name for instruction in here]
-            start = names.index(first) + 1
-            users = (i for i in range(start, len(here)) if first in here[i].operands)
-            yield from ((other, computation) for other in here[start : next(users, start)])
+        start = places[first, computation]
+        if computation in self._callers:  # of a collective that is written inside its start
+            outer, i = self._callers[computation]
+            caller = list(self.computations[outer].values())[i]
+            start, computation = (caller, outer) if caller.opcode == "async-start" else (start, computation)
+        if start.opcode.endswith("-start"):
+            here = list(self.computations[computation].values())
+            after = here.index(start) + 1
+            users = (i for i in range(after, len(here)) if start.name in here[i].operands)
+            yield from ((other, computation) for other in here[after : next(users, after)])
         elif others:
             around = [self._callers[of] for _, of in places if of in self._callers]
             for outer in {outer for outer, _ in around}:
@@ -254,12 +258,12 @@ class Program:
 
     @functools.cached_property
     def _callers(self) -> dict[str, tuple[str, int]]:
-        """The computation of a fusion → that which calls it, and at which of its instructions."""
+        """The computation of a fusion or an asynchronous start → that which calls it, at which of its instructions."""
         return {
             instruction.attribute(r"calls=%?([\w.\-]+)"): (outer, i)
             for outer, instructions in self.computations.items()
             for i, instruction in enumerate(instructions.values())
-            if instruction.opcode == "fusion"
+            if instruction.opcode in ("fusion", "async-start")
         }
 
     def _source(self, instruction: Instruction, computation: str) -> Instruction:

@@ -85,6 +85,26 @@ def test_a_collective_that_is_spread_over_fusions_is_hidden_by_them_and_what_lie
     assert (reduce.bytes, reduce.hidden) == (4000, pytest.approx(2000 / 4000))
 
 
+WRAPPED = """%g {
+  %a.1 = f32[1000]{0} parameter(0)
+  ROOT %r = f32[500]{0} reduce-scatter(%a.1), channel_id=1, replica_groups=[1,2]<=[2]
+}
+
+ENTRY %main {
+  %a = f32[1000]{0} parameter(0)
+  %s = ((f32[1000]{0}), f32[500]{0}) async-start(%a), calls=%g
+  %f = f32[1000]{0} fusion(%a), calls=%h, backend_config={"estimated_cycles":"500"}
+  %d = f32[500]{0} async-done(%s)
+  ROOT %l = f32[500]{0} fusion(%d), calls=%h, backend_config={"estimated_cycles":"9000"}
+}
+"""
+
+
+def test_a_collective_that_is_written_inside_its_start_is_hidden_by_what_follows():
+    (scatter,) = Program(WRAPPED).collectives("ssljax", by_cycles, 1.0)
+    assert (scatter.kind, scatter.travels, scatter.hidden) == ("reduce-scatter", 2000, pytest.approx(500 / 2000))
+
+
 def test_bytes_of_an_instruction_are_those_of_its_operands_and_its_result(program):
     fusion = program.computations["main"]["fusion"]
     assert program.accessed(fusion, "main") == 4 * (8 * 4 + 4 * 2 + 8 * 2)
