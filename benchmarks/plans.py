@@ -49,7 +49,7 @@ class Options:
     """where the figures go"""
 
 
-def measured(experiment: Experiment, turns: int, steps: int) -> dict[str, float | None]:
+def measured(experiment: Experiment, turns: int, steps: int) -> tuple[float, float | None]:
     """Seconds of a step on the first device here, and the MiB that it needs where the device tells."""
     work = Work.of(experiment, jax.local_devices()[:1], PHOTOS)
     rng, seconds = np.random.default_rng(0), []
@@ -67,7 +67,7 @@ def measured(experiment: Experiment, turns: int, steps: int) -> dict[str, float 
             seconds.append((time.perf_counter() - began) / steps)
     memory = jax.local_devices()[0].memory_stats() or {}
     peak = memory.get("peak_bytes_in_use")
-    return {"seconds": statistics.median(seconds), "peak_mib": None if peak is None else peak / 2**20}
+    return statistics.median(seconds), None if peak is None else peak / 2**20
 
 
 def _random(rng: np.random.Generator, shape: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -79,15 +79,15 @@ def _random(rng: np.random.Generator, shape: jax.ShapeDtypeStruct) -> np.ndarray
 def compared(experiment: Experiment, options: Options) -> dict[str, float | None]:
     """The figures of a plan and of the step that it plans."""
     made = plan(experiment, target(options.machine), PHOTOS, step_only=True)
-    found = measured(experiment, options.turns, options.steps)
+    seconds, peak = measured(experiment, options.turns, options.steps)
     planned = made.time.step if made.time else None
     return {
         "planned_seconds": planned,
-        "seconds": found["seconds"],
-        "measured_by_planned": found["seconds"] / planned if planned else None,
+        "seconds": seconds,
+        "measured_by_planned": seconds / planned if planned else None,
         "planned_mib": made.needed / 2**20,
-        "peak_mib": found["peak_mib"],
-        "flop_utilisation": made.time.mfu * planned / found["seconds"] if made.time and planned else None,
+        "peak_mib": peak,
+        "flop_utilisation": made.time.mfu * made.time.step / seconds if made.time else None,
     }
 
 
