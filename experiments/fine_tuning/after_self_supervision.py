@@ -30,7 +30,7 @@ FASHION = Catalogue(
 def after(run: str, encoder: EfficientNet) -> Any:
     """The encoder of a run, of which the last blocks learn."""
     weights = f"runs/fine_tuning_{run}/weights/student.safetensors"
-    return Frozen(Pretrained(encoder, weights), but_last=11, statistics=True)
+    return Frozen(Pretrained(encoder, weights), but_last=8, statistics=True)
 
 
 def labels(name: str, method: Any, **parts: Any) -> Experiment:
@@ -59,7 +59,7 @@ config = labels(
         blur=0.0,
     ),
     photo_size=80,
-    epochs=4,
+    epochs=3,
     batch_size=128,
     evaluate=(
         Retrieval("productDisplayName", name="style", interval=0.95),

@@ -63,7 +63,7 @@ def projection(seed: int = 0) -> Experiment:
 def tuned(seed: int = 0) -> Experiment:
     """The last blocks learn from products, once the products' vectors have found their places."""
     criterion = ArcFace(classes=PRODUCTS, scale=16.0, margin=0.2)
-    encoder = Frozen(LEVELS, but_last=11, statistics=True)
+    encoder = Frozen(LEVELS, but_last=8, statistics=True)
     method = MetricLearning(encoder, criterion=criterion, encoder_from=0.1)
     return grocery(f"tuned_{seed}", method, epochs=8, whitened=True, seed=seed)
 
