@@ -79,6 +79,13 @@ def test_the_guide_to_metrics_runs_and_names_figures_that_there_are():
     assert general - listed == {"queries", "queries_left_out"}
 
 
+def test_the_snippet_of_the_guide_to_exports_runs(tmp_path, monkeypatch):
+    pytest.importorskip("flatbuffers")
+    monkeypatch.chdir(tmp_path)
+    for code in re.findall(r"```python\n(.*?)```", (DOCS / "export.md").read_text(), re.DOTALL):
+        exec(compile(code, "export.md", "exec"), {})
+
+
 @pytest.mark.parametrize("code", EXPERIMENTS, ids=lambda code: code.split('"')[3])
 def test_the_experiments_of_the_guide_to_metric_learning_suit_their_data(code):
     names = {}

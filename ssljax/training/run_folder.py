@@ -9,6 +9,7 @@ data.json         shapes of a training batch       report.html     the page to l
 metrics.jsonl     one line a logged step           weights/        the final parameters, for others to start from
 tensorboard/      the same for TensorBoard         robustness.*    what `ssljax robustness` found: figures and a page
 bad_inputs*.csv   photos that could not be read      evaluation-*.json  what `ssljax evaluate RUN DATA` found
+card.md           the model card, and export/ what `ssljax export` wrote
 lock              held by who trains here              refreshed/        what the sampler goes by
 checkpoints.json  where else the checkpoints lie, with a copy of config.json beside them
 
