@@ -73,6 +73,6 @@ def _hugging_face(config: dict[str, Any]) -> Preprocessing | None:
     if "image_mean" not in config or "image_std" not in config:
         return None
     size = config.get("crop_size") or config.get("size") or 224
-    side = next(iter(size.values())) if isinstance(size, dict) else size
+    side: Any = next(iter(size.values())) if isinstance(size, dict) else size
     filter = "bilinear" if config.get("resample") == 2 else "bicubic"  # Pillow's numbers
     return Preprocessing(side, tuple(config["image_mean"]), tuple(config["image_std"]), "crop", 1.0, filter)

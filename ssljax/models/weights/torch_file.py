@@ -8,7 +8,7 @@ instructions that tensors need: nothing is imported, and calling a name makes a 
 import dataclasses
 import mmap
 import pickletools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any, BinaryIO
 from zipfile import ZIP_STORED, ZipFile
@@ -339,10 +339,11 @@ def _update(target: Any, values: list[Any]) -> None:
         target[key] = value
 
 
-def _call(function: Any, args: Any) -> Any:
+def _call(function: Any, arguments: Any) -> Any:
     """The value of a call of a known name."""
-    if not isinstance(function, _Global) or not isinstance(args, tuple) or len(args) > 16:
+    if not isinstance(function, _Global) or not isinstance(arguments, tuple) or len(arguments) > 16:
         raise ValueError(f"its pickle calls {short(function)}, which is not a function")
+    args: Sequence[Any] = [*arguments]
     match function.name:
         case name if name in _DICTS:
             made: dict[Any, Any] = {}
@@ -365,7 +366,7 @@ def _call(function: Any, args: Any) -> Any:
             raise ValueError(f"its pickle calls {name}, which is not a function")
 
 
-def _tensor(args: tuple, dtype: np.dtype) -> _Tensor:
+def _tensor(args: Sequence[Any], dtype: np.dtype) -> _Tensor:
     storage, offset, shape, strides = args[:4]
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise ValueError("a tensor has no storage, shape or strides")
