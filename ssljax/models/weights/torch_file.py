@@ -88,7 +88,7 @@ class _Tensor:
 
     def __post_init__(self) -> None:
         aligned = len(self.shape) == len(self.strides) <= 32
-        numbers = (self.offset, *self.shape, *self.strides) if aligned else (None,)
+        numbers: tuple[Any, ...] = (self.offset, *self.shape, *self.strides) if aligned else (None,)
         if any(type(n) is not int for n in numbers):
             raise ValueError(f"a tensor has shape {short(self.shape)} and strides {short(self.strides)}")
         last = self.offset + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
