@@ -243,7 +243,7 @@ def plans() -> str:
     header += ["MiB that travel a step", "MFU", "images/s", "hours (chip-hours)", "seconds to compile the step"]
     title = "Plans; times and MFU are estimates, and compiling took so long on two busy cores"
     if all(programs == {"step"} for programs in compiled_programs):
-        title += ". Of each the training step alone was compiled (`--step-only`), and it is the step that fits"
+        title += ". Only the training step was compiled (`--step-only`): initialisation and evaluation may need more"
     return f"{title}:\n\n" + markdown(header, rows or [[NOT_RUN, *[""] * 10]])
 
 
@@ -265,8 +265,8 @@ def before_and_after() -> str:
         now |= {"gib": (memory["activations"] + memory["views"]) / 2**30, "seconds": plan["compile_seconds"]["step"]}
         rows.append(["", "now", _where(plan), *_step(now)])
     title = (
-        f"Steps as the compiler for v5e saw them at commit {record['commit']}, and sees them now. Times are estimates, "
-        "and what is empty was not measured. Compiling took so long on cores that were shared, the later ones with more"
+        f"What the compiler for v5e said of steps at commit {record['commit']}, and what it says now. Times are estimates; "
+        "empty cells were not measured. They were compiled on shared cores, which were busier for the rows of now"
     )
     return f"{title}:\n\n" + markdown(header, rows)
 

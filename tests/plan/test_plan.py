@@ -68,7 +68,7 @@ def test_memory_is_told_by_what_it_is(made):
 
 
 def test_the_compiled_step_computes_what_its_arithmetic_needs(made):
-    for name in ("views", "student", "teacher"):
+    for name in ("views", "student", "teacher", "loss"):
         assert made.parts[name].compiled == pytest.approx(made.parts[name].needed, rel=0.03), name
     assert made.parts["student"].needed > 2 * made.parts["teacher"].needed, "it has a backward pass"
     assert made.parts["optimizer"].needed == 0 < made.parts["optimizer"].elementwise
