@@ -265,8 +265,8 @@ def before_and_after() -> str:
         now |= {"gib": (memory["activations"] + memory["views"]) / 2**30, "seconds": plan["compile_seconds"]["step"]}
         rows.append(["", "now", _where(plan), *_step(now)])
     title = (
-        f"What the compiler for v5e said of steps at commit {record['commit']}, and what it says now. Times are estimates; "
-        "empty cells were not measured. They were compiled on shared cores, which were busier for the rows of now"
+        f"What the compiler for v5e said of steps at commit {record['commit']}, and what it says now. Times are "
+        "estimates; empty cells were not measured. Compiled on shared cores, which were busier for the rows of now"
     )
     return f"{title}:\n\n" + markdown(header, rows)
 
@@ -283,7 +283,7 @@ def _step(figures: dict) -> list[str]:
         "compiled": lambda x: f"{x / 1e9:,.0f}{needed}",
         "gib": lambda x: f"{x:.1f}",
         "mfu": lambda x: f"{x:.1%}",
-        "seconds": lambda x: f"{x:,.0f}",
+        "seconds": lambda x: x if isinstance(x, str) else f"{x:,.0f}",
     }
     return ["" if figures[name] is None else form(figures[name]) for name, form in forms.items()]
 
