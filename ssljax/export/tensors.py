@@ -48,7 +48,10 @@ def write_timm(network: Network, folder: Path) -> None:
         **{"input_size": size, "fixed_input_size": "img_size" in arguments, "interpolation": "bilinear"},
         **{"crop_pct": 1.0, "crop_mode": "squash", "mean": how["mean"], "std": how["std"], "num_classes": 0},
     }
-    content = timm_bytes(network.encoder, network.variables["encoder"])
+    encoder = network.encoder
+    if getattr(encoder, "mask_token", False):
+        encoder = encoder.clone(mask_token=False)  # of use in training alone
+    content = timm_bytes(encoder, network.variables["encoder"])
     replace_file(folder / FILE, lambda file: file.write(content))
     config = {"architecture": name, "num_classes": 0, "num_features": network.encoder.features, "global_pool": None}
     config |= {"model_args": arguments, "pretrained_cfg": pretrained}
@@ -72,20 +75,25 @@ def timm_architecture(module: Any, view_size: int) -> tuple[str, dict[str, Any]]
                 raise _not_in_timm(f"a ResNet with stem={module.stem} and width={module.width}")
             return _SMALLER_RESNETS.get(module.depth, (f"resnet{module.depth}", {}))
         case EfficientNet():
+            if module.levels:
+                raise _not_in_timm(f"an EfficientNet with levels={module.levels}")
             if module.width is not None or module.depth is not None:
                 raise _not_in_timm(f"an EfficientNet with width={module.width} and depth={module.depth}")
             tensorflow = module.conventions == "tensorflow" or (module.lite and module.conventions is None)
             return f"{'tf_' * tensorflow}efficientnet_{module.variant.lower()}", {}
         case ViT():
-            if module.positions != "learnt":
-                raise _not_in_timm(f"a ViT with positions={module.positions}")
-            width, depth, heads = module.sizes()
+            plain = {"positions": "learnt", "pooling": "cls", "feed_forward": "gelu", "epsilon": 1e-6}
+            for field, value in plain.items():
+                if getattr(module, field) != value:
+                    raise _not_in_timm(f"a ViT with {field}={getattr(module, field)}")
+            width, depth, heads, hidden = module.sizes()
             arguments = {"img_size": view_size, "patch_size": module.patch, "embed_dim": width, "depth": depth}
-            arguments |= {"num_heads": heads, "init_values": module.layer_scale, "reg_tokens": module.registers}
+            arguments |= {"num_heads": heads, "mlp_ratio": hidden / width, "qkv_bias": module.qkv_bias}
+            arguments |= {"init_values": module.layer_scale, "reg_tokens": module.registers}
             arguments |= {"no_embed_class": bool(module.registers)}
-            return f"vit_{_VITS[module.variant]}_patch16_224", arguments
+            return f"vit_{_VITS.get(module.variant, 'base')}_patch16_224", arguments
     raise _not_in_timm(type(module).__name__)
 
 
 def _not_in_timm(what: str) -> UserError:
-    return UserError(f"{what} is not in timm: export to onnx, stablehlo or safetensors instead")
+    return UserError(f"{what} cannot be exported to timm: export to onnx, stablehlo or safetensors instead")

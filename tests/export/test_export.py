@@ -158,7 +158,7 @@ def test_a_card_says_what_the_network_is(run, tmp_path):
 def test_what_cannot_be_exported_is_refused(run, tmp_path, capsys):
     for arguments, sentence in {
         ("--to", "savedmodel"): "needs TensorFlow: choose onnx",
-        ("--to", "timm"): "a ResNet with stem=imagenet and width=4 is not in timm",
+        ("--to", "timm"): "a ResNet with stem=imagenet and width=4 cannot be exported to timm",
         ("--to", "timm", "--part", "projection"): "part=projection is not in timm's networks",
         ("--to", "stablehlo", "--int8"): "--int8 is an option for --to onnx",
         ("--to", "safetensors", "-o", "/dev/null/there"): "choose another --output",
@@ -194,8 +194,16 @@ def test_what_timm_calls_an_encoder(module, name):
 
 @pytest.mark.parametrize(
     "module",
-    [ResNet(pool=2), ResNet(stem="cifar"), ResNet(width=32), EfficientNet(width=0.5), ViT(positions="sincos"), Swin()],
+    [
+        ResNet(pool=2),
+        ResNet(stem="cifar"),
+        ResNet(width=32),
+        EfficientNet(width=0.5),
+        ViT(positions="sincos"),
+        ViT(pooling="attention"),
+        Swin(),
+    ],
 )
 def test_what_timm_has_not_is_refused(module):
-    with pytest.raises(UserError, match="is not in timm"):
+    with pytest.raises(UserError, match="cannot be exported to timm"):
         timm_architecture(module, 224)

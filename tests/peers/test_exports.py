@@ -30,7 +30,7 @@ ENCODERS = {
 def run(request, tmp_path_factory):
     fit = "pad" if request.param == "lite0" else "crop"
     method = SimCLR(encoder=ENCODERS[request.param], projector=MLP(hidden=(16,), out=8))
-    small = {"monitor": (), "epochs": 1, "evaluate": EXPERIMENT.evaluate[:1], "baselines": False, "photo_size": 40}
+    small = {"monitor": (), "epochs": 0, "evaluate": EXPERIMENT.evaluate[:1], "baselines": False, "photo_size": 40}
     views = TwoCrops(size=32, jitter=0.0, grey=0.0, blur=0.0, fit=fit)
     experiment = dataclasses.replace(EXPERIMENT, name=request.param, method=method, views=views, **small)
     folder = tmp_path_factory.mktemp("runs")
