@@ -118,4 +118,5 @@ def _licence(weights: str) -> str:
         package = metadata.metadata(weights.removeprefix(PACKAGE))
     except (UserError, OSError, metadata.PackageNotFoundError):
         return UNSTATED
-    return package.get("License-Expression") or package.get("License") or UNSTATED
+    stated = (package[field] for field in ("License-Expression", "License") if field in package)
+    return next(filter(None, stated), UNSTATED)

@@ -84,7 +84,7 @@ class Network:
     def view(self, image: Array, aspect: Array) -> Array:
         """f32[B, V, V, 3], normalised, of decoded photos u8[B, S, S, 3] and their aspect ratios f32[B]."""
         with for_any_platform():
-            batch = self.experiment.views.evaluation({"image": image[:, None], "aspect": aspect[:, None]})
+            batch = self.experiment.normalised_views.evaluation({"image": image[:, None], "aspect": aspect[:, None]})
         return batch["views"][0]
 
     def embed(self, view: Array) -> Array:

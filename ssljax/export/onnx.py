@@ -3,6 +3,9 @@
 The photos' part of the graph stays in float32 in all of them.
 """
 
+# What is imported in functions is an extra, which is not installed where types are checked; there `onnx` is this file.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path

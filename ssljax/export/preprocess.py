@@ -73,6 +73,7 @@ def _to_srgb(image, profile):
     image = image if alpha is None else image.convert(image.mode[:-1])
     transform = _transform(profile, image.mode) if profile else None
     image = image.convert("RGB") if transform is None else ImageCms.applyTransform(image, transform)
+    assert image is not None  # only a transform in place returns None
     if alpha is None:
         return image
     white = Image.new("RGB", image.size, "white")

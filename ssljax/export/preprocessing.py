@@ -6,25 +6,22 @@ from typing import Any
 
 from ssljax.data.atomic_files import write_json, write_text
 from ssljax.export.network import Network
-from ssljax.models import Preprocessing, preprocessing_of
 from ssljax.views import Masked, OneCropEach
 
 
 def settings_of(network: Network) -> dict[str, Any]:
     """What preprocess.py does, as JSON; of views of the user's own class it knows the size of the photos alone."""
-    views, size = network.experiment.views, network.experiment.photo_size
+    views, size = network.experiment.normalised_views, network.experiment.photo_size
     if isinstance(views, Masked):
         views = views.crops
     known: dict[str, Any] = {"photo_size": size, "view_size": network.view_size()}
     if not isinstance(views, OneCropEach) or type(views).evaluation is not OneCropEach.evaluation:
         return known
-    default = preprocessing_of(network.experiment.method.encoder) if views.mean is None else Preprocessing()
-    views = views.suited_to(default)
     return known | {"fit": views.fit, "ratio": views.ratio, "mean": views.mean, "std": views.std}
 
 
 def write_preprocessing(network: Network, folder: Path) -> None:
     """Writes preprocess.py and preprocessing.json into a folder."""
-    code = importlib.resources.files(__package__).joinpath("preprocess.py").read_text()
+    code = importlib.resources.files("ssljax.export").joinpath("preprocess.py").read_text()
     write_text(folder / "preprocess.py", code)
     write_json(folder / "preprocessing.json", settings_of(network))

@@ -106,17 +106,18 @@ class MetricLearning(OneNetwork):
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:
         """See `Method.init`: with the classes' vectors among the parameters, if there are any."""
-        network_rng, vectors_rng = jax.random.split(rng) if isinstance(self.criterion, ClassLoss) else (rng, None)
+        criterion = self.criterion
+        network_rng, vectors_rng = jax.random.split(rng) if isinstance(criterion, ClassLoss) else (rng, rng)
         params, aux = super().init(network_rng, batch)
         if self.encoder_from and not params["encoder"]:
             raise UserError(
                 f"method.encoder_from={self.encoder_from} is when the encoder begins to learn, and this one has no "
                 "parameters that learn: set it to 0"
             )
-        if vectors_rng is None:
+        if not isinstance(criterion, ClassLoss):
             return params, dataclasses.replace(aux, memory=self._empty_memory(params, aux, batch))
         features = self.network.width("projector", params, aux.stats, batch["views"][0])
-        vectors = jax.random.normal(vectors_rng, self.criterion.shape(features)) / math.sqrt(features)
+        vectors = jax.random.normal(vectors_rng, criterion.shape(features)) / math.sqrt(features)
         return {**params, "class_vectors": vectors}, aux
 
     def loss(self, params: Params, aux: Aux, batch: Batch, rng: Array, progress: Progress) -> LossAndState:

@@ -32,7 +32,8 @@ def nested(variables: Mapping[str, np.ndarray]) -> PyTree:
 
 def timm_bytes(module: Any, variables: PyTree) -> bytes:
     """The content of a weights file by timm's names; raises UserError if timm has no such module."""
-    return save(to_timm(layout_of(module), flatten_dict(variables, sep="/")), {"format": "pt"})
+    named: dict[str, Any] = flatten_dict(variables, sep="/")
+    return save(to_timm(layout_of(module), named), {"format": "pt"})
 
 
 class Wrapped:

@@ -4,6 +4,7 @@ Templates escape every text; only `Markup`, which they made themselves, goes int
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def is_number(value: Any) -> bool:
 
 
 def table(
-    values: dict[str, dict[str, float | None]], corner: str = "metric", most: float = 1.0, gains: bool = True
+    values: Mapping[str, Mapping[str, float | None]], corner: str = "metric", most: float = 1.0, gains: bool = True
 ) -> Markup:
     """A table with a row for each metric and a column for each embedding, the baseline first.
 
