@@ -14,7 +14,7 @@ import tyro
 from ssljax.cli.shared import writing
 from ssljax.config import from_json, public_classes, resolved
 from ssljax.data.atomic_files import replace_file
-from ssljax.models import Preprocessing, Pretrained, nested, preprocessing_of, weights_bytes
+from ssljax.models import Preprocessing, Pretrained, preprocessing_of, weights_bytes
 from ssljax.models.weights.layouts import guess, layout_of, written
 from ssljax.models.weights.load import is_own, load_variables, read_cached
 from ssljax.models.weights.location import located
@@ -70,9 +70,9 @@ def main(arguments: list[str]) -> None:
             "source": Path(located(options.file)).name,
             "source_sha256": digest,
         }
-        content = weights_bytes(
-            {"encoder": nested(variables)}, metadata | ({"license": options.license} if options.license else {})
-        )
+        if options.license:
+            metadata["license"] = options.license
+        content = weights_bytes({"encoder": variables}, metadata)
         with writing(output, "--output"):
             replace_file(output, lambda opened: opened.write(content))
         print_result(output)

@@ -9,10 +9,11 @@ from ssljax.config import Experiment
 from ssljax.data import Items
 from ssljax.data.atomic_files import write_text
 from ssljax.models import Pretrained
+from ssljax.models.weights.layouts import written
 from ssljax.models.weights.load import forget, read_cached
 from ssljax.models.weights.location import PACKAGE
 from ssljax.training.run_folder import Run
-from ssljax.types import Embed, UserError, settings
+from ssljax.types import Embed, UserError
 
 UNSTATED = "its licence is not stated in the file; see where the file came from"
 
@@ -64,18 +65,7 @@ def card(experiment: Experiment, results: dict[str, Any], load: str, more: str =
 
 def _text(value: Any) -> str:
     """A setting in one line, as Markdown; nothing for None."""
-    return "" if value is None else f"`{_written(value)}`"
-
-
-def _written(value: Any) -> str:
-    """A value as an experiment has it: its class, and the fields that are not the default's."""
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_written, value))}{',' * (len(value) == 1)})"
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return getattr(value, "__qualname__", repr(value))
-    changed = [f.name for f in settings(value) if getattr(value, f.name) != f.default]
-    inside = ", ".join(f"{name}={_written(getattr(value, name))}" for name in changed)
-    return f"{type(value).__name__}({inside})"
+    return "" if value is None else f"`{written(value)}`"
 
 
 def figures_table(table: dict[str, dict[str, float]]) -> str:

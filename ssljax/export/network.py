@@ -15,7 +15,6 @@ from ssljax.types import Array, PyTree, UserError, WeightsMethod
 Part = Literal["backbone", "projection"]
 MODULES = {"backbone": ("encoder",), "projection": ("encoder", "projector")}
 PARTS: dict[str, Part] = {"encoder": "backbone", "projector": "projection"}  # by what `MetricLearning.embedding` says
-TOLERANCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

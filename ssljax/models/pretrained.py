@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,14 +19,12 @@ from ssljax.types import Array, PyTree, UserError
 
 
 def weights_bytes(modules: PyTree, metadata: dict[str, str] | None = None) -> bytes:
-    """The content of a weights file: module → its linen variables, under names such as encoder/params/stem/kernel."""
+    """The content of a weights file: module → its linen variables, nested, or flat by names such as params/stem/kernel.
+
+    In the file the names are encoder/params/stem/kernel and so on.
+    """
     named = flatten_dict(modules, sep="/")
     return save({name: np.ascontiguousarray(leaf) for name, leaf in named.items()}, metadata)
-
-
-def nested(variables: Mapping[str, np.ndarray]) -> PyTree:
-    """Variables by flat name, such as params/stem/kernel, as a linen module has them."""
-    return unflatten_dict(dict(variables), sep="/")
 
 
 def timm_bytes(module: Any, variables: PyTree) -> bytes:

@@ -4,7 +4,7 @@ import re
 from typing import get_args
 
 from ssljax.models.convnext import ConvNeXt
-from ssljax.models.weights.names import Entry, Layout, Tensors, conv, linear, norm, patches, renamed, same, to_ours
+from ssljax.models.weights.names import Entry, Layout, Tensors, conv, linear, move_modules, norm, patches, same, to_ours
 
 
 def layout(module: ConvNeXt) -> Layout:
@@ -58,7 +58,7 @@ def _from_fair(tensors: Tensors) -> Tensors | None:
         elif match := re.fullmatch(r"stages\.(\d)\.(\d+)(?:\.(\w+))?", module):
             inside = f".{_FAIR.get(match[3], match[3])}" if match[3] else ""
             changed[module] = f"stages.{match[1]}.blocks.{match[2]}{inside}"
-    return renamed(tensors, changed | {"norm": "head.norm", "head": "head.fc"})
+    return move_modules(tensors, changed | {"norm": "head.norm", "head": "head.fc"})
 
 
 _TORCHVISION = {"block.0": "conv_dw", "block.2": "norm", "block.3": "mlp.fc1", "block.5": "mlp.fc2"}

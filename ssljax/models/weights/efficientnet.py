@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import get_args
 
 from ssljax.models.efficientnet import EfficientNet
-from ssljax.models.weights.names import Dialect, Entry, Layout, Tensors, batch_norm, conv, renamed, same, to_ours
+from ssljax.models.weights.names import Dialect, Entry, Layout, Tensors, batch_norm, conv, move_modules, same, to_ours
 
 
 def layout(module: EfficientNet) -> Layout:
@@ -39,7 +39,7 @@ def layout(module: EfficientNet) -> Layout:
 
 
 def _dialect(sign: str, modules: Mapping[str, str]) -> Dialect:
-    return lambda tensors: renamed(tensors, modules) if sign in tensors else None
+    return lambda tensors: move_modules(tensors, modules) if sign in tensors else None
 
 
 def guess(tensors: Tensors) -> EfficientNet | None:

@@ -1,5 +1,6 @@
 """All families of encoders whose weights others publish: the layout of a module, and the module of a file's tensors."""
 
+import dataclasses
 from typing import Any
 
 from ssljax.models.convnext import ConvNeXt
@@ -37,9 +38,12 @@ def guess(tensors: Tensors) -> Any:
     return None
 
 
-def written(module: Any) -> str:
-    """A module as an experiment has it: its class, and the settings that are not the default's."""
-    plain = type(module)()
-    changed = {f.name: getattr(module, f.name) for f in settings(module)}
-    inside = ", ".join(f"{name}={value!r}" for name, value in changed.items() if value != getattr(plain, name))
-    return f"{type(module).__name__}({inside})"
+def written(value: Any) -> str:
+    """A module, or another value, as an experiment has it: its class, and the settings that are not the default's."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(written, value))}{',' * (len(value) == 1)})"
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return getattr(value, "__qualname__", repr(value))
+    changed = [f.name for f in settings(value) if getattr(value, f.name) != f.default]
+    inside = ", ".join(f"{name}={written(getattr(value, name))}" for name in changed)
+    return f"{type(value).__name__}({inside})"

@@ -120,11 +120,11 @@ def _foreign(path: str, tensors: Tensors, module: Any, part: str) -> tuple[dict[
     except UserError as error:
         raise UserError(f"weights={path} do not fit {written(module)}: {error}; {remedy(path)}") from None
     if not report.complete:
-        raise UserError(f"weights={path} do not fit {written(module)}: {said_of(report)}; {remedy(path)}")
+        raise UserError(f"weights={path} do not fit {written(module)}: {_wrong(report)}; {remedy(path)}")
     return variables, dataclasses.replace(report, ignored=report.ignored + encoder.left_over)
 
 
-def said_of(report: Report) -> str:
+def _wrong(report: Report) -> str:
     """What is wrong with a report, in words: 2 tensors are missing (bn1.weight, bn1.bias)."""
     wrong = {"missing": report.missing, "unknown": report.unknown}
     return " and ".join(_counted(names, what) for what, names in wrong.items() if names)

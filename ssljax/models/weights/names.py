@@ -15,6 +15,8 @@ from ssljax.types import UserError
 
 Tensors = Mapping[str, np.ndarray]
 """name → tensor, as in a file"""
+Rules = Sequence[tuple[str, str]]
+"""Patterns of names, and what replaces them"""
 Dialect = Callable[[Tensors], Tensors | None]
 """Tensors under others' names → under timm's, or None if they are not of this dialect"""
 
@@ -120,10 +122,31 @@ def batch_norm(theirs: str, ours: str) -> tuple[Entry, ...]:
     )
 
 
-def renamed(tensors: Tensors, modules: Mapping[str, str]) -> Tensors:
-    """Tensors such as a.b.weight, their modules (a.b) renamed: what a dialect does."""
+def move_modules(tensors: Tensors, modules: Mapping[str, str]) -> Tensors:
+    """Tensors such as a.b.weight, their modules (a.b) called something else."""
     parts = {name: name.rpartition(".") for name in tensors}
     return {f"{modules.get(parts[name][0], parts[name][0])}.{parts[name][2]}": x for name, x in tensors.items()}
+
+
+def rename(tensors: Tensors, rules: Rules) -> Tensors:
+    """Each name after all of the rules, patterns and what replaces them, in their order."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    return renamed
+
+
+def join(tensors: Tensors, where: str, parts: Sequence[str], whole: str) -> Tensors:
+    """Joins the linear layers `parts`, where there are all of them, to the one that timm has."""
+    joined = dict(tensors)
+    for name in tensors:
+        if match := re.fullmatch(rf"({where}\.){parts[0]}(\.\w+)", name):
+            names = [f"{match[1]}{part}{match[2]}" for part in parts]
+            if all(name in tensors for name in names):
+                joined[f"{match[1]}{whole}{match[2]}"] = np.concatenate([joined.pop(name) for name in names])
+    return joined
 
 
 def to_ours(layout: Layout, tensors: Tensors) -> tuple[dict[str, np.ndarray], Report]:
@@ -132,7 +155,7 @@ def to_ours(layout: Layout, tensors: Tensors) -> tuple[dict[str, np.ndarray], Re
     Raises UserError if a tensor is not of floating-point numbers, or its shape cannot be that of such a module.
     """
     try:
-        tensors = next((renamed for dialect in layout.dialects if (renamed := dialect(tensors)) is not None), tensors)
+        tensors = next((timm for dialect in layout.dialects if (timm := dialect(tensors)) is not None), tensors)
     except (ValueError, IndexError) as error:  # of NumPy, about what no published file has
         raise UserError(f"the tensors' shapes do not go with their names ({error})") from None
     wanted = {entry.theirs: entry for entry in layout.entries}

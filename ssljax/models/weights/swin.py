@@ -7,8 +7,7 @@ from typing import get_args
 import numpy as np
 
 from ssljax.models.swin import Swin
-from ssljax.models.weights.names import Entry, Layout, Tensors, fused, linear, norm, patches, same
-from ssljax.models.weights.vit_dialects import join, rename
+from ssljax.models.weights.names import Entry, Layout, Tensors, fused, join, linear, norm, patches, rename, same
 
 _HUGGING_FACE = (
     (r"^swin\.", ""),

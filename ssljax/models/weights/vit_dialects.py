@@ -4,13 +4,10 @@ FAIR's DINO, MAE and MoCo v3 have timm's names. A name that no rule knows stays 
 """
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
-from ssljax.models.weights.names import Tensors
-
-Rules = Sequence[tuple[str, str]]
+from ssljax.models.weights.names import Rules, Tensors, join, rename
 
 # Hugging Face's ViT, DINOv2, DINOv3 and SigLIP, by the names of all generations of transformers
 _HUGGING_FACE: Rules = (
@@ -128,27 +125,6 @@ def _torch_order(name: str, x: np.ndarray) -> np.ndarray:
     if not name.endswith("/kernel"):
         return x
     return (x.reshape(-1, x.shape[-1]) if name.endswith("/out/kernel") else x.reshape(len(x), -1)).T
-
-
-def rename(tensors: Tensors, rules: Rules) -> Tensors:
-    """Each name after all of the rules, patterns and what replaces them, in their order."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = tensor
-    return renamed
-
-
-def join(tensors: Tensors, where: str, parts: Sequence[str], whole: str) -> Tensors:
-    """Joins the linear layers `parts`, where there are all of them, to the one that timm has."""
-    joined = dict(tensors)
-    for name in tensors:
-        if match := re.fullmatch(rf"({where}\.){parts[0]}(\.\w+)", name):
-            names = [f"{match[1]}{part}{match[2]}" for part in parts]
-            if all(name in tensors for name in names):
-                joined[f"{match[1]}{whole}{match[2]}"] = np.concatenate([joined.pop(name) for name in names])
-    return joined
 
 
 def _pool(tensors: Tensors) -> Tensors:
