@@ -148,8 +148,10 @@ def _verdict_as_it_starts(experiment: Experiment, figure: str, values: dict[str,
     start = start_of(resolved(experiment))
     if not _below(values, "trained", BASELINE):
         return []
-    said = [f"The {start} network finds less than raw pixels ({values[BASELINE]:.3f}): its {figure} is"]
-    said[0] += f" {values['trained']:.3f}."
+    said = [
+        f"The {start} network finds less than raw pixels ({values[BASELINE]:.3f}): its {figure} is "
+        f"{values['trained']:.3f}."
+    ]
     if start == "imported":
         said.append("See whether the photos are prepared as its weights want them (`Preprocessing`).")
     return said
