@@ -38,8 +38,8 @@ class ExportOptions:
     run: RunFolder
     to: Format
     """safetensors: for `Pretrained`; timm: for PyTorch, of encoders that timm has; onnx: for ONNX Runtime and others;
-    stablehlo: for JAX and XLA. savedmodel is not written: TensorFlow's users take
-    onnx. onnx and stablehlo need pip install 'ssljax[export]'."""
+    stablehlo: for JAX and XLA. savedmodel is not written: use onnx with TensorFlow. onnx and
+    stablehlo need pip install 'ssljax[export]'."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """The folder to write; by default RUN/export/FORMAT."""
     network: NetworkName = "student"

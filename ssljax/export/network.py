@@ -44,7 +44,7 @@ class Network:
         """
         restored.check_network(name)
         method, path = restored.experiment.method, restored.run.path
-        part = part or PARTS[getattr(method, "embedding", "encoder")]
+        part = part or _embedding_part(method)
         if not isinstance(method, WeightsMethod):
             raise UserError(f"{path} cannot be exported: {type(method).__name__} does not define `weights`")
         saved = jax.device_get(method.weights(restored.state.params, restored.state.aux))
@@ -70,10 +70,10 @@ class Network:
     @property
     def is_embedding(self) -> bool:
         """Whether this part is what `ssljax embed` gives, and not another one."""
-        return self.part == PARTS[getattr(self.experiment.method, "embedding", "encoder")]
+        return self.part == _embedding_part(self.experiment.method)
 
     def in_float32(self) -> "Network":
-        """The same, with modules that compute in float32."""
+        """The same network, with modules that compute in float32."""
         modules = {
             n: m.clone(dtype="float32") if getattr(m, "dtype", "float32") != "float32" else m
             for n, m in self.modules.items()
@@ -113,6 +113,10 @@ class Network:
         else:
             wanted = np.asarray(jax.jit(self.embed_photos)(image, aspect))
         return float(np.abs(embeddings - wanted).max() / max(1.0, np.abs(wanted).max()))
+
+
+def _embedding_part(method: Any) -> Part:
+    return PARTS[getattr(method, "embedding", "encoder")]
 
 
 def _bare(module: Any) -> Any:
