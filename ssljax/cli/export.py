@@ -20,6 +20,7 @@ from ssljax.export.recall import MEASURED, recall_of
 from ssljax.export.stablehlo import write_stablehlo
 from ssljax.export.tensors import timm_line, write_safetensors, write_timm
 from ssljax.models.weights.layouts import written
+from ssljax.training.export import licence_metadata, starts_in
 from ssljax.training.logging import console, print_result
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
@@ -72,16 +73,17 @@ def main(arguments: list[str]) -> None:
     network = Network.of(Restored.of(run, experiment), options.network, options.part)
     folder = options.output or run.path / "export" / options.to
     with writing(folder, "--output"):
+        if options.to == "safetensors":
+            write_safetensors(network, folder, experiment, licence_metadata(starts_in(results, experiment.method)))
         load, more = _write(network, options.to, folder, smaller)
         write_preprocessing(network, folder)
-        write_text(folder / "card.md", card(network.experiment, results, load, more, f"{network.name}, {network.part}"))
+        write_text(folder / "card.md", card(experiment, results, load, more, f"{network.name}, {network.part}"))
     print_result(folder)
 
 
 def _write(network: Network, to: Format, folder: Path, smaller: list[str]) -> tuple[str, str]:
-    """Writes an export; returns, as Markdown, how it is loaded, and what smaller ones cost."""
+    """Writes an export but safetensors; returns, as Markdown, how it is loaded, and what smaller ones cost."""
     if to == "safetensors":
-        write_safetensors(network, folder)
         encoder = written(network.encoder)
         imports = f"from ssljax.models import {encoder.partition('(')[0]}, Pretrained"
         return _python(imports, f'encoder = Pretrained({encoder}, "model.safetensors")'), ""

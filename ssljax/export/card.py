@@ -1,21 +1,17 @@
 """The model card: what a network is, what it learnt from, how well it finds, and how it is loaded."""
 
-import dataclasses
-from collections.abc import Callable, Iterator
-from importlib import metadata
+from collections.abc import Callable
 from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import Items
 from ssljax.data.atomic_files import write_text
-from ssljax.models import Pretrained
 from ssljax.models.weights.layouts import written
-from ssljax.models.weights.load import forget, read_cached
-from ssljax.models.weights.location import PACKAGE
+from ssljax.training.export import shown_table, starts_in
 from ssljax.training.run_folder import Run
-from ssljax.types import Embed, UserError
+from ssljax.types import Embed
 
-UNSTATED = "its licence is not stated in the file; see where the file came from"
+UNSTATED = "its licence is not stated; see where the file came from"
 
 
 def write_card(
@@ -47,15 +43,19 @@ def card(experiment: Experiment, results: dict[str, Any], load: str, more: str =
         "optimizer": _text(e.optimizer),
         "training": f"{results['steps']:,} steps of {e.batch_size} items, {e.epochs} epochs, seed {e.seed}",
     }
+    trained = "Trained with ssljax."
+    if not e.epochs:
+        trained = "It was not trained: these are the weights it started from."
+        recipe |= {"optimizer": "", "training": f"none, seed {e.seed}"}
     parts = [
         f"# {e.name}",
-        "A network that embeds photos: those of the same or of similar items have a high cosine. Trained with ssljax.",
+        f"A network that embeds photos: those of the same or of similar items have a high cosine. {trained}",
         f"## Load\n\n{load}",
         f"## Data\n\n{_text(e.data)}",
         "## Recipe\n\n" + "\n".join(f"- {name}: {value}" for name, value in recipe.items() if value),
-        "## Metrics\n\n" + figures_table(results["table"]),
+        "## Metrics\n\n" + figures_table(shown_table(results)),
         more,
-        "## Weights it started from\n\n" + _starts(method),
+        "## Weights it started from\n\n" + _starts(starts_in(results, method)),
         f"## Preprocessing\n\nPhotos are turned upright, converted to sRGB and resized to {e.photo_size} x "
         f"{e.photo_size} pixels, and their aspect ratio is kept beside them. The network sees the evaluation view of "
         "these, which the recipe's views make.",
@@ -80,33 +80,6 @@ def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def _starts(method: Any) -> str:
-    files = [f"- `{start.weights}`: {_licence(start.weights)}" for start in _pretrained(method)]
+def _starts(starts: list[dict[str, str | None]]) -> str:
+    files = [f"- `{start['weights']}`: {start['license'] or UNSTATED}" for start in starts]
     return "\n".join(files) or "None: the weights began as random numbers."
-
-
-def _pretrained(value: Any) -> Iterator[Any]:
-    """Every `Pretrained` in a value that has a file."""
-    if isinstance(value, Pretrained) and value.weights:
-        yield value
-    if isinstance(value, tuple):
-        for part in value:
-            yield from _pretrained(part)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            if field.init:
-                yield from _pretrained(getattr(value, field.name, None))
-
-
-def _licence(weights: str) -> str:
-    """What the file says of its licence, or the installed package that it lies in."""
-    try:
-        said = read_cached(weights).metadata.get("license")
-        forget()
-        if said or not weights.startswith(PACKAGE):
-            return said or UNSTATED
-        package = metadata.metadata(weights.removeprefix(PACKAGE))
-    except (UserError, OSError, metadata.PackageNotFoundError):
-        return UNSTATED
-    stated = (package[field] for field in ("License-Expression", "License") if field in package)
-    return next(filter(None, stated), UNSTATED)

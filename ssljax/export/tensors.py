@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ssljax.config import resolved
+from ssljax.config import Experiment, resolved
 from ssljax.data.atomic_files import replace_file, write_json
 from ssljax.export.network import Network
 from ssljax.export.preprocessing import settings_of
@@ -17,11 +17,18 @@ _SMALLER_RESNETS = {10: ("resnet18", {"layers": [1, 1, 1, 1]})}
 _VITS = {"Ti": "tiny", "S": "small", "B": "base", "L": "large"}
 
 
-def write_safetensors(network: Network, folder: Path) -> None:
-    """Writes model.safetensors, which `Pretrained` reads: our names; module, preprocessing and recipe as metadata."""
+def write_safetensors(network: Network, folder: Path, experiment: Experiment, licence: dict[str, str]) -> None:
+    """Writes model.safetensors, which `Pretrained` reads: our names; module, preprocessing and recipe as metadata.
+
+    Args:
+        network: what is written.
+        folder: where to.
+        experiment: the recipe, with the files that it started from, which a restored network has not.
+        licence: of those, as metadata.
+    """
     how = settings_of(network)
-    recipe = resolved(network.experiment)
-    said = {
+    recipe = resolved(experiment)
+    said = licence | {
         "module": json.dumps(resolved(network.encoder)),
         "recipe": json.dumps({name: value for name, value in recipe.items() if name not in ("data", "index")}),
     }

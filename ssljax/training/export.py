@@ -18,6 +18,7 @@ from ssljax.evaluation import Embeddings
 from ssljax.evaluation.embeddings import BASELINE
 from ssljax.evaluation.restore import Restored
 from ssljax.models import weights_bytes
+from ssljax.models.licences import starts_of
 from ssljax.sharding import is_first_process, replicated
 from ssljax.training.logging import console
 from ssljax.training.run_folder import Run
@@ -61,9 +62,12 @@ def finish(trained: Restored, exports: Sequence[Export] = ()) -> dict[str, Any]:
         "images_per_second": steps * experiment.batch_size / trained.seconds if steps else 0.0,
         "environment": environment,
         "config": resolved(experiment),
+        "starts": starts_of(experiment.method),
     }
     prepared = experiment.preprocessing
-    metadata = {"preprocessing": json.dumps(dataclasses.asdict(prepared))} if prepared else None
+    metadata = licence_metadata(results["starts"])
+    if prepared:
+        metadata["preprocessing"] = json.dumps(dataclasses.asdict(prepared))
     if is_first_process():
         for network, modules in weights.items():
             content = weights_bytes(modules, metadata)
@@ -105,6 +109,17 @@ def shown_table(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     if config.get("epochs") != 0:
         return table
     return {start_of(config) if row == "trained" else row: figures for row, figures in table.items()}
+
+
+def starts_in(results: Mapping[str, Any], method: Any) -> list[dict[str, str | None]]:
+    """What a run's method started from, by its results; by the files themselves if an earlier version wrote those."""
+    return results["starts"] if "starts" in results else starts_of(method)
+
+
+def licence_metadata(starts: Sequence[Mapping[str, str | None]]) -> dict[str, str]:
+    """What a weights file says of the licences of what it started from, which hold for it too."""
+    stated = dict.fromkeys(start["license"] for start in starts if start["license"])
+    return {"license": ", ".join(filter(None, stated))} if stated else {}
 
 
 def _weights(trained: Restored) -> dict[str, PyTree]:

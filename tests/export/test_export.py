@@ -8,9 +8,10 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from PIL import Image
 from safetensors import safe_open
-from tiny import EXPERIMENT
+from tiny import ENCODER, EXPERIMENT, MOCO
 
 import ssljax
 from ssljax.cli.main import run as command
@@ -19,7 +20,8 @@ from ssljax.evaluation.restore import Restored
 from ssljax.export.network import Network
 from ssljax.export.preprocessing import settings_of
 from ssljax.export.tensors import timm_architecture
-from ssljax.models import EfficientNet, Pretrained, ResNet, Swin, ViT
+from ssljax.models import EfficientNet, Pretrained, ResNet, Swin, ViT, weights_bytes
+from ssljax.models.licences import starts_of
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
 from ssljax.views import TwoCrops
@@ -153,6 +155,56 @@ def test_a_card_says_what_the_network_is(run, tmp_path):
     card = (tmp_path / "card.md").read_text()
     for said in ("test/cmc@1", "MoCo", "ToyCatalogue(", "student, backbone", "began as random", "Pretrained(ResNet("):
         assert said in card
+
+
+def test_a_card_names_the_weights_it_started_from_and_their_licence(tmp_path, capsys):
+    start = tmp_path / "theirs.safetensors"
+    variables = {f"encoder/{name}": x for name, x in flat_variables(ENCODER).items()}
+    start.write_bytes(weights_bytes(variables, {"license": "CC-BY-4.0"}))
+    method = dataclasses.replace(MOCO, encoder=Pretrained(ENCODER, str(start)))
+    run = ssljax.train(dataclasses.replace(TINY, name="begun", method=method, epochs=0), runs=tmp_path).run
+    start.unlink()
+    assert export(run, "--to", "safetensors", "-o", str(tmp_path / "out")) == 0
+    for folder in (run, tmp_path / "out"):
+        card = (folder / "card.md").read_text()
+        assert f"- `{start}`: CC-BY-4.0" in card and "random numbers" not in card and "weights=None" not in card
+        assert "It was not trained" in card and "| figure | imported |" in card and "Trained with" not in card
+    for file in (run / "weights" / "student.safetensors", tmp_path / "out" / "model.safetensors"):
+        with safe_open(file, framework="numpy") as opened:
+            said = opened.metadata()
+        assert said["license"] == "CC-BY-4.0"
+    assert str(start) in said["recipe"]
+    again = dataclasses.replace(method, encoder=Pretrained(ENCODER, str(run / "weights" / "student.safetensors")))
+    assert [start["license"] for start in starts_of(again)] == ["CC-BY-4.0"]
+
+
+def flat_variables(module):
+    """A module's variables by names such as params/stem/kernel."""
+    variables = jax.jit(lambda rng, x: module.init(rng, x, train=False))(jax.random.PRNGKey(3), np.ones((1, 16, 16, 3)))
+    return flatten_dict(jax.device_get(variables), sep="/")
+
+
+@pytest.mark.parametrize(
+    ("stated", "licence", "found"),
+    [
+        ("License: MIT", "Else", "MIT"),
+        ("License: UNKNOWN\nClassifier: License :: OSI Approved :: BSD License", "Else", "BSD License"),
+        ("License: UNKNOWN", "\n  Apache License 2.0  \n\nCopyright", "Apache License 2.0"),
+        ("License: UNKNOWN", None, None),
+    ],
+)
+def test_the_licence_of_a_package(tmp_path, monkeypatch, stated, licence, found):
+    name = f"weights{abs(hash((stated, licence)))}"
+    info = tmp_path / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{stated}\n")
+    (tmp_path / "w.safetensors").write_bytes(weights_bytes({"encoder/params/x": np.ones(1, np.float32)}))
+    if licence:
+        (info / "LICENSE").write_text(licence)
+    files = ["w.safetensors", *([f"{info.name}/LICENSE"] if licence else [])]
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert starts_of(Pretrained(ENCODER, f"package:{name}")) == [{"weights": f"package:{name}", "license": found}]
 
 
 def test_what_cannot_be_exported_is_refused(run, tmp_path, capsys):
