@@ -155,7 +155,7 @@ def test_student_learns_from_the_teacher_of_a_run_and_is_searched_without_its_fi
     monkeypatch.chdir(tmp_path)
     Path("student.py").write_text(STUDENT)
     assert ssljax(["train", "student.py"]) == 2
-    assert "method.teacher.encoder.weights=teacher.safetensors is not a file" in capsys.readouterr().err
+    assert "method.teacher.encoder.weights=teacher.safetensors does not exist" in capsys.readouterr().err
     shutil.copy(run.weights("teacher"), "teacher.safetensors")
     assert ssljax(["train", "student.py"]) == 0
     taught, taught_by = (json.loads(r.results.read_text())["table"] for r in (Run(Path("runs/student")), run))
@@ -524,7 +524,7 @@ MISTAKES = {
     "missing file": (["train", "nowhere.py"], "there is no experiment file nowhere.py"),
     "no file": (["train"], "an experiment file comes first"),
     "unknown command": (["trian"], "there is no command 'trian': did you mean 'train'? There are"),
-    "no such command": (["frobnicate"], "there is no command 'frobnicate': there are train, sweep,"),
+    "no such command": (["frobnicate"], "there is no command 'frobnicate': there are train, import, sweep,"),
     "option first": (["--restart", "train"], "there is no command '--restart': there are"),
     "not a run": (["search", "nowhere", "photo.jpg"], "is not a run folder"),
     "queue": (["train", QUICKSTART, "--method.queue-size", "1000"], "try 896 or 1024"),

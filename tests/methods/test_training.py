@@ -328,7 +328,7 @@ def test_teacher_that_does_not_suit_is_refused(method):
     wrong = {
         "method.teacher.encoder=ResNet(...) is untrained": {"teacher": replace(encoder=ENCODER)},
         "method.projector makes 5 numbers and method.teacher.projector 8": {"projector": MLP(out=5)},
-        "method.teacher.encoder.weights=nowhere is not a file": {
+        "method.teacher.encoder.weights=nowhere does not exist": {
             "teacher": replace(encoder=Pretrained(ENCODER, "nowhere"))
         },
     }
