@@ -6,12 +6,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax.errors import ScopeParamShapeError
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save
 
 from ssljax.models.weights.layouts import layout_of
-from ssljax.models.weights.load import forget, load_variables, remedy
+from ssljax.models.weights.load import POSITIONS, forget, load_variables, remedy
 from ssljax.models.weights.names import to_timm
 from ssljax.models.weights.preprocessing import Preprocessing, preprocessing_of
 from ssljax.sharding import replicate
@@ -85,12 +84,10 @@ class Pretrained(Wrapped):
                 raise self._unfit(
                     name, "in the file alone" if name in there else f"in {type(self.module).__name__} alone"
                 )
+        for name, leaf in wanted.items():
+            if there[name].shape != leaf.shape and not _interpolated(name, there[name].shape, leaf.shape):
+                raise self._unfit(name, f"of shape {there[name].shape} there and {leaf.shape} here")
         shapes = unflatten_dict(there, sep="/")
-        try:
-            jax.eval_shape(functools.partial(self.module.apply, train=False), shapes, x)
-        except ScopeParamShapeError:  # not so if the module suits them, as a ViT interpolates its positions
-            name = next(name for name in wanted if there[name].shape != wanted[name].shape)
-            raise self._unfit(name, f"of shape {there[name].shape} there and {wanted[name].shape} here") from None
 
         def read() -> PyTree:
             variables = load_variables(path, self.module, self.part, wanted_shapes).variables
@@ -113,6 +110,11 @@ class Pretrained(Wrapped):
             f"weights={self.weights} do not fit {type(self.module).__name__}: {self.part}/{name} is {why}; "
             f"{remedy(str(self.weights))}"
         )
+
+
+def _interpolated(name: str, there: tuple[int, ...], here: tuple[int, ...]) -> bool:
+    """Whether a ViT, whose positions [rows, columns, C] these are, interpolates one grid to the other."""
+    return name == POSITIONS and len(there) == len(here) == 3 and there[2:] == here[2:]
 
 
 def without_files(value: Any) -> Any:

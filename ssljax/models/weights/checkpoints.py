@@ -7,7 +7,7 @@ solo-learn's modules, timm's and torchvision's training scripts, and what DDP an
 import re
 from typing import NamedTuple
 
-from ssljax.models.weights.names import Tensors
+from ssljax.models.weights.names import Tensors, renamed
 from ssljax.types import UserError
 
 # A student and its teacher, and which of them their authors evaluate.
@@ -52,7 +52,7 @@ def encoder_tensors(tensors: Tensors, part: str | None = None) -> Encoder:
             averaged weights (EMA) the teacher, for MoCo and BYOL the student.
 
     Raises:
-        UserError: there is no such part.
+        UserError: there is no such part, or two tensors have one name.
     """
     names = {name: name.replace("_orig_mod.", "") for name in tensors}  # as in the file → without what is around it
     found = None
@@ -63,7 +63,7 @@ def encoder_tensors(tensors: Tensors, part: str | None = None) -> Encoder:
     if part is not None and found is None:
         raise UserError(f"part={part} is not in the file, which has one encoder: leave part out")
     names = {old: new for old, new in names.items() if not _TRAINING.fullmatch(_first(new))}
-    return Encoder({new: tensors[old] for old, new in names.items()}, tuple(n for n in tensors if n not in names))
+    return Encoder(renamed(tensors, names), tuple(n for n in tensors if n not in names))
 
 
 def _first(name: str) -> str:

@@ -65,6 +65,8 @@ def load_variables(
             raise UserError(f"weights={path}: {name} holds {values.dtype}, but weights are floating-point numbers")
         if not np.isfinite(values.astype(np.float32)).all():
             raise UserError(f"weights={path} are damaged: {name} has values that are not finite; get the file again")
+        if name.startswith("batch_stats/") and name.endswith("/var") and np.any(values < 0):
+            raise UserError(f"weights={path} are damaged: {name} has negative variances; get the file again")
     stated = stated_preprocessing(located(path), file.metadata) if report or part == "encoder" else None
     return Loaded(variables, report, stated)
 

@@ -125,17 +125,26 @@ def batch_norm(theirs: str, ours: str) -> tuple[Entry, ...]:
 def move_modules(tensors: Tensors, modules: Mapping[str, str]) -> Tensors:
     """Tensors such as a.b.weight, their modules (a.b) called something else."""
     parts = {name: name.rpartition(".") for name in tensors}
-    return {f"{modules.get(parts[name][0], parts[name][0])}.{parts[name][2]}": x for name, x in tensors.items()}
+    return renamed(tensors, {n: f"{modules.get(module, module)}.{last}" for n, (module, _, last) in parts.items()})
 
 
 def rename(tensors: Tensors, rules: Rules) -> Tensors:
     """Each name after all of the rules, patterns and what replaces them, in their order."""
-    renamed = {}
-    for name, tensor in tensors.items():
+    names = {}
+    for old in tensors:
+        names[old] = old
         for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = tensor
-    return renamed
+            names[old] = re.sub(pattern, replacement, names[old])
+    return renamed(tensors, names)
+
+
+def renamed(tensors: Tensors, names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The tensors that `names` has, under other names; raises UserError if two of them would have the same."""
+    found: dict[str, str] = {}
+    for old, new in names.items():
+        if (first := found.setdefault(new, old)) != old:
+            raise UserError(f"{first} and {old} are both the tensor {new}: remove one of them from the file")
+    return {new: tensors[old] for old, new in names.items()}
 
 
 def join(tensors: Tensors, where: str, parts: Sequence[str], whole: str) -> Tensors:

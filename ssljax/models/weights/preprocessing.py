@@ -49,28 +49,49 @@ def preprocessing_of(encoder: Any) -> Preprocessing:
 
 def stated_preprocessing(path: str, metadata: Mapping[str, str]) -> Preprocessing | None:
     """What a weights file says of its preprocessing, or else timm's config.json or Hugging Face's beside it."""
-    try:
-        if "preprocessing" in metadata:
+    if "preprocessing" in metadata:
+        try:
             return Preprocessing(**json.loads(metadata["preprocessing"]))
-        for name, read in {"preprocessor_config.json": _hugging_face, "config.json": _timm}.items():
-            if (file := Path(path).with_name(name)).is_file() and (found := read(json.loads(file.read_text()))):
+        except (ValueError, TypeError, UserError) as error:
+            raise UserError(f"weights={path}: what they say of their preprocessing cannot be read ({error})") from None
+    for name, read in {"preprocessor_config.json": _hugging_face, "config.json": _timm}.items():
+        try:
+            if found := read(beside(path, name)):
                 return found
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"weights={path}: what is said of their preprocessing cannot be read ({error})") from None
+        except (ValueError, TypeError, KeyError, AttributeError, LookupError, UserError) as error:
+            said = Path(path).with_name(name)
+            raise UserError(
+                f"weights={path}: {said}, which says their preprocessing, cannot be read ({error})"
+            ) from None
     return None
 
 
+def beside(path: str, name: str) -> dict[str, Any]:
+    """The JSON object in the file of that name in a weights file's folder; empty if there is none.
+
+    Raises UserError if the file cannot be read.
+    """
+    file = Path(path).with_name(name)
+    try:
+        said = json.loads(file.read_text()) if file.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"weights={path}: {file} beside them cannot be read ({error})") from None
+    return said if isinstance(said, dict) else {}
+
+
 def _timm(config: dict[str, Any]) -> Preprocessing | None:
-    config = config.get("pretrained_cfg", config)
-    if "mean" not in config or "std" not in config:
+    config = config.get("pretrained_cfg") or config
+    if not (config.get("mean") and config.get("std")):
         return None
-    size = config.get("input_size", (3, 224, 224))[-1]
-    share, filter = config.get("crop_pct", 1.0), config.get("interpolation", "bicubic")
-    return Preprocessing(size, tuple(config["mean"]), tuple(config["std"]), "crop", share, filter)
+    size = (config.get("input_size") or (3, 224, 224))[-1]
+    filter = "bilinear" if config.get("interpolation") == "bilinear" else "bicubic"  # "random" is either
+    return Preprocessing(
+        size, tuple(config["mean"]), tuple(config["std"]), "crop", config.get("crop_pct") or 1.0, filter
+    )
 
 
 def _hugging_face(config: dict[str, Any]) -> Preprocessing | None:
-    if "image_mean" not in config or "image_std" not in config:
+    if not (config.get("image_mean") and config.get("image_std")):
         return None
     size = config.get("crop_size") or config.get("size") or 224
     side: Any = next(iter(size.values())) if isinstance(size, dict) else size

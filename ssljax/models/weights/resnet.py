@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 from ssljax.models.resnet import DEPTHS, ResNet
-from ssljax.models.weights.names import Layout, Tensors, batch_norm, conv
+from ssljax.models.weights.names import Layout, Tensors, batch_norm, conv, renamed
 
 
 def layout(module: ResNet) -> Layout:
@@ -38,11 +38,11 @@ def _torchvision_names(tensors: Tensors) -> Tensors | None:
         numbers = {"0": "conv1", "1": "bn1"} | {str(stage): f"layer{i}" for i, stage in enumerate(stages, start=1)}
     elif not any(".shortcut." in name for name in tensors):
         return None
-    renamed = {}
-    for name, tensor in tensors.items():
+    names = {}
+    for name in tensors:
         first, dot, rest = name.replace(".shortcut.", ".downsample.").partition(".")
-        renamed[numbers.get(first, first) + dot + rest] = tensor
-    return renamed
+        names[name] = numbers.get(first, first) + dot + rest
+    return renamed(tensors, names)
 
 
 def guess(tensors: Tensors) -> ResNet | None:

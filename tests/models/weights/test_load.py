@@ -143,6 +143,34 @@ def test_values_that_are_not_finite_are_refused(theirs, value):
     assert "params/stem_norm/scale has values that are not finite" in refused(Pretrained(MODULE, str(path)))
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 4), (3,)])
+def test_statistics_of_another_shape_are_refused(theirs, shape):
+    path, tensors, _ = theirs
+    save_file(tensors | {"bn1.running_var": np.ones(shape, np.float32)}, path)
+    said = refused(Pretrained(MODULE, str(path)))
+    assert f"batch_stats/stem_norm/var is of shape {shape} there and (4,) here" in said
+
+
+def test_frozen_patches_of_another_shape_are_refused(tmp_path):
+    module, path = ViT(patch=8, width=8, depth=1, heads=2, positions="sincos", frozen_patches=True), tmp_path / "a"
+    tensors = timm_tensors(module, variables_of(module))
+    save_file(tensors | {"patch_embed.proj.weight": np.ones((8, 3, 4, 4), np.float32)}, path)
+    assert "batch_stats/patches is of shape (48, 8) there and (192, 8) here" in refused(Pretrained(module, str(path)))
+
+
+def test_negative_variances_are_refused(theirs):
+    path, tensors, _ = theirs
+    save_file(tensors | {"bn1.running_var": -np.ones(4, np.float32)}, path)
+    assert "batch_stats/stem_norm/var has negative variances" in refused(Pretrained(MODULE, str(path)))
+
+
+def test_two_tensors_of_one_name_are_refused(theirs):
+    path, tensors, _ = theirs
+    save_file(tensors | {"_orig_mod.conv1.weight": tensors["conv1.weight"] + 1}, path)
+    said = refused(Pretrained(MODULE, str(path)))
+    assert "conv1.weight" in said and "are both the tensor conv1.weight: remove one of them" in said
+
+
 STATED = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 BESIDE = {
     "config.json": {"pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, 160, 160]}},
@@ -158,7 +186,16 @@ def test_another_preprocessing_beside_the_file_must_be_written(theirs, name):
     assert "write Pretrained(..., preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))" in said
     initial(Pretrained(MODULE, str(path), preprocessing=STATED))
     path.with_name(name).write_text("{")
-    assert "what is said of their preprocessing cannot be read" in refused(Pretrained(MODULE, str(path)))
+    assert f"{path.with_name(name)} beside them cannot be read" in refused(Pretrained(MODULE, str(path)))
+    path.with_name(name).write_text(json.dumps({"mean": [0.5], "std": [1], "image_mean": [0.5], "image_std": [1]}))
+    assert f"{path.with_name(name)}, which says their preprocessing, cannot" in refused(Pretrained(MODULE, str(path)))
+
+
+def test_what_is_null_or_random_beside_a_file_is_not_stated(theirs):
+    imagenet = {"mean": list(Preprocessing().mean), "std": list(Preprocessing().std), "interpolation": "random"}
+    for said in ({"pretrained_cfg": None}, {"mean": None, "std": None}, {"pretrained_cfg": imagenet}, []):
+        theirs[0].with_name("config.json").write_text(json.dumps(said))
+        jax.eval_shape(lambda: Pretrained(MODULE, str(theirs[0])).init(jax.random.PRNGKey(0), X, train=False))
 
 
 def test_the_preprocessing_within_a_file_must_be_written(theirs):
