@@ -13,7 +13,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ssljax.config import NotPublic, from_json
-from ssljax.data.atomic_files import checksum, checksums, first_damaged, read_json, write_json
+from ssljax.data.atomic_files import checksum, checksums, first_damaged, read_json, write_json, write_text
 from ssljax.evaluation import Embeddings
 from ssljax.evaluation.restore import NETWORK_ALONE, read_experiment
 from ssljax.search import save_collection
@@ -23,6 +23,8 @@ from ssljax.types import UserError
 
 SCHEME = "hf://"
 MANIFEST = "ssljax.json"
+CARD = "README.md"
+GENERATED = "<!-- `ssljax push` replaces this page: delete this line to keep your own words. -->"
 COMMITTED = "commit_success.txt"  # Orbax's notes, which only Cloud Storage needs, and which name the folder
 PUSHED = re.compile(
     r"(config|data|results)\.json|README\.md|(weights|checkpoints/\d+|index)(/(?!\.)[\w.-]+)+", re.ASCII
@@ -121,14 +123,18 @@ def contents(run: Run, address: Address, folder: Path, *, index: bool = False) -
         origin = gallery.origin and dataclasses.replace(gallery.origin, run=str(address))
         gallery = dataclasses.replace(gallery, photos=None, origin=origin)
         save_collection(folder / "index", experiment.index, gallery)
-    own = [run.path / "README.md", *(run.path / "weights").glob("*.safetensors")]
+    if run.card.exists() and not (run.path / CARD).exists():
+        card = re.sub(r'ssljax\.load\(".*"', f'ssljax.load("{address}"', _card_without_places(run.card.read_text()))
+        write_text(folder / CARD, f"{card}\n{GENERATED}\n")
+    own = [run.path / CARD, *(run.path / "weights").glob("*.safetensors")]
     files = {path.relative_to(run.path).as_posix(): path for path in own if path.exists()}
     files |= {
         f"checkpoints/{step.name}/{name}": step / name for name in checksums(step) if Path(name).name != COMMITTED
     }
     files |= {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     files.pop("index/lock", None)
-    write_json(folder / MANIFEST, {"schema": 1, "files": {name: checksum(path) for name, path in files.items()}})
+    checked = {name: checksum(path) for name, path in files.items() if name != CARD}  # the card is edited on the hub
+    write_json(folder / MANIFEST, {"schema": 1, "files": checked})
     return files | {MANIFEST: folder / MANIFEST}
 
 
@@ -142,8 +148,11 @@ def push(files: dict[str, Path], address: Address, *, private: bool = False) -> 
         api = hub.HfApi()
         api.create_repo(address.repo, private=private or None, exist_ok=True)
         before = [name for name in api.list_repo_files(address.repo) if PUSHED.fullmatch(name)]
+        generated = CARD in files and GENERATED in files[CARD].read_text()
+        if generated and CARD in before and GENERATED not in Path(hub.hf_hub_download(address.repo, CARD)).read_text():
+            files = {name: path for name, path in files.items() if name != CARD}  # somebody's own words stay
         operations = [hub.CommitOperationAdd(name, str(path)) for name, path in files.items()]
-        operations += [hub.CommitOperationDelete(name) for name in before if name not in files and name != "README.md"]
+        operations += [hub.CommitOperationDelete(name) for name in before if name not in files and name != CARD]
         commit = api.create_commit(address.repo, operations, commit_message="A run of ssljax")
     return str(commit.commit_url)
 
@@ -159,14 +168,21 @@ def _newest(checkpoints: Path) -> Path:
 
 
 def _without_places(value: Any) -> Any:
-    """JSON with absolute paths cut to their last part."""
+    """JSON with paths of this machine, and URLs of files and buckets, cut to their last part."""
     if isinstance(value, dict):
         return {name: _without_places(part) for name, part in value.items()}
     if isinstance(value, list):
         return [_without_places(part) for part in value]
-    if isinstance(value, str) and (value.startswith(("/", "~")) or PureWindowsPath(value).is_absolute()):
-        return PureWindowsPath(value).name or value
-    return value
+    if not isinstance(value, str):
+        return value
+    path, url = PureWindowsPath(value), re.match(r"\w+://", value)
+    elsewhere = path.is_absolute() or ".." in path.parts or (url and url[0] not in (SCHEME, "http://", "https://"))
+    return path.name or value if value.startswith(("/", "~")) or elsewhere else value
+
+
+def _card_without_places(card: str) -> str:
+    """A model card, with the quoted paths cut in the same way."""
+    return re.sub(r"""(["'`])([^"'`\n]*[/\\].*?)\1""", lambda m: f"{m[1]}{_without_places(m[2])}{m[1]}", card)
 
 
 def _huggingface_hub() -> Any:

@@ -26,10 +26,11 @@ import ssljax
 from ssljax.cli.main import run as command
 from ssljax.data import Folder
 from ssljax.evaluation import Embeddings, Retrieval
-from ssljax.hub import Address
+from ssljax.hub import Address, contents
 from ssljax.models import Preprocessing, Pretrained, ResNet
 from ssljax.models.weights.layouts import layout_of
 from ssljax.models.weights.names import to_timm
+from ssljax.training.run_folder import Run
 from ssljax.types import UserError
 
 hub_constants = pytest.importorskip("huggingface_hub.constants")
@@ -107,6 +108,7 @@ def test_nothing_private_is_pushed(hub, trained):
     assert tops == {
         ".gitattributes",
         "ssljax.json",
+        "README.md",
         "config.json",
         "data.json",
         "results.json",
@@ -147,6 +149,47 @@ def test_the_model_card_goes_with_it(hub, trained, tmp_path):
     (tmp_path / "run" / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Shop\n")
     assert push(tmp_path / "run", "--private") == 0
     assert hub.files("anna/shop")["README.md"].endswith(b"# Shop\n") and hub.private["anna/shop"]
+
+
+def test_the_card_of_a_run_becomes_that_of_the_repository(hub, trained, tmp_path):
+    shutil.copytree(trained, run := tmp_path / "run")
+    card = run / "card.md"
+    places = "- `/home/anna/x/a.pth`: MIT\n- `Pretrained(weights='gs://private/b.npz')`"
+    places += ' "/home/o\'x/c.pth" and/or `../d.pth`\n'
+    card.write_text(card.read_text() + places)
+    assert push(run) == 0
+    pushed = hub.files("anna/shop")["README.md"].decode()
+    assert "- `a.pth`: MIT\n- `Pretrained(weights='b.npz')` \"c.pth\" and/or `d.pth`\n" in pushed
+    assert 'ssljax.load("hf://anna/shop")' in pushed and "test/cmc@1" in pushed
+    card.write_text("Newer")
+    assert push(run) == 0
+    assert hub.files("anna/shop")["README.md"].startswith(b"Newer")
+    hub.change("anna/shop", **{"README.md": b"Words of hers"})
+    assert push(run) == 0
+    assert hub.files("anna/shop")["README.md"] == b"Words of hers"
+    ssljax.load("hf://anna/shop")
+
+
+@pytest.mark.parametrize(
+    ("value", "cut"),
+    [
+        ("file:///home/anna/photos", "photos"),
+        ("gs://private/photos", "photos"),
+        ("../anna/photos", "photos"),
+        ("photos/../../anna.csv", "anna.csv"),
+        ("photos/red", "photos/red"),
+        ("hf://user/name", "hf://user/name"),
+        ("package:weights", "package:weights"),
+    ],
+)
+def test_places_that_are_cut(hub, trained, tmp_path, value, cut):
+    shutil.copytree(trained, run := tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["path"] = value
+    (run / "config.json").write_text(json.dumps(config))
+    assert (
+        json.loads(contents(Run(run), Address("anna/shop"), tmp_path)["config.json"].read_text())["data"]["path"] == cut
+    )
 
 
 def test_what_was_loaded_is_loaded_without_a_network(hub, trained, monkeypatch):
