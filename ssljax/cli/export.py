@@ -105,7 +105,7 @@ def _python(*lines: str) -> str:
 
 
 def _check(difference: float, to: str) -> None:
-    said = f"the embeddings differ from those of `ssljax embed` by {difference:.1e}"
+    said = f"the embeddings differ by {difference:.1e} from those of `ssljax embed`, relative to numbers above 1"
     if not difference <= TOLERANCE:
         raise UserError(f"to={to}: {said}, more than rounding explains: use another format")
     console.print(f"{said[:1].upper()}{said[1:]}.")

@@ -5,15 +5,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ssljax.config import Experiment, resolved
 from ssljax.data.atomic_files import replace_file, write_json
 from ssljax.export.network import Network
 from ssljax.export.preprocessing import settings_of
-from ssljax.models import EfficientNet, Preprocessing, ResNet, ViT, timm_bytes, weights_bytes
-from ssljax.types import UserError
+from ssljax.models import ConvNeXt, EfficientNet, Preprocessing, ResNet, ViT, timm_bytes, weights_bytes
+from ssljax.types import PyTree, UserError
 
 FILE = "model.safetensors"
 _SMALLER_RESNETS = {10: ("resnet18", {"layers": [1, 1, 1, 1]})}
+_CROP_MODES = {"crop": "squash", "pad": "border"}
+_NEAREST = "interpolation and crop_mode are the nearest that timm has: preprocess.py makes what the network expects"
+_CONVNEXTS = {"T": "tiny", "S": "small", "B": "base"}
 _VITS = {"Ti": "tiny", "S": "small", "B": "base", "L": "large"}
 
 
@@ -53,16 +58,27 @@ def write_timm(network: Network, folder: Path) -> None:
     size = [3, how["view_size"], how["view_size"]]
     pretrained = {
         **{"input_size": size, "fixed_input_size": "img_size" in arguments, "interpolation": "bilinear"},
-        **{"crop_pct": 1.0, "crop_mode": "squash", "mean": how["mean"], "std": how["std"], "num_classes": 0},
+        **{"crop_pct": 1.0, "crop_mode": _CROP_MODES[how["fit"]], "mean": how["mean"], "std": how["std"]},
+        **{"num_classes": 0, "notes": [_NEAREST]},
     }
-    encoder = network.encoder
+    encoder, variables = network.encoder, network.variables["encoder"]
+    if isinstance(encoder, ViT) and "positions" in variables["params"]:
+        variables = _on_the_grid_of(encoder, variables, how["view_size"])
     if getattr(encoder, "mask_token", False):
         encoder = encoder.clone(mask_token=False)  # of use in training alone
-    content = timm_bytes(encoder, network.variables["encoder"])
+    content = timm_bytes(encoder, variables)
     replace_file(folder / FILE, lambda file: file.write(content))
     config = {"architecture": name, "num_classes": 0, "num_features": network.encoder.features, "global_pool": None}
     config |= {"model_args": arguments, "pretrained_cfg": pretrained}
     write_json(folder / "config.json", {key: value for key, value in config.items() if value is not None})
+
+
+def _on_the_grid_of(encoder: ViT, variables: PyTree, view_size: int) -> PyTree:
+    """A ViT's variables with the learnt positions of views of this size, as it interpolates them itself."""
+    side = view_size // encoder.patch
+    positions = encoder.apply(variables, (side, side), encoder.features, method="_positions")
+    positions = np.asarray(positions).reshape(side, side, -1)
+    return variables | {"params": variables["params"] | {"positions": positions}}
 
 
 def timm_line(network: Network) -> str:
@@ -88,6 +104,14 @@ def timm_architecture(module: Any, view_size: int) -> tuple[str, dict[str, Any]]
                 raise _not_in_timm(f"an EfficientNet with width={module.width} and depth={module.depth}")
             tensorflow = module.conventions == "tensorflow" or (module.lite and module.conventions is None)
             return f"{'tf_' * tensorflow}efficientnet_{module.variant.lower()}", {}
+        case ConvNeXt():
+            width, depths = module.sizes()
+            if module.layer_scale is None or len(depths) != 4:
+                raise _not_in_timm(f"a ConvNeXt with layer_scale={module.layer_scale} and depths={depths}")
+            arguments = {"dims": [width * 2**stage for stage in range(len(depths))], "depths": list(depths)}
+            own = module.width is not None or module.depths is not None
+            arguments = (arguments if own else {}) | {"ls_init_value": module.layer_scale}
+            return f"convnext_{_CONVNEXTS[module.variant]}", arguments
         case ViT():
             plain = {"positions": "learnt", "pooling": "cls", "feed_forward": "gelu", "epsilon": 1e-6}
             for field, value in plain.items():

@@ -20,7 +20,7 @@ from ssljax.evaluation.restore import Restored
 from ssljax.export.network import Network
 from ssljax.export.preprocessing import settings_of
 from ssljax.export.tensors import timm_architecture
-from ssljax.models import EfficientNet, Pretrained, ResNet, Swin, ViT, weights_bytes
+from ssljax.models import ConvNeXt, EfficientNet, Pretrained, ResNet, Swin, ViT, weights_bytes
 from ssljax.models.licences import starts_of
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
@@ -237,6 +237,7 @@ def test_an_export_that_is_not_installed_is_refused(run, capsys, monkeypatch):
         (ResNet(depth=10), "resnet18"),
         (EfficientNet("lite0"), "tf_efficientnet_lite0"),
         (EfficientNet("B2"), "efficientnet_b2"),
+        (ConvNeXt("S"), "convnext_small"),
         (ViT("Ti", patch=8), "vit_tiny_patch16_224"),
     ],
 )
@@ -253,6 +254,10 @@ def test_what_timm_calls_an_encoder(module, name):
         EfficientNet(width=0.5),
         ViT(positions="sincos"),
         ViT(pooling="attention"),
+        ViT(positions="rope"),
+        ViT(feed_forward="swiglu"),
+        ConvNeXt(layer_scale=None),
+        ConvNeXt(depths=(1, 1)),
         Swin(),
     ],
 )

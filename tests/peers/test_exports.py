@@ -13,7 +13,7 @@ import ssljax
 from benchmarks.peers import import_torchvision
 from ssljax.cli.main import run as command
 from ssljax.methods import SimCLR
-from ssljax.models import MLP, EfficientNet, ResNet, ViT
+from ssljax.models import MLP, ConvNeXt, EfficientNet, ResNet, ViT
 from ssljax.views import TwoCrops
 
 pytestmark = pytest.mark.peers
@@ -21,6 +21,8 @@ RNG = np.random.default_rng(0)
 ENCODERS = {
     "resnet10": ResNet(depth=10),
     "vit": ViT("Ti", patch=8, width=48, depth=2, heads=3),
+    "convnext": ConvNeXt(width=8, depths=(1, 1, 2, 1), layer_scale=0.5),
+    "other_grid": ViT("Ti", patch=8, width=48, depth=2, heads=3),
     "registers": ViT("Ti", patch=8, width=48, depth=2, heads=3, registers=4, layer_scale=0.1),
     "lite0": EfficientNet("lite0"),
 }
@@ -31,7 +33,8 @@ def run(request, tmp_path_factory):
     fit = "pad" if request.param == "lite0" else "crop"
     method = SimCLR(encoder=ENCODERS[request.param], projector=MLP(hidden=(16,), out=8))
     small = {"monitor": (), "epochs": 0, "evaluate": EXPERIMENT.evaluate[:1], "baselines": False, "photo_size": 40}
-    views = TwoCrops(size=32, jitter=0.0, grey=0.0, blur=0.0, fit=fit)
+    larger = 48 if request.param == "other_grid" else None
+    views = TwoCrops(size=32, evaluation_size=larger, jitter=0.0, grey=0.0, blur=0.0, fit=fit)
     experiment = dataclasses.replace(EXPERIMENT, name=request.param, method=method, views=views, **small)
     folder = tmp_path_factory.mktemp("runs")
     ssljax.train(experiment, runs=folder)
