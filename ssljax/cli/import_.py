@@ -15,6 +15,7 @@ from ssljax.cli.shared import writing
 from ssljax.config import from_json, public_classes, resolved
 from ssljax.data.atomic_files import replace_file
 from ssljax.models import Preprocessing, Pretrained, preprocessing_of, weights_bytes
+from ssljax.models.weights.architecture import alternatives, contradicted, stated_settings
 from ssljax.models.weights.layouts import guess, layout_of, written
 from ssljax.models.weights.load import is_own, load_variables, read_cached
 from ssljax.models.weights.location import located
@@ -87,11 +88,20 @@ def _module(options: ImportOptions) -> Any:
         module = _parsed(options.model)
         layout_of(module)
         return module
-    tensors = read_cached(options.file).tensors
-    if (module := guess(tensors)) is None:
-        names = ", ".join(list(tensors)[:3])
+    file = read_cached(options.file)
+    if (module := guess(file.tensors)) is None:
+        names = ", ".join(list(file.tensors)[:3])
         raise UserError(
             f"{options.file} looks like no encoder of ssljax, as it begins with {names}: name one that it is by --model"
+        )
+    stated = stated_settings(located(options.file), file.metadata, module)
+    if contradicted(module, stated):
+        return module.clone(**stated)
+    choices = () if stated else alternatives(file.tensors, module)
+    if len(choices) > 1:
+        either = " or ".join(f'--model "{written(choice)}"' for choice in choices)
+        raise UserError(
+            f"{options.file} has the tensors of two networks and does not say which it is of: give {either}"
         )
     return module
 

@@ -99,7 +99,7 @@ class EfficientNet(nn.Module):
             raise UserError(
                 f"levels={self.levels} must be pairs of a stage, 1 to {len(_STAGES)}, and a side, 1 or more"
             )
-        stages, lite, padding = self.stages(), self.lite, self._conventions()
+        stages, lite, padding = self.stages(), self.lite, self.padding
         activation = nn.relu6 if lite else nn.swish
         x = Conv(32 if lite else self.channels(32), 3, 2, padding, name="stem_conv")(x.astype(self.dtype))
         x = activation(BatchNorm(self.norm_groups, eps=_EPS[padding], name="stem_norm")(x, train))
@@ -139,7 +139,9 @@ class EfficientNet(nn.Module):
         """Whether it is one of the Lite variants."""
         return self.variant.startswith("lite")
 
-    def _conventions(self) -> Padding:
+    @property
+    def padding(self) -> Padding:
+        """Whose conventions it follows."""
         conventions = self.conventions or ("tensorflow" if self.lite else "torch")
         if conventions not in _EPS:
             raise UserError(f"conventions={conventions} are unknown: choose torch or tensorflow")

@@ -43,12 +43,15 @@ def _dialect(sign: str, modules: Mapping[str, str]) -> Dialect:
 
 
 def guess(tensors: Tensors) -> EfficientNet | None:
-    """The EfficientNet of which these look like the weights, if any; which `conventions` it has they do not tell."""
+    """The EfficientNet of which these look like the weights, if any. timm's do not tell its `conventions`."""
     for variant in get_args(EfficientNet.__annotations__["variant"]):
         module = EfficientNet(variant)
         variables, report = to_ours(layout(module), tensors)
         if report.complete and variables["params/last_conv/kernel"].shape[2] == module.channels(320):
-            return module
+            # EfficientNet-PyTorch's, which nobody else names so, are Google's weights
+            return (
+                module.clone(conventions="tensorflow") if "_conv_stem.weight" in tensors and not module.lite else module
+            )
     return None
 
 

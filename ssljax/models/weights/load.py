@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from ssljax.models.weights.architecture import contradicted, stated_settings
 from ssljax.models.weights.checkpoints import encoder_tensors
 from ssljax.models.weights.files import WeightsFile, read_weights
 from ssljax.models.weights.layouts import guess, layout_of, written
@@ -67,6 +68,10 @@ def load_variables(
             raise UserError(f"weights={path} are damaged: {name} has values that are not finite; get the file again")
         if name.startswith("batch_stats/") and name.endswith("/var") and np.any(values < 0):
             raise UserError(f"weights={path} are damaged: {name} has negative variances; get the file again")
+    if report or (part == "encoder" and "module" in file.metadata):
+        settings = stated_settings(located(path), file.metadata, module)
+        if contradicted(module, settings):
+            raise UserError(f"weights={path} are of {written(module.clone(**settings))}, not of {written(module)}")
     stated = stated_preprocessing(located(path), file.metadata) if report or part == "encoder" else None
     return Loaded(variables, report, stated)
 

@@ -155,8 +155,10 @@ def guess(tensors: Tensors) -> ViT | None:
     """The ViT of which these look like the weights, if any.
 
     Not in the tensors are the number of heads, which is the published one of that width, and the kind of GELU: by tanh
-    where attention pools, as in SigLIP's own models.
+    in big_vision's files, as Flax has it, and where attention pools, as in SigLIP's own models. With rope, only DINOv3
+    is known, by its registers or its periods.
     """
+    by_tanh = any(name.endswith("embedding/kernel") for name in tensors)
     tensors = timm_names(tensors, eva=False)
     sizes = {name: tensors[name].shape for name in tensors}
     kernel, first, last = (sizes.get(f"{name}.weight", ()) for name in (_PATCHES, *_FEED_FORWARD))
@@ -172,9 +174,11 @@ def guess(tensors: Tensors) -> ViT | None:
         layer_scale=1e-5 if {"blocks.0.ls1.gamma", "blocks.0.gamma_1"} & sizes.keys() else None,
         qkv_bias=any(re.fullmatch(r"blocks\.0\.attn\.q.*bias", name) for name in tensors),
         pooling="attention" if pooled else "cls",
-        feed_forward="gelu_tanh" if pooled else "gelu",
+        feed_forward="gelu_tanh" if pooled or by_tanh else "gelu",
     )
     if positions is None:
+        if not found.registers and "rope_embed.periods" not in tensors:
+            return None
         found = found.clone(positions="rope", epsilon=1e-5)
     elif _is_sincos(positions, width):
         found = found.clone(positions="sincos", frozen_patches=not np.any(tensors.get(f"{_PATCHES}.bias")))

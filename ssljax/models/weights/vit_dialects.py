@@ -91,7 +91,11 @@ def _torch_names(tensors: Tensors, eva: bool) -> Tensors:
     if eva:
         tensors = dict(rename(tensors, ((r"\.attn\.(q|v)_proj\.bias$", r".attn.\1_bias"),)))
         for name in [name for name in tensors if re.fullmatch(rf"{_ATTENTION}\.qkv\.bias", name)]:
-            query, _, value = np.split(tensors.pop(name), 3)  # FAIR masks the keys' bias
+            query, key, value = np.split(tensors[name], 3)
+            mask = tensors.get(f"{name}_mask")  # FAIR multiplies the bias by it: that of the keys is left out
+            if np.any(key) and (mask is None or np.any(np.nan_to_num(np.split(mask, 3)[1]))):
+                continue  # another network, in which it is of use: it is reported as unknown
+            del tensors[name]
             tensors |= {name.replace("qkv.bias", "q_bias"): query, name.replace("qkv.bias", "v_bias"): value}
     else:
         tensors = join(tensors, _MLP, ("fc1_g", "fc1_x"), "fc1")
