@@ -122,6 +122,7 @@ class TrainBatches:
         mesh: Mesh | None = None,
         progress: Callable[[int], None] | None = None,
     ):
+        batches.check()
         self._items, self._batches, self._bad, self._mesh = items, batches, bad, mesh
         self._workers = 0 if cache else workers
         self._options = AT_ONCE if self._workers or cache == "device" else AHEAD

@@ -178,6 +178,8 @@ def _batch(
             logging.getLogger(__name__).warning("%s. Hours are left out: give --photos N to have them.", error)
         else:
             batches = experiment.sampler.over(items, batch_size=b, seed=experiment.seed)
+            if experiment.epochs:
+                batches.check()
             shapes = batch_shapes(items, batch_size=b, size=s, photos=batches.photos)
             return shapes, len(items), batches.batches_per_epoch, len(items)
     shapes = {

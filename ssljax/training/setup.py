@@ -43,6 +43,8 @@ class Setup:
         load = functools.cache(experiment.data.load)
         items = load("train")
         batches = batches_of(experiment.sampler, experiment, items)
+        if experiment.epochs:
+            batches.check()
         check_evaluation((*experiment.evaluate, *experiment.monitor), experiment.gallery, load)
         batch = batch_shapes(items, batch_size=experiment.batch_size, size=experiment.photo_size, photos=batches.photos)
         if isinstance(experiment.method, CheckedMethod):

@@ -1,5 +1,6 @@
 """With epochs=0 an imported encoder is evaluated, embedded and indexed as it is, and is a run like any other."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -14,6 +15,7 @@ from flax.traverse_util import flatten_dict
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from ssljax import train
 from ssljax.cli.main import run as ssljax
 from ssljax.config import Experiment
 from ssljax.evaluation import Embeddings, Retrieval
@@ -21,6 +23,7 @@ from ssljax.models.weights.layouts import layout_of
 from ssljax.models.weights.names import to_timm
 from ssljax.training.export import verdict
 from ssljax.training.run_folder import Run
+from ssljax.types import UserError
 
 FILE = """
 import dataclasses
@@ -80,6 +83,24 @@ def test_every_command_takes_it(run, folder, capsys):
     assert "imported" in capsys.readouterr().out
     assert ssljax(["train", str(folder / "imported.py"), "--runs", str(folder), "--epochs", "1"]) == 0
     assert list(json.loads(run.results.read_text())["table"]) == ["trained", "imported", "raw pixels"]
+
+
+def test_it_needs_no_whole_batch_of_photos(tmp_path):
+    few = dataclasses.replace(
+        tiny.EXPERIMENT, method=tiny.SIMCLR, epochs=0, batch_size=256, monitor=(), evaluate=(Retrieval(),)
+    )
+    run = train(few, tmp_path).run
+    assert len(Embeddings.load(Run(run).embeddings("test"))) > 0
+    with pytest.raises(UserError, match="batch_size=256 is larger than the train split's"):
+        train(dataclasses.replace(few, epochs=1), tmp_path)
+
+
+def test_an_export_by_its_code_has_the_views_that_suit_the_encoder(run, tmp_path):
+    """The file leaves mean and std to the encoder; what is written is compared with the embeddings."""
+    pytest.importorskip("flatbuffers")
+    for options in ([], ["--trust-code"]):
+        assert ssljax(["export", str(run.path), "--to", "stablehlo", "-o", str(tmp_path), *options]) == 0
+        assert json.loads((tmp_path / "preprocessing.json").read_text())["mean"] == [0.5, 0.4, 0.3]
 
 
 def test_the_verdict_does_not_speak_of_training():

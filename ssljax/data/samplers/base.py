@@ -31,7 +31,7 @@ class Batches:
             cannot be read; else, as in a triplet, the whole row gives way.
 
     Raises:
-        UserError: if there are fewer items than a batch takes, or the processes cannot share it equally.
+        UserError: if the processes cannot share a batch equally.
     """
 
     def __init__(
@@ -51,17 +51,24 @@ class Batches:
         alike: bool = True,
     ):
         self._taken = batch_size // per_item
-        if self._taken > items:
-            raise UserError(
-                f"batch_size={batch_size} is larger than the train split's {items} {what}: choose at most {items}"
-            )
         if self._taken % shard[1]:
             raise UserError(f"batch_size={batch_size} is not a multiple of the number of processes, {shard[1]}")
         self.draw, self.photos, self.alike = draw, photos, alike
         self.identity = identity | {"batch_size": batch_size, "seed": seed}
         self.order = functools.partial(shuffled, items, seed) if order is None else order
         self.batches_per_epoch = max(1, (epoch or items) // batch_size)
-        self._items, self._shard = items, shard
+        self._items, self._what, self._shard = items, what, shard
+
+    def check(self) -> None:
+        """Raises UserError if there are fewer items than a batch takes; so does asking for rows.
+
+        It is apart, as what trains for no epoch does without a batch.
+        """
+        if self._taken > self._items:
+            size, items = self.identity["batch_size"], self._items
+            raise UserError(
+                f"batch_size={size} is larger than the train split's {items} {self._what}: choose at most {items}"
+            )
 
     def rows(self, batch: int) -> np.ndarray:
         """i64[m, n], the process's part of a batch, counted over all epochs; no item twice."""
@@ -82,6 +89,7 @@ class Batches:
 
     def _place(self, batch: int) -> tuple[np.ndarray, int]:
         """i64[m], all items in the order of a pass, and where the batch begins among them."""
+        self.check()
         number, batch = divmod(batch, self._items // self._taken)
         return self.order(number), batch * self._taken
 

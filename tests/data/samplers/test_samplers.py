@@ -66,7 +66,7 @@ def test_places_in_an_epoch_are_uniform():
 
 def test_what_does_not_fit():
     with pytest.raises(UserError, match="batch_size=512 is larger than the train split's 300 photos"):
-        photos(300, batch_size=512, seed=0)
+        photos(300, batch_size=512, seed=0).check()
     with pytest.raises(UserError, match="batch_size=10 is not a multiple of the number of processes, 4"):
         photos(300, batch_size=10, seed=0, shard=(0, 4))
 
@@ -109,7 +109,7 @@ def test_listings_that_do_not_suit():
     with pytest.raises(UserError, match="each of the 5 has one"):
         Listings().over(items(range(5)), batch_size=2, seed=0)
     with pytest.raises(UserError, match="batch_size=4 is larger than the train split's 3 listings"):
-        Listings().over(items([0, 0, 1, 1, 2]), batch_size=4, seed=0)
+        Listings().over(items([0, 0, 1, 1, 2]), batch_size=4, seed=0).check()
     with pytest.raises(UserError, match=r"sampler\.photos=0"):
         Listings(photos=0)
 

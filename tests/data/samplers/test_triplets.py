@@ -272,7 +272,7 @@ def test_more_triplets_a_batch_than_anchors():
     data = items([(0,), (0,), (1,), (2,)])
     mining = AttributeTriplets(cuts=(1.0, 0.0), draws=(1,))
     with pytest.raises(UserError, match="batch_size=3 is larger than the train split's 2 photos that have a triplet"):
-        batches(data, mining, batch_size=3)
+        batches(data, mining, batch_size=3).check()
 
 
 @pytest.mark.parametrize("sampler", [Triplets(), Classes(per_class=4, within="kind")])
