@@ -9,7 +9,15 @@ from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.frozen import Frozen, number_layers, whole
 from ssljax.models.heads import MLP, Decoder, DINOHead, Identity, Prototypes, cast_kernels
 from ssljax.models.norm import BatchNorm, in_places, norm_groups
-from ssljax.models.pretrained import Pretrained, Wrapped, timm_bytes, weights_bytes, without_files
+from ssljax.models.pretrained import (
+    Pretrained,
+    Wrapped,
+    pretrained_in,
+    says_preprocessing,
+    timm_bytes,
+    weights_bytes,
+    without_files,
+)
 from ssljax.models.resnet import ResNet
 from ssljax.models.swin import Swin
 from ssljax.models.vit import ViT, cls_attention
@@ -37,6 +45,8 @@ __all__ = [
     "norm_groups",
     "number_layers",
     "preprocessing_of",
+    "pretrained_in",
+    "says_preprocessing",
     "timm_bytes",
     "weights_bytes",
     "whole",

@@ -1,11 +1,9 @@
 """The licences of the weights that modules start from."""
 
-import dataclasses
-from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
-from ssljax.models.pretrained import Pretrained
+from ssljax.models.pretrained import pretrained_in
 from ssljax.models.weights.load import forget, read_cached
 from ssljax.models.weights.location import PACKAGE
 from ssljax.types import UserError
@@ -16,21 +14,8 @@ def starts_of(method: Any) -> list[dict[str, str | None]]:
 
     A file states it in its metadata; an installed package in its own, or by the first line of its licence file.
     """
-    found = dict.fromkeys(start.weights for start in _pretrained(method))
+    found = dict.fromkeys(start.weights for start in pretrained_in(method))
     return [{"weights": weights, "license": _licence(weights)} for weights in found]
-
-
-def _pretrained(value: Any) -> Iterator[Any]:
-    """Every `Pretrained` in a value that has a file."""
-    if isinstance(value, Pretrained) and value.weights:
-        yield value
-    if isinstance(value, tuple):
-        for part in value:
-            yield from _pretrained(part)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            if field.init:
-                yield from _pretrained(getattr(value, field.name, None))
 
 
 def _licence(weights: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save
 
 from ssljax.models.weights.layouts import layout_of
-from ssljax.models.weights.load import POSITIONS, forget, load_variables, remedy
+from ssljax.models.weights.load import POSITIONS, forget, is_own, load_variables, read_cached, remedy
 from ssljax.models.weights.names import to_timm
 from ssljax.models.weights.preprocessing import Preprocessing, preprocessing_of
 from ssljax.sharding import replicate
@@ -115,6 +116,26 @@ class Pretrained(Wrapped):
 def _interpolated(name: str, there: tuple[int, ...], here: tuple[int, ...]) -> bool:
     """Whether a ViT, whose positions [rows, columns, C] these are, interpolates one grid to the other."""
     return name == POSITIONS and len(there) == len(here) == 3 and there[2:] == here[2:]
+
+
+def pretrained_in(value: Any) -> Iterator[Pretrained]:
+    """Every `Pretrained` in a value that has a file."""
+    if isinstance(value, Pretrained) and value.weights:
+        yield value
+    if isinstance(value, tuple):
+        for part in value:
+            yield from pretrained_in(part)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            if field.init:
+                yield from pretrained_in(getattr(value, field.name, None))
+
+
+def says_preprocessing(start: Pretrained) -> bool:
+    """Whether it is known how photos were prepared for an encoder: not for a run's that does not say it."""
+    file = read_cached(str(start.weights))
+    said = start.preprocessing or file.metadata.get("preprocessing") or not is_own(file)
+    return bool(said) or preprocessing_of(start) != Preprocessing()
 
 
 def without_files(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from ssljax.config import Experiment
@@ -15,11 +16,12 @@ from ssljax.data.pipeline import TrainBatches, batch_shapes
 from ssljax.data.samplers.base import Batches
 from ssljax.evaluation.embed import Embedder
 from ssljax.evaluation.restore import check_evaluation
+from ssljax.models import Preprocessing, preprocessing_of, pretrained_in, says_preprocessing
 from ssljax.sharding import check_batch_size, entering, make_mesh
 from ssljax.training.logging import counting
 from ssljax.training.run_folder import Run
 from ssljax.training.state import StateSpec
-from ssljax.types import CheckedMethod, Sampler
+from ssljax.types import CheckedMethod, Sampler, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Setup:
             experiment.method.check(items, batches, len(views))
         spec = StateSpec(experiment, mesh, batch, experiment.epochs * batches.batches_per_epoch)
         _ = spec.shapes  # the batch is checked against the data, and the method against the batch
+        _check_preprocessing(experiment)
         return cls(experiment, mesh, load, batches, spec)
 
     @property
@@ -108,6 +111,25 @@ class Setup:
                 bad=BadInputs(run.bad_inputs(), total=len(items), limit=e.max_bad_share),
                 mesh=self.mesh,
                 progress=progress,
+            )
+
+
+def _check_preprocessing(experiment: Experiment) -> None:
+    """Raises UserError if the views are not normalised as an encoder's weights, also a teacher's, want them."""
+    used = experiment.preprocessing
+    for start in pretrained_in(experiment.method):
+        if start.part not in ("encoder", "student", "teacher") or not says_preprocessing(start):
+            continue
+        wanted = preprocessing_of(start)
+        said = f"weights={start.weights} were trained with mean={wanted.mean} and std={wanted.std}"
+        if used is None:
+            if (wanted.mean, wanted.std) != (Preprocessing().mean, Preprocessing().std):
+                kind = type(experiment.views).__name__
+                raise UserError(f"{said}, but views={kind} do not say theirs: give {kind} a property `preprocessing`")
+        elif not np.allclose([wanted.mean, wanted.std], [used.mean, used.std], atol=1e-3):
+            raise UserError(
+                f"{said}, but the views have mean={used.mean} and std={used.std}: write the weights' "
+                "in `views`, and choose a student and a teacher that were trained with the same"
             )
 
 
