@@ -62,6 +62,7 @@ def main(arguments: list[str]) -> None:
     count = sum(x.size for name, x in variables.items() if name.startswith("params/"))
     console.print(f"{options.file} ({file.format}): {written(module)} with {count:,} parameters")
     _print_report(report)
+    _print_differences(preprocessing)
     if output is not None:
         with open(located(options.file), "rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -78,8 +79,9 @@ def main(arguments: list[str]) -> None:
             replace_file(output, lambda opened: opened.write(content))
         print_result(output)
         encoder = dataclasses.replace(encoder, weights=str(output), part="encoder")
+    fit = stated.fit if stated else "pad"
     console.print("An experiment that evaluates them as they are; with epochs, it trains on from them:\n")
-    print(_experiment(encoder, preprocessing))
+    print(_experiment(encoder, preprocessing, fit))
 
 
 def _module(options: ImportOptions) -> Any:
@@ -129,7 +131,16 @@ def _print_report(report: Report) -> None:
         console.print(f"An encoder has no use for {', '.join(left)}.")
 
 
-def _experiment(encoder: Pretrained, preprocessing: Preprocessing) -> str:
+def _print_differences(preprocessing: Preprocessing) -> None:
+    """What was done to the photos that the weights were trained on, and no views do."""
+    if preprocessing.share < 1:
+        share = f"{preprocessing.share:.3g}"
+        console.print(f"They were evaluated on the central {share} of each side of the photos; views keep all of it.")
+    if preprocessing.resampling == "bicubic":
+        console.print("Their photos were resized by bicubic interpolation; views resize by bilinear interpolation.")
+
+
+def _experiment(encoder: Pretrained, preprocessing: Preprocessing, fit: str) -> str:
     """The lines of an experiment file."""
     more = f", part={encoder.part!r}" * (encoder.part != "encoder")
     if encoder.preprocessing is not None:
@@ -148,7 +159,7 @@ encoder = Pretrained({written(encoder.module)}, {encoder.weights!r}{more})
 config = Experiment(
     name="imported",
     data=Catalogue("catalogue.csv"),
-    views=TwoCrops(size={preprocessing.size}, fit="pad"),
+    views=TwoCrops(size={preprocessing.size}, fit="{fit}"),
     method=SimCLR(encoder=encoder),
     photo_size={preprocessing.size},
     epochs=0,

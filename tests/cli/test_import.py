@@ -56,6 +56,21 @@ def test_without_an_output_the_file_itself_is_used(theirs, capsys):
     assert "Pretrained(ResNet(depth=10, width=4), 'theirs.safetensors')" in capsys.readouterr().out
 
 
+def test_the_stated_size_and_fit_are_used_and_what_views_do_not_is_said(theirs, tmp_path, capsys):
+    imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "input_size": [3, 160, 160]}
+    said = {"architecture": "resnet18", "pretrained_cfg": imagenet | {"crop_pct": 0.875, "interpolation": "bicubic"}}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    assert ssljax(["import", "theirs.safetensors"]) == 0
+    out, err = capsys.readouterr()
+    assert 'TwoCrops(size=160, fit="crop")' in out and "photo_size=160" in out
+    assert "central 0.875 of each side" in err and "bicubic" in err
+    said["pretrained_cfg"] |= {"crop_pct": 1.0, "interpolation": "bilinear"}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    assert ssljax(["import", "theirs.safetensors"]) == 0
+    err = capsys.readouterr().err
+    assert "central" not in err and "bicubic" not in err
+
+
 class Hostile:
     """Runs code where it is unpickled as pickles are."""
 
