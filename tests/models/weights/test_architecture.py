@@ -126,3 +126,14 @@ def test_a_rope_vit_that_is_not_dinov3_is_not_taken_for_one():
         assert to_ours(layout_of(ROPE), tensors | bias)[1].complete == complete
     assert guess(tensors) is not None
     assert guess({name: x for name, x in tensors.items() if name != "reg_token"}) is None
+
+
+def test_flaxs_gelu_is_by_tanh_in_big_visions_files():
+    timm = tensors_of(VIT)
+    assert guess(timm).feed_forward == "gelu"
+    patches = timm.pop("patch_embed.proj.weight")
+    named = timm | {
+        "embedding/kernel": patches.transpose(2, 3, 1, 0),
+        "embedding/bias": timm.pop("patch_embed.proj.bias"),
+    }
+    assert guess(named) == VIT.clone(feed_forward="gelu_tanh")
