@@ -31,10 +31,10 @@ def _licence(weights: str) -> str | None:
 
 def _of_package(package: metadata.Distribution) -> str | None:
     for field in ("License-Expression", "License"):
-        licence = package.metadata.get(field, "").strip()
+        licence = package.metadata[field].strip() if field in package.metadata else ""
         if licence not in ("", "UNKNOWN"):  # what setuptools writes if nobody stated one
             return licence.splitlines()[0]
-    for classifier in package.metadata.get_all("Classifier", []):
+    for classifier in package.metadata.get_all("Classifier") or ():
         if classifier.startswith("License :: "):
             return classifier.rpartition(" :: ")[2]
     for file in package.files or ():
