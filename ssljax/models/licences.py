@@ -14,7 +14,7 @@ def starts_of(method: Any) -> list[dict[str, str | None]]:
 
     A file states it in its metadata; an installed package in its own, or by the first line of its licence file.
     """
-    found = dict.fromkeys(start.weights for start in pretrained_in(method))
+    found = dict.fromkeys(start.weights for start in pretrained_in(method) if start.weights)
     return [{"weights": weights, "license": _licence(weights)} for weights in found]
 
 
