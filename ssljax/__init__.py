@@ -38,7 +38,7 @@ def load(run: str | os.PathLike, *, network: str = "student", experiment: "Exper
     from ssljax.config import Experiment
     from ssljax.data.paths import as_path
     from ssljax.evaluation.restore import Restored
-    from ssljax.hub import local
+    from ssljax.export.hub import local
     from ssljax.search.model import Model
     from ssljax.training.run_folder import Run
     from ssljax.types import UserError, short

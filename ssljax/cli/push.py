@@ -9,7 +9,8 @@ import tyro
 from rich.table import Column, Table
 
 from ssljax.cli.shared import RunFolder
-from ssljax.hub import Address, contents, push
+from ssljax.export.hub import contents, push
+from ssljax.models.weights.location import Address
 from ssljax.training.logging import console, print_result, print_table
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError

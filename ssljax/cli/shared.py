@@ -18,7 +18,7 @@ from ssljax.data.atomic_files import read_json, replace_file
 from ssljax.evaluation import Embeddings
 from ssljax.evaluation.restore import read_experiment
 from ssljax.export.card import write_card
-from ssljax.hub import local
+from ssljax.export.hub import local
 from ssljax.report.finished_run import report
 from ssljax.search import save_collection
 from ssljax.training.experiment_file import load_experiments

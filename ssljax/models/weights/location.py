@@ -1,9 +1,11 @@
 """Where a weights file is: a path, the file of an installed package, or one on the Hugging Face hub."""
 
+import dataclasses
 import functools
 import importlib.metadata
 import re
 from pathlib import Path
+from typing import Any
 
 from ssljax.types import UserError
 
@@ -12,6 +14,36 @@ HUB = "hf://"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".npz")
 HUB_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
 """Names of weights on the hub, the first that is there is taken; what says their preprocessing comes along."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """A run or a model on the hub, hf://user/name or hf://user/name@revision."""
+
+    repo: str
+    revision: str | None = None
+    """a branch, a tag or a commit"""
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """Reads an address; raises UserError if it is not one."""
+        part = r"\w([\w.-]*\w)?"
+        found = re.fullmatch(rf"{HUB}({part}/{part})(@([\w./-]+))?", text, re.ASCII)
+        if found is None or ".." in text or "--" in found[1]:
+            raise UserError(f"{text} is not an address on the hub: write hf://user/name or hf://user/name@revision")
+        return cls(found[1], found[5])
+
+    def __str__(self) -> str:
+        return f"{HUB}{self.repo}" + (f"@{self.revision}" if self.revision else "")
+
+
+def huggingface_hub() -> Any:
+    """The library; raises UserError if it is not installed."""
+    try:
+        import huggingface_hub as library
+    except ImportError:
+        raise UserError(f"{HUB} needs huggingface_hub: install it by pip install 'ssljax[hub]'") from None
+    return library
 
 
 def located(path: str) -> str:
@@ -43,17 +75,12 @@ def _of_package(path: str, name: str) -> str:
 @functools.cache
 def _of_hub(path: str) -> str:
     try:
-        import huggingface_hub
-    except ImportError:
-        raise UserError(f"weights={path} needs huggingface_hub: install it by pip install 'ssljax[hub]'") from None
-    address = re.fullmatch(rf"{HUB}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", path, re.ASCII)
-    if address is None:
-        raise UserError(
-            f"weights={path} is not the address of a model: write hf://user/name or hf://user/name@revision"
-        )
+        address, hub = Address.parse(path), huggingface_hub()
+    except UserError as error:
+        raise UserError(f"weights={error}") from None
     wanted = [*HUB_FILES, "config.json", "preprocessor_config.json"]
     try:
-        folder = huggingface_hub.snapshot_download(address[1], revision=address[2], allow_patterns=wanted)
+        folder = hub.snapshot_download(address.repo, revision=address.revision, allow_patterns=wanted)
     except Exception as error:  # of huggingface_hub, or of the HTTP libraries below it
         why = next(iter(str(error.__cause__ or error).strip().splitlines()), "") or type(error).__name__
         raise UserError(f"weights={path} cannot be downloaded ({why}): check the address and the network") from None

@@ -16,12 +16,12 @@ from ssljax.config import NotPublic, from_json
 from ssljax.data.atomic_files import checksum, checksums, first_damaged, read_json, write_json, write_text
 from ssljax.evaluation import Embeddings
 from ssljax.evaluation.restore import NETWORK_ALONE, read_experiment
+from ssljax.models.weights.location import HUB, Address, huggingface_hub
 from ssljax.search import save_collection
 from ssljax.training.checkpoint import CHECKSUMS
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
 
-SCHEME = "hf://"
 MANIFEST = "ssljax.json"
 CARD = "README.md"
 GENERATED = "<!-- `ssljax push` replaces this page: delete this line to keep your own words. -->"
@@ -32,32 +32,9 @@ PUSHED = re.compile(
 """The files of a pushed run: nothing that would be executed, and no name that leads out of the folder."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Address:
-    """A run on the hub, hf://user/name or hf://user/name@revision."""
-
-    repo: str
-    revision: str | None = None
-    """a branch, a tag or a commit"""
-
-    @classmethod
-    def parse(cls, text: str) -> "Address":
-        """Reads an address; raises UserError if it is not one."""
-        part = r"\w([\w.-]*\w)?"
-        found = re.fullmatch(rf"{SCHEME}({part}/{part})(@([\w./-]+))?", text, re.ASCII)
-        if found is None or ".." in text or "--" in found[1]:
-            raise UserError(
-                f"{text} is not the address of a run on the hub: write hf://user/name or hf://user/name@revision"
-            )
-        return cls(found[1], found[5])
-
-    def __str__(self) -> str:
-        return f"{SCHEME}{self.repo}" + (f"@{self.revision}" if self.revision else "")
-
-
 def local(run: str) -> Path:
     """The path of a run folder; one on the hub is downloaded. Raises UserError as `download` does."""
-    return download(Address.parse(run)) if run.startswith(SCHEME) else Path(run)
+    return download(Address.parse(run)) if run.startswith(HUB) else Path(run)
 
 
 def download(address: Address) -> Path:
@@ -67,7 +44,7 @@ def download(address: Address) -> Path:
         UserError: there is no such run, you may not read it, the hub cannot be reached and the cache has no copy, or a
             file is not the one that was pushed.
     """
-    hub = _huggingface_hub()
+    hub = huggingface_hub()
     with _explained(address, "read"):
         folder = Path(hub.hf_hub_download(address.repo, MANIFEST, revision=address.revision)).parent
     foreign = UserError(f"{address} is not a run that this version of ssljax can load: push it again by `ssljax push`")
@@ -143,7 +120,7 @@ def push(files: dict[str, Path], address: Address, *, private: bool = False) -> 
 
     Raises UserError if you may not write there or the hub cannot be reached; the repository then stays as it was.
     """
-    hub = _huggingface_hub()
+    hub = huggingface_hub()
     with _explained(address, "written"):
         api = hub.HfApi()
         api.create_repo(address.repo, private=private or None, exist_ok=True)
@@ -176,21 +153,13 @@ def _without_places(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     path, url = PureWindowsPath(value), re.match(r"\w+://", value)
-    elsewhere = path.is_absolute() or ".." in path.parts or (url and url[0] not in (SCHEME, "http://", "https://"))
+    elsewhere = path.is_absolute() or ".." in path.parts or (url and url[0] not in (HUB, "http://", "https://"))
     return path.name or value if value.startswith(("/", "~")) or elsewhere else value
 
 
 def _card_without_places(card: str) -> str:
     """A model card, with the quoted paths cut in the same way."""
     return re.sub(r"""(["'`])([^"'`\n]*[/\\].*?)\1""", lambda m: f"{m[1]}{_without_places(m[2])}{m[1]}", card)
-
-
-def _huggingface_hub() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise UserError(f"{SCHEME} needs huggingface_hub: install it by pip install 'ssljax[hub]'") from None
-    return huggingface_hub
 
 
 @contextlib.contextmanager

@@ -26,9 +26,10 @@ import ssljax
 from ssljax.cli.main import run as command
 from ssljax.data import Folder
 from ssljax.evaluation import Embeddings, Retrieval
-from ssljax.hub import Address, contents
+from ssljax.export.hub import contents
 from ssljax.models import Preprocessing, Pretrained, ResNet
 from ssljax.models.weights.layouts import layout_of
+from ssljax.models.weights.location import Address
 from ssljax.models.weights.names import to_timm
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
@@ -373,7 +374,7 @@ def test_a_model_on_the_hub_is_where_a_module_begins(hub, tmp_path):
     for address, sentence in {
         "hf://anna/nothing": "has none of model.safetensors",
         "hf://anna/nowhere": "cannot be downloaded",
-        "hf://anna": "is not the address of a model",
+        "hf://anna": "is not an address on the hub",
     }.items():
         with pytest.raises(UserError, match=sentence):
             begun(address)
