@@ -112,19 +112,16 @@ class Network:
         weights are read once, and their gradients are summed over the devices once.
         """
         params, stats, outputs = self.cast(params), dict(stats), {}
-        groups = [list(alike) for _, alike in itertools.groupby(views, key=lambda view: view.shape)]
-        xs, counts = [item_by_item(alike) for alike in groups], [len(alike) for alike in groups]
-        rngs = [None if rng is None else jax.random.fold_in(rng, i) for i in range(len(xs))]
+        xs = [jnp.stack(list(alike), axis=1) for _, alike in itertools.groupby(views, key=lambda view: view.shape)]
         names = [name for name in self._modules if name in params]
         for i, name in enumerate(names):
             if i and not any(jax.tree.leaves(stats[later]) for later in names[i:]):
-                xs = [jnp.concatenate([_by_item(x, n) for x, n in zip(xs, counts, strict=True)], axis=1)]
-                xs, counts = [xs[0].reshape(-1, *xs[0].shape[2:])], [sum(counts)]
+                xs = [jnp.concatenate(xs, axis=1)]
             for k, x in enumerate(xs):
-                own = rngs[k]
-                own = None if own is None else jax.random.fold_in(own, i)
-                xs[k], stats[name] = self.train_module(name, params, stats, x, own)
-            outputs[name] = [_by_item(x, n) for x, n in zip(xs, counts, strict=True)]
+                own = None if rng is None else jax.random.fold_in(jax.random.fold_in(rng, k), i)
+                y, stats[name] = self.train_module(name, params, stats, x.reshape(-1, *x.shape[2:]), own)
+                xs[k] = y.reshape(*x.shape[:2], *y.shape[1:])
+            outputs[name] = list(xs)
         return outputs, stats
 
     @jax.named_scope("network")
@@ -147,11 +144,6 @@ class Network:
     def width(self, name: str, params: PyTree, stats: PyTree, images: Array) -> int:
         """How many numbers a module makes of an image."""
         return jax.eval_shape(self.evaluate, params, stats, images)[name].shape[1]
-
-
-def _by_item(x: Array, views: int) -> Array:
-    """[B, V, ...] of [B V, ...]."""
-    return x.reshape(-1, views, *x.shape[1:])
 
 
 def item_by_item(views: Sequence[Array]) -> Array:
