@@ -20,11 +20,13 @@ from ssljax.models.pretrained import (
 )
 from ssljax.models.resnet import ResNet
 from ssljax.models.swin import Swin
+from ssljax.models.text import BagOfTokens, TextTransformer
 from ssljax.models.vit import ViT, cls_attention
 from ssljax.models.weights.preprocessing import Preprocessing, preprocessing_of
 
 __all__ = [
     "MLP",
+    "BagOfTokens",
     "BatchNorm",
     "ConvNeXt",
     "DINOHead",
@@ -37,6 +39,7 @@ __all__ = [
     "Prototypes",
     "ResNet",
     "Swin",
+    "TextTransformer",
     "ViT",
     "Wrapped",
     "cast_kernels",

@@ -72,19 +72,28 @@ def drop_path(y: Array, factors: Array | None) -> Array:
 
 
 def in_a_loop(
-    turn: Sequence[nn.Module], params: Sequence[PyTree], x: Array, train: bool, factors: Array | list[None]
+    turn: Sequence[nn.Module],
+    params: Sequence[PyTree],
+    x: Array,
+    train: bool,
+    factors: Array | list[None],
+    mask: Array | None = None,
 ) -> Array:
     """x after blocks that are all like those of `turn`, one turn after the other, with their `params` and `factors`.
+
+    If there is a `mask`, each block gets it.
 
     It is one loop for the compiler, which sees the blocks of a turn once and not as often as there are turns. The
     blocks of `turn` are bound to no module, and have no variables but parameters.
     """
     stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *params[i :: len(turn)]) for i in range(len(turn))]
+    masks: dict[str, Any] = {} if mask is None else {"mask": mask}
     each = None if isinstance(factors, list) else factors.reshape(-1, len(turn), *factors.shape[1:])
 
     def once(x: Array, own: tuple[list[PyTree], Array | None]) -> tuple[Array, None]:
         for i, block in enumerate(turn):
-            x = cast(Array, block.apply({"params": own[0][i]}, x, train, None if own[1] is None else own[1][i]))
+            own_factors = None if own[1] is None else own[1][i]
+            x = cast(Array, block.apply({"params": own[0][i]}, x, train, own_factors, **masks))
         return x, None
 
     return lax.scan(once, x, (stacked, each))[0]

@@ -15,7 +15,7 @@ from ssljax.types import Array, PyTree, UserError
 FROZEN = "frozen"  # where the frozen parts are, among the batch statistics
 _BLOCK = re.compile(r"(?:stage(\d+)_)?block(\d+)")
 _BETWEEN = re.compile(r"stage(\d+)_(?!block)\w+")  # Swin's, before a stage
-_AFTER = ("norm", "last_conv", "last_norm", "pool")
+_AFTER = ("norm", "last_conv", "last_norm", "pool", "projection")
 
 
 def whole(variables: PyTree) -> PyTree:

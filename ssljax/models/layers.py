@@ -281,22 +281,23 @@ def _weights(q: Array, k: Array, heads: int, bias: Array | None, mask: Array | N
 
 
 FeedForwardKind = Literal["gelu", "gelu_tanh", "swiglu"]
+TextFeedForwardKind = Literal["gelu", "gelu_tanh", "gelu_sigmoid"]
 
 
 class FeedForward(nn.Module):
     """Two layers with GELU between them, or with a gate (SwiGLU, Shazeer 2020)."""
 
     hidden: int
-    kind: FeedForwardKind = "gelu"
+    kind: FeedForwardKind | TextFeedForwardKind = "gelu"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [..., C]; returns the same shape."""
+        """x: [..., C]; returns the same shape. Raises UserError if the kind is unknown."""
+        if self.kind not in ("swiglu", *_ACTIVATIONS):
+            raise UserError(f"feed_forward={self.kind} is unknown: choose one of {', '.join(_ACTIVATIONS)} or swiglu")
         y = Dense(self.hidden, name="linear1")(x)
-        if self.kind == "swiglu":
-            y = y * nn.silu(Dense(self.hidden, name="gate")(x))
-        else:
-            y = gelu(y) if self.kind == "gelu" else nn.gelu(y, approximate=True)
+        gated = self.kind == "swiglu"
+        y = y * nn.silu(Dense(self.hidden, name="gate")(x)) if gated else _ACTIVATIONS[self.kind](y)
         return Dense(x.shape[-1], name="linear2")(y)
 
 
@@ -307,6 +308,13 @@ def gelu(x: Array) -> Array:
     """
     y = x.astype(jnp.float32)
     return (y * (0.5 + 0.5 * lax.erf(y * 0.5**0.5))).astype(x.dtype)
+
+
+_ACTIVATIONS = {
+    "gelu": gelu,
+    "gelu_tanh": functools.partial(nn.gelu, approximate=True),
+    "gelu_sigmoid": lambda x: x * nn.sigmoid(1.702 * x),
+}
 
 
 class LayerScale(nn.Module):

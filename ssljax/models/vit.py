@@ -240,7 +240,7 @@ def cls_attention(encoder: ViT, variables: PyTree, images: Array) -> Array:
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer, each after a norm and beside the identity."""
+    """Attention and a feed-forward layer, each after a norm and beside the identity; or with the norm after the sum."""
 
     heads: int
     layer_scale: float | None
@@ -249,19 +249,25 @@ class Block(nn.Module):
     biases: tuple[str, ...]
     epsilon: float
     rope: tuple[int, int] | None  # rows and columns of the patches, the last tokens
+    post_norm: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, train: bool, factors: Array | None = None) -> Array:
-        """x: [B, N, C]; returns the same shape. `factors` f32[2, B] are those of the two branches, see `drop_path`."""
+    def __call__(self, x: Array, train: bool, factors: Array | None = None, mask: Array | None = None) -> Array:
+        """x: [B, N, C]; returns the same shape. `factors` f32[2, B] are those of the two branches, see `drop_path`.
+
+        Where `mask` bool[B, 1, N, N] is False nothing is attended to.
+        """
         first, second = (None, None) if factors is None else factors
-        y = LayerNorm(self.epsilon, name="norm1")(x)
-        y = Attention(self.heads, self.biases, self.rope, name="attention")(y)
+        norm1, norm2 = (LayerNorm(self.epsilon, name=f"norm{i}") for i in (1, 2))
+        y = x if self.post_norm else norm1(x)
+        y = Attention(self.heads, self.biases, self.rope, name="attention")(y, mask=mask)
         y = LayerScale(self.layer_scale, name="layer_scale1")(y)
         x = x + drop_path(y, first)
-        y = LayerNorm(self.epsilon, name="norm2")(x)
+        x, y = (norm1(x),) * 2 if self.post_norm else (x, norm2(x))
         y = FeedForward(self.hidden, self.feed_forward, name="feed_forward")(y)
         y = LayerScale(self.layer_scale, name="layer_scale2")(y)
-        return x + drop_path(y, second)
+        x = x + drop_path(y, second)
+        return norm2(x) if self.post_norm else x
 
 
 class AttentionPool(nn.Module):
