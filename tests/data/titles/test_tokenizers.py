@@ -1,5 +1,6 @@
 """Every tokenizer on any text; and each against a plain reference."""
 
+import hashlib
 import json
 import pickle
 import subprocess
@@ -164,13 +165,11 @@ def ngrams(title: str, sizes: tuple[int, ...]) -> list[str]:
 def test_ngrams_are_those_of_a_loop(titles, sizes):
     titles = list(filter(str.strip, titles))
     ids = NGrams(2**20, sizes).reader("")(titles, 200)
-    code = {}
     for title, row in zip(titles, ids, strict=True):
-        expected = ngrams(clean(title), sizes)
-        assert (row >= 0).sum() == len(expected)
-        for ngram, found in zip(expected, row, strict=False):
-            assert code.setdefault(ngram, found) == found
-    assert len(set(code.values())) == len(code)  # of some dozens none collide in 2^20
+        hashes = [
+            int.from_bytes(hashlib.blake2b(n.encode(), digest_size=8).digest()) for n in ngrams(clean(title), sizes)
+        ]
+        assert row[row >= 0].tolist() == [value % 2**20 for value in hashes]
 
 
 def test_ngrams_are_golden_and_spread():
