@@ -75,8 +75,14 @@ class EfficientNet(nn.Module):
     @property
     def features(self) -> int:
         """Length of the result."""
-        early = sum(self.channels(_STAGES[stage - 1][-1]) * side**2 for stage, side in self.levels)
-        return self._last_channels() * self.pool**2 + early
+        return sum(self.parts)
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Lengths of the parts that the result is joined from: of `levels`, by stage, and of the last map."""
+        levels = sorted(self.levels, key=lambda level: level[0])
+        early = (self.channels(_STAGES[stage - 1][-1]) * side**2 for stage, side in levels)
+        return *early, self._last_channels() * self.pool**2
 
     @property
     def preprocessing(self) -> Preprocessing:

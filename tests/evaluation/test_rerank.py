@@ -363,6 +363,7 @@ def splits(n=20):
 STEPS = (
     Whitening(dim=4, shrinkage=0.1),
     Whitening(dim=4, shrinkage=0.1, labels="title"),
+    Whitening(dim=4, shrinkage=0.1, labels="title", parts=(3, 5)),
     QueryExpansion(k=2),
     DatabaseAugmentation(k=2, alpha=3.0),
     NeighbourhoodBlending(thresholds=(0.8, 0.9), k=4),
@@ -394,6 +395,20 @@ def test_steps_are_taken_in_their_order():
         Retrieval("title", after=(STEPS[0], STEPS[0]))(parts.get)
 
 
+def test_each_part_is_whitened_by_itself_and_has_unit_length_before_they_are_joined():
+    parts = splits()
+    x = normalise(parts["test"].vectors)
+    whiten = Whitening(dim=8, shrinkage=0.1, parts=(3, 5))
+    train = normalise(parts["train"].vectors)
+    first, second = fit_whitening(train[:, :3], 3, shrinkage=0.1), fit_whitening(train[:, 3:], 5, shrinkage=0.1)
+
+    def each(vectors):
+        return np.concatenate([normalise(first(vectors[:, :3])), normalise(second(vectors[:, 3:]))], axis=1)
+
+    expected = normalise(fit_whitening(each(train), 8, shrinkage=0.1)(each(x)))
+    np.testing.assert_allclose(whiten(x, x, None, parts.get)[0], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "step, sentence",
     [
@@ -403,6 +418,7 @@ def test_steps_are_taken_in_their_order():
         (Whitening(dim=20), r"Whitening\.dim=20 needs more than 20 vectors.*'train'"),
         (Whitening(dim=4, labels="name"), "Whitening.labels='name' is not a column"),
         (Whitening(dim=9), "Whitening of split 'train': dim=9 must be at least 1 and at most 8"),
+        (Whitening(dim=4, parts=(3, 4)), r"parts=\(3, 4\) have 7 dimensions in all, but the vectors have 8"),
     ],
 )
 def test_what_does_not_fit_the_data_is_refused(step, sentence):
@@ -422,6 +438,7 @@ def test_what_does_not_fit_the_data_is_refused(step, sentence):
         (lambda: NeighbourhoodBlending(thresholds=(0.9,), k=1), r"k=1 "),
         (lambda: Whitening(dim=0), r"Whitening\.dim=0"),
         (lambda: Whitening(dim=4, shrinkage=2.0), r"shrinkage=2\.0"),
+        (lambda: Whitening(dim=4, parts=(0, 8)), r"Whitening\.parts=\(0, 8\)"),
         (lambda: Retrieval(after=("whiten",)), "after='whiten' must be a post-processing step"),
         (lambda: Retrieval(after=QueryExpansion()), "after"),
     ],

@@ -120,11 +120,11 @@ def test_a_lite_network_on_a_grid_of_cells_has_features_of_each():
 
 def test_levels_join_the_maps_of_earlier_stages_each_of_unit_length():
     encoder = EfficientNet("lite0", width=0.1, depth=0.1)
-    joined, x = encoder.clone(levels=((5, 2), (3, 3))), images(2, 64, 64, 3)
+    joined, x = encoder.clone(levels=((5, 2), (3, 3), (3, 1))), images(2, 64, 64, 3)
     v = jax.jit(functools.partial(joined.init, train=False))(jax.random.PRNGKey(0), x)
     y, last = joined.apply(v, x, train=False), encoder.apply(v, x, train=False)
-    assert y.shape == (2, joined.features) and joined.features == 9 * 8 + 4 * 16 + 1280  # in the network's order
-    for part in np.split(y, [9 * 8, 9 * 8 + 4 * 16], axis=1):
+    assert y.shape == (2, joined.features) and joined.parts == (9 * 8, 8, 4 * 16, 1280)  # in the network's order
+    for part in np.split(y, np.cumsum(joined.parts)[:-1], axis=1):
         np.testing.assert_allclose(np.linalg.norm(part, axis=1), 1, rtol=1e-4)
     np.testing.assert_allclose(y[:, -1280:], last / np.linalg.norm(last, axis=1, keepdims=True), rtol=1e-4, atol=1e-6)
 

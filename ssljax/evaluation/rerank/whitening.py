@@ -117,6 +117,10 @@ class Whitening:
 
     With `labels` it is a linear projection by labels, in closed form: `Whitening(dim=256, labels="listing")`. It is
     fitted to the unit vectors as they were embedded, so it must be the first step.
+
+    With `parts` each part of the vectors is whitened by itself first, without labels, and scaled to unit length, so
+    that none outweighs the others: `Whitening(dim=512, shrinkage=0.1, parts=encoder.parts)` for an encoder with
+    `levels`.
     """
 
     dim: int
@@ -127,9 +131,11 @@ class Whitening:
     """The split that it is fitted to."""
     labels: str | tuple[str, ...] | None = None
     """Columns of that split: what items that agree in all of them differ in counts less. None: no labels are used."""
+    parts: tuple[int, ...] = ()
+    """Lengths of the parts that the vectors are joined from; () for vectors of one part."""
 
     def __post_init__(self):
-        check_fields(self, "Whitening", dim=1)
+        check_fields(self, "Whitening", dim=1, parts=1)
         if not 0 <= self.shrinkage <= 1:
             raise UserError(f"Whitening.shrinkage={self.shrinkage} must be between 0 and 1: try 0.1")
 
@@ -140,10 +146,28 @@ class Whitening:
         try:
             fit = embed(self.fit)
             groups = None if self.labels is None else relevance(self.labels, fit, field="Whitening.labels")[0]
-            whiten = fit_whitening(normalise(fit.vectors), self.dim, shrinkage=self.shrinkage, groups=groups)
+            fitted, *others = self._white_parts(normalise(fit.vectors), queries, gallery)
+            whiten = fit_whitening(fitted, self.dim, shrinkage=self.shrinkage, groups=groups)
         except UserError as error:
             raise UserError(f"Whitening of split {self.fit!r}: {error}") from None
-        return normalise(whiten(queries)), normalise(whiten(gallery))
+        queries, gallery = (normalise(whiten(vectors)) for vectors in others)
+        return queries, gallery
+
+    def _white_parts(self, fitted: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+        """The same vectors with each of their parts whitened as those of `fitted`, and of unit length."""
+        if not self.parts:
+            return [fitted, *others]
+        if sum(self.parts) != fitted.shape[1]:
+            raise UserError(
+                f"parts={self.parts} have {sum(self.parts)} dimensions in all, but the vectors have {fitted.shape[1]}: "
+                "give the lengths of the parts that they are joined from"
+            )
+        split = [np.split(vectors, np.cumsum(self.parts)[:-1], axis=1) for vectors in (fitted, *others)]
+        whiten = [fit_whitening(part, part.shape[1], shrinkage=self.shrinkage) for part in split[0]]
+        return [
+            np.concatenate([normalise(white(part)) for white, part in zip(whiten, parts, strict=True)], axis=1)
+            for parts in split
+        ]
 
     def check(self, items: int, embed: Embed) -> None:
         """See `PostProcessing`."""
