@@ -42,7 +42,7 @@ class Experiment:
     """Name of the run folder, runs/<name>."""
     data: Source = ToyCatalogue()
     """Where photos come from: Catalogue, Folder, TFDS, Arrays, ToyCatalogue, Grocery, several of them in a Concat, or
-    one with FewLabels."""
+    one with FewLabels or NoisyTitles."""
     sampler: Sampler = Photos()
     """What batches are made of: Photos, Listings with two photos of each, for views with `natural`, Classes with some
     photos of each, or Triplets of attributes."""

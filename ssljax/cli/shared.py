@@ -13,7 +13,7 @@ from rich.table import Table
 from tyro.constructors import PrimitiveConstructorSpec
 
 from ssljax.config import Experiment
-from ssljax.data import FewLabels, Items
+from ssljax.data import FewLabels, Items, NoisyTitles
 from ssljax.data.atomic_files import read_json, replace_file
 from ssljax.evaluation import Embeddings
 from ssljax.evaluation.restore import read_experiment
@@ -147,8 +147,11 @@ def on_other_data(experiment: Experiment, data: Path) -> tuple[Experiment, str]:
 
 
 def source_of(experiment: Experiment) -> Source:
-    """The data of an experiment, whether or not it keeps only a few labels."""
-    return experiment.data.data if isinstance(experiment.data, FewLabels) else experiment.data
+    """The data of an experiment, without what keeps only a few labels or changes the titles."""
+    source = experiment.data
+    while isinstance(source, FewLabels | NoisyTitles):
+        source = source.data
+    return source
 
 
 def complete_experiment_of(run: Run, trust_code: bool) -> Experiment:

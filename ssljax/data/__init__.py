@@ -15,6 +15,7 @@ from ssljax.data.sources.concat import Concat, Part
 from ssljax.data.sources.few_labels import FewLabels
 from ssljax.data.sources.folder import Folder
 from ssljax.data.sources.grocery import Grocery
+from ssljax.data.sources.noisy_titles import NoisyTitles
 from ssljax.data.sources.tfds import TFDS
 from ssljax.data.sources.toy import ToyCatalogue
 from ssljax.data.titles import BPE, Bytes, NGrams, TitleAugmentation, Titles, TokenizerFile
@@ -34,6 +35,7 @@ __all__ = [
     "Items",
     "Listings",
     "NGrams",
+    "NoisyTitles",
     "Part",
     "Photos",
     "TitleAugmentation",

@@ -29,7 +29,7 @@ from ssljax.types import UserError, check_fields
 
 LARGEST_FILE = 2**27  # bytes; XLM-R's tokenizer.json, of 250,000 tokens, has 17 million
 LARGEST_VOCABULARY = 2**24
-LONGEST_WORD = 64  # characters: what is longer, such as an address or a text without blanks, is read in pieces
+WORD = re.compile(r"\S{1,64}")  # what is longer, such as an address or a text without blanks, is read in pieces
 AT_ONCE = 2**16  # titles, whose encodings take some 500 bytes each
 ENTITY = re.compile(r"&#?\w{1,32};")  # not without the semicolon, as "black&notebook" has no entity "&not"
 # Only names of tags that shops use in titles, so that "size <M>" stays.
@@ -304,7 +304,7 @@ def _bytes(title: str, length: int) -> np.ndarray:
 
 def _ngrams(title: str, length: int, *, vocabulary: int, sizes: tuple[int, ...]) -> list[int]:
     found: list[int] = []
-    for word in re.finditer(rf"\S{{1,{LONGEST_WORD}}}", title.casefold()):
+    for word in WORD.finditer(title.casefold()):
         found += _word_ngrams(word[0], vocabulary, sizes)
         if len(found) >= length:
             break
