@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ssljax import data, evaluation, methods, models, optim, schedules, search, views
-from ssljax.data import Photos, ToyCatalogue
+from ssljax.data import Photos, Titles, ToyCatalogue
 from ssljax.evaluation import Retrieval
 from ssljax.methods import MoCo
 from ssljax.models import Preprocessing, ResNet, preprocessing_of
@@ -48,6 +48,8 @@ class Experiment:
     photos of each, or Triplets of attributes."""
     views: Views = TwoCrops(size=64)
     """How the method's views are made of a photo, on the accelerator."""
+    titles: Titles | None = None
+    """How titles become token ids, which `views=PhotoAndTitle(...)` puts beside the photos; None for photos alone."""
     method: Method = MoCo(encoder=ResNet(norm_groups=8), shuffle=True)
     """What is learnt from the views."""
     optimizer: Optimizer = SGD(lr=0.06, weight_decay=5e-4)

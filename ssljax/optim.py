@@ -47,19 +47,26 @@ def adapt(trust_coefficient: float, limit: OfStep | None) -> optax.GradientTrans
 def by_part(layer_decay: float, head: float) -> optax.GradientTransformation:
     """Multiplies the updates of the encoder's blocks by powers of `layer_decay`, and those of all else by `head`.
 
-    The n-th block from the end has the n-th power, parts before the blocks one power more, parts after them 1. As the
-    last transformation it amounts to a learning rate for each part.
+    The n-th block from the end has the n-th power, parts before the blocks one power more, parts after them 1. Of a
+    `Fusion` each encoder has blocks of its own, and what joins them counts as all else. As the last transformation it
+    amounts to a learning rate for each part.
     """
 
+    def of_encoder(params: PyTree) -> tuple[PyTree, bool]:
+        """Its factors, and whether there are blocks, or nothing that learns."""
+        if params and set(params) <= {"photo", "title", "joint"}:
+            parts = {name: (head, False) if name == "joint" else of_encoder(params[name]) for name in params}
+            return {name: part for name, (part, _) in parts.items()}, any(there for _, there in parts.values())
+        layer, blocks = number_layers(params)
+        return {name: layer_decay ** (blocks + 1 - number) for name, number in layer.items()}, bool(blocks) or not params
+
     def factors(params: PyTree) -> PyTree:
-        layer, blocks = number_layers(params.get("encoder", ()))
-        frozen = params.get("encoder") == {}
-        if layer_decay < 1 and not blocks and not frozen:
+        encoder, there = of_encoder(params["encoder"]) if "encoder" in params else ({}, False)
+        if layer_decay < 1 and not there:
             raise UserError(
                 f"optimizer.layer_decay={layer_decay} needs an encoder made of blocks, such as a ResNet or a ViT: "
                 "set it to 1"
             )
-        encoder = {name: layer_decay ** (blocks + 1 - number) for name, number in layer.items()}
         return {name: encoder if name == "encoder" else head for name in params}
 
     def init(params: PyTree) -> optax.EmptyState:

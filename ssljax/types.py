@@ -184,8 +184,8 @@ class Views(Protocol):
 class Method(Protocol):
     """A training method: four pure functions over explicit state, and no state of its own.
 
-    `batch["views"]` is a tuple of f32[B, h, w, 3], one array a view, made and normalised by the views of the
-    experiment; two global crops come first, local ones after them. `batch["masks"]`, where the views are `Masked`, is
+    `batch["views"]` is a tuple of f32[B, h, w, 3], one array a view (or `Listing`s of such photos with their titles),
+    made and normalised by the views of the experiment; two global crops come first, local ones after them. `batch["masks"]`, where the views are `Masked`, is
     bool[B, N] for each global crop, True for a patch that is hidden from the student.
     """
 
@@ -212,6 +212,15 @@ class TeacherMethod(Method, Protocol):
 
     def embed_teacher(self, params: Params, aux: Aux, batch: Batch) -> Array:
         """f32[B, D], the teacher's embeddings of `batch["views"][0]`."""
+        ...
+
+
+@runtime_checkable
+class TitleMethod(Method, Protocol):
+    """A method that embeds titles apart from photos, in the same space: what defines `embed_title` is one."""
+
+    def embed_title(self, params: Params, aux: Aux, batch: Batch) -> Array:
+        """f32[B, D], the embeddings of the titles of `batch["views"][0]`, a `Listing`."""
         ...
 
 

@@ -79,8 +79,8 @@ def train_run(
     `signals`, Ctrl-C and SIGTERM save before they end it.
     """
     run = Run(where.runs / experiment.name, where.checkpoints)
-    setup = Setup.of(experiment)
-    run.prepare(experiment, file, recorded, setup.data, restart=where.restart)
+    setup = Setup.of(experiment, None if where.restart else run.learnt)
+    run.prepare(experiment, file, recorded, setup.data, setup.learnt, restart=where.restart)
     missing = export.missing(run, experiment)
     saved = bool(missing) and any(run.checkpoints.glob("[0-9]*"))
     unfinished, saved = first_says([run.results in missing, saved])  # the others may not see the first one's files

@@ -23,6 +23,7 @@ from ssljax.data.bad_inputs import BadInputs, BadPhoto
 from ssljax.data.items import Items
 from ssljax.data.photos import Decoded, Decoder, decode_all
 from ssljax.data.samplers.base import Batches
+from ssljax.data.titles.tokenized import TokenizedTitles
 from ssljax.sharding import batch_sharding, place_batch, replicated, sum_over_processes
 from ssljax.types import Array, Batch, UserError
 
@@ -31,10 +32,14 @@ AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=3)
 AT_ONCE = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
 
 
-def batch_shapes(items: Items, *, batch_size: int, size: int, photos: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
+def batch_shapes(
+    items: Items, *, batch_size: int, size: int, photos: int = 1, titles: TokenizedTitles | None = None
+) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a whole training batch with `photos` of each item; reads none."""
     none = {"image": np.empty((0, photos, size, size, 3), np.uint8), "aspect": np.empty((0, photos), np.float32)}
     none |= _columns(items, np.arange(0))
+    if titles is not None:
+        none["title"] = np.empty((0, photos, titles.length), np.int32)
     return {name: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for name, x in none.items()}
 
 
@@ -47,6 +52,7 @@ def ordered_batches(
     threads: int = 8,
     small: int | None = None,
     own: np.ndarray | None = None,
+    titles: TokenizedTitles | None = None,
 ) -> Iterator[Batch]:
     """All photos once and in order, as host arrays.
 
@@ -58,6 +64,7 @@ def ordered_batches(
         threads: that decode.
         small: s, the side of other squares to which the photos are decoded too.
         own: bool[B], the places of a batch that this process decodes, if every process iterates; default: all.
+        titles: makes `title` i32[B, 1, L], if the items' titles are wanted.
 
     Yields:
         `image` u8[B, 1, S, S, 3], `aspect` f32[B, 1], both zero where not `own`; `index` i32[B]; `valid` bool[B], which
@@ -77,6 +84,8 @@ def ordered_batches(
             bad.check(int(sum_over_processes(np.array(bad.count))))
             image, aspect, good = made.decoded
             batch = {"image": image[:, None], "aspect": aspect[:, None], "valid": sum_over_processes(good)}
+            if titles is not None:
+                batch["title"] = titles(items, made.rows[:, None])
             if made.small is not None:
                 batch["small"] = sum_over_processes(made.small)
             yield batch | _columns(items, made.rows)
@@ -89,9 +98,9 @@ class TrainBatches:
     """Endless shuffled training batches, and the position in them, which can be saved and restored.
 
     Batches are dicts: `image` u8[B, N, S, S, 3] and `aspect` f32[B, N], of N photos an item, and of the first of them
-    `index` i32[B] and what there is of `label` i32[B], `listing` i32[B], `attributes` i32[B, A]. On a mesh they are
-    global arrays, split along B; without one, the process's own rows as host arrays (but for an image that is cached on
-    the device).
+    `index` i32[B] and what there is of `label` i32[B], `listing` i32[B], `attributes` i32[B, A]. With `titles` there is
+    `title` i32[B, N, L] as well. On a mesh they are global arrays, split along B; without one, the process's own rows
+    as host arrays (but for an image that is cached on the device).
 
     Args:
         items: the train split.
@@ -104,6 +113,7 @@ class TrainBatches:
         workers: processes that decode in place of the threads; not needed with a cache.
         mesh: where batches go.
         progress: is told how many photos are cached.
+        titles: what makes token ids of the items' titles, augmented anew in each batch; None leaves titles out.
 
     Raises:
         UserError: here or while iterating, if too many photos are bad.
@@ -121,8 +131,10 @@ class TrainBatches:
         workers: int = 0,
         mesh: Mesh | None = None,
         progress: Callable[[int], None] | None = None,
+        titles: TokenizedTitles | None = None,
     ):
         batches.check()
+        self._titles = titles
         self._items, self._batches, self._bad, self._mesh = items, batches, bad, mesh
         self._workers = 0 if cache else workers
         self._options = AT_ONCE if self._workers or cache == "device" else AHEAD
@@ -169,6 +181,8 @@ class TrainBatches:
             raise UserError(f"batch_size={size} is too large: fewer photos of the train split can be read")
         image, rows = made.decoded.image, made.rows.reshape(-1, self._batches.photos)
         batch = {"aspect": made.decoded.aspect.reshape(rows.shape)} | _columns(self._items, rows[:, 0])
+        if self._titles is not None:
+            batch["title"] = self._titles(self._items, rows, (self._batches.identity["seed"], self._delivered))
         return batch | {"image": image.reshape(*rows.shape, *image.shape[2:])}
 
     def _placed(self, batch: Batch) -> Batch:

@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -14,30 +14,38 @@ from ssljax.config import Experiment
 from ssljax.data import Items
 from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.pipeline import ordered_batches
+from ssljax.data.titles.tokenized import TokenizedTitles
 from ssljax.evaluation import Embeddings, Origin, raw_pixels
 from ssljax.evaluation.embeddings import BASELINE
 from ssljax.sharding import own_places, place_whole_batch, replicated
-from ssljax.types import Array, Aux, Batch, Embed, Params, TeacherMethod, TrainState
+from ssljax.types import Array, Aux, Batch, Embed, Params, TeacherMethod, TitleMethod, TrainState
 
 RAW_PIXELS_SIDE = 32
+TITLES = "titles"  # what embeds the titles beside a student
+By = Literal["both", "photo", "title"]
+"""What of an item is embedded, of what the network reads."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """What embeds single photos: the trained network of a run."""
+    """What embeds single photos, and titles if it reads those: the trained network of a run."""
 
-    embed: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    """photos u8[B, S, S, 3] and aspect ratios f32[B] → f32[B, D]; compiled for each B"""
+    embed: Callable[..., np.ndarray]
+    """photos u8[B, S, S, 3], aspect ratios f32[B] and, if they are given, titles, B texts → f32[B, D]; compiled for
+    each B"""
     photo_size: int
     """S"""
     origin: Origin
+    embed_titles: Callable[[Sequence[str]], np.ndarray] | None = None
+    """titles alone → f32[n, D], to be compared with photos; None if the network reads none"""
 
 
 def embedding_functions(experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
     """Network → the jitted function of parameters, state and batch to embeddings f32[B, D], whole on every device.
 
-    The networks are "student", and "teacher" if the method has one to show; a batch is decoded photos (`image` and
-    `aspect`), of which the evaluation view is taken.
+    The networks are "student", "teacher" if the method has one to show, and `TITLES`, which embeds titles beside the
+    student's photos; a batch is decoded photos (`image` and `aspect`) and what there is of titles, of which the
+    evaluation view is taken.
     """
 
     def compiled(embed: Callable[[Params, Aux, Batch], Array]) -> Any:
@@ -48,6 +56,8 @@ def embedding_functions(experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
         return jax.jit(apply, out_shardings=replicated(mesh))
 
     functions = {"student": compiled(experiment.method.embed)}
+    if isinstance(experiment.method, TitleMethod):
+        functions[TITLES] = compiled(experiment.method.embed_title)
     if isinstance(experiment.method, TeacherMethod):
         functions["teacher"] = compiled(experiment.method.embed_teacher)
     return functions
@@ -56,23 +66,48 @@ def embedding_functions(experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
 class Embedder:
     """Embeds splits of an experiment's data: decoded, one evaluation view, embedded.
 
-    Photos that cannot be read are left out, and listed in the file `bad_inputs` if one is given.
+    Photos that cannot be read are left out, and listed in the file `bad_inputs` if one is given. `titles` makes token
+    ids for networks that read titles. `by` hides the photos or the titles from a network that reads both.
     """
 
     def __init__(
-        self, experiment: Experiment, mesh: Mesh, load: Callable[[str], Items], bad_inputs: Path | None = None
+        self,
+        experiment: Experiment,
+        mesh: Mesh,
+        load: Callable[[str], Items],
+        bad_inputs: Path | None = None,
+        titles: TokenizedTitles | None = None,
+        by: By = "both",
     ):
         self._experiment, self._mesh, self._load, self._bad_inputs = experiment, mesh, load, bad_inputs
+        self._titles, self._by = titles, by
         self._apply = embedding_functions(experiment, mesh)
 
     @property
     def networks(self) -> tuple[str, ...]:
         """What there is to embed with: "student", and "teacher" if the method has one to show."""
-        return tuple(self._apply)
+        return tuple(name for name in self._apply if name != TITLES)
+
+    @property
+    def embeds_titles(self) -> bool:
+        """Whether titles are embedded by a network of their own, in the space of the photos."""
+        return TITLES in self._apply
+
+    def hiding(self, by: By) -> "Embedder":
+        """The same, of photos or of titles alone."""
+        return Embedder(self._experiment, self._mesh, self._load, self._bad_inputs, self._titles, by)
 
     def batch(self, state: TrainState, batch: Batch, network: str = "student") -> np.ndarray:
-        """f32[B, D] of one batch of decoded photos."""
-        batch = place_whole_batch(self._mesh, {"image": batch["image"], "aspect": batch["aspect"]})
+        """f32[B, D] of one batch of decoded photos, with their titles if the network reads them."""
+        read = {name: batch[name] for name in ("image", "aspect", "title", "has_photo") if name in batch}
+        if self._titles is not None and "title" not in read:
+            read["title"] = np.full((*read["aspect"].shape, self._titles.length), -1, np.int32)
+        if self._titles is not None:
+            there = read.get("has_photo", np.ones(read["aspect"].shape, bool))
+            read["has_photo"] = there & (self._by != "title")
+            if self._by == "photo":
+                read["title"] = np.full_like(read["title"], -1)
+        batch = place_whole_batch(self._mesh, read)
         with jax.set_mesh(self._mesh):
             return np.asarray(jax.device_get(self._apply[network](state.params, state.aux, batch)))
 
@@ -93,19 +128,22 @@ class Embedder:
         @functools.cache
         def embed(split: str) -> dict[str, Embeddings]:
             items, side = self._load(split), RAW_PIXELS_SIDE if baseline else None
-            places, vectors, pixels = [], {name: [] for name in rows}, []
+            places, vectors, pixels, titles = [], {name: [] for name in rows}, [], {name: [] for name in rows}
             for batch in self._batches(items, side):
                 valid = batch["valid"]
                 places.append(batch["index"][valid])
                 for name, (state, network) in rows.items():
                     vectors[name].append(self.batch(state, batch, network)[valid])
+                    if self.embeds_titles and network == "student":
+                        titles[name].append(self.batch(state, batch, TITLES)[valid])
                 if baseline:
                     pixels.append(batch["small"][valid])
             found = items.select(np.concatenate(places))
             whole = {name: np.concatenate(parts) for name, parts in vectors.items()}
             if baseline:
                 whole[BASELINE] = raw_pixels(np.concatenate(pixels))
-            return {name: Embeddings.of(found, made) for name, made in whole.items()}
+            beside = {name: np.concatenate(parts) for name, parts in titles.items() if parts}
+            return {name: Embeddings.of(found, made, beside.get(name)) for name, made in whole.items()}
 
         names = [*rows, BASELINE] if baseline else list(rows)
         return {name: lambda split, name=name: embed(split)[name] for name in names}
@@ -115,5 +153,5 @@ class Embedder:
         e = self._experiment
         bad = BadInputs(self._bad_inputs, total=len(items), limit=e.max_bad_share)
         own = own_places(self._mesh, e.batch_size)
-        options = {"size": e.photo_size, "small": small, "threads": e.threads}
+        options = {"size": e.photo_size, "small": small, "threads": e.threads, "titles": self._titles}
         return ordered_batches(items, batch_size=e.batch_size, bad=bad, own=own, **options)

@@ -55,13 +55,17 @@ class Embeddings:
     files"""
     origin: Origin | None = None
     """None if unknown"""
+    title_vectors: np.ndarray | None = None
+    """f32[n, D], the titles in the same space, of a network that embeds photos and titles apart; else None"""
 
     def __post_init__(self):
-        object.__setattr__(self, "vectors", checked(self.vectors, "embeddings"))
+        for name in ("vectors", "title_vectors"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, checked(getattr(self, name), "embeddings"))
         for name in ("label", "listing"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check_numbers(f"embeddings: {name}", getattr(self, name), 1))
-        fields = {"vectors": self.vectors, "label": self.label, "listing": self.listing, "photos": self.photos}
+        fields = self._arrays | {"photos": self.photos}
         for name, values in (fields | self.columns).items():
             if values is not None and len(values) != len(self.ids):
                 raise UserError(f"embeddings: {name} has {len(values)} rows and ids have {len(self.ids)}")
@@ -72,18 +76,25 @@ class Embeddings:
     def select(self, rows: np.ndarray) -> "Embeddings":
         """The items at `rows`: i[m] or bool[n]."""
         columns = {name: values[rows] for name, values in self.columns.items()}
-        label, listing, photos = (
-            None if values is None else values[rows] for values in (self.label, self.listing, self.photos)
-        )
-        return Embeddings(self.ids[rows], self.vectors[rows], columns, label, listing, photos)
+        there = {"photos": self.photos, **self._arrays}
+        chosen = {name: None if values is None else values[rows] for name, values in there.items()}
+        return Embeddings(self.ids[rows], columns=columns, **chosen)
 
     @classmethod
-    def of(cls, items: Items, vectors: np.ndarray) -> "Embeddings":
+    def of(cls, items: Items, vectors: np.ndarray, title_vectors: np.ndarray | None = None) -> "Embeddings":
         """The embeddings of `items`, with vectors f32[n, D] in the same order."""
         photos = None
         if isinstance(items.photos[0], os.PathLike):
             photos = raw_text(os.path.abspath(photo) for photo in items.photos)
-        return cls(items.ids, vectors, dict(items.columns), items.label, items.listing, photos)
+        return cls(
+            items.ids,
+            vectors,
+            dict(items.columns),
+            items.label,
+            items.listing,
+            photos,
+            title_vectors=title_vectors,
+        )
 
     @classmethod
     def unseen(cls, items: Items) -> "Embeddings":
@@ -110,13 +121,14 @@ class Embeddings:
         names = dict.fromkeys(name for part in parts for name in part.columns)
         blank = {name: [part.columns.get(name, text([""] * len(part))) for part in parts] for name in names}
         columns = {name: np.concatenate(values) for name, values in blank.items()}
-        return cls(ids, vectors, columns, all_of("label"), all_of("listing"), all_of("photos"), parts[0].origin)
+        aligned = {name: all_of(name) for name in ("label", "listing", "photos", "title_vectors")}
+        return cls(ids, vectors, columns, origin=parts[0].origin, **aligned)
 
     def save(self, path: Path) -> None:
         """Writes one file, .parquet or .npz (without pickle), and replaces an existing one only when it is complete.
 
-        The Parquet file has the columns id, vector (a list of D float32), where there are any photo, label and listing
-        (numbers), and the columns of the source; a name that is taken gets a "_". Bytes of a photo's path that are not
+        The Parquet file has the columns id, vector (a list of D float32), where there are any title_vector, photo,
+        label and listing (numbers), and the columns of the source; a name that is taken gets a "_". Bytes of a photo's path that are not
         UTF-8 are replaced in its column and kept in the metadata for `load`.
         """
         path = Path(path)
@@ -140,8 +152,12 @@ class Embeddings:
         import pyarrow  # slow to import, and rarely needed
         import pyarrow.parquet
 
-        rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(self.vectors.ravel()), self.vectors.shape[1])
-        table = {"id": _valid_strings(self.ids), "vector": rows}
+        def rows(vectors: np.ndarray) -> Any:
+            return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.ravel()), vectors.shape[1])
+
+        table = {"id": _valid_strings(self.ids), "vector": rows(self.vectors)}
+        if self.title_vectors is not None:
+            table["title_vector"] = rows(self.title_vectors)
         if self.photos is not None:
             table["photo"] = _valid_strings(self.photos)
         table |= {name: self._arrays[name] for name in ("label", "listing") if self._arrays[name] is not None}
@@ -161,7 +177,8 @@ class Embeddings:
 
     @property
     def _arrays(self) -> dict[str, np.ndarray | None]:
-        return {"vectors": self.vectors, "label": self.label, "listing": self.listing}
+        names = ("vectors", "label", "listing", "title_vectors")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def load(cls, path: Path) -> "Embeddings":
@@ -195,15 +212,21 @@ def _read_parquet(path: Path, stream: BinaryIO) -> dict[str, Any]:
     table = pyarrow.parquet.read_table(stream, page_checksum_verification=True)
     words = json.loads((table.schema.metadata or {})[PARQUET_KEY])
     _check_schema(words, path)
-    vectors = table["vector"].combine_chunks()
+
+    def rows(name: str) -> np.ndarray:
+        vectors = table[name].combine_chunks()
+        return vectors.flatten().to_numpy().reshape(len(vectors), vectors.type.list_size)
+
     fields = {name: table[name].to_numpy() for name in ("label", "listing") if name in words["own"]}
+    if "title_vector" in words["own"]:
+        fields["title_vectors"] = rows("title_vector")
     if "photo" in words["own"]:
         fields["photos"] = raw_text(table["photo"].to_pylist())
         for row, path in words.get("paths", {}).items():
             fields["photos"][int(row)] = path
     return {
         "ids": text(table["id"].to_pylist()),
-        "vectors": vectors.flatten().to_numpy().reshape(len(vectors), vectors.type.list_size),
+        "vectors": rows("vector"),
         "columns": {name: text(table[free].to_pylist()) for free, name in words["columns"].items()},
         "origin": _origin(words),
         **fields,

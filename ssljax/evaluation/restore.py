@@ -18,8 +18,9 @@ import numpy as np
 from ssljax.config import Experiment, NotPublic, from_json
 from ssljax.data import Items
 from ssljax.data.atomic_files import read_json
+from ssljax.data.titles.tokenized import TokenizedTitles
 from ssljax.evaluation import Embeddings, Origin
-from ssljax.evaluation.embed import Embedder, Encoder
+from ssljax.evaluation.embed import TITLES, By, Embedder, Encoder
 from ssljax.models import without_files
 from ssljax.sharding import check_batch_size, make_mesh, one_device, replicated
 from ssljax.training.checkpoint import Checkpoints
@@ -100,6 +101,8 @@ class Restored:
     """a split of the experiment's data, read once"""
     seconds: float
     """that the training took, over all processes and with compilation"""
+    titles: TokenizedTitles | None = None
+    """what makes token ids of titles, if the network reads them"""
 
     @classmethod
     def of(
@@ -151,8 +154,9 @@ class Restored:
         if complete and int(state.step) < spec.total_steps:
             remedy = f"delete {run.results} and train it again" if run.results.exists() else "train it to the end first"
             raise UserError(f"{run.path} is at step {int(state.step)} of {spec.total_steps}: {remedy}")
-        embedder = Embedder(experiment, mesh, load, run.bad_inputs() if bad_inputs is None else bad_inputs)
-        return cls(run, spec, state, embedder, load, checkpoints.position["seconds"])
+        titles = TokenizedTitles.of(experiment.titles, None, run.learnt or "")
+        embedder = Embedder(experiment, mesh, load, run.bad_inputs() if bad_inputs is None else bad_inputs, titles)
+        return cls(run, spec, state, embedder, load, checkpoints.position["seconds"], titles)
 
     @property
     def experiment(self) -> Experiment:
@@ -183,17 +187,49 @@ class Restored:
     def encoder(self, network: str = "student") -> Encoder:
         """What embeds single photos by a network."""
         self.check_network(network)
+        size = self.experiment.photo_size
 
-        def embed_photos(image: np.ndarray, aspect: np.ndarray) -> np.ndarray:
-            return self.embedder.batch(self.state, {"image": image[:, None], "aspect": aspect[:, None]}, network)
+        def embed(image: np.ndarray, aspect: np.ndarray, titles: Sequence[str] | None = None) -> np.ndarray:
+            batch = {"image": image[:, None], "aspect": aspect[:, None]}
+            if titles is not None and self.titles is not None:
+                batch["title"] = self.titles.ids(list(titles))[:, None]
+            return self.embedder.batch(self.state, batch, network)
 
-        return Encoder(embed_photos, self.experiment.photo_size, self.origin(network))
+        def embed_titles(titles: Sequence[str]) -> np.ndarray:
+            assert self.titles is not None
+            count = 1 << (len(titles) - 1).bit_length()  # compiled for powers of two alone
+            batch = {
+                "image": np.zeros((count, 1, size, size, 3), np.uint8),
+                "aspect": np.ones((count, 1), np.float32),
+                "title": self.titles.ids([*titles, *[""] * (count - len(titles))])[:, None],
+                "has_photo": np.zeros((count, 1), bool),
+            }
+            which = TITLES if self.embedder.embeds_titles else network
+            return self.embedder.batch(self.state, batch, which)[: len(titles)]
 
-    def embed(self, splits: Sequence[str], network: str = "student") -> Embeddings:
-        """Splits of the experiment's data, one after the other; photos that cannot be read are left out."""
+        return Encoder(embed, size, self.origin(network), embed_titles if self.titles else None)
+
+    def embed(self, splits: Sequence[str], network: str = "student", by: By = "both") -> Embeddings:
+        """Splits of the experiment's data, one after the other; photos that cannot be read are left out.
+
+        by: what of the items is embedded. Where photos and titles are embedded apart, "both" has the titles'
+            embeddings beside those of the photos, and "title" has them in their place.
+
+        Raises UserError if the method has no such network, or does not read titles.
+        """
         self.check_network(network)
-        by = self.embedder.by(self.state, network)
-        return dataclasses.replace(Embeddings.joined([by(split) for split in splits]), origin=self.origin(network))
+        if by != "both" and self.titles is None:
+            raise UserError(f"by={by}: the network of {self.run.path} reads no titles, only photos: leave it out")
+        apart = self.embedder.embeds_titles
+        embedder = self.embedder if by == "both" or apart else self.embedder.hiding(by)
+        embed = embedder.by(self.state, network)
+        embeddings = Embeddings.joined([embed(split) for split in splits])
+        if apart and by == "title":
+            assert embeddings.title_vectors is not None
+            embeddings = dataclasses.replace(embeddings, vectors=embeddings.title_vectors)
+        if by != "both":
+            embeddings = dataclasses.replace(embeddings, title_vectors=None)
+        return dataclasses.replace(embeddings, origin=self.origin(network))
 
 
 def check_evaluation(evaluators: Sequence[Evaluator], gallery: Sequence[str], load: Callable[[str], Items]) -> None:

@@ -40,7 +40,7 @@ class MoCo(WithTeacher):
     def check_settings(self, batch: Batch) -> None:
         super().check_settings(batch)
         check_schedule("method.temperature", self.temperature, above=0)
-        batch_size, groups = batch["views"][0].shape[0], norm_groups(self.encoder)
+        batch_size, groups = len(batch["views"][0]), norm_groups(self.encoder)
         if self.symmetric and self.queue_size < 2 * batch_size:
             raise UserError(
                 f"method.queue_size={self.queue_size} is shorter than the two batches of keys that a symmetric step "

@@ -7,7 +7,9 @@ Only this package imports flax; `cpu` holds the forms of operations that are fas
 from ssljax.models.convnext import ConvNeXt
 from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.frozen import Frozen, number_layers, whole
+from ssljax.models.fusion import Fusion
 from ssljax.models.heads import MLP, Decoder, DINOHead, Identity, Prototypes, cast_kernels
+from ssljax.models.listing import Listing
 from ssljax.models.norm import BatchNorm, in_places, norm_groups
 from ssljax.models.pretrained import (
     Pretrained,
@@ -33,7 +35,9 @@ __all__ = [
     "Decoder",
     "EfficientNet",
     "Frozen",
+    "Fusion",
     "Identity",
+    "Listing",
     "Preprocessing",
     "Pretrained",
     "Prototypes",

@@ -130,7 +130,7 @@ class EfficientNet(nn.Module):
         x = Conv(self._last_channels(), 1, name="last_conv")(x)
         x = activation(BatchNorm(self.norm_groups, eps=_EPS[padding], name="last_norm")(x, train))
         parts.append(average(x, self.pool))
-        return jnp.concatenate(list(map(_unit, parts)), axis=1) if self.levels else parts[0]
+        return jnp.concatenate(list(map(unit, parts)), axis=1) if self.levels else parts[0]
 
     def stages(self) -> tuple[int, ...]:
         """The blocks of each stage."""
@@ -219,8 +219,3 @@ class SqueezeExcite(nn.Module):
         weight = nn.swish(Linear(self.hidden, name="squeeze")(mean))
         weight = nn.sigmoid(Linear(x.shape[-1], name="excite")(weight))
         return x * weight.astype(x.dtype)[:, None, None]
-
-
-def _unit(x: Array) -> Array:
-    """The rows of x [B, F], scaled to length 1."""
-    return x * jax.lax.rsqrt(jnp.sum(x * x, axis=1, keepdims=True) + 1e-12)

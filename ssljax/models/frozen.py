@@ -8,6 +8,7 @@ from typing import Any, cast
 import flax.linen as nn
 import jax
 
+from ssljax.models.listing import Listing
 from ssljax.models.norm import BatchNorm
 from ssljax.models.pretrained import Wrapped
 from ssljax.types import Array, PyTree, UserError
@@ -20,10 +21,13 @@ _AFTER = ("norm", "last_conv", "last_norm", "pool", "projection")
 
 def whole(variables: PyTree) -> PyTree:
     """The variables of a module that may be `Frozen`, as those of the module inside it."""
-    if FROZEN not in variables["batch_stats"]:
-        return variables
-    stats = dict(variables["batch_stats"])
-    return {**variables, "params": {**stats.pop(FROZEN), **variables["params"]}, "batch_stats": stats}
+    params, stats = dict(variables["params"]), dict(variables["batch_stats"])
+    if FROZEN in stats:
+        return {**variables, "params": {**stats.pop(FROZEN), **params}, "batch_stats": stats}
+    for name in [name for name, part in stats.items() if FROZEN in part]:  # of a `Fusion`
+        part = whole({"params": params.get(name, {}), "batch_stats": stats[name]})
+        params[name], stats[name] = part["params"], part["batch_stats"]
+    return {**variables, "params": params, "batch_stats": stats}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Frozen(Wrapped):
 
     def init(self, rng: Array, x: Array, train: bool) -> PyTree:
         """As the module's; raises UserError if it has fewer blocks than are to learn."""
+        if isinstance(x, Listing):
+            raise UserError("Frozen is for the encoders of a Fusion, one by one: write Fusion(photo=Frozen(...), ...)")
         variables = self.module.init(rng, x, train=train)
         params = variables["params"]
         layer, blocks = number_layers(params)

@@ -89,6 +89,11 @@ def average(x: Array, cells: int, option: str = "") -> Array:
     return jnp.concatenate([x[:, row, column].mean(axis=(1, 2)) for row in rows for column in columns], axis=1)
 
 
+def unit(x: Array) -> Array:
+    """The rows of x f32[B, F], scaled to length 1."""
+    return x * lax.rsqrt(jnp.sum(x * x, axis=1, keepdims=True) + 1e-12)
+
+
 @on_cpu(cpu.dense, when=lambda: target_platform() in ("cpu", ANY))  # a product of two matrices: ONNX can quantise it
 def dense(x: Array, kernel: Array, result: jnp.dtype = jnp.float32) -> Array:
     """x [..., C] @ kernel [C, F], summed in float32 and of the type `result`: [..., F]."""

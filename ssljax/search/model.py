@@ -55,13 +55,14 @@ class Model:
         """The run folder, with results.json, report.html and weights/."""
         return self._restored.run.path
 
-    def embed(self, photos: Photo | Sequence[Photo]) -> Embeddings:
-        """Embeds photos.
+    def embed(self, photos: Photo | Sequence[Photo], titles: Sequence[str] | None = None) -> Embeddings:
+        """Embeds photos, with their titles if the network reads those.
 
         Args:
             photos: an array u8[B, H, W, 3]; or a list of paths, PIL images, bytes of image files, and arrays
                 u8[H, W, 3], or one of these alone; or the path of a folder, of which all photos are taken, also those
                 in folders within it.
+            titles: a text for each photo; None, or "" for one of them, if there is none. Not with a folder.
 
         Returns:
             Their `vectors`, f32[B, D], not normalised, and `ids`: the paths, or else the numbers from 0 on. Of a folder
@@ -72,18 +73,37 @@ class Model:
             UserError: there is no photo, one cannot be read, an array has another shape or type, or too many photos of
                 a folder are bad.
         """
+        if titles is not None:
+            self._check_titles(titles)
         if isinstance(photos, str | os.PathLike) and os.path.isdir(photos):
+            if titles is not None:
+                raise UserError("titles belong to single photos: leave them out with a folder, or list its photos")
             return self._embed_folder(Path(photos))
         given = _listed(photos)
+        if titles is not None and len(titles) != len(given):
+            raise UserError(f"titles are {len(titles)}, and photos {len(given)}: give one for each, or none at all")
         size = self._encoder.photo_size
         decoded = [_decode(photo, name, size) for name, photo in given.items()]
         vectors = []
         for start in range(0, len(decoded), BATCH):
             images, aspects = zip(*decoded[start : start + BATCH], strict=True)
             more = (1 << (len(images) - 1).bit_length()) - len(images)  # compiled for powers of two alone
-            image = np.stack([*images, *images[:1] * more])
-            vectors.append(self._encoder.embed(image, np.array([*aspects, *[1.0] * more], np.float32))[: len(images)])
+            image, aspect = np.stack([*images, *images[:1] * more]), np.array([*aspects, *[1.0] * more], np.float32)
+            own = None if titles is None else [*titles[start : start + BATCH], *[""] * more]
+            vectors.append(self._encoder.embed(image, aspect, own)[: len(images)])
         return Embeddings(text(given), np.concatenate(vectors), origin=self._encoder.origin)
+
+    def embed_titles(self, titles: Sequence[str]) -> np.ndarray:
+        """f32[n, D], titles without photos, to be compared with embeddings of photos; raises UserError if it reads none."""
+        self._check_titles(titles)
+        assert self._encoder.embed_titles is not None
+        return self._encoder.embed_titles(titles)
+
+    def _check_titles(self, titles: Sequence[str]) -> None:
+        if self._encoder.embed_titles is None:
+            raise UserError(f"titles: the network of {self.run} reads photos alone")
+        if isinstance(titles, str) or not len(titles) or not all(isinstance(title, str) for title in titles):
+            raise UserError(f"titles={short(titles)} must be a list of texts, at least one")
 
     def index(self, where: str | os.PathLike | None = None) -> "PhotoIndex":
         """Opens an index to search by photos.
@@ -108,7 +128,7 @@ class Model:
     def _embed_folder(self, folder: Path) -> Embeddings:
         items = Folder(str(folder.absolute()), shares=(1.0, 0.0, 0.0), splits=False).load("train")
         spec = self._restored.spec
-        embedder = Embedder(spec.experiment, spec.mesh, lambda split: items)
+        embedder = Embedder(spec.experiment, spec.mesh, lambda split: items, titles=self._restored.titles)
         return dataclasses.replace(self._restored, embedder=embedder).embed(["train"], self._network)
 
 

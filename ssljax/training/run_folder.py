@@ -10,6 +10,7 @@ metrics.jsonl     one line a logged step           weights/        the final par
 tensorboard/      the same for TensorBoard         robustness.*    what `ssljax robustness` found: figures and a page
 bad_inputs*.csv   photos that could not be read      evaluation-*.json  what `ssljax evaluate RUN DATA` found
 card.md           the model card, and export/ what `ssljax export` wrote
+tokenizer.json    what the tokenizer of titles learnt, if it learns
 lock              held by who trains here              refreshed/        what the sampler goes by
 checkpoints.json  where else the checkpoints lie, with a copy of config.json beside them
 
@@ -19,6 +20,7 @@ They need not see the first one's folder if the checkpoints lie elsewhere.
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib.util
 import os
 import platform
@@ -34,7 +36,7 @@ import jax
 from etils import epath
 
 from ssljax.config import Experiment, differences, resolved, training
-from ssljax.data.atomic_files import CLAIM, claimed, read_json, write_json, write_text
+from ssljax.data.atomic_files import CLAIM, claimed, read_json, read_text, write_json, write_text
 from ssljax.sharding import any_says, is_first_process
 from ssljax.training.experiment_file import IMPORTED, copy_file
 from ssljax.training.logging import console
@@ -69,6 +71,7 @@ class Run:
     options = _file("options.json")
     environment = _file("environment.json")
     data = _file("data.json")
+    tokenizer = _file("tokenizer.json")
     elsewhere = _file("checkpoints.json")
     index = _file("index")
     samples = _file("samples")
@@ -85,6 +88,26 @@ class Run:
         if folder is None and self.elsewhere.exists():
             folder = str(read_json(self.elsewhere, "put it back, or name --checkpoints", "folder")["folder"])
         return self.path / "checkpoints" if folder is None else _folder_or_bucket(folder) / self.path.name
+
+    @property
+    def learnt(self) -> str | None:
+        """What the tokenizer of titles learnt; None if it does not learn, or the run has not begun.
+
+        Raises UserError if the file cannot be read, or is not the one that the run was trained with.
+        """
+        if not self.data.exists():
+            return None
+        remedy = "put the file back, or train the run anew"
+        wanted = read_json(self.data, remedy).get("tokenizer")
+        if wanted is None:
+            return None
+        try:
+            learnt = read_text(self.tokenizer)
+        except OSError as error:
+            raise UserError(f"{self.tokenizer} cannot be read ({error.strerror}): {remedy}") from None
+        if checksum(learnt) != wanted:
+            raise UserError(f"{self.tokenizer} is not the one that the run was trained with: {remedy}")
+        return learnt
 
     @property
     def own(self) -> Path:
@@ -122,6 +145,7 @@ class Run:
         source: Path | None,
         options: dict[str, Any],
         data: dict[str, Any],
+        learnt: str = "",
         *,
         restart: bool,
     ) -> None:
@@ -132,12 +156,13 @@ class Run:
             source: the file that it came from, to be copied; None if it came from none.
             options: the command line and the position in the sweep.
             data: what `Setup.data` has.
+            learnt: what the tokenizer of titles learnt; empty if there is nothing.
             restart: whether to delete what is there.
 
         Raises:
             UserError: the folder is of another experiment, which differs as it says, or cannot be made or written.
         """
-        self.by_first(lambda: self._prepare(experiment, source, options, data, restart))
+        self.by_first(lambda: self._prepare(experiment, source, options, data, learnt, restart))
         self.by_each(self._prepare_own)
 
     @contextlib.contextmanager
@@ -169,7 +194,13 @@ class Run:
         return given  # pyright: ignore[reportReturnType] `act` returned it, or some process refused
 
     def _prepare(
-        self, experiment: Experiment, source: Path | None, options: dict[str, Any], data: dict[str, Any], restart: bool
+        self,
+        experiment: Experiment,
+        source: Path | None,
+        options: dict[str, Any],
+        data: dict[str, Any],
+        learnt: str,
+        restart: bool,
     ) -> None:
         if restart and self.path.exists() and not self.config.is_file():
             raise UserError(f"{self.path} is not a run folder, so --restart leaves it alone: choose another --name")
@@ -184,7 +215,7 @@ class Run:
                 self._empty(source)
                 if apart and checkpoints.exists():
                     epath.Path(checkpoints).rmtree()
-            self._fill(experiment, source, options, data)
+            self._fill(experiment, source, options, data, learnt)
             if apart:
                 checkpoints.mkdir(parents=True, exist_ok=True)
                 copy.write_text(self.config.read_text())
@@ -218,7 +249,9 @@ class Run:
             else:
                 path.unlink()
 
-    def _fill(self, experiment: Experiment, source: Path | None, options: dict[str, Any], data: dict[str, Any]) -> None:
+    def _fill(
+        self, experiment: Experiment, source: Path | None, options: dict[str, Any], data: dict[str, Any], learnt: str
+    ) -> None:
         if self.config.exists():
             before_in = Run(self.path).checkpoints
             if before_in != self.checkpoints and before_in.exists():
@@ -243,6 +276,8 @@ class Run:
         write_json(self.options, options)
         write_json(self.environment, environment())
         write_json(self.data, data)
+        if learnt:
+            write_text(self.tokenizer, learnt)
         if self.checkpoints_in is not None:
             write_json(self.elsewhere, {"folder": str(self.checkpoints.parent)})
         write_json(self.config, resolved(experiment))  # last: a folder with it is complete
@@ -260,6 +295,11 @@ class Run:
                 f"{self.path} goes on to {epochs} epochs instead of {before}: from here on the learning rate, and all "
                 "else that follows a schedule, is that of the longer training."
             )
+
+
+def checksum(text: str) -> str:
+    """Of a text, by which data.json knows the tokenizer."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _folder_or_bucket(name: str) -> Path:

@@ -14,14 +14,16 @@ from ssljax.data import Items
 from ssljax.data.bad_inputs import BadInputs
 from ssljax.data.pipeline import TrainBatches, batch_shapes
 from ssljax.data.samplers.base import Batches
+from ssljax.data.titles.tokenized import TokenizedTitles
 from ssljax.evaluation.embed import Embedder
 from ssljax.evaluation.restore import check_evaluation
 from ssljax.models import Preprocessing, preprocessing_of, pretrained_in, says_preprocessing
 from ssljax.sharding import check_batch_size, entering, make_mesh
 from ssljax.training.logging import counting
-from ssljax.training.run_folder import Run
+from ssljax.training.run_folder import Run, checksum
 from ssljax.training.state import StateSpec
-from ssljax.types import CheckedMethod, Sampler, UserError
+from ssljax.types import CheckedMethod, Sampler, UserError, settings
+from ssljax.views import PhotoAndTitle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +38,15 @@ class Setup:
     """which photos make up which training batch, of this process"""
     spec: StateSpec
     """what the training state is"""
+    titles: TokenizedTitles | None = None
+    """what makes token ids of titles, if the experiment has any"""
 
     @classmethod
-    def of(cls, experiment: Experiment) -> "Setup":
-        """On all devices, with everything checked that can be before compilation; raises UserError."""
+    def of(cls, experiment: Experiment, learnt: str | None = None) -> "Setup":
+        """On all devices, with everything checked that can be before compilation; raises UserError.
+
+        `learnt` is what the tokenizer of a run that goes on has learnt; None lets it learn from the train split.
+        """
         mesh = make_mesh(experiment.shards)
         check_batch_size(mesh, experiment.batch_size, experiment.accumulate)
         load = functools.cache(experiment.data.load)
@@ -48,7 +55,15 @@ class Setup:
         if experiment.epochs:
             batches.check()
         check_evaluation((*experiment.evaluate, *experiment.monitor), experiment.gallery, load)
-        batch = batch_shapes(items, batch_size=experiment.batch_size, size=experiment.photo_size, photos=batches.photos)
+        titles = TokenizedTitles.of(experiment.titles, items, learnt)
+        check_titles(experiment, titles)
+        batch = batch_shapes(
+            items,
+            batch_size=experiment.batch_size,
+            size=experiment.photo_size,
+            photos=batches.photos,
+            titles=titles,
+        )
         if isinstance(experiment.method, CheckedMethod):
             with entering(mesh):
                 views = jax.eval_shape(experiment.normalised_views, jax.random.PRNGKey(0), batch)["views"]
@@ -56,13 +71,19 @@ class Setup:
         spec = StateSpec(experiment, mesh, batch, experiment.epochs * batches.batches_per_epoch)
         _ = spec.shapes  # the batch is checked against the data, and the method against the batch
         _check_preprocessing(experiment)
-        return cls(experiment, mesh, load, batches, spec)
+        return cls(experiment, mesh, load, batches, spec, titles)
 
     @property
     def data(self) -> dict[str, Any]:
         """What restoring a run needs to know of its data, as JSON."""
         batch = {name: [x.shape, x.dtype.name] for name, x in self.spec.batch.items()}
-        return {"photos": len(self.load("train")), "steps_per_epoch": self.steps_per_epoch, "batch": batch}
+        tokenizer = {"tokenizer": checksum(self.learnt)} if self.learnt else {}
+        return {"photos": len(self.load("train")), "steps_per_epoch": self.steps_per_epoch, "batch": batch} | tokenizer
+
+    @property
+    def learnt(self) -> str:
+        """What the tokenizer of titles learnt; empty if there is nothing."""
+        return self.titles.learnt if self.titles else ""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -95,7 +116,7 @@ class Setup:
 
     def embedder(self, run: Run) -> Embedder:
         """What embeds the data of the experiment; photos that cannot be read are listed in the run folder."""
-        return Embedder(self.experiment, self.mesh, self.load, run.bad_inputs())
+        return Embedder(self.experiment, self.mesh, self.load, run.bad_inputs(), self.titles)
 
     def train_batches(self, run: Run, batches: Batches) -> TrainBatches:
         """The training batches on the devices, from the first one on; photos are decoded now if there is a cache."""
@@ -111,7 +132,33 @@ class Setup:
                 bad=BadInputs(run.bad_inputs(), total=len(items), limit=e.max_bad_share),
                 mesh=self.mesh,
                 progress=progress,
+                titles=self.titles,
             )
+
+
+def check_titles(experiment: Experiment, titles: TokenizedTitles | None) -> None:
+    """Raises UserError if views need titles that are not there, or networks know fewer tokens than the tokenizer has."""
+    if titles is None:
+        if isinstance(experiment.views, PhotoAndTitle):
+            raise UserError("views=PhotoAndTitle(...) needs titles: set titles=Titles()")
+        return
+    if not isinstance(experiment.views, PhotoAndTitle):
+        raise UserError("titles are read by no view: set views=PhotoAndTitle(...), or titles=None")
+    for name, vocabulary in _vocabularies(experiment.method):
+        if vocabulary < titles.reader.vocabulary:
+            raise UserError(
+                f"method.{name}.vocabulary={vocabulary} is smaller than the tokenizer's {titles.reader.vocabulary}: "
+                "use the tokenizer that belongs to the weights, or set it to that number"
+            )
+
+
+def _vocabularies(value: Any, path: str = "") -> Iterator[tuple[str, int]]:
+    """Path and size of the vocabulary of every text encoder in a value."""
+    if hasattr(value, "vocabulary"):
+        yield path, value.vocabulary
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in settings(value):
+            yield from _vocabularies(getattr(value, field.name), f"{path}.{field.name}" if path else field.name)
 
 
 def _check_preprocessing(experiment: Experiment) -> None:

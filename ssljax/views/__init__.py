@@ -17,6 +17,7 @@ from ssljax.views.disturbances.recolour import HueShift, Light, Recolour
 from ssljax.views.disturbances.scribble import Scribble
 from ssljax.views.disturbances.watermark import Watermark
 from ssljax.views.masked import Masked
+from ssljax.views.photo_and_title import PhotoAndTitle
 from ssljax.views.presets import EcommerceViews, asymmetric_pair, symmetric_pair, weak_pair, weak_strong_pair
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "OneCropEach",
     "Padding",
     "Perspective",
+    "PhotoAndTitle",
     "Recolour",
     "Rotation",
     "ScreenshotBars",

@@ -112,15 +112,19 @@ class Network:
         weights are read once, and their gradients are summed over the devices once.
         """
         params, stats, outputs = self.cast(params), dict(stats), {}
-        xs = [jnp.stack(list(alike), axis=1) for _, alike in itertools.groupby(views, key=lambda view: view.shape)]
+        xs = [
+            jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *alike)
+            for _, alike in itertools.groupby(views, key=lambda view: jax.tree.map(jnp.shape, view))
+        ]
         names = [name for name in self._modules if name in params]
         for i, name in enumerate(names):
             if i and not any(jax.tree.leaves(stats[later]) for later in names[i:]):
                 xs = [jnp.concatenate(xs, axis=1)]
             for k, x in enumerate(xs):
                 own = None if rng is None else jax.random.fold_in(jax.random.fold_in(rng, k), i)
-                y, stats[name] = self.train_module(name, params, stats, x.reshape(-1, *x.shape[2:]), own)
-                xs[k] = y.reshape(*x.shape[:2], *y.shape[1:])
+                rows = jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), x)
+                y, stats[name] = self.train_module(name, params, stats, rows, own)
+                xs[k] = y.reshape(*jax.tree.leaves(x)[0].shape[:2], *y.shape[1:])
             outputs[name] = list(xs)
         return outputs, stats
 

@@ -65,7 +65,7 @@ class OneNetwork:
     def empty_queue(self, size: int, params: Params, aux: Aux, batch: Batch) -> Queue:
         """A queue for projections of a batch; raises UserError unless the batch size divides `size`."""
         images = batch["views"][0]
-        return empty_queue(size, images.shape[0], self.network.width("projector", params, aux.stats, images))
+        return empty_queue(size, len(images), self.network.width("projector", params, aux.stats, images))
 
 
 @dataclasses.dataclass(frozen=True)
