@@ -58,7 +58,8 @@ def by_part(layer_decay: float, head: float) -> optax.GradientTransformation:
             parts = {name: (head, False) if name == "joint" else of_encoder(params[name]) for name in params}
             return {name: part for name, (part, _) in parts.items()}, any(there for _, there in parts.values())
         layer, blocks = number_layers(params)
-        return {name: layer_decay ** (blocks + 1 - number) for name, number in layer.items()}, bool(blocks) or not params
+        scales = {name: layer_decay ** (blocks + 1 - number) for name, number in layer.items()}
+        return scales, bool(blocks) or not params
 
     def factors(params: PyTree) -> PyTree:
         encoder, there = of_encoder(params["encoder"]) if "encoder" in params else ({}, False)

@@ -184,9 +184,10 @@ class Views(Protocol):
 class Method(Protocol):
     """A training method: four pure functions over explicit state, and no state of its own.
 
-    `batch["views"]` is a tuple of f32[B, h, w, 3], one array a view (or `Listing`s of such photos with their titles),
-    made and normalised by the views of the experiment; two global crops come first, local ones after them. `batch["masks"]`, where the views are `Masked`, is
-    bool[B, N] for each global crop, True for a patch that is hidden from the student.
+    `batch["views"]` is a tuple of f32[B, h, w, 3], one array a view, made and normalised by the views of the
+    experiment; two global crops come first, local ones after them. With titles, each is a `Listing`.
+    `batch["masks"]`, where the views are `Masked`, is bool[B, N] for each global crop, True for a patch that is hidden
+    from the student.
     """
 
     def init(self, rng: Array, batch: Batch) -> tuple[Params, Aux]:

@@ -34,7 +34,7 @@ ALLOWED = {
     "search": {"data", "evaluation", "types"},
     "config": {"data", "evaluation", "methods", "models", "optim", "schedules", "search", "types", "views"},
     "report": {"config", "data", "evaluation", "models", "training", "types", "views"},
-    "training": {"config", "data", "evaluation", "models", "sharding", "train", "types"},
+    "training": {"config", "data", "evaluation", "models", "sharding", "train", "types", "views"},
     "export": {"config", "data", "evaluation", "models", "search", "sharding", "training", "types", "views"},
     "plan": {"config", "data", "evaluation", "models", "sharding", "training", "types"},
     "cli": {

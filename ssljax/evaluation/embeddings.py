@@ -128,8 +128,8 @@ class Embeddings:
         """Writes one file, .parquet or .npz (without pickle), and replaces an existing one only when it is complete.
 
         The Parquet file has the columns id, vector (a list of D float32), where there are any title_vector, photo,
-        label and listing (numbers), and the columns of the source; a name that is taken gets a "_". Bytes of a photo's path that are not
-        UTF-8 are replaced in its column and kept in the metadata for `load`.
+        label and listing (numbers), and the columns of the source; a name that is taken gets a "_". Bytes of a photo's
+        path that are not UTF-8 are replaced in its column and kept in the metadata for `load`.
         """
         path = Path(path)
         replace_file(path, self._write_parquet if path.suffix == ".parquet" else self._write_npz)

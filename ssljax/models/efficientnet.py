@@ -5,11 +5,10 @@ import math
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from ssljax.models.blocks import Remat, drop_path, drop_path_factors, rematerialized
-from ssljax.models.layers import Conv, DepthwiseConv, Linear, Padding, average, check_sizes
+from ssljax.models.layers import Conv, DepthwiseConv, Linear, Padding, average, check_sizes, unit
 from ssljax.models.norm import BatchNorm
 from ssljax.models.weights.preprocessing import Preprocessing
 from ssljax.types import Array, UserError

@@ -86,7 +86,9 @@ class Fusion:
     def _check(self, x: object) -> None:
         check_fields(self, "", width=1, heads=1, title_weight=0)
         if not isinstance(x, Listing):
-            raise UserError("Fusion reads photos with their titles: choose views=PhotoAndTitle(...) and titles=Titles()")
+            raise UserError(
+                "Fusion reads photos with their titles: choose views=PhotoAndTitle(...) and titles=Titles()"
+            )
         if self.photo is None and self.title is None:
             raise UserError("photo=None and title=None leave nothing to embed: give one of them an encoder")
         if self._joint and (self.photo is None or self.title is None):
@@ -95,8 +97,9 @@ class Fusion:
             raise UserError(f"heads={self.heads} must divide width={self.width}")
 
     def _inputs(self, x: Listing) -> dict[str, Array]:
-        """What each of the encoders gets that are there."""
-        return {name: part for name, part in (("photo", x.photo), ("title", x.title)) if getattr(self, name) is not None}
+        """What each encoder gets, of those that are there."""
+        inputs = {"photo": x.photo, "title": x.title}
+        return {name: part for name, part in inputs.items() if getattr(self, name) is not None}
 
     def _encode(self, name: str, variables: PyTree, part: Array, train: bool, rngs: Any) -> tuple[Any, PyTree]:
         """An encoder's output, and its new batch statistics.
@@ -127,8 +130,10 @@ class Gate(nn.Module):
     @nn.compact
     def __call__(self, made: dict[str, Array], has_photo: Array, has_title: Array) -> Array:
         """made: photo f32[B, P] and title f32[B, T]; has_photo, has_title: bool[B]; returns f32[B, width]."""
-        photo, title = (jnp.where(there[:, None], unit(made[name]), 0) for name, there in
-                        (("photo", has_photo), ("title", has_title)))
+        photo, title = (
+            jnp.where(there[:, None], unit(made[name]), 0)
+            for name, there in (("photo", has_photo), ("title", has_title))
+        )
         gate = nn.sigmoid(Linear(self.width, name="gate")(jnp.concatenate([photo, title], axis=1)))
         gate = jnp.where(has_title[:, None], jnp.where(has_photo[:, None], gate, 0.0), 1.0)
         return gate * jnp.tanh(Linear(self.width, name="photo")(photo)) + (1 - gate) * jnp.tanh(
@@ -148,9 +153,7 @@ class CrossAttention(nn.Module):
         cells, (tokens, there) = made["photo"], made["title"]
         cells = LayerNorm(1e-6, name="photo_norm")(Dense(self.width, name="photo")(cells))
         tokens = Dense(self.width, name="title")(tokens)
-        attended = Attention(self.heads, name="attention")(
-            cells, query=LayerNorm(1e-6, name="title_norm")(tokens)
-        )
+        attended = Attention(self.heads, name="attention")(cells, query=LayerNorm(1e-6, name="title_norm")(tokens))
         tokens = tokens + jnp.where(has_photo[:, None, None], attended, 0)
         tokens = tokens + FeedForward(4 * self.width, name="feed_forward")(LayerNorm(1e-6, name="norm")(tokens))
         words = jnp.sum(jnp.where(there[:, :, None], tokens, 0), axis=1) / jnp.maximum(there.sum(axis=1), 1)[:, None]

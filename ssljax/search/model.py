@@ -94,7 +94,7 @@ class Model:
         return Embeddings(text(given), np.concatenate(vectors), origin=self._encoder.origin)
 
     def embed_titles(self, titles: Sequence[str]) -> np.ndarray:
-        """f32[n, D], titles without photos, to be compared with embeddings of photos; raises UserError if it reads none."""
+        """f32[n, D], titles without photos, to be compared with photos; raises UserError if the network reads none."""
         self._check_titles(titles)
         assert self._encoder.embed_titles is not None
         return self._encoder.embed_titles(titles)

@@ -137,7 +137,7 @@ class Setup:
 
 
 def check_titles(experiment: Experiment, titles: TokenizedTitles | None) -> None:
-    """Raises UserError if views need titles that are not there, or networks know fewer tokens than the tokenizer has."""
+    """Raises UserError if views need titles that are not there, or a network knows fewer tokens than the tokenizer."""
     if titles is None:
         if isinstance(experiment.views, PhotoAndTitle):
             raise UserError("views=PhotoAndTitle(...) needs titles: set titles=Titles()")

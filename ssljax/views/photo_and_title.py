@@ -15,7 +15,7 @@ from ssljax.views.crops import OneCropEach
 
 @dataclasses.dataclass(frozen=True)
 class PhotoAndTitle:
-    """`PhotoAndTitle(OneCropEach(size=128), drop_title=0.1)`: each view is a `Listing`, a view of the photo with its title.
+    """`PhotoAndTitle(OneCropEach(size=128), drop_title=0.1)`: each view is a photo's, with its title, in a `Listing`.
 
     It needs `Experiment.titles`. In training one of the two is hidden at times (modality dropout), never both, so that
     items without a title, and titles without a photo, are embedded well too.

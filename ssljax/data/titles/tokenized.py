@@ -1,6 +1,7 @@
 """The titles of items as token ids, for batches."""
 
 import dataclasses
+
 import numpy as np
 
 from ssljax.data.items import Items
@@ -54,4 +55,3 @@ class TokenizedTitles:
     def ids(self, titles: list[str]) -> np.ndarray:
         """i32[n, L], token ids of titles."""
         return self.reader(titles, self.length)
-
