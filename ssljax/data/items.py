@@ -46,6 +46,8 @@ class Items:
     """A names"""
     attribute_values: tuple[tuple[str, ...], ...] = ()
     """for each attribute, the text of value 0, 1, ..."""
+    vectors: np.ndarray | None = None
+    """f32[n, D], what a network has made of the photos: see `SavedEmbeddings`"""
 
     def __post_init__(self):
         n = len(self.ids)
@@ -64,8 +66,8 @@ class Items:
 
     @property
     def numbers(self) -> dict[str, np.ndarray]:
-        """What there is of `label`, `listing` and `attributes`."""
-        numbers = {"label": self.label, "listing": self.listing, "attributes": self.attributes}
+        """What there is of `label`, `listing`, `attributes` and `vectors`."""
+        numbers = {name: getattr(self, name) for name in ("label", "listing", "attributes", "vectors")}
         return {name: values for name, values in numbers.items() if values is not None}
 
     def caption(self, row: int) -> str:

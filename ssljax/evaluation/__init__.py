@@ -24,6 +24,7 @@ from ssljax.evaluation.nearest import top_k
 from ssljax.evaluation.ranking import relevance
 from ssljax.evaluation.rerank import DatabaseAugmentation, NeighbourhoodBlending, QueryExpansion, Whitening
 from ssljax.evaluation.robustness import Robustness
+from ssljax.evaluation.saved import SavedEmbeddings
 
 __all__ = [
     "KNN",
@@ -44,6 +45,7 @@ __all__ = [
     "Retrieval",
     "Revisited",
     "Robustness",
+    "SavedEmbeddings",
     "Separation",
     "ShopeeF1",
     "TitleWords",

@@ -99,7 +99,7 @@ class Embedder:
 
     def batch(self, state: TrainState, batch: Batch, network: str = "student") -> np.ndarray:
         """f32[B, D] of one batch of decoded photos, with their titles if the network reads them."""
-        read = {name: batch[name] for name in ("image", "aspect", "title", "has_photo") if name in batch}
+        read = {name: batch[name] for name in ("image", "aspect", "title", "has_photo", "vectors") if name in batch}
         if self._titles is not None and "title" not in read:
             read["title"] = np.full((*read["aspect"].shape, self._titles.length), -1, np.int32)
         if self._titles is not None:

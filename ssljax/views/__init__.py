@@ -19,6 +19,7 @@ from ssljax.views.disturbances.watermark import Watermark
 from ssljax.views.masked import Masked
 from ssljax.views.photo_and_title import PhotoAndTitle
 from ssljax.views.presets import EcommerceViews, asymmetric_pair, symmetric_pair, weak_pair, weak_strong_pair
+from ssljax.views.saved_vectors import SavedVectors
 
 __all__ = [
     "JPEG",
@@ -36,6 +37,7 @@ __all__ = [
     "PhotoAndTitle",
     "Recolour",
     "Rotation",
+    "SavedVectors",
     "ScreenshotBars",
     "Scribble",
     "TwoCrops",

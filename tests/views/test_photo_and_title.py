@@ -66,7 +66,7 @@ def test_normalisation_is_that_of_the_photos():
     views = PhotoAndTitle(CROP).suited_to(Preprocessing(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0)))
     assert views.preprocessing.mean == (0.1, 0.2, 0.3)
     view = views.evaluation(batch())["views"][0]
-    np.testing.assert_allclose(views.pixels(view), np.asarray(view.photo) + [0.1, 0.2, 0.3], atol=1e-6)
+    np.testing.assert_allclose(views.pixels(view), np.asarray(view.photo) + np.array([0.1, 0.2, 0.3]), atol=1e-6)
 
 
 @pytest.mark.parametrize(

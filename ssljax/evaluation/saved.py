@@ -1,0 +1,41 @@
+"""A source of photos that a network has embedded already."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from ssljax.data import Items
+from ssljax.data.paths import find
+from ssljax.evaluation.embeddings import Embeddings
+from ssljax.types import Source, UserError, short
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedEmbeddings:
+    """The items of another source with the vectors of a file that `ssljax embed RUN ... -o FILE` wrote.
+
+    With `views=SavedVectors()` a network that follows a frozen one (a projection, or a `Fusion` with titles) trains on
+    them without reading a photo: `SavedEmbeddings(Catalogue(path="shop.csv"), "shop.npz")`.
+    """
+
+    data: Source
+    """Where the items come from."""
+    path: str
+    """The .npz or .parquet file; a relative path is looked up from here, then under SSLJAX_DATA."""
+
+    def __post_init__(self):
+        if not hasattr(self.data, "load"):
+            raise UserError(f"data.data={short(self.data)} must be a source, such as Catalogue(path='shop.csv')")
+
+    def load(self, split: str) -> Items:
+        """The items of a split that have a vector; raises UserError if none has."""
+        items, embeddings = self.data.load(split), Embeddings.load(Path(find(self.path)))
+        place = {id: row for row, id in enumerate(embeddings.ids.tolist())}
+        rows = np.array([place.get(id, -1) for id in items.ids.tolist()])
+        if not (rows >= 0).any():
+            raise UserError(
+                f"data.path={self.path} has no vector of split {split!r}: its ids are of other items, such as "
+                f"{embeddings.ids[0]!r} instead of {items.ids[0]!r}"
+            )
+        return dataclasses.replace(items.select(rows >= 0), vectors=embeddings.vectors[rows[rows >= 0]])

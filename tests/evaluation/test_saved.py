@@ -1,0 +1,70 @@
+"""SavedEmbeddings: a network that follows a frozen one trains on what that one made, without the photos."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny import EXPERIMENT
+
+from ssljax.data import Classes, ToyCatalogue
+from ssljax.evaluation import Embeddings, Retrieval, SavedEmbeddings
+from ssljax.methods import MetricLearning
+from ssljax.models import MLP, Identity
+from ssljax.training.run_folder import Run
+from ssljax.training.setup import Setup
+from ssljax.types import UserError
+from ssljax.views import SavedVectors
+
+TOY = ToyCatalogue(listings=32, photos=3, size=16)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    items = [TOY.load(split) for split in ("train", "val", "test")]
+    ids = np.concatenate([part.ids for part in items])
+    vectors = np.random.default_rng(0).normal(size=(len(ids), 5)).astype(np.float32)
+    path = tmp_path / "all.npz"
+    Embeddings(ids[1:], vectors[1:]).save(path)  # one photo was not embedded
+    return SavedEmbeddings(TOY, str(path)), dict(zip(ids[1:].tolist(), vectors[1:], strict=True))
+
+
+def test_items_have_their_vectors(saved):
+    source, vectors = saved
+    whole = TOY.load("train")
+    items = source.load("train")
+    assert items.ids.tolist() == whole.ids[1:].tolist() and items.vectors.shape == (len(whole) - 1, 5)
+    for row in (0, 7, -1):
+        np.testing.assert_array_equal(items.vectors[row], vectors[items.ids[row]])
+    np.testing.assert_array_equal(items.select(np.array([3, 1])).vectors, items.vectors[[3, 1]])
+    np.testing.assert_array_equal(items.label, whole.label[1:])
+
+
+def test_what_a_step_sees_are_the_vectors(saved, tmp_path):
+    source, vectors = saved
+    method = MetricLearning(Identity(), MLP(hidden=(), out=3), embedding="projector")
+    parts = {"views": SavedVectors(), "method": method, "sampler": Classes(per_class=2), "monitor": ()}
+    experiment = dataclasses.replace(EXPERIMENT, data=source, evaluate=(Retrieval(),), **parts)
+    setup = Setup.of(experiment)
+    run = Run(tmp_path / "run")
+    run.own.mkdir()
+    with setup.train_batches(run, setup.batches) as batches:
+        batch = next(batches)
+        items = setup.load("train")
+        wanted = [vectors[items.ids[row]] for row in np.asarray(batch["index"])]
+        np.testing.assert_array_equal(batch["vectors"], wanted)
+    state = setup.spec.initial()
+    embeddings = setup.embedder(run).by(state)("test")
+    assert embeddings.vectors.shape == (len(source.load("test")), 3)
+
+
+def test_files_of_other_items_are_refused(saved, tmp_path):
+    source, _ = saved
+    Embeddings(np.array(["x", "y"], object), np.zeros((2, 3), np.float32)).save(tmp_path / "other.npz")
+    with pytest.raises(UserError, match="its ids are of other items"):
+        dataclasses.replace(source, path=str(tmp_path / "other.npz")).load("train")
+    with pytest.raises(UserError, match="is not there"):
+        dataclasses.replace(source, path="nowhere.npz").load("train")
+    with pytest.raises(UserError, match="must be a source"):
+        SavedEmbeddings(3, "x.npz")
+    with pytest.raises(UserError, match="set data=SavedEmbeddings"):
+        Setup.of(dataclasses.replace(EXPERIMENT, views=SavedVectors(), method=MetricLearning(Identity())))
