@@ -77,7 +77,7 @@ class Embeddings:
         """The items at `rows`: i[m] or bool[n]."""
         columns = {name: values[rows] for name, values in self.columns.items()}
         there = {"photos": self.photos, **self._arrays}
-        chosen = {name: None if values is None else values[rows] for name, values in there.items()}
+        chosen: dict[str, Any] = {name: None if values is None else values[rows] for name, values in there.items()}
         return Embeddings(self.ids[rows], columns=columns, **chosen)
 
     @classmethod
