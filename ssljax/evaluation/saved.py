@@ -13,16 +13,17 @@ from ssljax.types import Source, UserError, short
 
 @dataclasses.dataclass(frozen=True)
 class SavedEmbeddings:
-    """The items of another source with the vectors of a file that `ssljax embed RUN ... -o FILE` wrote.
+    """The items of another source with the vectors that a run has made of their photos.
 
     With `views=SavedVectors()` a network that follows a frozen one (a projection, or a `Fusion` with titles) trains on
-    them without reading a photo: `SavedEmbeddings(Catalogue(path="shop.csv"), "shop.npz")`.
+    them in minutes: `SavedEmbeddings(Catalogue(path="shop.csv"), "runs/imported")`.
     """
 
     data: Source
     """Where the items come from."""
     path: str
-    """The .npz or .parquet file; a relative path is looked up from here, then under SSLJAX_DATA."""
+    """A file that `ssljax embed RUN ... -o FILE` wrote, .npz or .parquet, or a run folder, whose `gallery` says the
+    splits that it keeps; a relative path is looked up from here, then under SSLJAX_DATA."""
 
     def __post_init__(self):
         if not hasattr(self.data, "load"):
@@ -30,7 +31,9 @@ class SavedEmbeddings:
 
     def load(self, split: str) -> Items:
         """The items of a split that have a vector; raises UserError if none has."""
-        items, embeddings = self.data.load(split), Embeddings.load(Path(find(self.path)))
+        path = Path(find(self.path))
+        embeddings = Embeddings.load(path / "embeddings" / f"{split}.npz" if path.is_dir() else path)
+        items = self.data.load(split)
         place = {id: row for row, id in enumerate(embeddings.ids.tolist())}
         rows = np.array([place.get(id, -1) for id in items.ids.tolist()])
         if not (rows >= 0).any():

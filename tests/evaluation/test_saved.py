@@ -39,6 +39,18 @@ def test_items_have_their_vectors(saved):
     np.testing.assert_array_equal(items.label, whole.label[1:])
 
 
+def test_a_run_folder_has_a_file_for_each_split(saved, tmp_path):
+    source, _ = saved
+    for split in ("train", "test"):
+        items = source.load(split)
+        (tmp_path / "run/embeddings").mkdir(parents=True, exist_ok=True)
+        Embeddings(items.ids, items.vectors).save(tmp_path / "run/embeddings" / f"{split}.npz")
+    run = dataclasses.replace(source, path=str(tmp_path / "run"))
+    np.testing.assert_array_equal(run.load("test").vectors, source.load("test").vectors)
+    with pytest.raises(UserError, match=r"there are no embeddings .*val\.npz"):
+        run.load("val")
+
+
 def test_what_a_step_sees_are_the_vectors(saved, tmp_path):
     source, vectors = saved
     method = MetricLearning(Identity(), MLP(hidden=(), out=3), embedding="projector")
