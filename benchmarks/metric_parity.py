@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ssljax.evaluation import KNN, Embeddings, pair_ap, per_query_figures, top_k
-from ssljax.evaluation.evaluators.shopee import Matches
+from ssljax.evaluation.matching import Candidates, Judged
 from ssljax.evaluation.metrics import PerQuery, relevant_items
 from ssljax.evaluation.vectors import normalise
 
@@ -169,7 +169,7 @@ def by_scikit_learn(search: Search) -> Iterator[Row]:
             predicted = (scores >= threshold) | search.itself
             yield (
                 "row-f1",
-                Matches.of(search.gallery, search.gallery_groups, ITEMS - 1).f1(threshold).mean(),
+                Judged.of(Candidates.of(search.gallery, ITEMS - 1), search.gallery_groups).f1(threshold).mean(),
                 metrics.f1_score(search.relevant | search.itself, predicted, average="samples"),
                 "f1_score, average='samples'",
             )

@@ -28,7 +28,7 @@ from ssljax.evaluation import (
     Retrieval,
     Whitening,
 )
-from ssljax.evaluation.evaluators.shopee import Matches
+from ssljax.evaluation.matching import Candidates, Judged
 from ssljax.evaluation.metrics import is_relevant, per_query, relevant_items
 from ssljax.evaluation.rerank import k_reciprocal, min2
 from ssljax.evaluation.vectors import normalise
@@ -126,13 +126,13 @@ def rows(name: str, parts: Splits) -> Iterator[tuple[str, Figures]]:
             yield from answers(prefix, {split: matches(given[split]) for split in ("val", "test")})
 
 
-def matches(embeddings: Embeddings) -> Matches:
+def matches(embeddings: Embeddings) -> Judged:
     """The nearest others of each item, and which are of its style."""
     groups = Retrieval(RELEVANT["style"]).groups(embeddings)
-    return Matches.of(normalise(embeddings.vectors), groups, DEPTH)
+    return Judged.of(Candidates.of(normalise(embeddings.vectors), DEPTH), groups)
 
 
-def answers(prefix: str, found: dict[str, Matches]) -> Iterator[tuple[str, Figures]]:
+def answers(prefix: str, found: dict[str, Judged]) -> Iterator[tuple[str, Figures]]:
     """Shopee's row-wise F1 of the items from a threshold on, and by min2."""
 
     def measure(thresholds: tuple[float, float], split: str) -> Figures:

@@ -1,7 +1,7 @@
 """Exact nearest neighbours on the device (`top_k`), a chunk of queries at a time: never the scores of all pairs."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,12 @@ from ssljax.types import Array, UserError
 
 SCORES_AT_ONCE = 2**25  # 128 MiB of float32
 LARGEST_CHUNK = 1024
+SEARCHED_AT_ONCE = 8192  # queries of an index
+
+Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+"""(queries f32[Q, D], k) → rows i[Q, k], all different, and scores f32[Q, k], best first: the search of an index."""
+Build = Callable[[np.ndarray], Search]
+"""Builds an index of f32[n, D], of unit length: `lambda vectors: ScaNN().structure(vectors).search`."""
 
 
 def top_k(
@@ -71,6 +77,37 @@ def top_k_chunks(
         yield (
             slice(start, start + size),
             np.pad(rows, missing, constant_values=-1),
+            np.pad(scores, missing, constant_values=-np.inf),
+        )
+
+
+def neighbours(
+    queries: np.ndarray, gallery: np.ndarray, k: int, *, own: np.ndarray | None = None, build: Build | None = None
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """As `top_k_chunks`, exactly or, with `build`, through an index of the gallery, whose time is linear in the items.
+
+    Args:
+      queries: f32[Q, D].
+      gallery: f32[n, D].
+      k: how many neighbours.
+      own: i32[Q], the gallery row that each query is itself, which is left out.
+      build: builds the index; None compares each query with every item.
+    """
+    if build is None:
+        yield from top_k_chunks(queries, gallery, k, exclude=own)
+        return
+    search, asked = build(gallery), min(k + (own is not None), len(gallery))
+    for start in range(0, len(queries), SEARCHED_AT_ONCE):
+        part = slice(start, min(start + SEARCHED_AT_ONCE, len(queries)))
+        rows, scores = search(queries[part], asked)
+        if own is not None:
+            dropped = rows == own[part, None]
+            dropped[~dropped.any(axis=1), -1] = True  # as many are left of a query that the index did not find itself
+            rows, scores = (x[~dropped].reshape(len(x), asked - 1) for x in (rows, scores))
+        missing = ((0, 0), (0, k - rows.shape[1]))
+        yield (
+            part,
+            np.pad(rows.astype(np.int32), missing, constant_values=-1),
             np.pad(scores, missing, constant_values=-np.inf),
         )
 

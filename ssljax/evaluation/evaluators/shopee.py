@@ -1,62 +1,15 @@
 """Shopee's price match: which listings are the same product, by a threshold chosen on another split."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from ssljax.evaluation.evaluators.base import check_splits, named
-from ssljax.evaluation.metrics import is_relevant, relevant_items
-from ssljax.evaluation.nearest import top_k
+from ssljax.evaluation.matching import MOST, Candidates, Judged, blended, calibrate_blending
 from ssljax.evaluation.ranking import relevance
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Matches:
-    """The nearest other items of n items, and which of them are the same product."""
-
-    scores: np.ndarray
-    """f32[n, K], falling; -inf where there are no more items"""
-    true: np.ndarray
-    """bool[n, K]"""
-    sizes: np.ndarray
-    """i64[n], how many items each one's product has, itself included"""
-
-    @classmethod
-    def of(cls, vectors: np.ndarray, groups: np.ndarray, k: int) -> "Matches":
-        """By dot product of vectors f32[n, D] of unit length; groups i32[n], -1 is a product of its own."""
-        own = np.arange(len(vectors))
-        rows, scores = top_k(vectors, vectors, k, exclude=own)
-        return cls(scores, is_relevant(groups, groups, rows), 1 + relevant_items(groups, groups, own))
-
-    def f1(self, threshold: float) -> np.ndarray:
-        """f64[n], the F1 of each row if all items from `threshold` on are predicted."""
-        return self.f1_of(self.scores >= np.float64(threshold))
-
-    def f1_of(self, predicted: np.ndarray) -> np.ndarray:
-        """f64[n], 2 |P ∩ T| / (|P| + |T|) of each row: P is the row and the `predicted` bool[n, K], T its product."""
-        return 2 * (1 + (predicted & self.true).sum(axis=1)) / (1 + predicted.sum(axis=1) + self.sizes)
-
-    def best_threshold(self) -> float:
-        """The threshold of the largest mean of `f1`, halfway to the next score below; above all scores if none helps.
-
-        A threshold that is lowered past a score lets one pair in, which moves its row's F1 by a known step. With all
-        steps sorted by score, their running sum gives the mean at every possible threshold.
-        """
-        k = np.arange(1, self.scores.shape[1] + 1)
-        after = 2 * (1 + np.cumsum(self.true, axis=1)) / (1 + k[None] + self.sizes[:, None])
-        steps = np.diff(after, axis=1, prepend=2 / (1 + self.sizes[:, None]))
-        there = np.isfinite(self.scores)
-        scores, steps = self.scores[there], steps[there]
-        order = np.argsort(-scores, kind="stable")
-        scores, sums = scores[order], np.cumsum(steps[order])
-        last = np.append(scores[1:] < scores[:-1], True)  # pairs of equal scores come in together
-        scores, sums = scores[last].astype(np.float64), sums[last]
-        best = int(np.argmax(sums))
-        if sums[best] <= 0:
-            return float(np.nextafter(scores[0], np.inf))
-        return float(scores[best : best + 2].mean())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +21,10 @@ class ShopeeF1:
     - threshold: the cosine from which on an item is predicted, the best one for split `calibrate` (the middle between
       two cosines there, so that rounding cannot decide).
     - calibrated-row-f1: the mean on `calibrate`; the drop from there to `split` is the cost of the choice.
+    - best-row-f1: the mean at the best threshold for `split` itself, which nobody knows beforehand.
+    - min2-row-f1 and blending-row-f1, with `steps`: after min2, and after neighbourhood blending and min2, with all
+      their thresholds chosen on `calibrate`: min2-threshold and min2-loose, blending-threshold and blending-loose, and
+      blending-stages, how many of three stages help there.
     - queries: all rows; one that is alone in its product is right if it finds nothing.
 
     The two splits must have no product in common, so that the threshold has not seen the answers. `calibrate` should be
@@ -80,7 +37,9 @@ class ShopeeF1:
     """The split whose items are looked up, each among the others."""
     calibrate: str = "val"
     """The split that the threshold is chosen on."""
-    most: int = 50
+    steps: bool = False
+    """Whether min2 and neighbourhood blending are measured too: choosing the thresholds takes a hundred searches."""
+    most: int = MOST
     """The largest number of items predicted for a row, itself included: Kaggle's rule."""
     name: str = ""
     """Part of the figures' names, to tell apart several of these in one experiment."""
@@ -91,18 +50,26 @@ class ShopeeF1:
 
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError as `check`."""
-        chosen, judged = (
-            Matches.of(normalise(embed(split).vectors), groups, self.most - 1)
-            for split, groups in zip((self.calibrate, self.split), self._groups(embed), strict=True)
-        )
+        groups = self._groups(embed)
+        vectors = [normalise(embed(split).vectors) for split in (self.calibrate, self.split)]
+        chosen, judged = self._judged(vectors, groups)
         threshold = chosen.best_threshold()
         figures = {
             "row-f1": float(judged.f1(threshold).mean()),
             "threshold": threshold,
             "calibrated-row-f1": float(chosen.f1(threshold).mean()),
+            "best-row-f1": float(judged.f1(judged.best_threshold()).mean()),
             "queries": len(judged.sizes),
         }
+        if self.steps:
+            figures |= _by_min2("min2", chosen, judged)
+            stages = calibrate_blending(vectors[0], groups[0], most=self.most)
+            figures |= _by_min2("blending", *self._judged([blended(x, stages) for x in vectors], groups))
+            figures["blending-stages"] = len(stages)
         return named(figures, self.split, self.name)
+
+    def _judged(self, vectors: Sequence[np.ndarray], groups: Sequence[np.ndarray]) -> list[Judged]:
+        return [Judged.of(Candidates.of(x, self.most - 1), g) for x, g in zip(vectors, groups, strict=True)]
 
     def check(self, embed: Embed) -> None:
         """Raises UserError if a column is missing, the splits share a product, or one has no product of two items."""
@@ -123,3 +90,10 @@ class ShopeeF1:
                 "splits that have none in common"
             )
         return calibrate, judged
+
+
+def _by_min2(name: str, chosen: Judged, judged: Judged) -> dict[str, float]:
+    """The figures of min2, by the thresholds that are best for `chosen`."""
+    threshold, loose = chosen.best_min2()
+    f1 = float(judged.f1(threshold, loose).mean())
+    return {f"{name}-row-f1": f1, f"{name}-threshold": threshold, f"{name}-loose": loose}

@@ -19,18 +19,23 @@ def collapse(items: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray,
     Returns:
       items i32[Q, k] and scores f32[Q, k]; -1 and -inf where there are no more.
     """
+    new = first_of_each(items)
+    place = np.cumsum(new, axis=1) - 1
+    query, column = np.nonzero(new & (place < k))
+    found, best = np.full((len(items), k), -1, np.int32), np.full((len(items), k), -np.inf, np.float32)
+    found[query, place[query, column]], best[query, place[query, column]] = items[query, column], scores[query, column]
+    return found, best
+
+
+def first_of_each(items: np.ndarray) -> np.ndarray:
+    """bool[Q, K]: where an item comes for the first time in its row of i32[Q, K]; never where that is -1."""
     order = np.argsort(items, axis=1, kind="stable")
     of_item = np.take_along_axis(items, order, axis=1)
     first = np.ones(items.shape, bool)
     first[:, 1:] = of_item[:, 1:] != of_item[:, :-1]
     new = np.empty_like(first)
     np.put_along_axis(new, order, first, axis=1)
-    new &= items >= 0
-    place = np.cumsum(new, axis=1) - 1
-    query, column = np.nonzero(new & (place < k))
-    found, best = np.full((len(items), k), -1, np.int32), np.full((len(items), k), -np.inf, np.float32)
-    found[query, place[query, column]], best[query, place[query, column]] = items[query, column], scores[query, column]
-    return found, best
+    return new & (items >= 0)
 
 
 def top_items(
@@ -109,6 +114,6 @@ def min2(scores: np.ndarray, threshold: float, loose: float) -> np.ndarray:
     """
     if not loose <= threshold:
         raise UserError(f"loose={loose} must be at most threshold={threshold}, the nearest may fall below")
-    keep = scores >= threshold
-    keep[:, :1] = scores[:, :1] >= loose
+    keep = scores >= np.float64(threshold)  # a threshold between two neighbouring float32 stays between them
+    keep[:, :1] = scores[:, :1] >= np.float64(loose)
     return keep

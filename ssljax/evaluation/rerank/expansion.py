@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from scipy import sparse
 
-from ssljax.evaluation.nearest import top_k
+from ssljax.evaluation.nearest import Build, neighbours, top_k
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
 
@@ -30,9 +30,17 @@ def expand(
 
 
 def blend(
-    queries: np.ndarray, gallery: np.ndarray, *, k: int, threshold: float, own: np.ndarray | None = None
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    *,
+    k: int,
+    threshold: float,
+    own: np.ndarray | None = None,
+    build: Build | None = None,
 ) -> np.ndarray:
     """f32[Q, D]: norm(q + sum of (q . g) g over those of the k - 1 nearest g with q . g >= threshold).
+
+    Beside the vectors given and those returned, only the neighbours of a chunk of queries are in memory, and the index.
 
     Args:
       queries: f32[Q, D], of unit length.
@@ -40,9 +48,12 @@ def blend(
       k: neighbours, the query itself included.
       threshold: 0 or more.
       own: i32[Q], the gallery row that each query is itself, and no other neighbour of its own; None if there is none.
+      build: builds an index of the gallery to find neighbours in; None compares each query with every item.
     """
-    rows, scores = top_k(queries, gallery, k - 1, exclude=own)
-    return _weighted_sum(queries, gallery, rows, np.where(scores >= threshold, scores, 0))
+    blended = np.empty(queries.shape, np.float32)
+    for part, rows, scores in neighbours(queries, gallery, k - 1, own=own, build=build):
+        blended[part] = _weighted_sum(queries[part], gallery, rows, np.where(scores >= threshold, scores, 0))
+    return blended
 
 
 def _weighted_sum(queries: np.ndarray, gallery: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
