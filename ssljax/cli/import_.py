@@ -14,8 +14,8 @@ import tyro
 from ssljax.cli.shared import writing
 from ssljax.config import from_json, public_classes, resolved
 from ssljax.data.atomic_files import replace_file
-from ssljax.models import Preprocessing, Pretrained, preprocessing_of, weights_bytes
-from ssljax.models.weights.architecture import alternatives, contradicted, stated_settings
+from ssljax.models import BagOfTokens, Preprocessing, Pretrained, TextTransformer, preprocessing_of, weights_bytes
+from ssljax.models.weights.architecture import alternatives, contradicted, stated_pool, stated_settings
 from ssljax.models.weights.layouts import guess, layout_of, written
 from ssljax.models.weights.load import is_own, load_variables, read_cached
 from ssljax.models.weights.location import located
@@ -53,22 +53,25 @@ def main(arguments: list[str]) -> None:
     module = _module(options)
     variables, report, stated = load_variables(options.file, module, options.part)
     assert report is not None  # of a file of another library
+    of_titles = isinstance(module, TextTransformer | BagOfTokens)
     usual = preprocessing_of(module)
     preprocessing = stated or usual
     own = (preprocessing.mean, preprocessing.std) != (usual.mean, usual.std)
     encoder = Pretrained(module, options.file, options.part, preprocessing if own else None)
     view = jnp.zeros((1, preprocessing.size, preprocessing.size, 3))
-    jax.eval_shape(lambda: encoder.init(jax.random.PRNGKey(0), view, train=False))  # raises if a shape does not fit
+    x = jnp.zeros((1, 1), jnp.int32) if of_titles else view
+    jax.eval_shape(lambda: encoder.init(jax.random.PRNGKey(0), x, train=False))  # raises if a shape does not fit
     count = sum(x.size for name, x in variables.items() if name.startswith("params/"))
     console.print(f"{options.file} ({file.format}): {written(module)} with {count:,} parameters")
     _print_report(report)
-    _print_differences(preprocessing)
+    if not of_titles:
+        _print_differences(preprocessing)
     if output is not None:
         with open(located(options.file), "rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         metadata = {
             "module": json.dumps(resolved(module)),
-            "preprocessing": json.dumps(dataclasses.asdict(preprocessing)),
+            **({} if of_titles else {"preprocessing": json.dumps(dataclasses.asdict(preprocessing))}),
             "source": Path(located(options.file)).name,
             "source_sha256": digest,
         }
@@ -79,6 +82,10 @@ def main(arguments: list[str]) -> None:
             replace_file(output, lambda opened: opened.write(content))
         print_result(output)
         encoder = dataclasses.replace(encoder, weights=str(output), part="encoder")
+    if of_titles:
+        console.print("An encoder of titles, whose tokens must be those of the tokenizer that it was trained with:\n")
+        print("\n\n".join(_definition(encoder)))
+        return
     fit = stated.fit if stated else "pad"
     console.print("An experiment that evaluates them as they are; with epochs, it trains on from them:\n")
     print(_experiment(encoder, preprocessing, fit))
@@ -96,6 +103,8 @@ def _module(options: ImportOptions) -> Any:
         raise UserError(
             f"{options.file} looks like no encoder of ssljax, as it begins with {names}: name one that it is by --model"
         )
+    if isinstance(module, TextTransformer) and (pool := stated_pool(located(options.file))):
+        module = module.clone(pool=pool)
     stated = stated_settings(located(options.file), file.metadata, module)
     if contradicted(module, stated):
         return module.clone(**stated)
@@ -126,7 +135,8 @@ def _parsed(text: str) -> Any:
 
 def _print_report(report: Report) -> None:
     left = [name for name in report.ignored if not name.endswith(".num_batches_tracked")]  # of each BatchNorm in torch
-    console.print(f"{len(report.matched)} tensors are used.")
+    count = len(report.matched)
+    console.print(f"{count} tensor{'s are' if count > 1 else ' is'} used.")
     if left:
         console.print(f"An encoder has no use for {', '.join(left)}.")
 
@@ -140,22 +150,28 @@ def _print_differences(preprocessing: Preprocessing) -> None:
         console.print("Their photos were resized by bicubic interpolation; views resize by bilinear interpolation.")
 
 
+def _definition(encoder: Pretrained) -> tuple[str, str]:
+    """The lines of an experiment file that import the encoder's classes, and make it."""
+    more = f", part={encoder.part!r}" * (encoder.part != "encoder")
+    models = {"Pretrained", type(encoder.module).__name__}
+    if (own := encoder.preprocessing) is not None:
+        more += f", preprocessing=Preprocessing(mean={own.mean}, std={own.std})"
+        models.add("Preprocessing")
+    made = f"encoder = Pretrained({written(encoder.module)}, {encoder.weights!r}{more})"
+    return f"from ssljax.models import {', '.join(sorted(models))}", made
+
+
 def _experiment(encoder: Pretrained, preprocessing: Preprocessing, fit: str) -> str:
     """The lines of an experiment file."""
-    more = f", part={encoder.part!r}" * (encoder.part != "encoder")
-    if encoder.preprocessing is not None:
-        more += f", preprocessing=Preprocessing(mean={preprocessing.mean}, std={preprocessing.std})"
-    models = sorted(
-        {"Pretrained", type(encoder.module).__name__} | ({"Preprocessing"} if encoder.preprocessing else set())
-    )
+    imports, made = _definition(encoder)
     return f"""\
 from ssljax import Experiment
 from ssljax.data import Catalogue
 from ssljax.methods import SimCLR
-from ssljax.models import {", ".join(models)}
+{imports}
 from ssljax.views import TwoCrops
 
-encoder = Pretrained({written(encoder.module)}, {encoder.weights!r}{more})
+{made}
 config = Experiment(
     name="imported",
     data=Catalogue("catalogue.csv"),

@@ -132,7 +132,9 @@ def pretrained_in(value: Any) -> Iterator[Pretrained]:
 
 
 def says_preprocessing(start: Pretrained) -> bool:
-    """Whether it is known how photos were prepared for an encoder: not for a run's that does not say it."""
+    """Whether it is known how photos were prepared for an encoder: not for a run's that does not say it, or titles'."""
+    if hasattr(start.module, "vocabulary"):
+        return False
     file = read_cached(str(start.weights))
     said = start.preprocessing or file.metadata.get("preprocessing") or not is_own(file)
     return bool(said) or preprocessing_of(start) != Preprocessing()

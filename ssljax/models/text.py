@@ -47,7 +47,8 @@ class TextTransformer(nn.Module):
     pad_token: int | None = None
     """what stands for padding, and is attended to, up to `length` tokens (SigLIP: 1); None: nothing attends to it"""
     pool: Literal["cls", "mean", "last"] = "mean"
-    """which token is the result: the first ([CLS], <s>), the last (CLIP's end of text, SigLIP's), or their mean"""
+    """which token is the result: the first ([CLS], <s>), the last (of CLIP and SigLIP), or the mean of all, which finds
+    more with BERTs that are not fine-tuned (Reimers & Gurevych 2019, table 1)"""
     projection: int | None = None
     """length of the result after a last linear layer (CLIP, SigLIP); None: there is none"""
     projection_bias: bool = False
@@ -66,18 +67,17 @@ class TextTransformer(nn.Module):
     def bert(cls, size: Literal["base", "large"] = "base", vocabulary: int = 30522) -> "TextTransformer":
         """BERT, uncased and in English; multilingual, cased: vocabulary=119547."""
         width, depth, heads = _SIZES[size]
-        return cls(vocabulary, width, depth, heads, post_norm=True, epsilon=1e-12, pool="cls")
+        return cls(vocabulary, width, depth, heads, post_norm=True, epsilon=1e-12)
 
     @classmethod
     def xlm_r(cls, size: Literal["base", "large"] = "base", vocabulary: int = 250002) -> "TextTransformer":
         """XLM-R, in 100 languages; RoBERTa: vocabulary=50265."""
-        bert = cls.bert(size, vocabulary)
-        return bert.clone(epsilon=1e-5, position_offset=2)
+        return cls.bert(size, vocabulary).clone(epsilon=1e-5, position_offset=2)
 
     @classmethod
     def minilm(cls) -> "TextTransformer":
         """sentence-transformers/all-MiniLM-L6-v2, in English."""
-        return cls(30522, 384, 6, 12, post_norm=True, epsilon=1e-12, pool="mean")
+        return cls(30522, 384, 6, 12, post_norm=True, epsilon=1e-12)
 
     @classmethod
     def e5_small(cls) -> "TextTransformer":

@@ -7,12 +7,14 @@ and the kind of GELU are not in the tensors.
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ssljax.models.convnext import ConvNeXt
 from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.resnet import ResNet
 from ssljax.models.swin import Swin
+from ssljax.models.text import TextTransformer
 from ssljax.models.vit import ViT
 from ssljax.models.weights.names import Tensors
 from ssljax.models.weights.preprocessing import beside
@@ -30,7 +32,18 @@ _TIMM = {
 # timm's SigLIPs whose GELU is by tanh
 _TANH = r"vit_(base_patch32|large_patch16_siglip_512|so400m_patch16|giantopt).*"
 _ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}  # Hugging Face's names
-_DECIDING = ("conventions", "feed_forward", "positions", "epsilon", "heads")  # what a module's tensors do not tell
+_TEXT_ACTIVATIONS = _ACTIVATIONS | {"quick_gelu": "gelu_sigmoid"}
+_POOLS = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}  # sentence-transformers' names
+_DECIDING = (
+    "conventions",
+    "feed_forward",
+    "positions",
+    "epsilon",
+    "heads",
+    "position_offset",
+    "causal",
+    "pad_token",
+)  # what a module's tensors do not tell
 
 
 def stated_settings(path: str, metadata: Mapping[str, str], module: Any) -> dict[str, Any]:
@@ -44,6 +57,8 @@ def stated_settings(path: str, metadata: Mapping[str, str], module: Any) -> dict
         config = beside(path, "config.json")
         if isinstance(name := config.get("architecture"), str):
             return _of_timm(name.partition(".")[0], module)
+        if isinstance(module, TextTransformer):
+            return _of_hugging_face_text(config.get("text_config") or config, module)
         return _of_hugging_face(config.get("vision_config") or config, module)
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"weights={path}: what is said of their architecture cannot be read ({error})") from None
@@ -59,6 +74,8 @@ def contradicted(module: Any, stated: Mapping[str, Any]) -> bool:
         return module.clone(**stated).sizes() != module.sizes() or any(
             getattr(module, field) != value for field, value in stated.items() if field != "heads"
         )
+    if isinstance(module, TextTransformer):
+        return any(getattr(module, field) != value for field, value in stated.items())
     return False
 
 
@@ -68,6 +85,8 @@ def alternatives(tensors: Tensors, module: Any) -> tuple[Any, ...]:
     if isinstance(module, EfficientNet) and last and "_" not in last:  # as it is in EfficientNet-PyTorch's
         return module.clone(conventions="torch"), module.clone(conventions="tensorflow")
     if isinstance(module, ViT) and module.feed_forward == "gelu_tanh" and "attn_pool.latent" in tensors:
+        return module, module.clone(feed_forward="gelu")
+    if isinstance(module, TextTransformer) and module.causal:  # OpenAI's CLIP, and those of others
         return module, module.clone(feed_forward="gelu")
     return (module,)
 
@@ -111,3 +130,27 @@ def _of_hugging_face(config: dict[str, Any], module: Any) -> dict[str, Any]:
             raise UserError(f"config.json beside them says hidden_act={act}, which ViT does not have")
         said["feed_forward"] = _ACTIVATIONS[act]
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _of_hugging_face_text(config: dict[str, Any], module: TextTransformer) -> dict[str, Any]:
+    kind = config.get("model_type")
+    if (positions := config.get("position_embedding_type", "absolute")) != "absolute":
+        raise UserError(f"config.json beside them says position_embedding_type={positions}, which ssljax does not have")
+    said = {"epsilon": config.get("layer_norm_eps")}
+    said["heads"] = config.get("num_attention_heads", config.get("n_heads"))
+    for name in ("hidden_act", "activation"):  # DistilBERT's has the second
+        if (act := config.get(name)) is not None:
+            if act not in _TEXT_ACTIVATIONS:
+                raise UserError(f"config.json beside them says {name}={act}, which TextTransformer does not have")
+            said["feed_forward"] = _TEXT_ACTIVATIONS[act]
+    if kind in ("roberta", "xlm-roberta", "camembert"):
+        said["position_offset"] = 1 + config.get("pad_token_id", 1)
+    elif kind in ("bert", "distilbert"):
+        said["position_offset"] = 0
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def stated_pool(path: str) -> str | None:
+    """Which tokens are the result, as sentence-transformers states it beside a weights file; None if it does not."""
+    said = beside(str(Path(path).parent / "1_Pooling" / "weights"), "config.json")
+    return next((pool for pool, name in _POOLS.items() if said.get(f"pooling_mode_{name}")), None)

@@ -7,13 +7,15 @@ from ssljax.models.convnext import ConvNeXt
 from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.resnet import ResNet
 from ssljax.models.swin import Swin
+from ssljax.models.text import BagOfTokens, TextTransformer
 from ssljax.models.vit import ViT
-from ssljax.models.weights import convnext, efficientnet, resnet, swin, vit
+from ssljax.models.weights import convnext, efficientnet, resnet, swin, text, vit
 from ssljax.models.weights.checkpoints import encoder_tensors
 from ssljax.models.weights.names import Layout, Tensors
 from ssljax.types import UserError, settings
 
 _FAMILIES = {ConvNeXt: convnext, EfficientNet: efficientnet, ResNet: resnet, Swin: swin, ViT: vit}
+_FAMILIES |= {BagOfTokens: text, TextTransformer: text}
 
 
 def layout_of(module: Any) -> Layout:
@@ -28,7 +30,7 @@ def layout_of(module: Any) -> Layout:
 def guess(tensors: Tensors) -> Any:
     """The module of which a file's tensors look like the weights, by their names and shapes; None if they do not."""
     tensors = encoder_tensors(tensors).tensors
-    for family in _FAMILIES.values():
+    for family in dict.fromkeys(_FAMILIES.values()):
         try:
             if (module := family.guess(tensors)) is not None:
                 layout_of(module)

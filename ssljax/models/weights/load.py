@@ -72,7 +72,8 @@ def load_variables(
         settings = stated_settings(located(path), file.metadata, module)
         if contradicted(module, settings):
             raise UserError(f"weights={path} are of {written(module.clone(**settings))}, not of {written(module)}")
-    stated = stated_preprocessing(located(path), file.metadata) if report or part == "encoder" else None
+    of_photos = not hasattr(module, "vocabulary") and (report or part == "encoder")
+    stated = stated_preprocessing(located(path), file.metadata) if of_photos else None
     return Loaded(variables, report, stated)
 
 
