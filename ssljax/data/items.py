@@ -56,8 +56,8 @@ class Items:
         for name, axes in (("label", 1), ("listing", 1), ("attributes", 2)):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check_numbers(f"data: {name}", getattr(self, name), axes))
-        for name, values in ({"photos": self.photos} | self.numbers | self.columns).items():
-            if len(values) != n:
+        for name, values in ({"photos": self.photos, "vectors": self.vectors} | self.numbers | self.columns).items():
+            if values is not None and len(values) != n:
                 raise UserError(f"data: {name} has {len(values)} rows and ids have {n}: they must be equally long")
         check_unique(self.ids)
 
@@ -66,8 +66,8 @@ class Items:
 
     @property
     def numbers(self) -> dict[str, np.ndarray]:
-        """What there is of `label`, `listing`, `attributes` and `vectors`."""
-        numbers = {name: getattr(self, name) for name in ("label", "listing", "attributes", "vectors")}
+        """What there is of `label`, `listing` and `attributes`."""
+        numbers = {"label": self.label, "listing": self.listing, "attributes": self.attributes}
         return {name: values for name, values in numbers.items() if values is not None}
 
     def caption(self, row: int) -> str:
@@ -82,6 +82,7 @@ class Items:
             ids=self.ids[rows],
             photos=PhotosAt(self.photos, rows),
             columns={name: values[rows] for name, values in self.columns.items()},
+            vectors=None if self.vectors is None else self.vectors[rows],
             **{name: values[rows] for name, values in self.numbers.items()},
         )
 

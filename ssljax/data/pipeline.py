@@ -38,8 +38,7 @@ def batch_shapes(
     """Shapes and types of a whole training batch with `photos` of each item; reads none."""
     none = {"image": np.empty((0, photos, size, size, 3), np.uint8), "aspect": np.empty((0, photos), np.float32)}
     none |= _columns(items, np.arange(0))
-    if titles is not None:
-        none["title"] = np.empty((0, photos, titles.length), np.int32)
+    none |= _of_photos(items, np.empty((0, photos), int), titles)
     return {name: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for name, x in none.items()}
 
 
@@ -84,8 +83,7 @@ def ordered_batches(
             bad.check(int(sum_over_processes(np.array(bad.count))))
             image, aspect, good = made.decoded
             batch = {"image": image[:, None], "aspect": aspect[:, None], "valid": sum_over_processes(good)}
-            if titles is not None:
-                batch["title"] = titles(items, made.rows[:, None])
+            batch |= _of_photos(items, made.rows[:, None], titles)
             if made.small is not None:
                 batch["small"] = sum_over_processes(made.small)
             yield batch | _columns(items, made.rows)
@@ -99,8 +97,8 @@ class TrainBatches:
 
     Batches are dicts: `image` u8[B, N, S, S, 3] and `aspect` f32[B, N], of N photos an item, and of the first of them
     `index` i32[B] and what there is of `label` i32[B], `listing` i32[B], `attributes` i32[B, A]. With `titles` there is
-    `title` i32[B, N, L] as well. On a mesh they are global arrays, split along B; without one, the process's own rows
-    as host arrays (but for an image that is cached on the device).
+    `title` i32[B, N, L] as well, and with vectors `vectors` f32[B, N, D]. On a mesh they are global arrays, split along
+    B; without one, the process's own rows as host arrays (but for an image that is cached on the device).
 
     Args:
         items: the train split.
@@ -181,8 +179,7 @@ class TrainBatches:
             raise UserError(f"batch_size={size} is too large: fewer photos of the train split can be read")
         image, rows = made.decoded.image, made.rows.reshape(-1, self._batches.photos)
         batch = {"aspect": made.decoded.aspect.reshape(rows.shape)} | _columns(self._items, rows[:, 0])
-        if self._titles is not None:
-            batch["title"] = self._titles(self._items, rows, (self._batches.identity["seed"], self._delivered))
+        batch |= _of_photos(self._items, rows, self._titles, (self._batches.identity["seed"], self._delivered))
         return batch | {"image": image.reshape(*rows.shape, *image.shape[2:])}
 
     def _placed(self, batch: Batch) -> Batch:
@@ -306,6 +303,14 @@ class _OrderedBatch:
 
 def _columns(items: Items, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {"index": rows.astype(np.int32)} | {name: numbers[rows] for name, numbers in items.numbers.items()}
+
+
+def _of_photos(
+    items: Items, rows: np.ndarray, titles: TokenizedTitles | None, key: tuple[int, int] | None = None
+) -> dict[str, np.ndarray]:
+    """What there is of titles and vectors of the photos in `rows` i[B, N]; with a `key` titles are augmented by it."""
+    found = {} if items.vectors is None else {"vectors": items.vectors[rows]}
+    return found if titles is None else found | {"title": titles(items, rows, key)}
 
 
 def record_bad(bad: BadInputs, items: Items, photos: list[BadPhoto]) -> None:

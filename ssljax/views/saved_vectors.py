@@ -1,7 +1,9 @@
-"""The view of a photo that a network has embedded already."""
+"""The views of photos that a network has embedded already."""
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 from ssljax.types import Batch, UserError
@@ -9,18 +11,19 @@ from ssljax.types import Batch, UserError
 
 @dataclasses.dataclass(frozen=True)
 class SavedVectors:
-    """One view, the vector that `SavedEmbeddings` has of a photo: what is trained on it takes seconds instead of hours.
+    """A view of each photo of an item, the vector that `SavedEmbeddings` has of it: training takes minutes.
 
     Nothing is augmented, and only photos with a vector can be embedded: new ones need the network that made the
     vectors, and then this one.
     """
 
     def __call__(self, rng: Array, batch: Batch) -> Batch:
-        """The batch with `views`, one of f32[B, D]; raises UserError if the data has no vectors."""
-        return self.evaluation(batch)
-
-    def evaluation(self, batch: Batch) -> Batch:
-        """The same."""
+        """The batch with `views`, N of f32[B, D]; raises UserError if the data has no vectors."""
         if "vectors" not in batch:
             raise UserError("views=SavedVectors() reads vectors, and there are none: set data=SavedEmbeddings(...)")
-        return batch | {"views": (batch["vectors"],)}
+        return batch | {"views": tuple(jnp.unstack(batch["vectors"], axis=1))}
+
+    def evaluation(self, batch: Batch) -> Batch:
+        """The batch with one of `views`, f32[B, D]."""
+        views = self(jax.random.PRNGKey(0), batch)["views"]
+        return batch | {"views": views[:1]}

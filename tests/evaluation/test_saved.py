@@ -4,17 +4,18 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny import EXPERIMENT
+from tiny import BATCH, EXPERIMENT
 
-from ssljax.data import Classes, ToyCatalogue
+from ssljax.data import Classes, Listings, ToyCatalogue
 from ssljax.evaluation import Embeddings, Retrieval, SavedEmbeddings
-from ssljax.methods import MetricLearning
+from ssljax.methods import MetricLearning, SimCLR
 from ssljax.models import MLP, Identity
 from ssljax.training.run_folder import Run
 from ssljax.training.setup import Setup
 from ssljax.types import UserError
 from ssljax.views import SavedVectors
 
+SIMCLR_OF_VECTORS = SimCLR(Identity(), MLP(hidden=(), out=3))
 TOY = ToyCatalogue(listings=32, photos=3, size=16)
 
 
@@ -63,7 +64,15 @@ def test_what_a_step_sees_are_the_vectors(saved, tmp_path):
         batch = next(batches)
         items = setup.load("train")
         wanted = [vectors[items.ids[row]] for row in np.asarray(batch["index"])]
-        np.testing.assert_array_equal(batch["vectors"], wanted)
+        np.testing.assert_array_equal(batch["vectors"][:, 0], wanted)
+    three = dataclasses.replace(experiment, sampler=Listings(photos=2), method=SIMCLR_OF_VECTORS)
+    with Setup.of(three).train_batches(run, Setup.of(three).batches) as batches:
+        batch = next(batches)
+        views = SavedVectors()(None, batch)["views"]
+        assert len(views) == 2 and batch["vectors"].shape == (BATCH, 2, 5)
+        listing = {vectors[id].tobytes(): n for id, n in zip(items.ids, items.listing, strict=True)}
+        first, second = ([listing[np.asarray(v).tobytes()] for v in view] for view in views)
+        assert first == second == np.asarray(batch["listing"]).tolist()
     state = setup.spec.initial()
     embeddings = setup.embedder(run).by(state)("test")
     assert embeddings.vectors.shape == (len(source.load("test")), 3)
