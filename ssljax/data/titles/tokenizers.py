@@ -205,6 +205,16 @@ class TokenizerFile:
         return _FileReader(learnt, self.special_tokens)
 
 
+def character_ngrams(word: str, sizes: Sequence[int]) -> Iterator[str]:
+    """The runs of so many characters of <word>, in the order of the text; a shorter <word> is the only one."""
+    word = f"<{word}>"
+    if len(word) <= min(sizes):
+        yield word
+        return
+    for start in range(len(word)):
+        yield from (word[start : start + size] for size in sizes if start + size <= len(word))
+
+
 def _check_most(vocabulary: int) -> None:
     if vocabulary > LARGEST_VOCABULARY:
         raise UserError(
@@ -314,15 +324,7 @@ def _ngrams(title: str, length: int, *, vocabulary: int, sizes: tuple[int, ...])
 @functools.lru_cache(2**16)
 def _word_ngrams(word: str, vocabulary: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """The ids of a word's n-grams, in the order of the text; catalogues repeat words."""
-    return tuple(_hashed(ngram) % vocabulary for ngram in _runs(f"<{word}>", sizes))
-
-
-def _runs(word: str, sizes: tuple[int, ...]) -> Iterator[str]:
-    if len(word) <= min(sizes):
-        yield word
-        return
-    for start in range(len(word)):
-        yield from (word[start : start + size] for size in sizes if start + size <= len(word))
+    return tuple(_hashed(ngram) % vocabulary for ngram in character_ngrams(word, sizes))
 
 
 def _hashed(text: str) -> int:
