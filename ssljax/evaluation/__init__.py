@@ -25,9 +25,11 @@ from ssljax.evaluation.ranking import relevance
 from ssljax.evaluation.rerank import DatabaseAugmentation, NeighbourhoodBlending, QueryExpansion, Whitening
 from ssljax.evaluation.robustness import Robustness
 from ssljax.evaluation.saved import SavedEmbeddings
+from ssljax.evaluation.tfidf import TFIDF, embed_by_tfidf
 
 __all__ = [
     "KNN",
+    "TFIDF",
     "Attributes",
     "Copydays",
     "DatabaseAugmentation",
@@ -51,6 +53,7 @@ __all__ = [
     "TitleWords",
     "Whitening",
     "compare",
+    "embed_by_tfidf",
     "intervals",
     "landmarks_map",
     "pair_ap",

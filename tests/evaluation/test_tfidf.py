@@ -13,7 +13,7 @@ from ssljax.data.titles.tokenizers import character_ngrams
 from ssljax.evaluation import Embeddings, Retrieval
 from ssljax.evaluation import tfidf as module
 from ssljax.evaluation.nearest import top_k as dense_top_k
-from ssljax.evaluation.tfidf import TFIDF, embed_titles, top_k
+from ssljax.evaluation.tfidf import TFIDF, embed_by_tfidf, top_k
 from ssljax.types import UserError
 
 TITLES = ["Red dress, red!", "blue DRESS", "Café chair", "cafe\u0301 table", "", "red dress 500 ml", "שמלה אדומה", "👗"]
@@ -122,11 +122,11 @@ def test_titles_are_embedded_beside_networks():
     items = Embeddings(
         np.array(list("abcd"), object), np.zeros((4, 3), np.float32), {"title": titles}, listing=np.array([0, 0, 1, 1])
     )
-    embed = embed_titles(lambda split: items, titles)
+    embed = embed_by_tfidf(lambda split: items, titles)
     assert embed("test") is embed("test") and embed("test").ids is items.ids
     assert Retrieval()(embed)["test/cmc@1"] == 1.0
     with pytest.raises(UserError, match=r"TF-IDF needs titles, and split 'test' has none: name the column"):
-        embed_titles(lambda split: Embeddings(items.ids, items.vectors), titles)("test")
+        embed_by_tfidf(lambda split: Embeddings(items.ids, items.vectors), titles)("test")
 
 
 def test_what_cannot_be_is_said():

@@ -41,7 +41,7 @@ SIZES = (
     ("XXL", "2XL"),
     ("XXXL", "3XL"),
 )
-SAME_SIZE = {writing: names for names in SIZES for writing in names}
+SAME_SIZE = {writing.lower(): names for names in SIZES for writing in names}
 COUNTS = ("{}x", "{} pcs", "{} pieces", "pack of {}")
 COUNT = re.compile(
     r"(?<![\w.,])(?:pack of (\d{1,4})|(\d{1,4}) ?[x\u00d7](?! ?\d)|(\d{1,4}) ?(?:pcs|pc|pieces))(?!\w)", re.IGNORECASE
@@ -101,15 +101,15 @@ class TitleAugmentation:
                 misspelt(w, rng) if r < self.misspell else w for w, r in zip(words, rng.random(len(words)), strict=True)
             ]
         if self.swap:
-            for k in np.flatnonzero(rng.random(len(words) - 1) < self.swap):
+            for k in np.flatnonzero(rng.random(len(words) - 1) < self.swap).tolist():
                 words[k], words[k + 1] = words[k + 1], words[k]
         return " ".join(dropped(words, self.drop, rng) if self.drop else words)
 
 
 def dropped(words: Sequence[str], probability: float, rng: np.random.Generator) -> list[str]:
     """The words without those that fall out; one of them, at random, where all would."""
-    kept = np.flatnonzero(rng.random(len(words)) >= probability)
-    return [words[k] for k in (kept if len(kept) else rng.integers(len(words), size=1))]
+    kept = np.flatnonzero(rng.random(len(words)) >= probability).tolist() or rng.integers(len(words), size=1).tolist()
+    return [words[k] for k in kept]
 
 
 def misspelt(word: str, rng: np.random.Generator) -> str:
@@ -133,11 +133,11 @@ def misspelt(word: str, rng: np.random.Generator) -> str:
 def rewrite_units(title: str, probability: float, rng: np.random.Generator) -> str:
     """The title with quantities, counts and sizes written otherwise, each with this probability; they stay equal."""
 
-    def by(others: Callable[[re.Match], list[str]]) -> Callable[[re.Match], str]:
-        def rewritten(found: re.Match) -> str:
+    def by(others: Callable[[re.Match[str]], list[str]]) -> Callable[[re.Match[str]], str]:
+        def rewritten(found: re.Match[str]) -> str:
             if rng.random() >= probability:
                 return found[0]
-            writings = [writing for writing in others(found) if writing != found[0]]
+            writings = [writing for writing in others(found) if writing.lower() != found[0].lower()]
             return writings[rng.integers(len(writings))] if writings else found[0]
 
         return rewritten
@@ -147,18 +147,18 @@ def rewrite_units(title: str, probability: float, rng: np.random.Generator) -> s
     return title
 
 
-def _counts(found: re.Match) -> list[str]:
+def _counts(found: re.Match[str]) -> list[str]:
     number = next(filter(None, found.groups()))
     return [writing.format(number) for writing in COUNTS]
 
 
-def _sizes(found: re.Match) -> list[str]:
+def _sizes(found: re.Match[str]) -> list[str]:
     if found[0] in ("s", "m", "l"):  # of a name, or a unit
         return []
-    return [*next((names for key, names in SAME_SIZE.items() if key.lower() == found[0].lower()), ())]
+    return list(SAME_SIZE.get(found[0].lower(), ()))
 
 
-def _quantities(found: re.Match) -> list[str]:
+def _quantities(found: re.Match[str]) -> list[str]:
     """Every other way to write a quantity, with the numbers that people would write; none if it is not one."""
     number, unit = Fraction(found[1].replace(",", ".")), SPELLINGS.get(found[2].lower(), found[2])
     if unit not in DIMENSIONS and len(unit) > 1:  # not "G" or "M", which mean something else

@@ -27,10 +27,10 @@ from ssljax.data.text import INVISIBLE, readable
 from ssljax.packages import PACKAGE, file_of_package
 from ssljax.types import UserError, check_fields
 
-LARGEST_FILE = 2**27  # bytes; XLM-R's tokenizer.json, of 250,000 tokens, has 17 million
+LARGEST_FILE = 2**27  # bytes; multilingual ones, of 250,000 tokens, have some 2**24
 LARGEST_VOCABULARY = 2**24
 WORD = re.compile(r"\S{1,64}")  # what is longer, such as an address or a text without blanks, is read in pieces
-AT_ONCE = 2**16  # titles, whose encodings take some 500 bytes each
+AT_ONCE = 2**16  # titles that the library encodes, to bound the memory of what it returns
 ENTITY = re.compile(r"&#?\w{1,32};")  # not without the semicolon, as "black&notebook" has no entity "&not"
 # Only names of tags that shops use in titles, so that "size <M>" stays.
 TAG = re.compile(r"</?(?:a|b|big|br|div|em|font|h[1-6]|i|li|p|small|span|strong|sub|sup|u|ul)\b[^<>]*>", re.IGNORECASE)
@@ -254,6 +254,11 @@ def _parsed(learnt: str, name: str) -> Any:
 
 
 @functools.lru_cache(8)
+def _vocabulary(learnt: str) -> int:
+    return max(_parsed(learnt, "the run's tokenizer.json").get_vocab().values()) + 1
+
+
+@functools.lru_cache(8)
 def _truncating(learnt: str, length: int, special_tokens: bool) -> Any:
     """The library's tokenizer that gives at most `length` ids, those around a text included."""
     tokenizer = _parsed(learnt, "the run's tokenizer.json")
@@ -271,9 +276,9 @@ class _FileReader:
     learnt: str
     special_tokens: bool = False
 
-    @functools.cached_property
+    @property
     def vocabulary(self) -> int:
-        return max(_parsed(self.learnt, "the run's tokenizer.json").get_vocab().values()) + 1
+        return _vocabulary(self.learnt)
 
     def __call__(self, titles: Sequence[str], length: int) -> np.ndarray:
         tokenizer = _truncating(self.learnt, length, self.special_tokens)

@@ -77,6 +77,7 @@ def test_words_are_misspelt_in_four_ways_as_often_as_is_said():
         ("Flour 1 kg", {"Flour 1000 g", "Flour 1000g", "Flour 1kg"}),
         ("12x330ml cola", {"12x33 cl cola", "12x0.33 l cola"}),
         ("Shirt XL", {"Shirt extra large"}),
+        ("shirt xl", {"shirt extra large"}),
         ("Shirt extra large", {"Shirt XL"}),
         ("Shirt, S", {"Shirt, small"}),
         ("2x socks", {"2 pcs socks", "pack of 2 socks"}),
