@@ -32,7 +32,7 @@ EVERYTHING = {"shares": (1.0, 0.0, 0.0)}  # in the train split
 
 @dataclasses.dataclass(frozen=True)
 class EmbedOptions:
-    """Embed photos with the network of a complete run."""
+    """Embed photos, with their titles if it reads those, with the network of a complete run."""
 
     run: tyro.conf.Positional[PathOrHub]
     """The run folder."""
@@ -73,6 +73,11 @@ def main(arguments: list[str]) -> None:
     restored = Restored.of(run, experiment, bad_inputs=bad_inputs)
     photos = sum(len(restored.load(split)) for split in splits)
     console.print(f"Embedding {photos:,} photos ...")
+    if restored.titles and not any("title" in restored.load(split).columns for split in splits):
+        console.print(
+            f"{options.data} has no titles, which the network reads as well: the photos alone are embedded. --title "
+            "names the column of titles of a catalogue."
+        )
     with writing(bad_inputs, "--output"):
         bad_inputs.unlink(missing_ok=True)  # it may be of other data
     embeddings = restored.embed(splits, options.network)

@@ -1,7 +1,8 @@
-"""`ssljax search`: the items that are nearest to photos."""
+"""`ssljax search`: the items that are nearest to photos, to words, or to both."""
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from ssljax.evaluation.restore import NETWORK_ALONE, Restored, Untrusted
 from ssljax.report import THUMBNAIL, Found, Query, write_search
 from ssljax.search import Collection
 from ssljax.search.model import check_origin
+from ssljax.search.words import check_weight, checked_text, queries
 from ssljax.training.logging import console, print_result, print_table
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
@@ -37,16 +39,21 @@ from ssljax.types import UserError
 
 @dataclasses.dataclass(frozen=True)
 class SearchOptions:
-    """The items that are nearest to photos."""
+    """The items that are nearest to photos, to words, or to both."""
 
     where: tyro.conf.Positional[PathOrHub]
     """An index that `ssljax index` built, or a run folder, whose own index is searched."""
     photos: tyro.conf.Positional[tuple[str, ...]]
     """Image files."""
+    text: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Words to search by, such as "red floral dress", with the network of a run that reads titles. With photos, each
+    is searched by together with each text ("like this, but blue"). Several: --text A --text B."""
+    text_weight: float = 0.5
+    """With photos: how much the text counts, from 0 (the photo alone) to 1 (the text alone)."""
     top: Annotated[int, tyro.conf.arg(aliases=["--k"])] = 10
     """How many items for each."""
     html: Path | None = None
-    """Also write a page that shows the photos and what was found."""
+    """Also write a page that shows what was searched by and what was found."""
     run: PathOrHub | None = None
     """The run that embeds the photos; by default the one that embedded what the index holds."""
     network: Network | None = None
@@ -55,43 +62,50 @@ class SearchOptions:
 
 
 def main(arguments: list[str]) -> None:
-    """`ssljax search WHERE PHOTO...`."""
+    """`ssljax search WHERE [PHOTO...] [--text WORDS]`."""
     options = tyro.cli(SearchOptions, args=arguments, prog="ssljax search")
     check_at_least_one(top=options.top)
-    if not options.photos:
-        raise UserError("name at least one photo: ssljax search WHERE PHOTO...")
+    check_weight(options.text_weight)
+    if not options.photos and not options.text:
+        raise UserError("name at least one photo, or words: ssljax search WHERE PHOTO..., or WHERE --text WORDS")
     found = Searched.of(options.where, options.run, options.network, trust_code=options.trust_code)
-    queries, bad = {}, []
+    texts = [checked_text(text, found.encoder) for text in options.text]
+    photos, bad = {}, []
     for photo in options.photos:
         try:
             check_no_address(photo, "photo")
-            queries[Path(photo)] = decode(photo, found.encoder.photo_size)
+            photos[Path(photo)] = decode(photo, found.encoder.photo_size)
         except UserError as error:
             bad.append(str(error))
         except BadImage as error:
             bad.append(f"{photo} cannot be read: {error}")
-    if queries:
-        _answer(options, found, queries)
+    if photos or not options.photos:
+        _answer(options, found, photos, texts)
     if bad:  # after the answers to the others
         raise UserError("\n".join(bad))
 
 
-def _answer(options: SearchOptions, found: "Searched", queries: dict[Path, tuple[np.ndarray, float]]) -> None:
-    """Prints, and shows on a page, what is nearest to each photo, decoded."""
-    embed = found.encoder.embed
-    vectors = np.concatenate([embed(image[None], np.array([aspect], np.float32)) for image, aspect in queries.values()])
+def _answer(
+    options: SearchOptions, found: "Searched", photos: dict[Path, tuple[np.ndarray, float]], texts: list[str]
+) -> None:
+    """Prints, and shows on a page, what is nearest to each photo, decoded, with each text."""
+    embed, embed_titles = found.encoder.embed, found.encoder.embed_titles
+    seen = [embed(image[None], np.array([aspect], np.float32)) for image, aspect in photos.values()]
+    read = embed_titles(texts) if embed_titles and texts else None
+    vectors = queries(np.concatenate(seen) if seen else None, read, options.text_weight)
     ids, scores = found.collection.search(vectors, options.top)
-    for photo, row_ids, row_scores in zip(queries, ids, scores, strict=True):
-        if len(options.photos) > 1:
-            print_result(photo)
+    answers = list(zip(itertools.product(photos or [None], texts or [None]), ids, scores, strict=True))
+    for (photo, text), row_ids, row_scores in answers:
+        if max(len(options.photos), 1) * max(len(texts), 1) > 1:
+            print_result(" + ".join(str(part) for part in (photo, text and f'"{text}"') if part))
         _print_nearest(found.collection, list(row_ids), row_scores)
     if options.html is not None:
-        answers = [
-            Query(str(photo), thumbnail_or_grey(photo, THUMBNAIL), found.shown(row_ids, row_scores))
-            for photo, row_ids, row_scores in zip(queries, ids, scores, strict=True)
+        shown = [
+            Query(photo and str(photo), text, photo and thumbnail_or_grey(photo, THUMBNAIL), found.shown(*row))
+            for (photo, text), *row in answers
         ]
         with writing(options.html, "--html"):
-            write_search(options.html, str(options.where), len(found.collection), answers)
+            write_search(options.html, str(options.where), len(found.collection), shown)
         console.print(f"The page is {options.html}.")
 
 

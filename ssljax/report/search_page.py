@@ -1,4 +1,4 @@
-"""The page of `ssljax search --html`: photos, and the items that are nearest to each."""
+"""The page of `ssljax search --html`: photos and words, and the items that are nearest to each."""
 
 import shlex
 from pathlib import Path
@@ -20,10 +20,13 @@ class Found(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A photo that was searched with."""
+    """A photo that was searched with, words, or both."""
 
-    name: str
-    photo: np.ndarray
+    name: str | None
+    """of the photo's file; None for words alone"""
+    text: str | None
+    """the words; None for a photo alone"""
+    photo: np.ndarray | None
     """u8[h, w, 3]"""
     found: list[Found]
     """the nearest first"""
@@ -36,8 +39,8 @@ def write_search(path: Path, where: str, items: int, queries: list[Query]) -> No
       path: the file.
       where: the name of what was searched.
       items: how many items were searched.
-      queries: photos and what was found.
+      queries: what was searched with, and what was found.
     """
-    facts = {"items": f"{items:,}", "photos": f"{len(queries):,}"}
+    facts = {"items": f"{items:,}", "queries": f"{len(queries):,}"}
     command = f"ssljax search {shlex.quote(where)} PHOTO"
     write_page(Path(path), "search.html", title=where, facts=facts, command=command, queries=queries)

@@ -3,6 +3,7 @@
 model = ssljax.load("runs/shop")
 model.embed("new_photos").vectors
 model.index().search("a_photo.jpg")
+model.index().search("a_photo.jpg", text="blue")
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from ssljax.evaluation import Embeddings, Origin
 from ssljax.evaluation.embed import Embedder
 from ssljax.evaluation.restore import Restored
 from ssljax.search.collection import Collection
+from ssljax.search.words import check_weight, checked_text, queries
 from ssljax.types import UserError, short
 
 BATCH = 64  # photos embedded at a time
@@ -32,7 +34,7 @@ Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
 
 
 class Match(NamedTuple):
-    """An item of an index that is near to a photo."""
+    """An item of an index that is near to a query."""
 
     id: str
     score: float
@@ -133,7 +135,7 @@ class Model:
 
 
 class PhotoIndex:
-    """An open index, and the model that embeds photos for it."""
+    """An open index, and the model that embeds photos and words for it."""
 
     def __init__(self, model: Model, collection: Collection):
         self._model, self._collection = model, collection
@@ -141,15 +143,43 @@ class PhotoIndex:
     def __len__(self) -> int:
         return len(self._collection)
 
-    def search(self, photos: Photo | Sequence[Photo] | Embeddings, k: int = 10) -> list[list[Match]]:
+    def search(
+        self,
+        photos: Photo | Sequence[Photo] | Embeddings | None = None,
+        k: int = 10,
+        *,
+        text: str | None = None,
+        text_weight: float = 0.5,
+    ) -> list[list[Match]]:
         """The `k` items nearest to each photo, the nearest first; fewer if the index holds fewer.
 
-        Takes what `Model.embed` takes, or what it returned. Raises UserError as it does, or if `k` is below 1.
+        Args:
+            photos: what `Model.embed` takes, or what it returned; None to search by a text alone.
+            k: how many items.
+            text: words that describe the items, such as "red floral dress"; with photos, each of them is searched by
+                together with the words ("like this, but blue"). None to search by photos alone.
+            text_weight: with both, how much the text counts, from 0 (the photo alone) to 1 (the text alone): a query
+                is norm((1 - w) * norm(photo) + w * norm(text)), where norm scales to unit length.
+
+        Returns:
+            A list for each photo, or one list for a text alone.
+
+        Raises:
+            UserError: as `Model.embed`, or `k` is below 1, there is neither a photo nor a text, the text is blank, or
+                the network reads no titles.
         """
         if not isinstance(k, int | np.integer) or k < 1:
             raise UserError(f"k={short(k)} must be a whole number of at least 1, such as 10")
-        embeddings = photos if isinstance(photos, Embeddings) else self._model.embed(photos)
-        ids, scores = self._collection.search(embeddings.vectors, int(k))
+        check_weight(text_weight)
+        if photos is None and text is None:
+            raise UserError("give photos to search by, a text, or both")
+        seen, read = None, None
+        if photos is not None:
+            seen = (photos if isinstance(photos, Embeddings) else self._model.embed(photos)).vectors
+        if text is not None:
+            read = self._model.embed_titles([checked_text(text, self._model._encoder)])
+        vectors = queries(seen, read, text_weight)
+        ids, scores = self._collection.search(vectors, int(k))
         return [[self._match(*found) for found in zip(*row, strict=True)] for row in zip(ids, scores, strict=True)]
 
     def _match(self, id: str, score: float) -> Match:

@@ -159,6 +159,13 @@ def test_search_finds_the_photo_itself_in_an_index_and_in_a_run(shop, run, index
     assert page.count("<img") == 2 * (1 + 2) and "Mug &lt;b&gt;1&lt;/b&gt;" in page
 
 
+def test_a_run_that_reads_no_titles_is_not_searched_by_words(shop, run, index, capsys):
+    for where, photos in ((index, ()), (run, (shop / "1.jpg",))):
+        sentence = told(capsys, "search", where, *photos, "--text", "red mug")
+        assert "the network of this index reads photos, but no titles" in sentence
+    assert "name at least one photo, or words" in told(capsys, "search", index)
+
+
 def test_the_guide_to_searching_works_as_it_is_written(shop, run, tmp_path, monkeypatch, capsys):
     guide = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
     monkeypatch.chdir(tmp_path)
@@ -175,7 +182,7 @@ def test_the_guide_to_searching_works_as_it_is_written(shop, run, tmp_path, monk
         assert program == "ssljax" and ssljax(arguments) == 0, line
     assert Path("found.html").stat().st_size > 10_000
     capsys.readouterr()
-    exec(re.search(r"```python\n(.*?)```", guide, re.DOTALL)[1], {})
+    exec(re.search(r"## From Python\n.*?```python\n(.*?)```", guide, re.DOTALL)[1], {})
     assert "Mug" in capsys.readouterr().out
 
 

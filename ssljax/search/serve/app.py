@@ -26,10 +26,11 @@ from ssljax.data.decode import FORMATS, BadImage, decode, thumbnail
 from ssljax.evaluation.embed import Encoder
 from ssljax.search import Collection, Item
 from ssljax.search.serve import schemas
-from ssljax.search.serve.batching import Batcher
+from ssljax.search.serve.batching import Embedding
 from ssljax.search.serve.limits import Limited, Limits
 from ssljax.search.serve.metrics import Metrics
-from ssljax.search.serve.pages import HEADERS, PAGE, api_page
+from ssljax.search.serve.pages import HEADERS, api_page, search_page
+from ssljax.search.words import checked_text, queries
 from ssljax.types import UserError
 
 DECODERS = 4  # photos decoded at a time
@@ -52,16 +53,16 @@ class Service:
 
     Args:
       collection: open; to be changed, if there is a token.
-      encoder: embeds photos for it.
+      encoder: embeds photos for it, and words if its network reads titles.
       photo: id → a photo for `decode`; None if there is none.
       token: the bearer token that changes need; None refuses all changes.
       limits: what requests may ask for.
-      batch: the most photos embedded at a time.
-      wait: seconds that a photo waits for others.
+      batch: the most photos, or texts, embedded at a time.
+      wait: seconds that a photo or a text waits for others.
       save_every: seconds between saves of the index, if it changed; changes themselves are on the disk when answered.
       local: whether only this machine is served.
 
-    It compiles when it starts. Until that is done, `/healthz` answers 503, and requests with a photo wait.
+    It compiles when it starts. Until that is done, `/healthz` answers 503, and requests with a photo or a text wait.
     """
 
     def __init__(
@@ -78,12 +79,12 @@ class Service:
         local: bool = True,
     ):
         self.collection, self.limits = collection, limits
-        self._encoder, self._photo, self._token, self._save_every = encoder, photo, token, save_every
+        self._photo, self._token, self._save_every = photo, token, save_every
         self._metrics = Metrics(collection)
         self._ready = asyncio.Event()
         self.on_ready: Callable[[], None] = lambda: None
         self.on_failure: Callable[[BaseException], None] = lambda error: None
-        self._batcher = Batcher(encoder, most=batch, wait=wait, observe=self._metrics.batch.observe)
+        self._embedding = Embedding(encoder, most=batch, wait=wait, observe=self._metrics.embedded)
         self._searchers = ThreadPoolExecutor(8, thread_name_prefix="search")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")  # searches do not wait for them
@@ -93,7 +94,8 @@ class Service:
         self.api = FastAPI(
             title="ssljax serve",
             version="1",
-            description="Search a collection by photo or by item, and change it. An error is one sentence.",
+            description=f"Search a collection by photo{', by words' * self._embedding.reads_titles} or by item, and "
+            "change it. An error is one sentence.",
             docs_url=None,
             redoc_url=None,
             redirect_slashes=False,  # the address would be made of what the request says
@@ -112,10 +114,12 @@ class Service:
             self.api.add_api_route(path, endpoint, methods=[method], **described)
 
         sent, changing = (400, 408, 413, 415, 422), (401, 403, 507)
-        asked = schemas.body_of({"image/*": schemas.Photo, "multipart/form-data": schemas.PhotoQuery})
+        form = schemas.AnyQuery if self._embedding.reads_titles else schemas.PhotoQuery
+        text = {"application/json": schemas.TextQuery} if self._embedding.reads_titles else {}
+        asked = schemas.body_of({"image/*": schemas.Photo, "multipart/form-data": form} | text)
         given = schemas.body_of({"multipart/form-data": schemas.NewPhoto, "application/json": schemas.NewVector})
         photo = {200: {"content": schemas.content_of({"image/jpeg": schemas.Photo})}}
-        health = {503: {"model": schemas.Health, "description": "It is starting: searches by photo wait."}}
+        health = {503: {"model": schemas.Health, "description": "It is starting: searches by photo or words wait."}}
         add("POST", "/search", self.search, *sent, 503, 504, openapi_extra=asked)
         add("GET", "/items/{id:path}/similar", self.similar, 404, 422, 503, 504)
         add("GET", "/items/{id:path}/photo", self.photo, 404, 422, 503, 504, responses=photo)
@@ -131,7 +135,7 @@ class Service:
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._save_when_due())]
         try:
-            async with self._batcher.running():
+            async with self._embedding.running():
                 yield
         finally:
             for task in tasks:
@@ -150,7 +154,7 @@ class Service:
             self.on_ready()
 
     def _compile(self) -> None:
-        self._batcher.compile()
+        self._embedding.compile()
         self.collection.search(np.ones((1, self.collection.dimensions)), self._within(None))
 
     async def _save_when_due(self) -> None:
@@ -168,7 +172,7 @@ class Service:
 
     async def page(self) -> Response:
         """A page to drop a photo on."""
-        return HTMLResponse(PAGE, headers=HEADERS)
+        return HTMLResponse(search_page(words=self._embedding.reads_titles), headers=HEADERS)
 
     async def docs(self) -> Response:
         """This description as a page."""
@@ -191,23 +195,33 @@ class Service:
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def search(self, request: Request, k: K = None) -> schemas.Found:
-        """The items nearest to a photo, best first."""
+        """The items nearest to a query, best first."""
         kind = _content_type(request)
-        if kind == "application/json":
+        if kind == "application/json" and self._embedding.reads_titles:
+            query = await self._in_thread(self._readers, schemas.read_text_query, await request.body())
+        elif kind == "application/json":
             raise HTTPException(415, "send the photo itself as the body, or as the file `photo` of multipart/form-data")
-        if kind == "multipart/form-data":
-            fields, photo = await schemas.read_form(request)
-            k = schemas.read_query(fields, photo).k or k
+        elif kind == "multipart/form-data":
+            query = schemas.read_query(*await schemas.read_form(request))
         else:
-            photo = await request.body()
-        k = self._within(k)
-        if not photo:
-            raise HTTPException(400, "there is no photo: send it as the body, or as the file `photo` of a form")
-        vector = await self._embed(photo)
+            query = schemas.read_query({}, await request.body())
+        k, text = self._within(query.k or k), query.text
+        if text is not None:
+            text = checked_text(text, self._embedding.encoder)
+        elif not query.photo:
+            words = ", or words as its field `text`" * self._embedding.reads_titles
+            raise HTTPException(400, f"there is no photo: send it as the body, or as the file `photo` of a form{words}")
+        seen, read = None, None
+        if query.photo:
+            seen = (await self._embed(query.photo))[None]
+        if text is not None:
+            await self._ready.wait()
+            read = (await self._embedding.text(text))[None]
+        vector = queries(seen, read, query.text_weight)
         return await self._in_thread(self._searchers, self._nearest, vector, k)
 
     def _nearest(self, vector: np.ndarray, k: int) -> schemas.Found:
-        ids, scores = self.collection.search(vector[None], k)
+        ids, scores = self.collection.search(vector, k)
         return self._found(ids[0], scores[0])
 
     async def similar(self, id: Id, k: K = None) -> schemas.Found:
@@ -248,7 +262,8 @@ class Service:
             raise HTTPException(415, "send multipart/form-data with a photo, or application/json with a vector")
         if not new.replace and new.id in self.collection:
             raise HTTPException(409, f"there is an item {new.id!r} already: send replace=true to replace it")
-        vector = await self._embed(photo) if photo else np.array(new.vector)
+        title = new.columns.get("title") or new.columns.get(self.collection.title or "title", "")
+        vector = await self._embed(photo, title) if photo else np.array(new.vector)
         await self._change(lambda: self.collection.put(new.id, vector, new.columns, photo or None, replace=new.replace))
         return schemas.Changed(id=new.id, items=len(self.collection))
 
@@ -280,14 +295,14 @@ class Service:
         """Calls a function in a thread. If the request ends first, the call does not start, or runs to its end."""
         return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
-    async def _embed(self, photo: bytes) -> np.ndarray:
+    async def _embed(self, photo: bytes, title: str = "") -> np.ndarray:
         try:
-            size = self._encoder.photo_size
-            decoded = await self._in_thread(self._decoders, decode, photo, size, self.limits.pixels, UPLOADS)
+            size = self._embedding.encoder.photo_size
+            image, aspect = await self._in_thread(self._decoders, decode, photo, size, self.limits.pixels, UPLOADS)
         except BadImage as error:
             raise HTTPException(422, f"the photo cannot be read: {error}") from None
         await self._ready.wait()
-        return await self._batcher.embed(*decoded)
+        return await self._embedding.photo(image, aspect, title)
 
     def _found(self, ids: np.ndarray, scores: np.ndarray) -> schemas.Found:
         """The answer to a search, without what was removed meanwhile."""

@@ -20,7 +20,7 @@ from ssljax.types import UserError
 # Fixed limits; `Limits` has those that can be set.
 FIELDS = 8  # of a form or of JSON
 LARGEST_TEXT = 2**20  # bytes of JSON, or of a field of a form
-LONGEST_ID = 1000  # characters
+LONGEST_ID = LONGEST_QUERY = 1000  # characters of an id, and of words to search by
 COLUMNS, LONGEST_NAME, LARGEST_COLUMNS = 256, 200, 2**16  # how many; characters of a name; bytes of all, as JSON
 LARGEST_HEAD = 2**15  # bytes: an address may hold an id of `collection.LONGEST_ID` bytes, percent-encoded
 

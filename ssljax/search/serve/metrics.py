@@ -16,7 +16,11 @@ class Metrics:
         self._seconds = Histogram("ssljax_request_seconds", "Time to answer", ("endpoint",), registry=r)
         self.in_flight = Gauge("ssljax_requests_in_flight", "Requests being answered", registry=r)
         sizes = (1, 2, 4, 8, 16, 32, 64)
-        self.batch = Histogram("ssljax_batch_photos", "Photos embedded together", buckets=sizes, registry=r)
+        self._batches = {
+            kind: Histogram(f"ssljax_batch_{kind}", f"{kind.capitalize()} embedded together", buckets=sizes, registry=r)
+            for kind in ("photos", "texts")
+        }
+        self._embedding = Histogram("ssljax_embedding_seconds", "Time to embed a batch", ("kind",), registry=r)
         self.failed_saves = Counter("ssljax_failed_saves", "Saves of the index that failed", registry=r)
         items = Gauge("ssljax_items", "Items in the index", registry=r)
         items.set_function(lambda: len(collection))
@@ -28,3 +32,8 @@ class Metrics:
         endpoint = getattr(scope.get("endpoint"), "__name__", "none")  # a path would be a label for every id
         self._requests.labels(endpoint, status).inc()
         self._seconds.labels(endpoint).observe(seconds)
+
+    def embedded(self, kind: str, count: int, seconds: float) -> None:
+        """Counts a batch of photos or texts."""
+        self._batches[kind].observe(count)
+        self._embedding.labels(kind).observe(seconds)

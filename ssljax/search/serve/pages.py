@@ -7,9 +7,11 @@ from typing import Any
 
 import jinja2
 
+from ssljax.search.serve.limits import LONGEST_QUERY
+
 _TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("ssljax.search", "serve"), autoescape=True)
-PAGE = _TEMPLATES.get_template("page.html").render()
-(_SCRIPT,) = re.findall(r"<script>(.*?)</script>", PAGE, re.DOTALL)
+_PAGE = _TEMPLATES.get_template("page.html")
+(_SCRIPT,) = re.findall(r"<script>(.*?)</script>", _PAGE.render(), re.DOTALL)
 _HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
 # The only script that runs is our own: not one that got into a title, nor a handler such as onerror="...".
 POLICY = (
@@ -17,6 +19,11 @@ POLICY = (
     f"script-src 'sha256-{_HASH}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 HEADERS = {"content-security-policy": POLICY, "referrer-policy": "no-referrer"}
+
+
+def search_page(*, words: bool) -> str:
+    """The page to search on, by photo or also by `words`; the script is the same."""
+    return _PAGE.render(words=words, longest=LONGEST_QUERY)
 
 
 def api_page(openapi: dict[str, Any]) -> str:

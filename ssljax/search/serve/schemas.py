@@ -15,7 +15,15 @@ from pydantic_core import PydanticCustomError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from ssljax.search.serve.limits import COLUMNS, FIELDS, LARGEST_COLUMNS, LARGEST_TEXT, LONGEST_ID, LONGEST_NAME
+from ssljax.search.serve.limits import (
+    COLUMNS,
+    FIELDS,
+    LARGEST_COLUMNS,
+    LARGEST_TEXT,
+    LONGEST_ID,
+    LONGEST_NAME,
+    LONGEST_QUERY,
+)
 
 
 def _valid_text(value: str) -> str:
@@ -54,8 +62,14 @@ Name = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_valid_text
 HOW_MANY = "How many items: 10 by default, and at most what the service allows."
 Count = Annotated[int, Field(ge=1)]
 Photo = Annotated[bytes, Field(description="An image file: JPEG, PNG or WebP.")]
+Words = Annotated[
+    str,
+    Field(max_length=LONGEST_QUERY, description='Words that describe the items, such as "red floral dress".'),
+    AfterValidator(_valid_text),
+    AfterValidator(_not_blank),
+]
 ERRORS = {
-    400: "There is no photo, or a form or JSON cannot be read.",
+    400: "There is nothing to search by or to add, or a form or JSON cannot be read.",
     401: "There is no token, or it is wrong.",
     403: "The service has no token and takes no changes.",
     404: "There is no such item, or it has no photo that can be read.",
@@ -96,6 +110,24 @@ class PhotoQuery(BaseModel):
     """A search by photo."""
 
     photo: Photo
+    k: Count | None = Field(None, description=HOW_MANY)
+
+
+class TextQuery(BaseModel):
+    """A search by words."""
+
+    text: Words
+    k: Count | None = Field(None, description=HOW_MANY)
+
+
+class AnyQuery(BaseModel):
+    """A search by photo, by words, or by both ("like this, but blue")."""
+
+    photo: Photo = b""
+    text: Words | None = Field(None, description="Words that describe the items, alone or beside a photo.")
+    text_weight: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="With both, how much the text counts, from 0 (the photo alone) to 1 (the text alone)."
+    )
     k: Count | None = Field(None, description=HOW_MANY)
 
 
@@ -174,9 +206,15 @@ def body_of(kinds: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content_of(kinds)}}
 
 
-def read_query(fields: dict[str, str], photo: bytes) -> PhotoQuery:
+def read_query(fields: dict[str, str], photo: bytes) -> AnyQuery:
     """A search by the form of `read_form`. Raises HTTPException, 422, for what is invalid."""
-    return _read(PhotoQuery, fields | {"photo": photo}, strict=False)
+    return _read(AnyQuery, fields | {"photo": photo}, strict=False)
+
+
+def read_text_query(body: bytes) -> AnyQuery:
+    """A search by JSON. Raises HTTPException as `read_json`, and 422 for what is invalid."""
+    query = _read(TextQuery, _read_object(body, {"text": "red dress"}), strict=True)
+    return AnyQuery.model_validate(query.model_dump())
 
 
 def read_photo_item(fields: dict[str, str], photo: bytes) -> NewPhoto:
@@ -187,12 +225,16 @@ def read_photo_item(fields: dict[str, str], photo: bytes) -> NewPhoto:
 
 def read_vector_item(body: bytes) -> NewVector:
     """An item of JSON. Raises HTTPException as `read_json`, and 422 for what is invalid."""
+    return _read(NewVector, _read_object(body, {"id": "1", "vector": [0.1, 0.2]}), strict=True)
+
+
+def _read_object(body: bytes, example: dict[str, Any]) -> dict[str, Any]:
     fields = read_json(body, "the body")
     if not isinstance(fields, dict):
-        raise HTTPException(422, 'the body must be an object such as {"id": "1", "vector": [0.1, 0.2]}')
+        raise HTTPException(422, f"the body must be an object such as {json.dumps(example)}")
     if len(fields) > FIELDS:
-        raise HTTPException(422, f"the body has {len(fields)} fields: an item has at most {FIELDS}")
-    return _read(NewVector, fields, strict=True)
+        raise HTTPException(422, f"the body has {len(fields)} fields: it may have {FIELDS}")
+    return fields
 
 
 def _read(kind: type[BaseModel], fields: Any, *, strict: bool) -> Any:

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -36,6 +36,21 @@ def colours(image: np.ndarray, aspect: np.ndarray) -> np.ndarray:
 
 
 ENCODER = Encoder(colours, SIDE, ORIGIN)
+COLOURS = {"red": np.tile([1.0, 0.01, 0.01], 4), "blue": np.tile([0.01, 0.01, 1.0], 4)}
+
+
+def named_colours(texts: Sequence[str]) -> np.ndarray:
+    """f32[n, 12] of the colours that texts name."""
+    named = [[COLOURS.get(word, np.full(12, 0.01)) for word in (text or "-").split()] for text in texts]
+    return np.array([np.sum(vectors, axis=0) for vectors in named], np.float32)
+
+
+def colours_with_titles(image: np.ndarray, aspect: np.ndarray, titles: Sequence[str]) -> np.ndarray:
+    """f32[B, 12] of photos with titles."""
+    return colours(image, aspect) + named_colours(titles)
+
+
+READS_TITLES = Encoder(colours_with_titles, SIDE, ORIGIN, named_colours)
 
 
 def photo(seed: int, kind: str = "PNG") -> bytes:
@@ -63,10 +78,11 @@ def collection(folder: Path, count: int = 20) -> Path:
 
 @contextlib.contextmanager
 def served(
-    folder: Path, *, token: str | None = TOKEN, limits: Limits = LIMITS, encoder=ENCODER, **settings
+    folder: Path, *, token: str | None = TOKEN, limits: Limits = LIMITS, encoder=ENCODER, title=None, **settings
 ) -> Iterator:
     """The address of a service of the collection in `folder`, which is well at the end as well."""
     shop = Collection.open(folder, to_change=True)
+    shop.title = title
     service = Service(shop, encoder, lambda id: shop.item(id).photo, token=token, limits=limits, **settings)
     with listening(service) as address:
         while (health := httpx.get(f"{address}/healthz", timeout=30)).status_code == 503:
