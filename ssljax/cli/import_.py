@@ -14,11 +14,19 @@ import tyro
 from ssljax.cli.shared import writing
 from ssljax.config import from_json, public_classes, resolved
 from ssljax.data.atomic_files import replace_file
-from ssljax.models import BagOfTokens, Preprocessing, Pretrained, TextTransformer, preprocessing_of, weights_bytes
+from ssljax.models import (
+    BagOfTokens,
+    Fusion,
+    Preprocessing,
+    Pretrained,
+    TextTransformer,
+    preprocessing_of,
+    weights_bytes,
+)
 from ssljax.models.weights.architecture import alternatives, contradicted, stated_pool, stated_settings
 from ssljax.models.weights.layouts import guess, layout_of, written
 from ssljax.models.weights.load import is_own, load_variables, read_cached
-from ssljax.models.weights.location import located
+from ssljax.models.weights.location import PACKAGE, located
 from ssljax.models.weights.names import Report
 from ssljax.training.logging import console, print_result
 from ssljax.types import UserError, settings
@@ -83,8 +91,8 @@ def main(arguments: list[str]) -> None:
         print_result(output)
         encoder = dataclasses.replace(encoder, weights=str(output), part="encoder")
     if of_titles:
-        console.print("An encoder of titles, whose tokens must be those of the tokenizer that it was trained with:\n")
-        print("\n\n".join(_definition(encoder)))
+        console.print("An experiment that evaluates them as they are, on titles alone:\n")
+        print(_title_experiment(encoder, options.file))
         return
     fit = stated.fit if stated else "pad"
     console.print("An experiment that evaluates them as they are; with epochs, it trains on from them:\n")
@@ -150,10 +158,10 @@ def _print_differences(preprocessing: Preprocessing) -> None:
         console.print("Their photos were resized by bicubic interpolation; views resize by bilinear interpolation.")
 
 
-def _definition(encoder: Pretrained) -> tuple[str, str]:
-    """The lines of an experiment file that import the encoder's classes, and make it."""
+def _definition(encoder: Pretrained, *others: type) -> tuple[str, str]:
+    """The lines of an experiment file that import the encoder's classes, and `others`, and make it."""
     more = f", part={encoder.part!r}" * (encoder.part != "encoder")
-    models = {"Pretrained", type(encoder.module).__name__}
+    models = {kind.__name__ for kind in (Pretrained, type(encoder.module), *others)}
     if (own := encoder.preprocessing) is not None:
         more += f", preprocessing=Preprocessing(mean={own.mean}, std={own.std})"
         models.add("Preprocessing")
@@ -178,6 +186,31 @@ config = Experiment(
     views=TwoCrops(size={preprocessing.size}, fit="{fit}"),
     method=SimCLR(encoder=encoder),
     photo_size={preprocessing.size},
+    epochs=0,
+    batch_size=64,
+)"""
+
+
+def _title_experiment(encoder: Pretrained, file: str) -> str:
+    """The lines of an experiment file, with the tokenizer that lies beside the weights in `file`."""
+    imports, made = _definition(encoder, Fusion)
+    tokenizer = file if file.startswith(PACKAGE) else str(Path(located(file)).with_name("tokenizer.json"))
+    plain = ", special_tokens=False" * isinstance(encoder.module, BagOfTokens)
+    return f"""\
+from ssljax import Experiment
+from ssljax.data import Catalogue, Titles, TokenizerFile
+from ssljax.methods import SimCLR
+{imports}
+from ssljax.views import PhotoAndTitle, TwoCrops
+
+{made}
+config = Experiment(
+    name="imported",
+    data=Catalogue("catalogue.csv", title="title"),
+    titles=Titles(TokenizerFile({tokenizer!r}{plain})),
+    views=PhotoAndTitle(TwoCrops(size=32)),
+    method=SimCLR(encoder=Fusion(photo=None, title=encoder)),
+    photo_size=32,
     epochs=0,
     batch_size=64,
 )"""

@@ -17,7 +17,7 @@ COLLECTIONS = ("params", "batch_stats")
 
 @dataclasses.dataclass(frozen=True)
 class Fusion:
-    """`Fusion(photo=ResNet(depth=50), title=TextTransformer("xlm_r_base"))`, an encoder of `Listing`s.
+    """`Fusion(photo=ResNet(depth=50), title=TextTransformer.xlm_r())`, an encoder of `Listing`s.
 
     Where a photo or a title is missing, its part of the embedding is 0, so that the other one decides. Either encoder
     may be `Pretrained` or `Frozen`; without the one, or the other, it is None.

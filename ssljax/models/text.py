@@ -23,7 +23,7 @@ class TextTransformer(nn.Module):
     """
 
     vocabulary: int = 8192
-    """number of tokens; the tokenizer's must be the same"""
+    """number of tokens, at least the tokenizer's"""
     width: int = 384
     """channels"""
     depth: int = 6
@@ -180,7 +180,9 @@ class TextTransformer(nn.Module):
         if self.pool not in ("cls", "mean", "last"):
             raise UserError(f"pool={self.pool} is unknown: choose cls, mean or last")
         if ids.shape[1] > self.length:
-            raise UserError(f"length={self.length} is less than the titles' {ids.shape[1]} tokens: shorten the titles")
+            raise UserError(
+                f"length={self.length} is less than the {ids.shape[1]} tokens of a title: lower titles.length"
+            )
 
 
 _SIZES = {"base": (768, 12, 12), "large": (1024, 24, 16)}  # width, depth, heads
@@ -194,7 +196,7 @@ class BagOfTokens(nn.Module):
     """
 
     vocabulary: int = 8192
-    """number of tokens; the tokenizer's must be the same"""
+    """number of tokens, at least the tokenizer's"""
     dim: int = 256
     """length of the embeddings, and of the result"""
     weighted: bool = False

@@ -95,12 +95,11 @@ def table_rows(trained: Restored, *, untrained: bool = False) -> dict[str, Embed
 
 def start_of(config: Mapping[str, Any]) -> str:
     """What the network of a resolved experiment is before its training: "imported" from a file, or "untrained"."""
-    encoder = (config.get("method") or {}).get("encoder")
-    while isinstance(encoder, dict):
-        if encoder.get("weights"):
-            return "imported"
-        encoder = encoder.get("module")
-    return "untrained"
+
+    def from_file(value: Any) -> bool:
+        return isinstance(value, dict) and (bool(value.get("weights")) or any(map(from_file, value.values())))
+
+    return "imported" if from_file((config.get("method") or {}).get("encoder")) else "untrained"
 
 
 def shown_table(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -213,7 +213,7 @@ def test_they_are_in_a_runs_config():
         (TINY.clone(heads=3), "^heads=3 does not divide the width of 16"),
         (TINY.clone(hidden=0), "^hidden=0"),
         (TINY.clone(projection=0), "^projection=0"),
-        (TINY.clone(length=4), "^length=4 is less than the titles' 5 tokens"),
+        (TINY.clone(length=4), "^length=4 is less than the 5 tokens of a title"),
         (TINY.clone(position_offset=-1), "^position_offset=-1"),
         (TINY.clone(pad_token=40), "^pad_token=40 is not in the vocabulary of 40 tokens"),
         (TINY.clone(pool="max"), "^pool=max is unknown: choose cls, mean or last"),

@@ -12,9 +12,12 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 from ssljax.cli.main import run as ssljax
+from ssljax.config import resolved
+from ssljax.data import TokenizerFile
 from ssljax.models import BagOfTokens, Pretrained, TextTransformer, says_preprocessing
 from ssljax.models.weights.layouts import guess, layout_of
 from ssljax.models.weights.names import to_ours, to_timm
+from ssljax.training.export import start_of
 from ssljax.types import UserError
 
 TINY = TextTransformer(vocabulary=40, width=64, depth=2, heads=1, length=8)
@@ -246,10 +249,11 @@ def test_import_writes_our_own_file(saved, capsys, tmp_path):
     path, own = saved(tensors_of(XLM_R), {"model_type": "xlm-roberta"}), tmp_path / "own.safetensors"
     assert ssljax(["import", path, "-o", str(own), "--license", "MIT"]) == 0
     said = capsys.readouterr()
-    assert "An encoder of titles" in said.out + said.err and "bilinear" not in said.out + said.err
-    line = said.out.strip().splitlines()[-1]
-    scope = {"Pretrained": Pretrained, "TextTransformer": TextTransformer}
-    exec(line, scope)
+    assert "on titles alone" in said.err and "bilinear" not in said.err
+    exec(said.out[said.out.index("from ssljax") :], scope := {})
+    config = scope["config"]
+    assert config.titles.tokenizer == TokenizerFile(str(tmp_path / "tokenizer.json"))
+    assert start_of(resolved(config)) == "imported"
     v = scope["encoder"].init(jax.random.PRNGKey(0), IDS, train=False)
     flat = flatten_dict(v, sep="/")
     jax.tree.map(np.testing.assert_array_equal, flat, variables(XLM_R))

@@ -67,7 +67,7 @@ def _of_hub(path: str) -> str:
         address, hub = Address.parse(path), huggingface_hub()
     except UserError as error:
         raise UserError(f"weights={error}") from None
-    wanted = [*HUB_FILES, "config.json", "preprocessor_config.json", "1_Pooling/config.json"]
+    wanted = [*HUB_FILES, "config.json", "preprocessor_config.json", "1_Pooling/config.json", "tokenizer.json"]
     try:
         folder = hub.snapshot_download(address.repo, revision=address.revision, allow_patterns=wanted)
     except Exception as error:  # of huggingface_hub, or of the HTTP libraries below it
