@@ -42,5 +42,6 @@ def write_search(path: Path, where: str, items: int, queries: list[Query]) -> No
       queries: what was searched with, and what was found.
     """
     facts = {"items": f"{items:,}", "queries": f"{len(queries):,}"}
-    command = f"ssljax search {shlex.quote(where)} PHOTO"
+    given = " PHOTO" * any(query.name for query in queries) + " --text WORDS" * any(query.text for query in queries)
+    command = f"ssljax search {shlex.quote(where)}{given}"
     write_page(Path(path), "search.html", title=where, facts=facts, command=command, queries=queries)

@@ -41,7 +41,11 @@ def queries(photos: np.ndarray | None, texts: np.ndarray | None, text_weight: fl
     Returns:
       f32[P, D] or f32[T, D] as it was given; or f32[P * T, D], all texts with the first photo, then with the next:
       norm((1 - w) * norm(photo) + w * norm(text)), where norm scales to unit length.
+
+    Raises UserError if a text has no token that the network knows, and so an embedding of zeros.
     """
+    if texts is not None and not texts.any(axis=1).all():
+        raise UserError("text has no word that the run's tokenizer knows: use those of the titles it was trained on")
     if photos is None or texts is None:
         given = texts if photos is None else photos
         assert given is not None

@@ -233,4 +233,5 @@ def test_the_guide_to_searching_by_words_works_as_it_is_written(shop, run, tmp_p
         program, *arguments = shlex.split(line)
         assert program == "ssljax" and ssljax(arguments) == 0, line
     loads_nothing(Path("found.html").read_text())
+    assert "ssljax search runs/shop PHOTO --text WORDS" in Path("found.html").read_text()
     exec(re.search(r"```python\n(.*?)```", section, re.DOTALL)[1], {})

@@ -37,11 +37,12 @@ def colours(image: np.ndarray, aspect: np.ndarray) -> np.ndarray:
 
 ENCODER = Encoder(colours, SIDE, ORIGIN)
 COLOURS = {"red": np.tile([1.0, 0.01, 0.01], 4), "blue": np.tile([0.01, 0.01, 1.0], 4)}
+WORDS = COLOURS | {"unknown": np.zeros(12)}
 
 
 def named_colours(texts: Sequence[str]) -> np.ndarray:
-    """f32[n, 12] of the colours that texts name."""
-    named = [[COLOURS.get(word, np.full(12, 0.01)) for word in (text or "-").split()] for text in texts]
+    """f32[n, 12] of the colours that texts name; zeros for "unknown", as if no token of it were known."""
+    named = [[WORDS.get(word, np.full(12, 0.01)) for word in (text or "-").split()] for text in texts]
     return np.array([np.sum(vectors, axis=0) for vectors in named], np.float32)
 
 

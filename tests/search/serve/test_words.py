@@ -94,6 +94,7 @@ def test_invalid_words_are_refused_with_a_sentence(client):
     for weight in ("-0.1", "1.1", "nan", "much"):
         sent = {"text": "red", "text_weight": weight}
         refused(client.post("/search", data=sent, files={"photo": photo(1)}), 422, "text_weight=")
+    refused(client.post("/search", json={"text": "unknown"}), 422, "no word that the run's tokenizer knows")
     refused(client.post("/search", content=b""), 400, "or words as its field `text`")
 
 
