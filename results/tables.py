@@ -131,6 +131,9 @@ def fine_tuning(data: str, unlabelled: str, from_nothing: str, figures: tuple[st
         "with earlier maps": run("levels"),
         "with earlier maps, whitened": run("levels", "_whitened"),
         "with earlier maps, projected by labels in closed form": run("levels", "_by_labels"),
+        "with earlier maps, each whitened": run("parts", "_whitened"),
+        "with earlier maps, each whitened, and projected by labels": run("parts", "_by_labels"),
+        "the same, and query expansion": run("parts", "_expanded"),
         "projection only, sub-center ArcFace": run("projection", seeds=3),
         "tuned by labels": run("tuned", seeds=3),
         "tuned by labels, projected by labels": run("tuned", "_by_labels", seeds=3),
@@ -147,7 +150,8 @@ def fine_tuning(data: str, unlabelled: str, from_nothing: str, figures: tuple[st
             rows.append([way, NOT_RUN, *[""] * len(figures)])
             continue
         minutes = sum(record["seconds"] for record in records) / len(records) / 60 if row == "trained" else 0
-        rows.append([way, *(_over_seeds(tables, figure) for figure in named), f"{minutes:.1f}" if minutes else ""])
+        cells = [_over_seeds(tables, figure) if figure in tables[0] else "" for figure in named]
+        rows.append([way, *cells, f"{minutes:.1f}" if minutes else ""])
     return f"{data.capitalize()}:\n\n" + markdown(["", *figures, "minutes of training"], rows)
 
 

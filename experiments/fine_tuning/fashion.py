@@ -18,7 +18,7 @@ from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes, Photos
-from ssljax.evaluation import Retrieval, Whitening
+from ssljax.evaluation import QueryExpansion, Retrieval, Whitening
 from ssljax.methods import EMA, MetricLearning, MoCo, SubCenterArcFace, Triplet
 from ssljax.models import MLP, EfficientNet, Frozen, Pretrained
 from ssljax.optim import AdamW
@@ -37,19 +37,30 @@ LEVELS = Pretrained(EfficientNet("lite0", levels=((2, 4), (3, 4), (5, 3))), WEIG
 COLOURS = {"contrast": 0.3, "saturation": 0.2, "hue": 0.02, "grey": 0.0, "blur": 0.0}
 CROPS = OneCropEach(size=128, evaluation_size=160, fit="pad", scale=(0.4, 1.0), flip=0.0, **COLOURS)
 ALL = ("", "_whitened", "_by_labels")
+PARTS = ("_whitened", "_by_labels", "_expanded")  # each map whitened by itself
 TUNED = ("", "_by_labels")  # of one seed, as embedding the train split for it takes as long as the training
 RELEVANT = {"style": "productDisplayName", "attribute": ("gender", "articleType", "baseColour")}
 
 
-def fashion(name: str, method: Any, *, epochs: int, ways: tuple[str, ...] = ("",), **changes: Any) -> Experiment:
-    """A method, judged by styles and attributes: as it is and, if wanted, whitened, without labels and by labels."""
-    evaluate = []
+def fashion(
+    name: str, method: Any, *, epochs: int, ways: tuple[str, ...] = ("",), parts: tuple[int, ...] = (), **changes: Any
+) -> Experiment:
+    """A method, judged by styles and attributes: as it is and, if wanted, whitened, without labels and by labels.
+
+    With `parts` the maps of the stages, of which these are the lengths, are whitened each by itself first.
+    """
+    evaluate, shrinkage = [], 0.3 if parts else 0.1
     for kind, relevant in RELEVANT.items():
-        after = {"": (), "_whitened": (Whitening(dim=1024, shrinkage=0.1),)}
-        after |= {"_by_labels": (Whitening(dim=256, shrinkage=0.1, labels=relevant),)}
-        evaluate += [Retrieval(relevant, name=kind + way, interval=0.95, after=after[way]) for way in ways]
-    parts = {"sampler": Classes(per_class=2, least=2), "views": CROPS, "photo_size": 80, "cache": "device"}
-    parts["optimizer"] = AdamW(lr=3e-4, head_lr=3e-3, layer_decay=0.9, weight_decay=0.01, warmup=0.1)
+        white = Whitening(dim=1024, shrinkage=shrinkage, parts=parts)
+        dim = 384 if parts and kind == "style" else 256
+        projected = Whitening(dim=dim, shrinkage=shrinkage, labels=relevant, parts=parts)
+        after = {"": (), "_whitened": (white,), "_by_labels": (projected,)}
+        if kind == "style":
+            after["_expanded"] = (projected, QueryExpansion(k=2))
+        wanted = {way: steps for way, steps in after.items() if way in ways}
+        evaluate += [Retrieval(relevant, name=kind + way, interval=0.95, after=wanted[way]) for way in wanted]
+    usual = {"sampler": Classes(per_class=2, least=2), "views": CROPS, "photo_size": 80, "cache": "device"}
+    usual["optimizer"] = AdamW(lr=3e-4, head_lr=3e-3, layer_decay=0.9, weight_decay=0.01, warmup=0.1)
     return Experiment(
         name=f"fine_tuning_fashion_{name}",
         data=FASHION,
@@ -58,7 +69,7 @@ def fashion(name: str, method: Any, *, epochs: int, ways: tuple[str, ...] = ("",
         batch_size=128,
         evaluate=tuple(evaluate),
         baselines=name == "imported",
-        **parts | changes,
+        **usual | changes,
     )
 
 
@@ -90,5 +101,6 @@ def moco() -> Experiment:
 
 imported = fashion("imported", MetricLearning(AS_PUBLISHED), epochs=0, ways=ALL)
 levels = fashion("levels", MetricLearning(LEVELS), epochs=0, ways=ALL)
+parts = fashion("parts", MetricLearning(LEVELS), epochs=0, ways=PARTS, parts=LEVELS.parts)
 config = tuned()
-sweep = [imported, levels, config, projection(), moco(), tuned(1), tuned(2), projection(1), projection(2)]
+sweep = [imported, levels, parts, config, projection(), moco(), tuned(1), tuned(2), projection(1), projection(2)]

@@ -34,10 +34,15 @@ CROPS = OneCropEach(size=128, evaluation_size=160, **CHANGES)
 GALLERIES = {"product": "train", "iconic": "iconic"}
 
 
-def grocery(name: str, method: Any, *, epochs: int, whitened: bool = False, **changes: Any) -> Experiment:
-    """A method, judged by the products of phone photos: as it is and, if wanted, whitened, also by labels."""
-    ways = {"": (), "_whitened": (Whitening(dim=512, shrinkage=0.1),)}
-    ways |= {"_by_labels": (Whitening(dim=256, shrinkage=0.3, labels="product"),)}
+def grocery(
+    name: str, method: Any, *, epochs: int, whitened: bool = False, parts: tuple[int, ...] = (), **changes: Any
+) -> Experiment:
+    """A method, judged by the products of phone photos: as it is and, if wanted, whitened, also by labels.
+
+    With `parts` the maps of the stages, of which these are the lengths, are whitened each by itself first.
+    """
+    ways = {"": (), "_whitened": (Whitening(dim=512, shrinkage=0.1, parts=parts),)}
+    ways |= {"_by_labels": (Whitening(dim=256, shrinkage=0.3, labels="product", parts=parts),)}
     parts = {"sampler": Photos(), "views": CROPS, "photo_size": 160, "cache": "device", "batch_size": 64}
     parts["optimizer"] = AdamW(lr=3e-4, head_lr=3e-3, layer_decay=0.9, weight_decay=0.01, warmup=0.1)
     return Experiment(
@@ -85,5 +90,6 @@ def moby() -> Experiment:
 
 imported = grocery("imported", MetricLearning(AS_PUBLISHED), epochs=0, whitened=True)
 levels = grocery("levels", MetricLearning(LEVELS), epochs=0, whitened=True)
+parts = grocery("parts", MetricLearning(LEVELS), epochs=0, whitened=True, parts=LEVELS.parts)
 config = tuned()
-sweep = [imported, levels, config, projection(), moby(), tuned(1), tuned(2), projection(1), projection(2)]
+sweep = [imported, levels, parts, config, projection(), moby(), tuned(1), tuned(2), projection(1), projection(2)]
