@@ -134,7 +134,7 @@ def fine_tuning(data: str, unlabelled: str, from_nothing: str, figures: tuple[st
         "with earlier maps, each whitened": run("parts", "_whitened"),
         "with earlier maps, each whitened, and projected by labels": run("parts", "_by_labels"),
         "the same, and query expansion": run("parts", "_expanded"),
-        "projection only, sub-center ArcFace": run("projection", seeds=3),
+        "projection only, sub-center ArcFace": run("projection_0"),
         "tuned by labels": run("tuned", seeds=3),
         "tuned by labels, projected by labels": run("tuned", "_by_labels", seeds=3),
         f"{unlabelled} from there, no labels": run(unlabelled),

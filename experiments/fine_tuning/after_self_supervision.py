@@ -13,9 +13,9 @@ from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Classes, Grocery
-from ssljax.evaluation import Retrieval
-from ssljax.methods import ArcFace, MetricLearning, Triplet
-from ssljax.models import EfficientNet, Frozen, Pretrained
+from ssljax.evaluation import Retrieval, Whitening
+from ssljax.methods import ArcFace, MetricLearning, SupCon
+from ssljax.models import MLP, EfficientNet, Frozen, Pretrained
 from ssljax.optim import AdamW
 from ssljax.views import OneCropEach
 
@@ -41,29 +41,45 @@ def labels(name: str, method: Any, **parts: Any) -> Experiment:
     )
 
 
+RELEVANT = {"style": "productDisplayName", "attribute": ("gender", "articleType", "baseColour")}
+MAPS = EfficientNet("lite0", levels=((2, 4), (3, 4), (5, 3)))
+PROJECTED = {
+    kind: Whitening(dim=dim, shrinkage=0.3, labels=RELEVANT[kind], parts=MAPS.parts)
+    for kind, dim in (("style", 384), ("attribute", 256))
+}
+
 config = labels(
     "fashion_labels_after_moco",
-    MetricLearning(after("fashion_moco", EfficientNet("lite0", levels=((2, 4), (3, 4), (5, 3)))), criterion=Triplet()),
+    MetricLearning(
+        after("fashion_moco", MAPS),
+        MLP(hidden=(), out=512, last_batch_norm=True),
+        criterion=SupCon(temperature=0.1),
+        encoder_from=0.1,
+    ),
     data=FASHION,
     sampler=Classes(per_class=2, least=2),
     views=OneCropEach(
         size=128,
-        evaluation_size=160,
-        fit="pad",
-        scale=(0.4, 1.0),
+        evaluation_size=144,
+        scale=(0.7, 1.0),
+        ratio=(0.7, 0.8),
         flip=0.0,
-        contrast=0.3,
-        saturation=0.2,
-        hue=0.02,
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.1,
+        hue=0.01,
         grey=0.0,
         blur=0.0,
     ),
     photo_size=80,
-    epochs=3,
+    epochs=1,
     batch_size=128,
     evaluate=(
-        Retrieval("productDisplayName", name="style", interval=0.95),
-        Retrieval(("gender", "articleType", "baseColour"), name="attribute", interval=0.95),
+        *(Retrieval(relevant, name=kind, interval=0.95) for kind, relevant in RELEVANT.items()),
+        *(
+            Retrieval(relevant, name=f"{kind}_by_labels", interval=0.95, after=(PROJECTED[kind],))
+            for kind, relevant in RELEVANT.items()
+        ),
     ),
 )
 grocery = labels(

@@ -92,4 +92,4 @@ imported = grocery("imported", MetricLearning(AS_PUBLISHED), epochs=0, whitened=
 levels = grocery("levels", MetricLearning(LEVELS), epochs=0, whitened=True)
 parts = grocery("parts", MetricLearning(LEVELS), epochs=0, whitened=True, parts=LEVELS.parts)
 config = tuned()
-sweep = [imported, levels, parts, config, projection(), moby(), tuned(1), tuned(2), projection(1), projection(2)]
+sweep = [imported, levels, parts, config, projection(), moby(), tuned(1), tuned(2)]
