@@ -162,6 +162,38 @@ def test_names_of_others(name):
     assert unknown.unknown == ("encoder.layer.1.adapter.weight",)
 
 
+OPEN_CLIP = (
+    (r"embeddings\.word_embeddings", "token_embedding"),
+    (r"embeddings\.position_embeddings\.weight", "positional_embedding"),
+    (r"encoder\.layer", "transformer.resblocks"),
+    (r"attention\.self\.query\.", "attn.in_proj_"),
+    (r"attention\.output\.dense", "attn.out_proj"),
+    (r"attention\.output\.LayerNorm", "ln_1"),
+    (r"\.output\.LayerNorm", ".ln_2"),
+    (r"intermediate\.dense", "mlp.c_fc"),
+    (r"output\.dense", "mlp.c_proj"),
+    (r"final_layer_norm", "ln_final"),
+    (r"^projection", "text_projection"),
+)
+
+
+@pytest.mark.parametrize("module, prefix", [(CLIP, ""), (SIGLIP, "text.")])
+def test_names_of_open_clip(module, prefix):
+    """One tensor for queries, keys and values; and CLIP's projection has its axes the other way round."""
+    tensors = tensors_of(module)
+    for name in [name for name in tensors if ".query." in name]:
+        parts = [name, *(name.replace("query", part) for part in ("key", "value"))]
+        tensors[name] = np.concatenate([tensors.pop(part) for part in parts])
+    theirs = renamed(tensors, *OPEN_CLIP)
+    if module is CLIP:
+        theirs["text_projection"] = theirs.pop("text_projection.weight").T
+    theirs = {prefix + name: x for name, x in theirs.items()} | {"visual.conv1.weight": np.ones(1, np.float32)}
+    ours, report = to_ours(layout_of(module), theirs)
+    assert report.complete and report.ignored == ("visual.conv1.weight",), report
+    jax.tree.map(np.testing.assert_array_equal, ours, variables(module))
+    assert guess(theirs) == module
+
+
 def test_the_first_token_type_is_part_of_the_positions():
     types = np.random.default_rng(0).normal(size=(2, 64)).astype(np.float32)
     ours, _ = to_ours(layout_of(BERT), tensors_of(BERT) | {TYPES: types})

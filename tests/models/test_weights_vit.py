@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from ssljax.models import ViT
 from ssljax.models.vit import sincos
+from ssljax.models.weights.architecture import alternatives
 from ssljax.models.weights.names import to_ours, to_timm
 from ssljax.models.weights.vit import guess, layout
 from ssljax.types import UserError
@@ -132,3 +133,16 @@ def test_what_cannot_be_is_refused(module, name, tensor, sentence):
     tensors = to_timm(layout(module), variables(module))
     with pytest.raises(UserError, match=sentence):
         to_ours(layout(module), {**tensors, name: tensor.astype(np.float32)})
+
+
+def test_names_of_open_clips_siglip():
+    module = MODULES["siglip"]
+    tensors = to_timm(layout(module), variables(module))
+    text = {"text.token_embedding.weight": np.ones((2, 2), np.float32), "logit_bias": np.ones((), np.float32)}
+    theirs = {f"visual.trunk.{name}": x for name, x in tensors.items()} | text
+    ours, report = to_ours(layout(module), theirs)
+    assert report.complete and set(report.ignored) == set(text)
+    jax.tree.map(np.testing.assert_array_equal, ours, to_ours(layout(module), tensors)[0])
+    assert (
+        len(alternatives(theirs, module.clone(feed_forward="gelu_tanh"))) == 2
+    )  # the kind of GELU is not in the tensors

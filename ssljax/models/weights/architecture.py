@@ -84,7 +84,8 @@ def alternatives(tensors: Tensors, module: Any) -> tuple[Any, ...]:
     last = {name.rpartition("conv_stem.weight")[0][-1:] for name in tensors if name.endswith("conv_stem.weight")}
     if isinstance(module, EfficientNet) and last and "_" not in last:  # as it is in EfficientNet-PyTorch's
         return module.clone(conventions="torch"), module.clone(conventions="tensorflow")
-    if isinstance(module, ViT) and module.feed_forward == "gelu_tanh" and "attn_pool.latent" in tensors:
+    pooled = any(name.endswith("attn_pool.latent") for name in tensors)
+    if isinstance(module, ViT) and module.feed_forward == "gelu_tanh" and pooled:
         return module, module.clone(feed_forward="gelu")
     if isinstance(module, TextTransformer) and module.causal:  # OpenAI's CLIP, and those of others
         return module, module.clone(feed_forward="gelu")

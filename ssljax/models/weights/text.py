@@ -11,17 +11,16 @@ from ssljax.models.text import BagOfTokens, TextTransformer
 from ssljax.models.weights.names import Entry, Layout, Rules, Tensors, linear, norm, rename
 from ssljax.types import UserError
 
-_PHOTOS = ("vision_model.", "visual_projection.")  # the other tower of CLIP and SigLIP
+_PHOTOS = ("vision_model.", "visual_projection.", "visual.")  # the other tower of CLIP and SigLIP
 _IGNORED = (
     r"(pooler|cls|lm_head|classifier|qa_outputs|vocab_transform|vocab_layer_norm|vocab_projector)\..*",
     r"embeddings\.(position_ids|token_type_ids)",
     *(rf"{prefix}.*" for prefix in _PHOTOS),
-    "logit_scale",
-    "logit_bias",
+    "logit_scale|logit_bias|attn_mask",
 )
 _RULES: Rules = (
     (r"^(?:0\.auto_model|0\.model|model)\.", ""),  # sentence-transformers' own state
-    (r"^(?:bert|roberta|distilbert|text_model)\.", ""),
+    (r"^(?:bert|roberta|distilbert|text_model|text)\.", ""),
     (r"\.gamma$", ".weight"),  # of the first BERTs
     (r"\.beta$", ".bias"),
     # DistilBERT, and CLIP and SigLIP, whose norms come before what they come after here
@@ -37,9 +36,20 @@ _RULES: Rules = (
     (r"\.(?:ffn\.lin1|mlp\.fc1)\.", ".intermediate.dense."),
     (r"\.(?:ffn\.lin2|mlp\.fc2)\.", ".output.dense."),
     (r"^(?:text_projection|head)\.", "projection."),
+    # open_clip, and OpenAI's own CLIP
+    (r"^token_embedding\.", "embeddings.word_embeddings."),
+    (r"^positional_embedding$", "embeddings.position_embeddings.weight"),
+    (r"^transformer\.resblocks\.", "encoder.layer."),
+    (r"\.ln_1\.", ".attention.output.LayerNorm."),
+    (r"\.ln_2\.", ".output.LayerNorm."),
+    (r"\.attn\.out_proj\.", ".attention.output.dense."),
+    (r"\.mlp\.c_fc\.", ".intermediate.dense."),
+    (r"\.mlp\.c_proj\.", ".output.dense."),
+    (r"^ln_final\.", "final_layer_norm."),
 )
 _WORDS, _POSITIONS, _TYPES = (f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type"))
 _STATIC = "embedding.weight"
+_ATTENTION = ("query", "key", "value")
 
 
 def layout(module: TextTransformer | BagOfTokens) -> Layout:
@@ -58,7 +68,7 @@ def layout(module: TextTransformer | BagOfTokens) -> Layout:
 
 def _block(theirs: str, ours: str) -> list[Entry]:
     entries = [*linear(f"{theirs}.attention.output.dense", f"{ours}/attention/out")]
-    for part in ("query", "key", "value"):
+    for part in _ATTENTION:
         entries += linear(f"{theirs}.attention.self.{part}", f"{ours}/attention/{part}")
     return [
         *entries,
@@ -103,8 +113,14 @@ def _static_names(tensors: Tensors) -> Tensors:
 
 def _bert_names(tensors: Tensors) -> Tensors:
     own = {name: x for name, x in tensors.items() if not name.startswith(_PHOTOS)}
-    others = {name: x for name, x in tensors.items() if name.startswith(_PHOTOS)}
-    return {**rename(own, _RULES), **others}
+    named = dict(rename(own, _RULES))
+    if "text_projection" in named:  # open_clip's, as a product from the right
+        named["projection.weight"] = named.pop("text_projection").T
+    for name in [name for name in named if ".attn.in_proj_" in name]:
+        block, _, kind = name.partition(".attn.in_proj_")
+        parts = zip(_ATTENTION, np.split(named.pop(name), 3), strict=True)
+        named |= {f"{block}.attention.self.{part}.{kind}": x for part, x in parts}
+    return named | {name: x for name, x in tensors.items() if name not in own}
 
 
 def _with_token_type(tensors: Tensors) -> Tensors:

@@ -13,7 +13,7 @@ from ssljax.models.weights.names import Entry, Layout, Tensors, fused, linear, n
 from ssljax.models.weights.vit_dialects import timm_names
 from ssljax.types import UserError
 
-_TEXT = (r"text_model\..*", "logit_scale", "logit_bias", r"params/txt/.*", "params/t", "params/b")
+_TEXT = (r"text_model\..*", r"text\..*", "logit_scale", "logit_bias", r"params/txt/.*", "params/t", "params/b")
 
 _PATCHES, _FEED_FORWARD = "patch_embed.proj", ("blocks.0.mlp.fc1", "blocks.0.mlp.fc2")
 

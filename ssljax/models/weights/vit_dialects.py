@@ -9,9 +9,9 @@ import numpy as np
 
 from ssljax.models.weights.names import Rules, Tensors, join, rename
 
-# Hugging Face's ViT, DINOv2, DINOv3 and SigLIP, by the names of all generations of transformers
+# Hugging Face's ViT, DINOv2, DINOv3 and SigLIP, by the names of all generations of transformers; open_clip's SigLIP
 _HUGGING_FACE: Rules = (
-    (r"^(?:vit|deit|dinov2|dinov2_with_registers|dinov3_vit|model|vision_model)\.", ""),
+    (r"^(?:vit|deit|dinov2|dinov2_with_registers|dinov3_vit|model|vision_model|visual\.trunk)\.", ""),
     (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
     (r"^embeddings\.position_embeddings?(?:\.weight)?$", "pos_embed"),
     (r"^embeddings\.patch_embeddings?\.(?:projection\.)?", "patch_embed.proj."),
