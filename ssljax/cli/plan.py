@@ -6,14 +6,11 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated
 
 import jax
-import tyro
 from rich.table import Column, Table
 
-from ssljax.cli.shared import parse_with_experiment, writing
-from ssljax.config import Experiment
+from ssljax.cli.shared import Fields, parse_with_experiment, writing
 from ssljax.data.atomic_files import write_json
 from ssljax.plan import Plan, Time, largest_batch, plan, remedies, target
 from ssljax.training.logging import console, print_table
@@ -31,7 +28,7 @@ class PlanOptions:
 
     Nothing runs, and no data is needed. It takes as long as the compiler does, minutes for large steps."""
 
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    experiment: Fields
     on: str = "v5e:2x4"
     """The machine: v5e, v5p or v6e with the sides of the slice, such as v5e:2x4, or h100, h200, a100 or a100_40gb with
     the number of GPUs, such as h100:8."""

@@ -28,6 +28,8 @@ from ssljax.types import Embed, Source, UserError
 
 T = TypeVar("T")
 Network = Literal["student", "teacher"]
+# An experiment by its fields: options, also those of a part that may be None, such as titles, if the experiment has it.
+Fields = Annotated[Experiment, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
 RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="The run folder.")]
 PathOrHub = Annotated[
     Path,
@@ -78,7 +80,7 @@ class TrainOptions(Where):
     """Train the experiment of a Python file, such as experiments/quickstart.py; its fields are the options. The same
     command again continues the training, or shows its table if it is complete."""
 
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    experiment: Fields
 
 
 def asks_for_help(arguments: list[str]) -> bool:

@@ -2,12 +2,8 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from ssljax.cli.shared import Output, check_png, parse_with_experiment, write_png
-from ssljax.config import Experiment
+from ssljax.cli.shared import Fields, Output, check_png, parse_with_experiment, write_png
 from ssljax.report.contact_sheet import contact_sheet
 
 
@@ -16,7 +12,7 @@ class ViewsOptions:
     """Draw photos of an experiment's train split, their random views, and its disturbances at growing strengths (all
     disturbances, if it has none). The experiment's fields are options: another --seed shows other photos."""
 
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    experiment: Fields
     output: Output = Path("views.png")
     """The picture, a PNG file."""
     rows: int = 6
