@@ -30,17 +30,10 @@ from ssljax.types import Source, UserError
 EVERYTHING = {"shares": (1.0, 0.0, 0.0)}  # in the train split
 
 
-@dataclasses.dataclass(frozen=True)
-class EmbedOptions:
-    """Embed photos, with their titles if it reads those, with the network of a complete run."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """How data that a run was not trained on is read and embedded."""
 
-    run: tyro.conf.Positional[PathOrHub]
-    """The run folder."""
-    data: tyro.conf.Positional[Path]
-    """A catalogue (.csv, .json, .parquet, .xlsx, ...), a folder of photos, or an experiment file, whose data is
-    taken."""
-    output: Output = Path("embeddings.npz")
-    """The file to write, .npz or .parquet."""
     splits: tuple[str, ...] = ()
     """Splits to embed; by default all of a catalogue or folder, and the gallery of an experiment."""
     images: tuple[str, ...] = ()
@@ -59,6 +52,19 @@ class EmbedOptions:
     trust_code: TrustCode = False
 
 
+@dataclasses.dataclass(frozen=True)
+class EmbedOptions(DataOptions):
+    """Embed photos, with their titles if it reads those, with the network of a complete run."""
+
+    run: tyro.conf.Positional[PathOrHub]
+    """The run folder."""
+    data: tyro.conf.Positional[Path]
+    """A catalogue (.csv, .json, .parquet, .xlsx, ...), a folder of photos, or an experiment file, whose data is
+    taken."""
+    output: Output = Path("embeddings.npz")
+    """The file to write, .npz or .parquet."""
+
+
 def main(arguments: list[str]) -> None:
     """`ssljax embed RUN DATA -o FILE`."""
     options = tyro.cli(EmbedOptions, args=arguments, prog="ssljax embed")
@@ -66,9 +72,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"output={options.output} must end in .npz or .parquet: try {options.output}.npz")
     run = Run(options.run)
     experiment = experiment_of(run, options.trust_code, NETWORK_ALONE)
-    data, splits = _data(options, experiment)
-    share = experiment.max_bad_share if options.max_bad_share is None else options.max_bad_share
-    experiment = dataclasses.replace(experiment, data=data, max_bad_share=share)
+    experiment, splits = on_data(options, options.data, experiment)
     bad_inputs = options.output.with_name(f"{options.output.name}.bad_inputs.csv")
     restored = Restored.of(run, experiment, bad_inputs=bad_inputs)
     photos = sum(len(restored.load(split)) for split in splits)
@@ -89,28 +93,23 @@ def main(arguments: list[str]) -> None:
     print_result(options.output)
 
 
-def _data(options: EmbedOptions, experiment: Experiment) -> tuple[Source, tuple[str, ...]]:
-    """The source that DATA names, and which of its splits to embed."""
-    if options.data.suffix == ".py" or options.data.is_dir():
-        for name in ("images", "id", "title", "delimiter", "encoding"):
-            if getattr(options, name):
-                raise UserError(f"--{name} is an option for catalogue files, and {options.data} is none: leave it out")
-    if options.data.suffix == ".py":
-        other, _ = load_experiments(options.data)
-        return other.data, options.splits or other.gallery
-    if options.data.is_dir():
-        folder = Folder(str(options.data.absolute()))
-        if splits := options.splits or folder.split_names():
-            return folder, splits
-        return dataclasses.replace(folder, **EVERYTHING), ("train",)
-    check_no_address(str(options.data), "data")
-    path, trained = options.data.absolute(), source_of(experiment)
+def on_data(options: DataOptions, path: Path, experiment: Experiment) -> tuple[Experiment, tuple[str, ...]]:
+    """A run's experiment with the data at `path`, and which of its splits to embed."""
+    data, splits = _data(options, path, source_of(experiment))
+    share = experiment.max_bad_share if options.max_bad_share is None else options.max_bad_share
+    return dataclasses.replace(experiment, data=data, max_bad_share=share), splits
+
+
+def catalogue_at(options: DataOptions, path: Path, trained: Source | None = None) -> Catalogue:
+    """The catalogue file at `path`, read as the options say, or else as the catalogue that a run was trained on."""
+    check_no_address(str(path), "data")
+    path = path.absolute()
     own = trained if isinstance(trained, Catalogue) else Catalogue(str(path))
     how = {"delimiter": options.delimiter, "encoding": options.encoding}
-    title = options.title or own.title
-    if title and not options.title and comparable(title) not in read_table(path, **how):
-        title = None  # the run's own catalogue has it, and this one does not
-    data = dataclasses.replace(
+    title = options.title or own.title or "title"
+    if not options.title and comparable(title) not in read_table(path, **how):
+        title = None  # a catalogue need not have titles, nor one that the run's own has
+    return dataclasses.replace(
         own,
         path=str(path),
         images=options.images[0] if len(options.images) == 1 else options.images or own.images,
@@ -121,6 +120,23 @@ def _data(options: EmbedOptions, experiment: Experiment) -> tuple[Source, tuple[
         attributes=(),
         **how,
     )
+
+
+def _data(options: DataOptions, path: Path, trained: Source) -> tuple[Source, tuple[str, ...]]:
+    """The source at `path`, and which of its splits to embed."""
+    if path.suffix == ".py" or path.is_dir():
+        for name in ("images", "id", "title", "delimiter", "encoding"):
+            if getattr(options, name):
+                raise UserError(f"--{name} is an option for catalogue files, and {path} is none: leave it out")
+    if path.suffix == ".py":
+        other, _ = load_experiments(path)
+        return other.data, options.splits or other.gallery
+    if path.is_dir():
+        folder = Folder(str(path.absolute()))
+        if splits := options.splits or folder.split_names():
+            return folder, splits
+        return dataclasses.replace(folder, **EVERYTHING), ("train",)
+    data = catalogue_at(options, path, trained)
     if options.splits:
         return data, options.splits
     return dataclasses.replace(data, split=None, **EVERYTHING), ("train",)

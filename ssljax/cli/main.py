@@ -29,6 +29,8 @@ ssljax: embeddings that find the same item again.
   ssljax export RUN --to FORMAT   write the network for others: safetensors, timm, onnx or stablehlo
   ssljax index FILE... -o INDEX   build an index of embeddings
   ssljax search WHERE PHOTO...    the nearest items to photos, in an index or in a run's own
+  ssljax match RUN DATA           which items of a catalogue are the same product (-o matches.csv; also of an index)
+  ssljax duplicates WHERE         the same photo more than once, and other photos of the same product
   ssljax serve WHERE              the same over HTTP, with a page to drop photos on
   ssljax push RUN hf://USER/NAME  put a run on the Hugging Face hub, for others to load (--dry-run lists what)
   ssljax unmark FILE -o FOLDER    copy a catalogue without the watermarks of its sellers
@@ -52,7 +54,15 @@ COMMANDS = (
     "embed",
     "export",
 )
-COMMANDS += ("index", "search", "serve", "push", "unmark")  # each is a module beside this one, with a function `main`
+COMMANDS += (
+    "index",
+    "search",
+    "match",
+    "duplicates",
+    "serve",
+    "push",
+    "unmark",
+)  # each is a module beside this one, with a function `main`
 
 
 def main() -> None:

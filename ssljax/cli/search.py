@@ -19,6 +19,7 @@ from ssljax.cli.shared import (
     check_at_least_one,
     command_line,
     experiment_of,
+    is_run,
     source_of,
     writing,
 )
@@ -129,7 +130,7 @@ class Searched:
         trust_code: bool = False,
     ) -> "Searched":
         """Opens an index, or that of a run folder; raises UserError if its vectors are not of the run as it is now."""
-        own = _is_run(where)
+        own = is_run(where)
         if own:
             experiment_of(Run(where), trust_code, NETWORK_ALONE)  # a damaged run folder is to be told first
             if not Run(where).index.exists():
@@ -163,11 +164,6 @@ class Searched:
             Found(id, self.collection.item(id).caption(id), score, thumbnail_or_grey(self.photo(id), THUMBNAIL))
             for id, score in pairs
         ]
-
-
-def _is_run(folder: Path) -> bool:
-    run = Run(folder)
-    return run.config.exists() or run.source.exists()
 
 
 def _origin_of(collection: Collection) -> Path:

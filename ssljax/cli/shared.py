@@ -117,6 +117,12 @@ EXPORTS = (write_index, report, write_card)
 """What a finished run leaves beside what training writes."""
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    run = Run(folder)
+    return run.config.exists() or run.source.exists()
+
+
 def experiment_of(run: Run, trust_code: bool = False, without: Sequence[str] = ("sampler", "monitor")) -> Experiment:
     """The experiment of a run folder, by its config.json; the parts named by `without` are not needed.
 

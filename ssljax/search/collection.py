@@ -32,6 +32,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssljax.data.atomic_files import CLAIM, claimed, locked, open_folder, read_as, replace_file, save_folder
+from ssljax.data.columns import raw_text, text
 from ssljax.evaluation.embeddings import Embeddings, Origin
 from ssljax.search.index import KINDS, Builder, Index
 from ssljax.types import Array, UserError
@@ -164,12 +165,23 @@ class Collection:
     def items(self, ids: Sequence[str]) -> dict[str, Item]:
         """What is known of those of the items that there are."""
         known = {}
-        for id, text, photo in self._rows(ids):
-            columns = json.loads(text)
+        for id, written, photo in self._rows(ids):
+            columns = json.loads(written)
             if self.title in columns and not columns.get("title"):
                 columns["title"] = columns[self.title]
             known[id] = Item(columns, None if photo is None else self.folder / _text(photo))
         return known
+
+    def embeddings(self) -> Embeddings:
+        """The vectors and all that is known of all items, in no particular order."""
+        ids = list(map(str, self._index.ids))
+        known = self.items(ids)
+        items = [known[id] for id in ids]
+        names = dict.fromkeys(name for item in items for name in item.columns)
+        columns = {name: text(item.columns.get(name, "") for item in items) for name in names}
+        photos = raw_text("" if item.photo is None else str(item.photo) for item in items)
+        vectors = self._index.vectors_of(ids) if ids else np.empty((0, self.dimensions), np.float32)
+        return Embeddings(text(ids), vectors, columns, photos=photos, origin=self.origin)
 
     def search(self, queries: Vector, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As `Index.search`."""

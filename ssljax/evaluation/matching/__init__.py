@@ -12,8 +12,10 @@ from ssljax.evaluation.matching.calibration import Judged, calibrate_blending, c
 from ssljax.evaluation.matching.candidates import MOST, Candidates, blended, concatenated
 from ssljax.evaluation.matching.groups import Groups, group
 from ssljax.evaluation.matching.lists import MatchLists
+from ssljax.evaluation.matching.same_photo import DECODED, pixel_candidates, prints, same_photo
 
 __all__ = [
+    "DECODED",
     "MOST",
     "Candidates",
     "Groups",
@@ -24,5 +26,8 @@ __all__ = [
     "calibrate_union",
     "concatenated",
     "group",
+    "pixel_candidates",
+    "prints",
     "row_f1",
+    "same_photo",
 ]

@@ -71,14 +71,22 @@ class Judged:
         steps = self._steps
         loose, first = _running(self.scores[:, :1], steps[:, :1])
         threshold, others = _running(self.scores[:, 1:], steps[:, 1:])
-        reached = np.searchsorted(-threshold, -loose, side="right")  # so many thresholds are at or above each loose one
-        sums = first + np.maximum.accumulate(np.append(0.0, others))[reached]
+        # with the nearest in down to one score, the others may be in down to just above the next score of a nearest
+        reached = np.searchsorted(-threshold, -np.append(loose[1:], -np.inf))
+        sums = first + np.maximum.accumulate(np.append(0.0, others))[reached] if len(loose) else first
         place = int(np.argmax(sums)) if len(sums) else -1
         if place < 0 or sums[place] <= 0:
-            return (_between(loose, -1),) * 2
-        low, allowed = _between(loose, place), others[: reached[place]]
-        best = int(np.argmax(allowed)) if allowed.max(initial=0) > 0 else -1
-        return max(low, _between(threshold, best) if best >= 0 else _between(loose, -1)), low
+            return _between(loose, -1), _between(loose, -1)
+        allowed = others[: reached[place]]
+        if allowed.max(initial=0) <= 0:
+            return _between(loose, -1), _between(loose, place)
+        best = int(np.argmax(allowed))
+        high, low = _between(threshold, best), _between(loose, place)
+        if high < low:  # a threshold for all that parts both at these places
+            below = [scores[at + 1] for scores, at in ((threshold, best), (loose, place)) if at + 1 < len(scores)]
+            above = min(threshold[best], loose[place])
+            high = low = float((max(below) + above) / 2 if below else above)
+        return high, low
 
     @property
     def _steps(self) -> np.ndarray:

@@ -23,6 +23,10 @@ class Groups:
     """f32[G]: by so much the threshold may rise before the group falls apart; inf for a group of one item"""
     links: np.ndarray
     """i64[G]: how many pairs hold the two parts together that it then falls into; 0 for a group of one item"""
+    weakest: np.ndarray
+    """i32[G, 2], the last pair that holds them together; -1 for a group of one item"""
+    parts: np.ndarray
+    """i32[n], which of the two parts each item is in: 0, that of the group's first item, or 1"""
 
     @property
     def doubtful_first(self) -> np.ndarray:
@@ -60,7 +64,11 @@ def group(matches: MatchLists, by: Literal["components", "mutual"] = "components
     rest = np.delete(np.arange(len(tree.row)), weakest)
     halves = _components(tree.row[rest], tree.col[rest], count)
     links = np.bincount(number[low[halves[low] != halves[high]]], minlength=len(sizes))
-    return Groups(number, sizes, held, links)
+    pairs = np.full((len(sizes), 2), -1, np.int32)
+    pairs[number[tree.row[weakest]]] = np.stack([tree.row[weakest], tree.col[weakest]], axis=1)
+    _, first = np.unique(number, return_index=True)
+    parts = (halves != halves[first[number]]).astype(np.int32) if count else number
+    return Groups(number, sizes, held, links, pairs, parts)
 
 
 def _edges(matches: MatchLists, *, mutual: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,94 @@
+"""The page of `ssljax match --html` and `ssljax duplicates --html`: groups of items, doubtful ones first."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssljax.data.decode import thumbnail_or_grey
+from ssljax.evaluation import Embeddings
+from ssljax.evaluation.matching import Groups, MatchLists
+from ssljax.report.page import write_page
+from ssljax.report.photos import THUMBNAIL
+
+MOST_GROUPS, MOST_ITEMS = 200, 22  # shown: a page of all groups of a large catalogue could not be opened
+
+
+class Member(NamedTuple):
+    """An item of a group."""
+
+    id: str
+    caption: str
+    photo: np.ndarray
+    """u8[h, w, 3]"""
+    score: float
+    """of its best match; NaN if only others match it"""
+    margin: float
+    marks: str
+    """classes of the style sheet"""
+
+
+class Shown(NamedTuple):
+    """A group on the page."""
+
+    size: int
+    margin: float
+    links: int
+    members: list[Member]
+    note: str
+
+
+def write_groups(
+    path: Path,
+    name: str,
+    items: Embeddings,
+    matches: MatchLists,
+    groups: Groups,
+    photo: Callable[[str], Any],
+    facts: dict[str, str],
+    command: str,
+    notes: dict[int, str] | None = None,
+) -> None:
+    """Writes the page.
+
+    Args:
+      path: the file.
+      name: the catalogue's.
+      items: n items, with their titles.
+      matches: of the items.
+      groups: that the matches make.
+      photo: id → what `decode` reads, or None.
+      facts: what was done, for the line below the name.
+      command: the command line that did it.
+      notes: group number → what else to say of it.
+    """
+    order = groups.doubtful_first
+    titles = items.columns.get("title", items.ids)
+    scores, margins = (np.where(matches.rows >= 0, x, np.nan)[:, 0] for x in (matches.scores, matches.margins))
+    by_group = np.argsort(groups.number, kind="stable")
+    starts = np.append(0, np.cumsum(groups.sizes))
+    shown = []
+    for g in order[:MOST_GROUPS].tolist():
+        rows = by_group[starts[g] : starts[g + 1]]
+        rows = _both_parts(rows, groups.parts[rows], groups.weakest[g])
+        members, part = [], 0
+        for row in rows.tolist():
+            marks = ["weak"] * (row in groups.weakest[g]) + ["late"] * bool(groups.parts[row] > part)
+            part = int(groups.parts[row])
+            id = str(items.ids[row])
+            picture = thumbnail_or_grey(photo(id), THUMBNAIL)
+            values = float(scores[row]), float(margins[row])
+            members.append(Member(id, str(titles[row]) or id, picture, *values, " ".join(marks) * (len(rows) > 2)))
+        note = (notes or {}).get(g, "")
+        shown.append(Shown(int(groups.sizes[g]), float(groups.margins[g]), int(groups.links[g]), members, note))
+    alone = int((groups.sizes == 1).sum())
+    left_out = {"groups": len(order) - len(shown), "alone": alone}
+    write_page(path, "groups.html", title=name, facts=facts, command=command, groups=shown, left_out=left_out)
+
+
+def _both_parts(rows: np.ndarray, parts: np.ndarray, weakest: np.ndarray) -> np.ndarray:
+    """The rows of the first part and then those of the second, as many as are shown, the weakest pair among them."""
+    pair = np.isin(rows, weakest)
+    kept = np.flatnonzero(np.argsort(np.argsort(~pair, kind="stable"), kind="stable") < MOST_ITEMS)
+    return rows[kept][np.argsort(parts[kept], kind="stable")]
