@@ -7,10 +7,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from tiny import BATCH, CROPS, ENCODER, MOCO, SIMCLR, VIEWS
+from tiny import BATCH, CROPS, ENCODER, MOCO, SIMCLR, TOKENS, VIEWS
 
 from ssljax.methods import (
     BYOL,
+    CLIP,
     DCL,
     DINO,
     EMA,
@@ -30,14 +31,15 @@ from ssljax.methods import (
     MultiSimilarity,
     MultiTask,
     ReSSL,
+    SigLIP,
     SimSiam,
     SupCon,
     SwAV,
     Triplet,
     VICReg,
 )
-from ssljax.models import MLP, Decoder, DINOHead, Identity, Pretrained, Prototypes, ViT, weights_bytes
-from ssljax.views import Augmentation, Masked, MultiCrop
+from ssljax.models import MLP, BagOfTokens, Decoder, DINOHead, Identity, Pretrained, Prototypes, ViT, weights_bytes
+from ssljax.views import Augmentation, Masked, MultiCrop, OneCropEach, PhotoAndTitle
 
 HEAD = MLP(hidden=(16,), out=8, batch_norm=True)
 WIDE = MLP(hidden=(32,), out=32, batch_norm=True)
@@ -62,7 +64,14 @@ def untrained_teacher():
 
 
 TEACHER = teacher(untrained_teacher())
+LINEAR = MLP(hidden=(), out=8, last_bias=False)
+TITLED = {"title_encoder": BagOfTokens(TOKENS, 16), "title_projector": LINEAR}
 METHODS = {
+    "clip": CLIP(encoder=ENCODER, projector=LINEAR, **TITLED, group="label"),
+    "sig_lip": SigLIP(encoder=ENCODER, projector=LINEAR, **TITLED),
+    "clip_moco": CLIP(
+        encoder=ENCODER, projector=LINEAR, **TITLED, beside=dataclasses.replace(MOCO, encoder=Identity())
+    ),
     "moco": MOCO,
     "simclr": SIMCLR,
     "dcl": DCL(**PARTS, sigma=0.5),
@@ -109,17 +118,23 @@ MANY_CROPS = dataclasses.replace(
 )
 
 
-QUICK = ("moco",)
+ONE_CROP = OneCropEach(size=16, jitter=0.0, grey=0.0, blur=0.0)
+TITLED_VIEWS = PhotoAndTitle(ONE_CROP, drop_photo=0.2, drop_title=0.2)
+TITLED_CROPS = {"clip": TITLED_VIEWS, "sig_lip": TITLED_VIEWS, "clip_moco": PhotoAndTitle(CROPS)}
+
+
+QUICK = ("moco", "clip_moco")
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 """For what compiles for many seconds a method: some at every run of the tests, all of them in CI."""
 
 
 def views_of(name):
     """The views that a method is trained with."""
-    return {"dino": MANY, "swav": MANY, "ibot": Masked(MANY, patch=4)}.get(name, VIEWS)
+    other = TITLED_CROPS | {"dino": MANY, "swav": MANY, "ibot": Masked(MANY, patch=4)}
+    return other.get(name, VIEWS)
 
 
 def crops_of(name):
     """As many without colours, for steps that are not about views; MoCo's have them, as one method's must."""
     other = {"moco": VIEWS, "dino": MANY_CROPS, "swav": MANY_CROPS, "ibot": Masked(MANY_CROPS, patch=4)}
-    return other.get(name, CROPS)
+    return (other | TITLED_CROPS).get(name, CROPS)

@@ -42,10 +42,16 @@ EXPERIMENT = Experiment(
 )
 
 
-def photos(step: int = 0) -> dict[str, np.ndarray]:
-    """A batch of random photos, another for every step."""
+TOKENS = 64
+
+
+def photos(step: int = 0, title_length: int = 6) -> dict[str, np.ndarray]:
+    """A batch of random photos with random titles, of which some are empty; another for every step."""
     rng = np.random.default_rng(step)
+    titles, lengths = np.random.default_rng(step + 100), (np.arange(BATCH) + step) % (title_length + 1)
+    tokens = titles.integers(0, TOKENS, (BATCH, title_length))
     return {
+        "title": np.where(np.arange(title_length) < lengths[:, None], tokens, -1).astype(np.int32)[:, None],
         "image": rng.integers(0, 256, (BATCH, 1, 20, 20, 3), np.uint8),
         "aspect": rng.uniform(0.5, 2.0, (BATCH, 1)).astype(np.float32),
         "index": np.arange(BATCH, dtype=np.int32),

@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
         return
     experiment, name = on_other_data(experiment, options.data)
     restored = Restored.of(run, experiment, bad_inputs=run.bad_inputs(name))
-    check_evaluation(experiment.evaluate, (), restored.load)
+    check_evaluation(experiment.evaluate, (), restored.load, experiment.method)
     table = export.evaluate(experiment, export.table_rows(restored))
     verdict = export.verdict(experiment, table)
     results = {"data": name, "command": command_line("evaluate", arguments), "table": table, "verdict": verdict}

@@ -14,6 +14,7 @@ from ssljax.evaluation.evaluators.knn import KNN
 from ssljax.evaluation.evaluators.landmarks import landmarks_map
 from ssljax.evaluation.evaluators.linear_probe import LinearProbe
 from ssljax.evaluation.evaluators.pair_ap import PairAP
+from ssljax.evaluation.evaluators.photo_to_title import PhotoToTitle
 from ssljax.evaluation.evaluators.retrieval import Retrieval
 from ssljax.evaluation.evaluators.revisited import Revisited
 from ssljax.evaluation.evaluators.separation import PairSimilarities, Separation, pair_similarities
@@ -43,6 +44,7 @@ __all__ = [
     "PairAP",
     "PairSimilarities",
     "PerQuery",
+    "PhotoToTitle",
     "QueryExpansion",
     "Retrieval",
     "Revisited",

@@ -67,6 +67,20 @@ def intervals(
     return {name: (float(a), float(b)) for name, a, b in zip(found.figures, low, high, strict=True)}
 
 
+def means_and_intervals(found: PerQuery, level: float | None) -> dict[str, float]:
+    """`found.means()` and, called `cmc@1-low` and `cmc@1-high`, the ends of the intervals of this level.
+
+    There are none without a level, or if all queries are in one group.
+    """
+    means = found.means()
+    if level is None or len(np.unique(found.groups)) < 2:
+        return means
+    ends = {}
+    for name, (low, high) in intervals(found, level=level).items():
+        ends |= {f"{name}-low": low, f"{name}-high": high}
+    return means | ends
+
+
 def compare(
     a: PerQuery, b: PerQuery, figure: str, *, level: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> Difference:

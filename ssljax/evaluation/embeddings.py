@@ -97,9 +97,13 @@ class Embeddings:
         )
 
     @classmethod
-    def unseen(cls, items: Items) -> "Embeddings":
-        """Items that are not embedded yet, with vectors of zeros: enough to check what is relevant to what."""
-        return cls.of(items, np.zeros((len(items), 1), np.float32))
+    def unseen(cls, items: Items, titles: bool = False) -> "Embeddings":
+        """Items that are not embedded yet, with vectors of zeros: enough to check what is relevant to what.
+
+        titles: whether titles will be embedded beside.
+        """
+        zeros = np.zeros((len(items), 1), np.float32)
+        return cls.of(items, zeros, zeros if titles else None)
 
     @classmethod
     def joined(cls, parts: Sequence["Embeddings"]) -> "Embeddings":

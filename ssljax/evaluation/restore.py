@@ -26,7 +26,7 @@ from ssljax.sharding import check_batch_size, make_mesh, one_device, replicated
 from ssljax.training.checkpoint import Checkpoints
 from ssljax.training.run_folder import Run
 from ssljax.training.state import StateSpec
-from ssljax.types import Evaluator, TrainState, UserError
+from ssljax.types import Evaluator, Method, TitleMethod, TrainState, UserError
 
 NETWORK_ALONE = ("data", "sampler", "monitor", "evaluate")
 """Parts of an experiment that embedding photos does without."""
@@ -141,7 +141,7 @@ class Restored:
         remedy = "the same `ssljax train` command writes it anew"
         data = read_json(run.data, remedy, "photos", "steps_per_epoch", "batch")
         if evaluate:
-            check_evaluation(experiment.evaluate, experiment.gallery, load)
+            check_evaluation(experiment.evaluate, experiment.gallery, load, experiment.method)
         batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in data["batch"].items()}
         spec = StateSpec(experiment, mesh, batch, experiment.epochs * data["steps_per_epoch"])
         untrained = UserError(f"{run.path} has no checkpoint yet: train it first")
@@ -232,12 +232,14 @@ class Restored:
         return dataclasses.replace(embeddings, origin=self.origin(network))
 
 
-def check_evaluation(evaluators: Sequence[Evaluator], gallery: Sequence[str], load: Callable[[str], Items]) -> None:
+def check_evaluation(
+    evaluators: Sequence[Evaluator], gallery: Sequence[str], load: Callable[[str], Items], method: Method
+) -> None:
     """Raises UserError if the evaluation would fail: a split or a column that is not there, and the like."""
 
     @functools.cache
     def unseen(split: str) -> Embeddings:
-        return Embeddings.unseen(load(split))
+        return Embeddings.unseen(load(split), isinstance(method, TitleMethod))
 
     for evaluator in evaluators:
         evaluator.check(unseen)

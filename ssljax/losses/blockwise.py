@@ -61,9 +61,16 @@ def logsumexp_within(z: Array, *, ids: Array | None = None, valid: Array | None 
     return _reduce(_LOGSUMEXP, side, side if device_count() > 1 else None)
 
 
-def sum_of_softplus(rows: Array, columns: Array, *, valid: Array | None = None) -> Array:
-    """f32[N], sum_j log(1 + exp(rows_i . columns_j)) over the valid columns; arguments as `logsumexp_of_products`."""
-    return _reduce(_SOFTPLUS, *_sides(rows, columns, None, None, valid))
+def sum_of_softplus(
+    rows: Array,
+    columns: Array,
+    *,
+    row_ids: Array | None = None,
+    column_ids: Array | None = None,
+    valid: Array | None = None,
+) -> Array:
+    """f32[N], sum_j log(1 + exp(rows_i . columns_j)); arguments as those of `logsumexp_of_products`."""
+    return _reduce(_SOFTPLUS, *_sides(rows, columns, row_ids, column_ids, valid))
 
 
 def cross_entropy_of_products(rows: Array, targets: Array, columns: Array, *, valid: Array | None = None) -> Array:

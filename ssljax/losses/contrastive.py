@@ -121,19 +121,28 @@ def info_nce(
     return jnp.mean(jax.nn.softplus(negatives - positive_logit))
 
 
-def in_batch_info_nce(anchor: Array, key: Array, *, temperature: Scalar, dtype: Any = jnp.float32) -> Array:
+def in_batch_info_nce(
+    anchor: Array,
+    key: Array,
+    *,
+    temperature: Scalar,
+    valid: Array | None = None,
+    ids: Array | None = None,
+    dtype: Any = jnp.float32,
+) -> Array:
     """InfoNCE among the keys of the batch (MoCo v3, Chen et al. 2021, algorithm 1): B-way cross-entropy, mean.
 
     anchor, key: f32[B, D]; the positive of anchor i is key i, its negatives the other B - 1 keys, and no other anchor
-    (not the 2B - 1 of `nt_xent`). One direction, without MoCo v3's factor 2 * temperature; its authors sum both
-    directions, CLIP's take their mean. The keys get gradients: stop them outside. Raises ValueError for shapes that
-    differ.
+    (not the 2B - 1 of `nt_xent`). valid: bool[B], False for items to leave out, as anchors and as keys; without any,
+    the loss is 0. ids: i32[B], items with equal ones are not each other's negatives; by default all differ. One
+    direction, without MoCo v3's factor 2 * temperature; its authors sum both directions, CLIP's take their mean. The
+    keys get gradients: stop them outside. Raises ValueError for shapes that do not fit.
     """
     anchor, key = check_same("anchor", anchor, "key", key)
     anchor, key = l2_normalise(anchor) / temperature, l2_normalise(key)
-    items = jnp.arange(anchor.shape[0])
-    negatives = logsumexp_of_products(anchor.astype(dtype), key.astype(dtype), row_ids=items, column_ids=items)
-    return jnp.mean(jax.nn.softplus(negatives - jnp.sum(anchor * key, axis=1)))
+    ids = jnp.arange(anchor.shape[0]) if ids is None else ids
+    negatives = logsumexp_of_products(anchor.astype(dtype), key.astype(dtype), row_ids=ids, column_ids=ids, valid=valid)
+    return _mean(jax.nn.softplus(negatives - jnp.sum(anchor * key, axis=1)), valid)
 
 
 def re_ssl(
@@ -157,18 +166,23 @@ def re_ssl(
     return jnp.mean(cross_entropy_of_products(student, teacher, l2_normalise(queue), valid=valid))
 
 
-def siglip(z1: Array, z2: Array, *, scale: Scalar, bias: Scalar) -> Array:
+def siglip(
+    z1: Array, z2: Array, *, scale: Scalar, bias: Scalar, valid: Array | None = None, ids: Array | None = None
+) -> Array:
     """SigLIP (Zhai et al. 2023, algorithm 1): every pair is a yes or no; sum over the B x B pairs, divided by B.
 
     z1, z2: f32[B, D], two views, or image and text, of the same B items; scale and bias: f32[], learnt, published with
-    10 (the exponential of a learnt log 10) and -10 at the start. Raises ValueError for shapes that differ.
+    10 (the exponential of a learnt log 10) and -10 at the start. valid: bool[B], False for items to leave out: the sum
+    is over the pairs of the others, divided by their number; without any it is 0. ids: i32[B], pairs of two items with
+    equal ones are left out; by default all differ. Raises ValueError for shapes that do not fit.
     """
     z1, z2 = check_same("z1", z1, "z2", z2)
     z1, z2 = l2_normalise(z1) * scale, l2_normalise(z2)
-    one = jnp.ones((z1.shape[0], 1), jnp.float32)
+    one, ids = jnp.ones((z1.shape[0], 1), jnp.float32), jnp.arange(z1.shape[0]) if ids is None else ids
     logits = jnp.concatenate([z1, one * bias], axis=1), jnp.concatenate([z2, one], axis=1)
-    # -log sigmoid(x) of the positives is softplus(x) - x, of the negatives, whose sign is turned, softplus(x).
-    return jnp.mean(sum_of_softplus(*logits) - (jnp.sum(z1 * z2, axis=1) + bias))
+    # -log sigmoid(x) is softplus(-x), and softplus(x) of the negatives, whose sign is turned.
+    negatives = sum_of_softplus(*logits, row_ids=ids, column_ids=ids, valid=valid)
+    return _mean(negatives + jax.nn.softplus(-(jnp.sum(z1 * z2, axis=1) + bias)), valid)
 
 
 def swav(scores: Array, assignments: Array, *, temperature: Scalar) -> Array:
@@ -204,6 +218,8 @@ def _views(z1: Array, z2: Array) -> Array:
     return jnp.stack([z1, z2], axis=1).reshape(-1, z1.shape[1])
 
 
-def _mean(x: Array, counts: Array) -> Array:
-    """The mean of those that count; 0 if there are none."""
+def _mean(x: Array, counts: Array | None) -> Array:
+    """The mean of those that count, by default all; 0 if there are none."""
+    if counts is None:
+        return jnp.mean(x)
     return jnp.sum(jnp.where(counts, x, 0)) / jnp.maximum(jnp.sum(counts), 1)

@@ -41,17 +41,20 @@ def kl_to_uniform(p: Array) -> Array:
     return jnp.log(p.shape[-1]) - jnp.sum(entr(mean))
 
 
-def view_cosines(z1: Array, z2: Array) -> tuple[Array, Array]:
+def view_cosines(z1: Array, z2: Array, valid: Array | None = None) -> tuple[Array, Array]:
     """Mean cosine of the positive pairs (z1_i, z2_i) and of the negative ones (z1_i, z2_j), i != j; z1, z2: f32[B, D].
 
-    The sum over all pairs is the product of the sums of unit vectors.
+    valid: bool[B], False for items to leave out. The sum over all pairs is the product of the sums of unit vectors.
     """
     z1, z2 = check_same("z1", z1, "z2", z2)
     z1, z2 = l2_normalise(z1), l2_normalise(z2)
-    batch = z1.shape[0]
+    batch = jnp.float32(z1.shape[0])  # as an integer its square may overflow 32 bits
+    if valid is not None:
+        z1, z2 = (jnp.where(valid[:, None], z, 0) for z in (z1, z2))
+        batch = jnp.sum(valid, dtype=jnp.float32)
     positive = jnp.sum(z1 * z2)
     negative = jnp.sum(jnp.sum(z1, axis=0) * jnp.sum(z2, axis=0)) - positive
-    return positive / batch, negative / max(batch * (batch - 1.0), 1.0)  # as an integer it may overflow 32 bits
+    return positive / jnp.maximum(batch, 1.0), negative / jnp.maximum(batch * (batch - 1.0), 1.0)
 
 
 def label_cosines(z: Array, labels: Array) -> tuple[Array, Array]:

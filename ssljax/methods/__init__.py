@@ -8,6 +8,7 @@ from ssljax.methods.attribute_classification import AttributeClassification
 from ssljax.methods.barlow_twins import BarlowTwins
 from ssljax.methods.base.teachers import EMA, FrozenTeacher
 from ssljax.methods.byol import BYOL
+from ssljax.methods.clip import CLIP
 from ssljax.methods.dcl import DCL
 from ssljax.methods.dino import DINO
 from ssljax.methods.given_triplets import GivenTriplets
@@ -34,6 +35,7 @@ from ssljax.methods.multi_task import MultiTask
 from ssljax.methods.nnclr import NNCLR
 from ssljax.methods.re_ssl import ReSSL
 from ssljax.methods.seed import SEED
+from ssljax.methods.sig_lip import SigLIP
 from ssljax.methods.sim_siam import SimSiam
 from ssljax.methods.simclr import SimCLR
 from ssljax.methods.swav import SwAV
@@ -42,6 +44,7 @@ from ssljax.methods.vicreg import VICReg
 
 __all__ = [
     "BYOL",
+    "CLIP",
     "DCL",
     "DINO",
     "EMA",
@@ -69,6 +72,7 @@ __all__ = [
     "ProxyAnchor",
     "ProxyNCA",
     "ReSSL",
+    "SigLIP",
     "SimCLR",
     "SimSiam",
     "SubCenterArcFace",

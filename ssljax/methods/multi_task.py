@@ -10,6 +10,7 @@ import optax
 from jax.lax import stop_gradient
 
 from ssljax.losses import embedding_std
+from ssljax.methods.base.checks import naming
 from ssljax.methods.base.network import Network, variables_of
 from ssljax.methods.base.one_network import OneNetwork
 from ssljax.methods.base.teachers import WithTeacher
@@ -75,12 +76,9 @@ class MultiTask:
     def check(self, items: Any, batches: Any, views: int) -> None:
         """See `CheckedMethod.check`: of every task that has it."""
         for i, task in enumerate(self.tasks):
-            if not isinstance(task, CheckedMethod):
-                continue
-            try:
-                task.check(items, batches, views)
-            except UserError as error:
-                raise UserError(str(error).replace("method.", f"method.tasks.{i}.")) from None
+            if isinstance(task, CheckedMethod):
+                with naming(f"method.tasks.{i}"):
+                    task.check(items, batches, views)
 
     @property
     def frozen_until(self) -> dict[str, float]:

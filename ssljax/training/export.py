@@ -140,7 +140,7 @@ def verdict(experiment: Experiment, table: dict[str, dict[str, float]]) -> list[
     if not table["trained"]:
         return []
     figure = next(iter(table["trained"])) if retrieval is None else retrieval.first_figure
-    values = {row: found[figure] for row, found in table.items()}
+    values = {row: found[figure] for row, found in table.items() if figure in found}
     if not experiment.epochs:
         return _verdict_as_it_starts(experiment, figure, values)
     for row, network in NETWORKS.items():

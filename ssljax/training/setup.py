@@ -54,7 +54,7 @@ class Setup:
         batches = batches_of(experiment.sampler, experiment, items)
         if experiment.epochs:
             batches.check()
-        check_evaluation((*experiment.evaluate, *experiment.monitor), experiment.gallery, load)
+        check_evaluation((*experiment.evaluate, *experiment.monitor), experiment.gallery, load, experiment.method)
         titles = TokenizedTitles.of(experiment.titles, items, learnt)
         check_titles(experiment, titles)
         batch = batch_shapes(

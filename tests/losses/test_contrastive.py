@@ -77,10 +77,11 @@ def info_nce_loop(anchor, positive, queue, temperature):
     return mean(rows)
 
 
-def in_batch_info_nce_loop(anchor, key, temperature):
+def in_batch_info_nce_loop(anchor, key, temperature, valid=None, ids=None):
     q, k = unit(anchor), unit(key)
     s = lambda i, j: jnp.exp(q[i] @ k[j] / temperature)  # noqa: E731
-    return mean([-jnp.log(s(i, i) / sum(s(i, j) for j in range(len(k)))) for i in range(len(q))])
+    compared = pairs_of(len(q), valid, ids)
+    return mean([-jnp.log(s(i, i) / sum(s(i, j) for j in others)) for i, others in compared.items()])
 
 
 def re_ssl_loop(student, teacher, queue, temperature):
@@ -93,14 +94,34 @@ def re_ssl_loop(student, teacher, queue, temperature):
     return mean(rows)
 
 
-def siglip_loop(z1, z2, temperature):
-    z1, z2, n = unit(z1), unit(z2), len(z1)
+def siglip_loop(z1, z2, temperature, valid=None, ids=None):
+    z1, z2 = unit(z1), unit(z2)
     sign = lambda i, j: 1.0 if i == j else -1.0  # noqa: E731
-    pairs = [(i, j) for i in range(n) for j in range(n)]
-    return -sum(jax.nn.log_sigmoid(sign(i, j) * (z1[i] @ z2[j] / temperature - 3.0)) for i, j in pairs) / n
+    logit = lambda i, j: sign(i, j) * (z1[i] @ z2[j] / temperature - 3.0)  # noqa: E731
+    compared = pairs_of(len(z1), valid, ids)
+    return mean([-sum(jax.nn.log_sigmoid(logit(i, j)) for j in others) for i, others in compared.items()])
+
+
+def pairs_of(n, valid=None, ids=None):
+    """Each item that is valid → itself, and those of the valid ones that have another id."""
+    kept, ids = range(n) if valid is None else np.flatnonzero(valid[:n]).tolist(), range(n) if ids is None else ids
+    return {i: [j for j in kept if j == i or ids[j] != ids[i]] for i in kept}
 
 
 LABELS = np.array([0, 1, 0, 2, -1, 1, 0, 3, 1, -1, 2, 2, 0, 4, 4, 1])
+
+
+# Of photos and titles: which are there, and which belong to one product.
+SOME = {"valid": np.array([1, 0, 1, 1, 1, 0, 1, 1, 0, 1, 1, 1, 1, 0, 1, 1], bool), "ids": np.maximum(LABELS, 0)}
+
+
+def of_some(loss, *z, **settings):
+    """A loss with items left out, and without negatives of one id."""
+    return loss(*z, **settings, **{name: jnp.asarray(x[: len(z[0])]) for name, x in SOME.items()})
+
+
+def siglip_of(*z, temperature, **some):
+    return siglip(*z, scale=1 / temperature, bias=-3.0, **some)
 
 
 def re_ssl_of(s, t, q, *, temperature):
@@ -124,7 +145,17 @@ LOSSES = {
     "info_nce": (info_nce, info_nce_loop, "BBK"),
     "in_batch_info_nce": (in_batch_info_nce, in_batch_info_nce_loop, "BB"),
     "re_ssl": (re_ssl_of, re_ssl_loop, "BBK"),
-    "siglip": (lambda *z, temperature: siglip(*z, scale=1 / temperature, bias=-3.0), siglip_loop, "BB"),
+    "siglip": (siglip_of, siglip_loop, "BB"),
+    "in_batch_info_nce of some": (
+        lambda *z, temperature: of_some(in_batch_info_nce, *z, temperature=temperature),
+        lambda *z: in_batch_info_nce_loop(*z, **SOME),
+        "BB",
+    ),
+    "siglip of some": (
+        lambda *z, temperature: of_some(siglip_of, *z, temperature=temperature),
+        lambda *z: siglip_loop(*z, **SOME),
+        "BB",
+    ),
 }
 
 
@@ -171,7 +202,7 @@ def test_one_device_equals_eight_and_embeddings_travel_but_no_logits_and_no_queu
         shapes = [array.shape for array in sent(function.lower(*placed).compile())]
     assert shapes
     views = 32 if name in ("nt_xent", "decoupled", "decoupled weighted") else 16
-    largest = views * (5 if name == "siglip" else 4)  # its bias is one more column
+    largest = views * (5 if "siglip" in name else 4)  # its bias is one more column
     assert max(int(np.prod(shape)) for shape in shapes) <= largest, shapes
 
 
@@ -193,7 +224,7 @@ def test_batch_order_and_rotations_do_not_matter(name):
     loss, x = LOSSES[name][0], inputs(name, 16, 6, 4)
     base, rotation = loss(*x, temperature=0.2), np.linalg.qr(vectors(4, 4, seed=9))[0]
     assert_equal(loss(*(z @ rotation for z in x), temperature=0.2), base)
-    if name != "sup_con":  # its labels move along: below
+    if name != "sup_con" and "of some" not in name:  # labels move along: below
         order = np.random.default_rng(0).permutation(16)
         assert_equal(loss(*(z[order] if len(z) == 16 else z for z in x), temperature=0.2), base)
 
@@ -212,6 +243,43 @@ def test_sup_con_order_names_of_labels_and_items_left_out_do_not_matter():
     assert_equal(sup_con(z[LABELS >= 0], labels[LABELS >= 0], temperature=0.2), base)
     grad = jax.grad(lambda z: sup_con(z, labels, temperature=0.2))(z)
     assert not np.any(grad[LABELS < 0])
+
+
+@pytest.mark.parametrize("loss", [in_batch_info_nce, siglip_of])
+def test_items_left_out_count_for_nothing(loss):
+    z, order = (vectors(16, 4), vectors(16, 4, seed=1)), np.random.default_rng(0).permutation(16)
+    some = {name: jnp.asarray(x) for name, x in SOME.items()}
+    both = jax.value_and_grad(lambda *z, **some: loss(*z, temperature=0.2, **some), (0, 1))
+    base, grads = both(*z, **some)
+    kept = SOME["valid"]
+    value, those = both(*(x[kept] for x in z), ids=some["ids"][kept])
+    assert_equal(base, value)
+    for grad, of_kept in zip(grads, those, strict=True):
+        assert not np.any(grad[~kept])
+        assert_equal(grad[kept], of_kept)
+    permuted = loss(*(x[order] for x in z), temperature=0.2, **{name: x[order] for name, x in some.items()})
+    assert_equal(permuted, base)
+    names = loss(*z, temperature=0.2, valid=some["valid"], ids=-1000 - some["ids"])
+    assert_equal(names, base)
+    value, grads = both(*z, valid=jnp.zeros(16, bool))
+    assert float(value) == 0 and not any(np.any(grad) for grad in grads)
+    assert float(base) != float(loss(*z, temperature=0.2, valid=some["valid"]))
+
+
+def test_losses_of_pairs_have_their_known_values():
+    z = jnp.eye(3)  # cosines of 1 with the own one, and of 0 with the two others
+    assert float(in_batch_info_nce(z, z, temperature=0.5)) == pytest.approx(np.log1p(2 * np.exp(-2)))
+    positive, negative = np.log1p(np.exp(-(10 - 2.0))), np.log1p(np.exp(-2.0))
+    assert float(siglip(z, z, scale=10.0, bias=-2.0)) == pytest.approx(positive + 2 * negative)
+
+
+@pytest.mark.parametrize("loss", [in_batch_info_nce, siglip_of])
+def test_pairs_take_the_memory_of_the_batch_and_not_of_all_pairs(loss):
+    n, z = 4096, jax.ShapeDtypeStruct((4096, 8), jnp.float32)
+    some = {"valid": jax.ShapeDtypeStruct((n,), bool), "ids": jax.ShapeDtypeStruct((n,), jnp.int32)}
+    gradient = jax.grad(lambda a, b, some: loss(a, b, temperature=0.2, **some), (0, 1))
+    compiled = jax.jit(gradient).lower(z, z, some).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < n * n * 4 / 2
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2, 3], [-1, -1, -1, -1], [0, -1, -1, -1]])

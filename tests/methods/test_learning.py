@@ -12,7 +12,7 @@ from ssljax.methods import EMA
 from ssljax.models import DINOHead, ViT, weights_bytes
 from ssljax.optim import SGD, AdamW
 
-OTHERWISE = ("arcface", "ibot", "seed", "knowledge_distillation")
+OTHERWISE = ("arcface", "ibot", "seed", "knowledge_distillation", "clip", "sig_lip", "clip_moco")
 
 
 @pytest.mark.slow

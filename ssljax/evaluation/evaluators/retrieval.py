@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.evaluation.bootstrap import intervals
+from ssljax.evaluation.bootstrap import means_and_intervals
 from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.evaluators.base import named
 from ssljax.evaluation.metrics import PerQuery, per_query_figures
@@ -67,12 +67,12 @@ class Retrieval:
     def __call__(self, embed: Embed) -> dict[str, float]:
         """The figures by `embed`; raises UserError if a column is missing or no query has a relevant item."""
         found = self._found(embed)
-        figures = self._summary(found)
+        figures = means_and_intervals(found, self.interval)
         if self.by is None:
             return named(figures, self.split, self.name)
         values = np.array(self._parts(embed(self.split), self.by), object)[found.ids]
         for value in sorted(set(values.tolist())):
-            part = self._summary(found.select(values == value))
+            part = means_and_intervals(found.select(values == value), self.interval)
             del part["queries_left_out"]
             figures |= {f"{self.by}={value}/{name}": figure for name, figure in part.items()}
         return named(figures, self.split, self.name)
@@ -147,15 +147,6 @@ class Retrieval:
             )
         except UserError as error:
             raise UserError(f"Retrieval.relevant={self.relevant!r} on split {self.split!r}: {error}") from None
-
-    def _summary(self, found: PerQuery) -> dict[str, float]:
-        means = found.means()
-        if self.interval is None or len(np.unique(found.groups)) < 2:
-            return means
-        ends = {}
-        for name, (low, high) in intervals(found, level=self.interval).items():
-            ends |= {f"{name}-low": low, f"{name}-high": high}
-        return means | ends
 
     def _parts(self, queries: Embeddings, by: str) -> list[str]:
         """The value of `by` of each query, as it is compared."""

@@ -1,5 +1,7 @@
 """What methods refuse before anything is compiled."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ssljax.methods.base.network import Network
@@ -52,3 +54,12 @@ def check_alike(count: int | None, batches: Any) -> None:
             f"method.labelled_views={count} takes the positive and the negative of the sampler's triplets for photos "
             "of the anchor's class: set it to 1, or learn from the triplets by GivenTriplets"
         )
+
+
+@contextlib.contextmanager
+def naming(option: str) -> Iterator[None]:
+    """Within it, what a method refuses is told under the name of the option that holds it: "method.beside"."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace("method.", f"{option}.")) from None
