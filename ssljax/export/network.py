@@ -8,7 +8,7 @@ import numpy as np
 
 from ssljax.config import Experiment
 from ssljax.evaluation.restore import Restored
-from ssljax.models import Wrapped
+from ssljax.models import Fusion, Listing, Wrapped
 from ssljax.sharding import for_any_platform
 from ssljax.types import Array, PyTree, UserError, WeightsMethod
 
@@ -53,6 +53,10 @@ class Network:
         lacking = [n for n in MODULES[part] if n not in saved[name] or not hasattr(method, n)]
         if lacking:
             raise UserError(f"part={part} is not in {path}: {type(method).__name__} has no {lacking[0]} of its own")
+        if isinstance(method.encoder, Fusion):
+            raise UserError(
+                f"{path} cannot be exported: its encoder reads titles too, and an export takes photos alone"
+            )
         names = MODULES[part]
         modules = {n: _bare(getattr(method, n)) for n in names}
         return cls(restored, name, part, modules, {n: saved[name][n] for n in names})
@@ -84,7 +88,8 @@ class Network:
         """f32[B, V, V, 3], normalised, of decoded photos u8[B, S, S, 3] and their aspect ratios f32[B]."""
         with for_any_platform():
             batch = self.experiment.normalised_views.evaluation({"image": image[:, None], "aspect": aspect[:, None]})
-        return batch["views"][0]
+        view = batch["views"][0]
+        return view.photo if isinstance(view, Listing) else view
 
     def embed(self, view: Array) -> Array:
         """f32[B, D] of views f32[B, V, V, 3]."""

@@ -54,7 +54,7 @@ class PhotoAndTitle:
         """The batch with one of `views`: all of both. `has_photo` bool[B, 1], if the batch has it, hides photos."""
         batch = self.photo.evaluation(batch)
         photo, title = batch["views"][0], _title(batch, 0)
-        has_photo = batch["has_photo"][:, 0] if "has_photo" in batch else jnp.ones(len(photo), bool)
+        has_photo = batch["has_photo"][:, 0] if "has_photo" in batch else jnp.ones(photo.shape[0], bool)
         return batch | {"views": (Listing(photo, title, has_photo),)}
 
     def pixels(self, view: Listing) -> Array:
@@ -74,4 +74,4 @@ class PhotoAndTitle:
 
 def _title(batch: Batch, k: int) -> Array:
     """i32[B, L], the titles of the items' photos number k; none where the batch has no titles."""
-    return batch["title"][:, k] if "title" in batch else jnp.full((len(batch["image"]), 1), -1, jnp.int32)
+    return batch["title"][:, k] if "title" in batch else jnp.full((batch["image"].shape[0], 1), -1, jnp.int32)

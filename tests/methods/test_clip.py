@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import math
 
 import jax
@@ -11,14 +12,20 @@ import optax
 import pytest
 from learning import catalogue
 from methods import METHODS, ONE_CROP, TITLED, TITLED_VIEWS, crops_of
-from tiny import BATCH, CROPS, MOCO, TOKENS, Training, photos, seen
+from tiny import BATCH, CROPS, EXPERIMENT, MOCO, TOKENS, Training, photos, seen
 from traffic import bytes_by_kind, sent, step_of
 
-from ssljax.evaluation import Embeddings, PhotoToTitle
+from ssljax import train
+from ssljax.data import Titles
+from ssljax.data.photos import decode_all
+from ssljax.evaluation import Embeddings, PhotoToTitle, Retrieval
+from ssljax.evaluation.restore import Restored
+from ssljax.export.network import Network
 from ssljax.losses import l2_normalise
 from ssljax.methods import CLIP, MetricLearning, MoBY, MultiTask, SigLIP, SwAV
-from ssljax.models import MLP, Identity, TextTransformer, ViT
+from ssljax.models import MLP, BagOfTokens, Identity, TextTransformer, ViT
 from ssljax.optim import AdamW
+from ssljax.training.run_folder import Run
 from ssljax.types import Progress, UserError
 from ssljax.views import PhotoAndTitle
 
@@ -72,7 +79,7 @@ def test_equals_the_dense_formula_of_what_is_embedded(name):
     got, own = jax.value_and_grad(lambda params: loss_of(method, params, aux, batch)[0])(params)
     assert float(got) == pytest.approx(float(value), rel=1e-5)
     for part in ("encoder", "projector", "title_encoder", "title_projector"):
-        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), own[part], gradient[part])
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4), own[part], gradient[part])
     assert all(np.any(own[part]) for part in params if not isinstance(own[part], dict))
 
 
@@ -275,7 +282,7 @@ def photos_with_titles(step=0):
 
 
 def found(method, state):
-    """Recall@1 among the train split's photos and titles."""
+    """Recall@5 of photos among the titles of the train split, and of its titles among the photos."""
     items, decoded = catalogue()
     batch = {"image": decoded.image[:, None], "aspect": decoded.aspect[:, None], "title": titles()[:, None]}
     batch = PhotoAndTitle(ONE_CROP).evaluation(batch)
@@ -283,17 +290,43 @@ def found(method, state):
         np.asarray(jax.jit(f)(state.params, state.aux, batch)) for f in (method.embed, method.embed_title)
     )
     figures = PhotoToTitle(split="train")(lambda split: Embeddings.of(items, vectors, title_vectors))
-    return np.array([figures["train/photo-to-title/cmc@1"], figures["train/title-to-photo/cmc@1"]])
+    return np.array([figures["train/photo-to-title/cmc@5"], figures["train/title-to-photo/cmc@5"]])
 
 
 @pytest.mark.parametrize("name", ["clip", pytest.param("sig_lip", marks=pytest.mark.slow)])
 def test_training_teaches_photos_to_find_their_titles(name):
-    method, steps = METHODS[name], 150
-    training = Training(
-        method, views=PhotoAndTitle(ONE_CROP), optimizer=AdamW(lr=1e-2), steps=steps, photos=photos_with_titles
-    )
+    method, steps = dataclasses.replace(METHODS[name], group=None), 300
+    views = PhotoAndTitle(dataclasses.replace(ONE_CROP, scale=(0.6, 1.0)))
+    training = Training(method, views=views, optimizer=AdamW(lr=3e-3), steps=steps, photos=photos_with_titles)
     before, first = found(method, training.state), float(training.run(1)["loss"])
     last = float(training.run(steps - 1)["loss"])
     after = found(method, training.state)
     print(name, before, after, first, last)
-    assert last < first and (after > 2 * before + 0.1).all()
+    assert last < first and (after > before + 0.2).all()
+
+
+@pytest.mark.slow
+def test_a_run_searches_photos_by_words_and_exports_its_photos_network(tmp_path):
+    method = dataclasses.replace(METHODS["clip_moco"], title_encoder=BagOfTokens(8192, 16))
+    experiment = dataclasses.replace(
+        EXPERIMENT,
+        views=TWO_CROPS,
+        titles=Titles(),
+        method=method,
+        monitor=(),
+        evaluate=(Retrieval(), PhotoToTitle()),
+    )
+    model = train(experiment, tmp_path)
+    table = json.loads((tmp_path / "tiny/results.json").read_text())["table"]
+    figures = {name for name in table["trained"] if "to-" in name}
+    assert len(figures) == 10 and figures <= set(table["untrained"]) and not figures & set(table["raw pixels"])
+    embeddings = Embeddings.load(tmp_path / "tiny/embeddings/test.npz")
+    titles = list(embeddings.columns["title"][:3])
+    np.testing.assert_allclose(model.embed_titles(titles), embeddings.title_vectors[:3], atol=1e-5)
+    restored = Restored.of(Run(tmp_path / "tiny"))
+    items = restored.load("test")
+    decoded = decode_all([items.photos[0], items.photos[1]], size=experiment.photo_size, threads=1, record=print)
+    photos = decoded.image, decoded.aspect
+    wanted = restored.encoder().embed(*photos)
+    np.testing.assert_allclose(Network.of(restored).embed_photos(*photos), wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(embeddings.vectors[:2], wanted, rtol=1e-4, atol=1e-4)

@@ -19,9 +19,10 @@ class PhotoToTitle:
     """Ranks the titles of a split for each photo, and its photos for each title, by cosine.
 
     Figures are called `<split>/[<name>/]photo-to-title/cmc@1`, `<split>/[<name>/]title-to-photo/cmc@1` and so on: the
-    share of queries with a right answer among the first k, which is the Recall@k of CLIP and others. A query's own
-    title, or photo, is a right answer, and so are those of the items that are relevant to it. Titles that are blank are
-    neither queries nor answers; `queries_left_out` counts the items without a query or without a right answer.
+    share of queries with a right answer among the first k, which is the Recall@k of CLIP and others. A photo's own
+    title is a right answer, and so are those of the items that are relevant to it; the same for a title. Titles that
+    are blank are neither queries nor answers, and one that several items share is there once. `queries_left_out` counts
+    the photos, or the titles, without a right answer.
 
     It needs a method that embeds titles apart from photos, such as CLIP or SigLIP. What does not, such as raw pixels or
     a teacher, has no figures.
@@ -72,7 +73,11 @@ class PhotoToTitle:
             )
         (groups,) = relevance(self.relevant, items, field="PhotoToTitle.relevant")
         titles = text_column(embed, self.split, "title", "PhotoToTitle")
-        titled = np.flatnonzero([bool(comparable(title)) for title in titles])
+        first: dict[tuple[str, int], int] = {}
+        for row, (title, group) in enumerate(zip(titles, groups.tolist(), strict=True)):
+            if key := comparable(title).casefold():
+                first.setdefault((key, group), row)
+        titled = np.array([*first.values()], int)
         photo = normalise(items.vectors), np.arange(len(items))
         title = normalise(items.title_vectors)[titled], titled
         found = {}
@@ -90,5 +95,5 @@ class PhotoToTitle:
             own = groups[rows[asked]]
             right = is_relevant(own, groups[places], nearest)
             figures = {f"cmc@{k}": cmc(right, k) for k in self.ks}
-            found[direction] = PerQuery(items.ids[rows[asked]], own, figures, left_out=len(items) - len(asked))
+            found[direction] = PerQuery(items.ids[rows[asked]], own, figures, left_out=len(rows) - len(asked))
         return found
