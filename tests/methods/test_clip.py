@@ -214,10 +214,10 @@ def test_teacher_and_queue_of_the_method_beside_go_on_and_are_saved():
     ids=lambda method: type(method).__name__,
 )
 def test_other_methods_may_stand_beside(beside):
-    method = SigLIP(**PARTS, beside=beside)
-    training = jax.eval_shape(lambda: method.init(jax.random.PRNGKey(0), seen(TWO_CROPS)))
+    method, batch = SigLIP(**PARTS, beside=beside), seen(TWO_CROPS)
+    training = jax.eval_shape(lambda: method.init(jax.random.PRNGKey(0), batch))
     AdamW(lr=1e-3).build(20, method).init(training[0])  # the paths of what is frozen are there
-    shapes = jax.eval_shape(lambda p, a: loss_of(method, p, a, seen(TWO_CROPS)), *training)
+    shapes = jax.eval_shape(lambda p, a: loss_of(method, p, a, batch), *training)
     assert jax.tree.structure(shapes[1][0]) == jax.tree.structure(training[1])
 
 
@@ -251,8 +251,9 @@ def test_other_methods_may_stand_beside(beside):
     ],
 )
 def test_senseless_settings_are_refused(method, views, sentence):
+    batch = seen(views)
     with pytest.raises(UserError) as caught:
-        jax.eval_shape(lambda: method.init(jax.random.PRNGKey(0), seen(views)))
+        jax.eval_shape(lambda: method.init(jax.random.PRNGKey(0), batch))
     assert sentence in str(caught.value)
 
 
