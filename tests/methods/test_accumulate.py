@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods import METHODS, crops_of
+from methods import METHODS, TITLED, crops_of
 from tiny import CROPS, ENCODER, EXPERIMENT, MOCO, Training, seen
 from traffic import bytes_by_kind, sent
 
-from ssljax.methods import DINO, EMA, VAE, MetricLearning, MoCo, MultiTask, SimCLR, SupCon, Triplet
+from ssljax.methods import CLIP, DINO, EMA, VAE, MetricLearning, MoCo, MultiTask, SimCLR, SupCon, Triplet
 from ssljax.methods.base.accumulate import accumulating
 from ssljax.models import MLP, Decoder, DINOHead, Identity, ViT
 from ssljax.sharding import batch_sharding
@@ -22,6 +22,7 @@ PARTS = {"encoder": VIT, "projector": MLP(hidden=(16,), out=8)}
 NORMLESS = {
     "moco": MoCo(**PARTS, queue_size=48, symmetric=True),
     "simclr": SimCLR(**PARTS),
+    "clip": CLIP(**PARTS, **TITLED),
     "dino": DINO(encoder=VIT, projector=DINOHead(hidden=(16,), bottleneck=8, out=24), teacher=EMA(momentum=0.9)),
     "metric_learning": MetricLearning(encoder=VIT, criterion=Triplet()),
     "ibot": dataclasses.replace(METHODS["ibot"], encoder=dataclasses.replace(VIT, mask_token=True)),
