@@ -47,16 +47,16 @@ class Network:
         part = part or _embedding_part(method)
         if not isinstance(method, WeightsMethod):
             raise UserError(f"{path} cannot be exported: {type(method).__name__} does not define `weights`")
+        if isinstance(getattr(method, "encoder", None), Fusion):
+            raise UserError(
+                f"{path} cannot be exported: its encoder reads titles too, and an export takes photos alone"
+            )
         saved = jax.device_get(method.weights(restored.state.params, restored.state.aux))
         if name not in saved:
             raise UserError(f"network={name} is frozen, and has the weights of a file: convert that one instead")
         lacking = [n for n in MODULES[part] if n not in saved[name] or not hasattr(method, n)]
         if lacking:
             raise UserError(f"part={part} is not in {path}: {type(method).__name__} has no {lacking[0]} of its own")
-        if isinstance(method.encoder, Fusion):
-            raise UserError(
-                f"{path} cannot be exported: its encoder reads titles too, and an export takes photos alone"
-            )
         names = MODULES[part]
         modules = {n: _bare(getattr(method, n)) for n in names}
         return cls(restored, name, part, modules, {n: saved[name][n] for n in names})

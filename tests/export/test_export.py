@@ -20,7 +20,7 @@ from ssljax.evaluation.restore import Restored
 from ssljax.export.network import Network
 from ssljax.export.preprocessing import settings_of
 from ssljax.export.tensors import timm_architecture
-from ssljax.models import ConvNeXt, EfficientNet, Pretrained, ResNet, Swin, ViT, weights_bytes
+from ssljax.models import BagOfTokens, ConvNeXt, EfficientNet, Fusion, Pretrained, ResNet, Swin, ViT, weights_bytes
 from ssljax.models.licences import starts_of
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
@@ -222,6 +222,14 @@ def test_what_cannot_be_exported_is_refused(run, tmp_path, capsys):
     (unfinished / "results.json").unlink()
     assert export(unfinished, "--to", "safetensors") == 2
     assert "is not complete: train it to the end first" in capsys.readouterr().err
+
+
+def test_an_encoder_that_reads_titles_too_is_refused(run):
+    restored = Restored.of(Run(run))
+    fusion = dataclasses.replace(MOCO, encoder=Fusion(photo=ENCODER, title=BagOfTokens()))
+    spec = dataclasses.replace(restored.spec, experiment=dataclasses.replace(restored.experiment, method=fusion))
+    with pytest.raises(UserError, match="its encoder reads titles too, and an export takes photos alone"):
+        Network.of(dataclasses.replace(restored, spec=spec))
 
 
 def test_an_export_that_is_not_installed_is_refused(run, capsys, monkeypatch):
