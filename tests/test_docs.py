@@ -47,7 +47,7 @@ def test_the_example_of_a_new_method_trains_equally_on_one_device_and_eight(tmp_
     assert not jax.tree.reduce(np.logical_or, jax.tree.map(lambda x: np.isnan(x).any(), one.state.params))
 
 
-@pytest.mark.parametrize("page", ["post_processing.md", "attributes.md"])
+@pytest.mark.parametrize("page", ["post_processing.md", "attributes.md", "matching.md"])
 def test_the_snippets_of_a_page_run(page, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     (tmp_path / "runs/shop/embeddings").mkdir(parents=True)

@@ -1,5 +1,6 @@
 """`ssljax duplicates`: the same photo more than once in a catalogue, and other photos of the same product."""
 
+import collections
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,6 @@ import tyro
 
 from ssljax.cli.embed import EVERYTHING, DataOptions, catalogue_at
 from ssljax.cli.match import Matched, MatchOptions, check_files, check_thresholds, print_facts, write_rows
-from ssljax.cli.matched_items import index_of
 from ssljax.cli.shared import Output, PathOrHub, command_line, is_run, writing
 from ssljax.config import Experiment
 from ssljax.data import Folder, Items
@@ -27,6 +27,7 @@ from ssljax.evaluation.matching import (
     prints,
     same_photo,
 )
+from ssljax.search import build_for_all
 from ssljax.training.logging import counting, print_result
 from ssljax.types import UserError
 
@@ -82,9 +83,8 @@ def main(arguments: list[str]) -> None:
     write_rows(options.output, "--output", names, rows)
     print_facts(matched.facts)
     if options.html is not None:
-        notes: dict[int, str] = {}
-        for *_, kind, _, _, number in rows:
-            notes[number] = SAME_PHOTO if kind == SAME_PHOTO else notes.get(number, SAME_PRODUCT)
+        pairs = collections.Counter(number for *_, kind, _, _, number in rows if kind == SAME_PHOTO)
+        notes = {number: f"{count:,} pairs of the {SAME_PHOTO}" for number, count in pairs.items()}
         command = command_line("duplicates", arguments)
         matched.write_page(options.html, options.data or options.where, groups, command, notes)
     print_result(options.output)
@@ -112,7 +112,7 @@ def _by_pixels(options: DuplicatesOptions) -> tuple[Matched, np.ndarray]:
     items = items.select(readable)
     if len(items) < 2:
         raise UserError(f"{options.where} has one photo that can be read, and duplicates need at least two")
-    nearest = pixel_candidates(small, min(NEAREST, len(items) - 1), build=index_of(len(items)))
+    nearest = pixel_candidates(small, min(NEAREST, len(items) - 1), build=build_for_all(len(items)))
     difference = _differences(small, aspects, nearest.rows)
     kept = np.isfinite(difference)
     order = np.argsort(difference, axis=1, kind="stable")

@@ -16,7 +16,6 @@ from ssljax.cli.matched_items import (
     Kind,
     MatchedItems,
     aligned,
-    index_of,
     relevant_of,
     titles_of,
 )
@@ -40,6 +39,7 @@ from ssljax.evaluation.matching import (
 from ssljax.evaluation.tfidf import TFIDF
 from ssljax.evaluation.tfidf import top_k as top_k_words
 from ssljax.report import write_groups
+from ssljax.search import build_for_all
 from ssljax.training.logging import console, print_result
 from ssljax.types import UserError
 
@@ -196,7 +196,7 @@ class _Ranking:
 
     def candidates(self, most: int, stages: Sequence[float] = ()) -> Candidates:
         if self.vectors is not None:
-            build = index_of(len(self.vectors))
+            build = build_for_all(len(self.vectors))
             return Candidates.of(blended(self.vectors, stages, build=build), most - 1, build=build)
         rows = TFIDF().fit(self.titles)(titles_of(self.items, "the data"))
         return Candidates(*top_k_words(rows, rows, most - 1, exclude=np.arange(len(self.items))))
@@ -215,7 +215,7 @@ def _rankings(sources: Sequence[MatchedItems], calibrate: tuple[str, str] | None
 
     rankings, first = [], None
     for place in range(len(sources[0].kinds)):
-        kinds = [source.kinds[place] for source in sources]
+        kinds: list[Kind] = [source.kinds[place] for source in sources]
         used = [k for k, kind in enumerate(kinds) if kind != "words"] or [0]
         parts = [embedded(sources[k], kinds[k]) for k in used]
         names: list[Any] = [sources[k].where for k in used]
@@ -323,7 +323,7 @@ def _rows(ids: np.ndarray, matches: MatchLists, groups: Groups) -> Iterator[tupl
         yield str(id), [str(id), *map(str, ids[row[row >= 0]])], number
 
 
-def _pairs(ids: np.ndarray, matches: MatchLists, kinds: Sequence[str]) -> Iterator[tuple[str, str, float, float, str]]:
+def _pairs(ids: np.ndarray, matches: MatchLists, kinds: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     for id, row, scores, margins, by in zip(
         ids, matches.rows, matches.scores, matches.margins, matches.kinds, strict=True
     ):

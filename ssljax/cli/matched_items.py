@@ -13,22 +13,15 @@ from ssljax.cli.shared import experiment_of, is_run
 from ssljax.config import Experiment
 from ssljax.data.text import did_you_mean
 from ssljax.evaluation import Embeddings, Retrieval, ShopeeF1
-from ssljax.evaluation.nearest import Build
 from ssljax.evaluation.restore import NETWORK_ALONE, Restored
-from ssljax.search import Collection, default_index
+from ssljax.search import Collection
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
 
 By = Literal["image", "title", "both"]
 Kind = Literal["photo", "title", "both", "words"]
 """What a ranking compares: what a network has made of photos, of titles or of both; or the words of titles."""
-COMPARED = 20_000  # items up to which each is compared with every other: half a minute on two cores
 NO_RUN = "{} does not say which run embedded it, or that run is not there: name {}"
-
-
-def index_of(items: int) -> Build | None:
-    """How the neighbours of so many items are found: exactly, or through an index whose time is linear in them."""
-    return None if items <= COMPARED else lambda vectors: default_index().structure(vectors).search
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

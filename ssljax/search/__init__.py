@@ -5,7 +5,7 @@ Nothing here trains or evaluates a run.
 
 from ssljax.search.advice import index_advice
 from ssljax.search.collection import Collection, Item, save_collection
-from ssljax.search.index import Builder, Exact, Faiss, Index, ScaNN, default_index, open_index
+from ssljax.search.index import Builder, Exact, Faiss, Index, ScaNN, build_for_all, default_index, open_index
 
 __all__ = [
     "Builder",
@@ -15,6 +15,7 @@ __all__ = [
     "Index",
     "Item",
     "ScaNN",
+    "build_for_all",
     "default_index",
     "index_advice",
     "open_index",

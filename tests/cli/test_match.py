@@ -218,7 +218,7 @@ def test_the_same_photo_is_found_by_its_pixels_and_another_colour_of_it_is_not(t
 
 def test_a_run_tells_the_same_photo_from_the_same_product(shop, capsys, tmp_path):
     rows = ["id,photo", *(f"{k},{shop / f'other0-{k}.png'}" for k in range(3)), f"copy,{tmp_path / 'copy.jpg'}"]
-    Image.open(shop / "other0-0.png").save(tmp_path / "copy.jpg", quality=95)
+    Image.open(shop / "other0-0.png").save(tmp_path / "copy.jpg", quality=95, subsampling=0)
     (tmp_path / "c.csv").write_text("\n".join(rows))
     options = (shop / "plain", tmp_path / "c.csv", "--images", "photo", "--threshold", "0.5")
     found, _ = matched(tmp_path, capsys, *options, command="duplicates")

@@ -12,7 +12,7 @@ from ssljax.evaluation.metrics import is_relevant, relevant_items
 from ssljax.evaluation.rerank.answers import min2
 
 STAGES = 3
-QUANTILES = np.linspace(0.05, 0.95, 10)
+QUANTILES = np.linspace(0.1, 0.9, 7)
 
 
 def row_f1(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -116,7 +116,7 @@ def _between(scores: np.ndarray, place: int) -> float:
 
 
 def calibrate_blending(
-    vectors: np.ndarray, groups: np.ndarray, *, stages: int = STAGES, rounds: int = 2, most: int = MOST
+    vectors: np.ndarray, groups: np.ndarray, *, stages: int = STAGES, rounds: int = 1, most: int = MOST
 ) -> tuple[float, ...]:
     """The thresholds of `blended`, one a stage, that give the largest mean F1 after it, at its best min2 thresholds.
 

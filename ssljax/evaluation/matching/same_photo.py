@@ -1,9 +1,10 @@
 """The same photo again, re-encoded or resized, told by its pixels from a photo of a product that looks like it.
 
-Measured on 2,000 photos of Fashion, 60 x 80 pixels each: of photos written again as JPEG of quality 50 or at 0.6 of
-their size all were found, as WebP of quality 40 77 %, enlarged 1.6 times 79 %, at 0.4 of their size 33 %. Beside
-16 pairs of identical photos 8 pairs of other photos were taken for the same, most of them two colours of a product
-that differ in few pixels. A photo that was cropped, turned or stamped is another one.
+Measured on 150 photos of Grocery, 160 pixels a side: of photos written again as JPEG of quality 50, as WebP of quality
+40, or at 0.6 or 1.6 of their size, 95 to 100 % were found, and 35 % at 0.4 of it. Of 150 photos of Fashion, 60 x 80
+pixels: 99 % as JPEG, 87 % at 0.6 of the size, 7 to 29 % of the others. Among 5,057 photos of Fashion there are 80 pairs
+of identical photos, and 17 other pairs were taken for the same photo, such as two black wallets. A photo that was
+cropped, turned or stamped is another one.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ from ssljax.evaluation.vectors import normalise
 DECODED = 32  # pixels a side of the photos that prints are made of
 SIDE = 16
 ALIKE = 0.98  # correlation of two prints: small things on white differ in few pixels, and not in their mean
-DIFFERENCE = 25.0  # of 255, that 99 of 100 values stay below: the same thing in another colour differs by more
+DIFFERENCE = 15.0  # of 255, that 99 of 100 values stay below: the same thing in another colour differs by more
 ASPECT = 0.05  # of the logarithm of width / height
 COARSE = 8
 
