@@ -17,6 +17,8 @@ from ssljax.data.decode import BadImage, thumbnail
 from ssljax.evaluation import Embeddings
 from ssljax.evaluation.embeddings import BASELINE
 from ssljax.evaluation.restore import Restored
+from ssljax.evaluation.tfidf import ROW as TFIDF_ROW
+from ssljax.evaluation.tfidf import embed_by_tfidf
 from ssljax.models import weights_bytes
 from ssljax.models.licences import starts_of
 from ssljax.sharding import is_first_process, replicated
@@ -29,7 +31,12 @@ SAMPLE_SIDE = 256
 LONGEST_NAME = 60  # characters, of up to four bytes: file systems take names of up to 255 bytes
 
 NETWORKS = {"trained": "student", "teacher": "teacher"}  # rows of a table that were trained, and what they are of
-UNTRAINED = {BASELINE: "raw pixels", "untrained": "the untrained network", "imported": "the imported network"}
+UNTRAINED = {
+    BASELINE: "raw pixels",
+    TFIDF_ROW: "TF-IDF of titles",
+    "untrained": "the untrained network",
+    "imported": "the imported network",
+}
 
 Export = Callable[[Run, Experiment, Callable[[str], Items], Embed, dict[str, Any]], object]
 """Writes more of a finished run into its folder, such as the index or the report.
@@ -84,13 +91,17 @@ def finish(trained: Restored, exports: Sequence[Export] = ()) -> dict[str, Any]:
 def table_rows(trained: Restored, *, untrained: bool = False) -> dict[str, Embed]:
     """Row of a table → split → its embeddings: the trained networks and, with `baselines`, what they are compared with.
 
-    Those are raw pixels and, if it is asked for, the `untrained` network. Without an epoch that is the network itself.
+    Those are raw pixels and, if it is asked for, the `untrained` network and TF-IDF of the titles. Without an epoch the
+    untrained network is the trained one.
     """
     baselines = trained.experiment.baselines
     rows = {"trained" if n == "student" else n: (trained.state, n) for n in trained.embedder.networks}
     if baselines and untrained and trained.experiment.epochs:
         rows[start_of(resolved(trained.experiment))] = (trained.spec.initial(), "student")
-    return trained.embedder.together(rows, baseline=baselines)
+    made = trained.embedder.together(rows, baseline=baselines)
+    if baselines and untrained and trained.experiment.titles is not None:
+        made[TFIDF_ROW] = embed_by_tfidf(made["trained"], trained.load("train").columns["title"].tolist())
+    return made
 
 
 def start_of(config: Mapping[str, Any]) -> str:

@@ -51,6 +51,9 @@ def run(tmp_path_factory):
 
 
 def test_a_run_keeps_its_tokenizer_and_embeds_by_both(run):
+    table = json.loads((run / "results.json").read_text())["table"]
+    assert set(table) == {"trained", "untrained", "raw pixels", "TF-IDF of titles"}
+    assert "test/cmc@1" in table["TF-IDF of titles"]
     learnt = json.loads((run / "tokenizer.json").read_text())
     assert len(learnt["model"]["vocab"]) <= 300
     restored = Restored.of(Run(run))
