@@ -11,6 +11,7 @@ import numpy as np
 from ssljax.cli.embed import DataOptions, on_data
 from ssljax.cli.shared import experiment_of, is_run
 from ssljax.config import Experiment
+from ssljax.data.columns import raw_text, text
 from ssljax.data.text import did_you_mean
 from ssljax.evaluation import Embeddings, Retrieval, ShopeeF1
 from ssljax.evaluation.restore import NETWORK_ALONE, Restored
@@ -61,7 +62,7 @@ class MatchedItems:
         if where.suffix in (".npz", ".parquet"):
             embeddings = Embeddings.load(where)
         elif (where / "manifest.json").exists():
-            embeddings = Collection.open(where).embeddings()
+            embeddings = _all_of(Collection.open(where))
         else:
             raise UserError(
                 f"{where} is not a run folder, an index, nor a file of embeddings (.npz, .parquet): name what "
@@ -119,6 +120,18 @@ def embeddings_of(restored: Restored, splits: Sequence[str], kind: Kind, *, netw
     if restored.titles is None or kind == "both":
         return restored.embed(splits, network)
     return restored.embed(splits, network, by=kind)
+
+
+def _all_of(collection: Collection) -> Embeddings:
+    """The vectors of all items and what is known of them, in no particular order."""
+    ids = list(map(str, collection.index.ids))
+    known = collection.items(ids)
+    items = [known[id] for id in ids]
+    names = dict.fromkeys(name for item in items for name in item.columns)
+    columns = {name: text(item.columns.get(name, "") for item in items) for name in names}
+    photos = raw_text("" if item.photo is None else str(item.photo) for item in items)
+    vectors = collection.index.vectors_of(ids) if ids else np.empty((0, collection.dimensions), np.float32)
+    return Embeddings(text(ids), vectors, columns, photos=photos, origin=collection.origin)
 
 
 def _photos(restored: Restored, splits: Sequence[str]) -> Callable[[str], Any]:

@@ -32,7 +32,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ssljax.data.atomic_files import CLAIM, claimed, locked, open_folder, read_as, replace_file, save_folder
-from ssljax.data.columns import raw_text, text
 from ssljax.evaluation.embeddings import Embeddings, Origin
 from ssljax.search.index import KINDS, Builder, Index
 from ssljax.types import Array, UserError
@@ -99,14 +98,14 @@ class Collection:
 
     Ids are text. A change that raises has changed nothing.
 
-    `title` may be set to the column that holds the titles of items without a column "title".
+    `title` may be set to the column that holds the titles of items without a column "title". `index` is to be read.
     """
 
     title: str | None = None
 
     def __init__(self, folder: Path, index: Index, items: sqlite3.Connection, origin: Origin | None):
         self.folder, self.origin = Path(folder), origin
-        self._index, self._items = index, items
+        self.index, self._items = index, items
         self._reading = threading.Lock()  # of a statement: threads share the connection
         self._changing, self._saving = threading.Lock(), threading.Lock()
         self._database: sqlite3.Connection | None = None  # to write; None if it may not be changed
@@ -143,7 +142,7 @@ class Collection:
             return collection
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self.index)
 
     def __contains__(self, id: str) -> bool:
         return bool(self._rows([id]))
@@ -151,7 +150,7 @@ class Collection:
     @property
     def dimensions(self) -> int:
         """D of the vectors."""
-        return self._index.stats["dimensions"]
+        return self.index.stats["dimensions"]
 
     @property
     def unsaved(self) -> bool:
@@ -165,37 +164,26 @@ class Collection:
     def items(self, ids: Sequence[str]) -> dict[str, Item]:
         """What is known of those of the items that there are."""
         known = {}
-        for id, written, photo in self._rows(ids):
-            columns = json.loads(written)
+        for id, text, photo in self._rows(ids):
+            columns = json.loads(text)
             if self.title in columns and not columns.get("title"):
                 columns["title"] = columns[self.title]
             known[id] = Item(columns, None if photo is None else self.folder / _text(photo))
         return known
 
-    def embeddings(self) -> Embeddings:
-        """The vectors and all that is known of all items, in no particular order."""
-        ids = list(map(str, self._index.ids))
-        known = self.items(ids)
-        items = [known[id] for id in ids]
-        names = dict.fromkeys(name for item in items for name in item.columns)
-        columns = {name: text(item.columns.get(name, "") for item in items) for name in names}
-        photos = raw_text("" if item.photo is None else str(item.photo) for item in items)
-        vectors = self._index.vectors_of(ids) if ids else np.empty((0, self.dimensions), np.float32)
-        return Embeddings(text(ids), vectors, columns, photos=photos, origin=self.origin)
-
     def search(self, queries: Vector, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As `Index.search`."""
         if isinstance(k, int) and k > 0:  # asks for the next power of two: XLA compiles for each k
-            ids, scores = self._index.search(queries, 1 << (k - 1).bit_length())
+            ids, scores = self.index.search(queries, 1 << (k - 1).bit_length())
             return ids[:, :k], scores[:, :k]
-        return self._index.search(queries, k)
+        return self.index.search(queries, k)
 
     def similar(self, id: str, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids object[K] and scores f32[K] of the items nearest to an item, without the item itself.
 
         Raises UserError if there is no such item.
         """
-        ids, scores = self.search(self._index.vectors_of([id]), k + 1)
+        ids, scores = self.search(self.index.vectors_of([id]), k + 1)
         others = np.array([other != id for other in ids[0]], bool)  # NumPy would take "a" and "a\0" for the same
         return ids[0][others][:k], scores[0][others][:k]
 
@@ -219,7 +207,7 @@ class Collection:
         _check_id(id)
         with self._changing:
             database = self._changeable()
-            self._index.check_addable([id], vector[None], replace=replace)
+            self.index.check_addable([id], vector[None], replace=replace)
             old, name = self._rows([id]), None if photo is None else f"{PHOTOS}/{secrets.token_hex(16)}"
             row = id, json.dumps(columns), _bytes(name), vector.astype("<f4").tobytes()
             try:
@@ -232,18 +220,18 @@ class Collection:
                     (self.folder / name).unlink(missing_ok=True)
                 raise
             self._unsaved = True
-            self._index.add([id], vector[None], replace=replace)  # last: whatever a search finds is known
+            self.index.add([id], vector[None], replace=replace)  # last: whatever a search finds is known
             self._delete_photos(old)
 
     def remove(self, id: str) -> None:
         """Removes an item; raises UserError if there is none, OSError if the disk is full or fails."""
         with self._changing:
             database, old = self._changeable(), self._rows([id])
-            self._index.vectors_of([id])  # raises if it is not there
+            self.index.vectors_of([id])  # raises if it is not there
             with _raising_os_errors(self.folder), database:
                 database.execute("DELETE FROM items WHERE id = ?", (id,))
             self._unsaved = True
-            self._index.remove([id])
+            self.index.remove([id])
             self._delete_photos(old)
 
     def save(self) -> None:
@@ -259,7 +247,7 @@ class Collection:
                 (last,) = database.execute("SELECT max(number) FROM items").fetchone()
                 self._unsaved = False
             try:
-                _save(self.folder, self._index, self.origin, self._name)
+                _save(self.folder, self.index, self.origin, self._name)
                 # The saved index may have later changes too; opening makes those again, which does not matter.
                 with self._changing, _raising_os_errors(self.folder), database:
                     database.execute("UPDATE items SET vector = NULL WHERE number <= ? AND vector IS NOT NULL", (last,))

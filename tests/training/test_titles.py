@@ -8,6 +8,7 @@ import pytest
 from tiny import ENCODER, EXPERIMENT
 
 import ssljax
+from ssljax.cli.main import run as command
 from ssljax.data import BPE, Bytes, Classes, TitleAugmentation, Titles
 from ssljax.evaluation import Retrieval
 from ssljax.evaluation.restore import Restored
@@ -117,3 +118,14 @@ def test_what_does_not_fit_is_refused_before_training(fields, said):
     experiment = dataclasses.replace(TITLES, **fields)
     with pytest.raises(UserError, match=said):
         Setup.of(experiment)
+
+
+@pytest.mark.parametrize("by", ["image", "title", "both"])
+def test_a_catalogue_is_matched_by_what_the_network_reads(run, by, tmp_path, capsys):
+    rows = tmp_path / "matches.csv"
+    assert command(["match", str(run), "--by", by, "--groups", "mutual", "-o", str(rows)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert {"image": "by photo;", "title": "by title;", "both": "by photo and title;"}[by] in said
+    assert len(rows.read_text().splitlines()) == 1 + len(EXPERIMENT.data.load("test"))
+    assert command(["match", str(run / "index"), "--by", "title", "-o", str(rows)]) == 2
+    assert "name the run instead" in capsys.readouterr().err
