@@ -20,7 +20,7 @@ from ssljax.evaluation.matching import (
 )
 from ssljax.evaluation.rerank import blend
 from ssljax.evaluation.vectors import normalise
-from ssljax.search import Exact
+from ssljax.search import Exact, build_for_all
 from ssljax.types import UserError
 
 SEEDS = st.integers(0, 10_000)
@@ -292,3 +292,18 @@ def test_two_pairs_of_near_items_held_together_by_one_pair_are_doubtful_before_a
     assert found.doubtful_first.tolist() == [0, 1]
     with pytest.raises(UserError, match="groups='both'"):
         group(MatchLists.of(Candidates(rows, scores), 0.5), "both")
+
+
+# many items
+
+
+def test_many_items_are_matched_through_an_index_whose_searches_do_not_grow_with_them(monkeypatch):
+    pytest.importorskip("scann")
+    assert build_for_all(20_000) is None
+    monkeypatch.setattr("ssljax.search.index.COMPARED", 1000)
+    build = build_for_all(40 * 500)
+    rng = np.random.default_rng(0)
+    groups = rng.permutation(np.arange(20_000) // 4).astype(np.int32)
+    x = unit(5000, dim=64)[groups] + 0.06 * rng.standard_normal((20_000, 64)).astype(np.float32)
+    matches = MatchLists.of(Candidates.of(normalise(x), 9, build=build), 0.65)
+    assert row_f1(matches.rows, groups).mean() > 0.95
