@@ -202,8 +202,8 @@ class _Ranking:
         return Candidates(*top_k_words(rows, rows, most - 1, exclude=np.arange(len(self.items))))
 
 
-def _rankings(sources: Sequence[MatchedItems], calibrate: tuple[str, str] | None = None) -> list[_Ranking]:
-    """The rankings of the items, or of a split (with a network) to calibrate by, each of all sources together.
+def _rankings(sources: Sequence[MatchedItems], calibrate: str | None = None) -> list[_Ranking]:
+    """The rankings of the items, or of a split to calibrate by, each of all sources together.
 
     Rows are aligned with the items of the first source's first ranking.
     """
@@ -211,7 +211,7 @@ def _rankings(sources: Sequence[MatchedItems], calibrate: tuple[str, str] | None
         raise UserError("the runs read different things, and cannot be combined: choose --by image or --by title")
 
     def embedded(source: MatchedItems, kind: Kind) -> Embeddings:
-        return source.embed(kind) if calibrate is None else source.calibration(kind, *calibrate)
+        return source.embed(kind) if calibrate is None else source.calibration(kind, calibrate)
 
     rankings, first = [], None
     for place in range(len(sources[0].kinds)):
@@ -279,7 +279,7 @@ def _calibrated(options: MatchOptions, sources: Sequence[MatchedItems]) -> _Thre
     """The best thresholds for a split of the first run's own data; raises UserError if it has no known products."""
     where, split = options.where, options.calibrate
     try:
-        rankings = _rankings(sources, (split, options.network))
+        rankings = _rankings(sources, split)
         items, restored = rankings[0].items, sources[0].restored
         assert restored is not None
         columns = options.relevant or relevant_of(restored.experiment, items)

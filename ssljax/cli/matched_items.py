@@ -38,7 +38,9 @@ class MatchedItems:
     """id → what `decode` reads; None if there is no photo"""
     restored: Restored | None
     """the run, with its own data; None if it is not there"""
-    is_own_whole: bool = False
+    network: str
+    """the one of the run's networks that the vectors are of"""
+    is_own_whole: bool
     """whether vectors are what the run's evaluators judged: of everything that its network reads"""
 
     @classmethod
@@ -89,7 +91,9 @@ class MatchedItems:
                 raise UserError(f"--by {by}: {where} holds vectors of photos and titles together: name the run instead")
             kinds = ("both",)
         photos = {} if embeddings.photos is None else dict(zip(embeddings.ids, embeddings.photos, strict=True))
-        return cls(where, kinds, embed, lambda id: photos.get(id) or None, restored, kinds in (("photo",), ("both",)))
+        network = "student" if origin is None else origin.network
+        whole = network == "student" and kinds in (("photo",), ("both",))
+        return cls(where, kinds, embed, lambda id: photos.get(id) or None, restored, network, whole)
 
     @classmethod
     def _of_run(cls, where: Path, data: Path | None, by: By | None, options: DataOptions, bad: Path) -> "MatchedItems":
@@ -104,13 +108,13 @@ class MatchedItems:
         kinds = _kinds(by or ("both" if reads else "image"), reads=reads, apart=apart)
         embed = functools.partial(embeddings_of, to_match, splits, network=options.network)
         whole = options.network == "student" and kinds == (("both",) if reads and not apart else ("photo",))
-        return cls(where, kinds, functools.cache(embed), _photos(to_match, splits), restored, is_own_whole=whole)
+        return cls(where, kinds, functools.cache(embed), _photos(to_match, splits), restored, options.network, whole)
 
-    def calibration(self, kind: Kind, split: str, network: str) -> Embeddings:
+    def calibration(self, kind: Kind, split: str) -> Embeddings:
         """A split of the run's own data, whose products are known; raises UserError if the run is not there."""
         if self.restored is None:
             raise UserError(NO_RUN.format(self.where, "--threshold"))
-        return embeddings_of(self.restored, (split,), kind, network=network)
+        return embeddings_of(self.restored, (split,), kind, network=self.network)
 
 
 def embeddings_of(restored: Restored, splits: Sequence[str], kind: Kind, *, network: str) -> Embeddings:
