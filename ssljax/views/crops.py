@@ -100,25 +100,29 @@ class TwoCrops(OneCropEach):
             raise UserError(f"views.second={self.second!r} must be an Augmentation, or None")
 
     def __call__(self, rng: Array, batch: Batch) -> Batch:
-        """The batch with `views`: two arrays f32[B, size, size, 3], normalised.
+        """The batch with `views`: two arrays f32[B, size, size, 3], normalised; `shown`: which photo each view shows.
 
         Raises UserError if natural views are wanted and the batch has one photo an item.
         """
         rng1, rng2 = jax.random.split(rng)
-        first, other = self._photos(rng, batch, 0.0), self._photos(rng, batch, self.natural)
+        first, shown1 = self._photos(rng, batch, 0.0)
+        other, shown2 = self._photos(rng, batch, self.natural)
         views = (augment(rng1, *first, self.size, self), augment(rng2, *other, self.size, self.second or self))
-        return batch | {"views": tuple(map(self._normalise, views))}
+        return batch | {"views": tuple(map(self._normalise, views)), "shown": (shown1, shown2)}
 
-    def _photos(self, rng: Array, batch: Batch, share: float) -> tuple[Array, Array]:
-        """u8[B, S, S, 3] and f32[B]: a photo of each item and its aspect ratio, in a `share` of them the second."""
+    def _photos(self, rng: Array, batch: Batch, share: float) -> tuple[tuple[Array, Array], Array]:
+        """u8[B, S, S, 3] and f32[B], a photo of each item and its aspect ratio; and which one, i32[B].
+
+        In a `share` of the items it is the second one, 1, and in the others the first, 0.
+        """
         image, aspect = batch["image"], batch["aspect"]
         if not share:
-            return image[:, 0], aspect[:, 0]
+            return (image[:, 0], aspect[:, 0]), jnp.zeros(aspect.shape[:1], jnp.int32)
         if image.shape[1] < 2:
             raise UserError(f"views.natural={self.natural} needs two photos of a listing: choose sampler=Listings()")
         second = jax.random.bernoulli(jax.random.fold_in(rng, 3), share, aspect.shape[:1])
         chosen = jnp.where(second[:, None, None, None], image[:, 1], image[:, 0])
-        return chosen, jnp.where(second, aspect[:, 1], aspect[:, 0])
+        return (chosen, jnp.where(second, aspect[:, 1], aspect[:, 0])), second.astype(jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,12 +169,14 @@ class MultiCrop(TwoCrops):
         batch = super().__call__(rng, batch)
         if not self.local_count:
             return batch
+        photos, chosen = self._photos(rng, batch, self.natural / 2)
         crops = augment(
             jax.random.fold_in(rng, 2),  # the two global crops have the keys 0 and 1
-            *self._photos(rng, batch, self.natural / 2),
+            *photos,
             self.local_size,
             self.local,
             self.local_count,
         )
         crops = self._normalise(crops).reshape(-1, self.local_count, *crops.shape[1:])
-        return batch | {"views": (*batch["views"], *jnp.unstack(crops, axis=1))}
+        shown = (*batch["shown"], *[chosen] * self.local_count)
+        return batch | {"views": (*batch["views"], *jnp.unstack(crops, axis=1)), "shown": shown}

@@ -42,7 +42,8 @@ class PhotoAndTitle:
         """The batch with `views`: the photos' views, each with the title of its photo."""
         batch, views, count = self.photo(rng, batch), [], batch["image"].shape[1]
         for k, photo in enumerate(batch["views"]):
-            title = _title(batch, k if len(batch["views"]) == count else 0)
+            alone = k if len(batch["views"]) == count else 0  # a view of each photo, or all of the first
+            title = _title(batch, batch["shown"][k] if "shown" in batch else alone)
             chance = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(rng, 5), k), title.shape[:1])
             drop_title = (chance >= self.drop_photo) & (chance < self.drop_photo + self.drop_title)
             # what has no title keeps its photo
@@ -72,6 +73,10 @@ class PhotoAndTitle:
         return dataclasses.replace(self, photo=suited(preprocessing)) if suited else self
 
 
-def _title(batch: Batch, k: int) -> Array:
-    """i32[B, L], the titles of the items' photos number k; none where the batch has no titles."""
-    return batch["title"][:, k] if "title" in batch else jnp.full((batch["image"].shape[0], 1), -1, jnp.int32)
+def _title(batch: Batch, shown: int | Array) -> Array:
+    """i32[B, L], the titles of the items' photos number `shown`, i32[B]; none where the batch has no titles."""
+    if "title" not in batch:
+        return jnp.full((batch["image"].shape[0], 1), -1, jnp.int32)
+    if isinstance(shown, int):
+        return batch["title"][:, shown]
+    return jnp.take_along_axis(batch["title"], shown[:, None, None], axis=1)[:, 0]

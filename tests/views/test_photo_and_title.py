@@ -1,5 +1,7 @@
 """Views of photos with titles: each view has its photo's title, and at times one of the two is hidden."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from tiny import CROPS, photos
 
 from ssljax.models import Preprocessing
 from ssljax.types import UserError
-from ssljax.views import OneCropEach, PhotoAndTitle, TwoCrops
+from ssljax.views import Augmentation, MultiCrop, OneCropEach, PhotoAndTitle, TwoCrops
 
 CROP = OneCropEach(size=8, jitter=0.0, grey=0.0, blur=0.0)
 
@@ -31,6 +33,21 @@ def test_each_view_has_the_title_of_its_photo():
     one = batch()
     for view in PhotoAndTitle(TwoCrops(size=8, blur=0.0))(jax.random.PRNGKey(0), one)["views"]:
         np.testing.assert_array_equal(view.title, one["title"][:, 0])
+
+
+def test_natural_views_have_the_title_of_the_photo_that_they_show():
+    made = batch(per_item=2)
+    made["image"] = np.broadcast_to(np.array([0, 255], np.uint8)[None, :, None, None, None], made["image"].shape)
+    views = MultiCrop(size=8, jitter=0.0, grey=0.0, blur=0.0, natural=0.5, local_size=4, local_count=2)
+    plain = dict(mean=(0.0,) * 3, std=(1.0,) * 3, second=None, local=Augmentation(jitter=0.0, grey=0.0, blur=0.0))
+    seen = []
+    for view in PhotoAndTitle(dataclasses.replace(views, **plain))(jax.random.PRNGKey(0), made)["views"]:
+        shown = np.asarray(view.photo).mean(axis=(1, 2, 3)).round().astype(int)
+        np.testing.assert_array_equal(view.title, made["title"][np.arange(len(shown)), shown])
+        seen.append(shown.mean())
+    assert seen[0] == 0 and 0 < seen[1] < 1 and 0 < seen[2] == seen[3] < 1
+    for view in PhotoAndTitle(CROPS)(jax.random.PRNGKey(0), made)["views"]:  # of two photos, the first alone
+        np.testing.assert_array_equal(view.title, made["title"][:, 0])
 
 
 def test_photos_are_those_of_the_views_alone():
