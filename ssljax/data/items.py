@@ -72,7 +72,7 @@ class Items:
 
     def caption(self, row: int) -> str:
         """The title, or else the id, to show with a photo."""
-        return str(self.columns.get("title", self.ids)[row])
+        return str(self.columns.get("title", self.ids)[row]) or str(self.ids[row])
 
     def select(self, rows: np.ndarray) -> "Items":
         """The items at `rows`: i[m] or bool[n], as in numpy indexing. No photo is read."""

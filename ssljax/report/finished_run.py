@@ -26,8 +26,9 @@ class Shown:
     """Photos and captions of embedded items, for the pages: those of all `parts`, one after the other."""
 
     def __init__(self, *parts: tuple[Items, Embeddings]):
-        self.captions = [str(c) for _, part in parts for c in part.columns.get("title", part.ids)]
         self._ids = [item for _, part in parts for item in part.ids]
+        titles = (title for _, part in parts for title in part.columns.get("title", part.ids))
+        self.captions = [str(title) or str(item) for title, item in zip(titles, self._ids, strict=True)]
         self._items = [items for items, part in parts for _ in part.ids]
         self._row_of = {id(items): {item: row for row, item in enumerate(items.ids)} for items, _ in parts}
 

@@ -26,7 +26,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Concat:
-    """Parts as one split, "test", with the columns `item` (blank for distractors) and `title`.
+    """Parts as one split, "test", with the columns `item` (blank for distractors) and, if a part has one, `title`.
 
     Items of two parts are the same if the parts are of equal sources and their columns agree.
     """
@@ -50,8 +50,8 @@ class Concat:
             own = [""] * len(items) if part.item is None else [comparable(value) for value in items.columns[part.item]]
             ids += [f"{source}/{part.split}/{i}" for i in items.ids]
             item += [value and f"{source}/{value}" for value in own]
-            title += list(items.columns.get("title", items.ids))
-        columns = {"item": text(item), "title": text(title)}
+            title += list(items.columns.get("title", [""] * len(items)))
+        columns = {"item": text(item)} | ({"title": text(title)} if any(title) else {})
         return Items(text(ids), PhotosInTurn([items.photos for items in loaded]), columns)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssljax.data import Concat, Part, ToyCatalogue
+from ssljax.data import Arrays, Concat, Part, ToyCatalogue
 from ssljax.types import UserError
 
 ONE, OTHER = ToyCatalogue(listings=16, photos=2, size=16), ToyCatalogue(listings=8, photos=3, size=16, seed=1)
@@ -34,3 +34,12 @@ def test_mistakes_are_named():
         Concat((Part(ONE, "test"),)).load("train")
     with pytest.raises(UserError, match=r"item='brand' is no column of split 'test': it has listing, title"):
         Concat((Part(ONE, "test", item="brand"),)).load("test")
+
+
+def test_a_part_without_titles_has_blank_ones_and_is_shown_by_its_ids(tmp_path):
+    np.savez(tmp_path / "photos.npz", image=np.zeros((3, 8, 8, 3), np.uint8), split=np.array(["test"] * 3))
+    photos = Arrays(str(tmp_path / "photos.npz"))
+    items = Concat((Part(ONE, "test", item="listing"), Part(photos, "test"))).load("test")
+    assert list(items.columns["title"][-3:]) == [""] * 3 and all(items.columns["title"][:-3])
+    assert items.caption(0) == items.columns["title"][0] and items.caption(len(items) - 1) == items.ids[-1]
+    assert "title" not in Concat((Part(photos, "test"),)).load("test").columns
