@@ -1,6 +1,8 @@
 """`ssljax sweep`: trains all experiments of a file, and prints one table."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import tyro
@@ -9,13 +11,14 @@ from rich.table import Table
 from ssljax.cli.shared import Where, asks_for_help, command_line, figure, file_first, print_verdict, writing
 from ssljax.cli.train import processes, train_run
 from ssljax.config import Experiment
+from ssljax.data import Items
 from ssljax.data.atomic_files import write_json
 from ssljax.evaluation.embeddings import BASELINE
 from ssljax.sharding import is_first_process
 from ssljax.training.experiment_file import load_experiments
 from ssljax.training.logging import console, print_table
 from ssljax.training.setup import Setup
-from ssljax.types import UserError
+from ssljax.types import Source, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +52,19 @@ def main(arguments: list[str]) -> None:
 
 
 def _train_all(file: Path, experiments: list[Experiment], options: SweepOptions, again: str) -> None:
-    for experiment in experiments:
-        Setup.of(experiment)  # so that a mistake in the last one shows before the first is trained
+    chosen = experiments if options.only is None else [experiments[options.only]]
+    loads: list[tuple[Source, Callable[[str], Items]]] = []  # by equality, as sources of others need no hash
+    for experiment in chosen:  # so that a mistake in the last one shows before the first is trained
+        load = next((load for data, load in loads if data == experiment.data), None)
+        if load is None:
+            load = functools.cache(experiment.data.load)
+            loads.append((experiment.data, load))
+        Setup.of(experiment, load=load)
+    loads.clear()
     table: dict[str, dict[str, float]] = {}
     baseline: dict[str, dict[str, float]] = {}
-    for position, experiment in enumerate(experiments):
-        if options.only not in (None, position):
-            continue
+    for experiment in chosen:
+        position = experiments.index(experiment)
         console.print(experiment.name, style="bold")
         recorded = {"arguments": [], "position": position}
         results = train_run(file, experiment, recorded, again, options)

@@ -42,14 +42,17 @@ class Setup:
     """what makes token ids of titles, if the experiment has any"""
 
     @classmethod
-    def of(cls, experiment: Experiment, learnt: str | None = None) -> "Setup":
+    def of(
+        cls, experiment: Experiment, learnt: str | None = None, load: Callable[[str], Items] | None = None
+    ) -> "Setup":
         """On all devices, with everything checked that can be before compilation; raises UserError.
 
-        `learnt` is what the tokenizer of a run that goes on has learnt; None lets it learn from the train split.
+        `learnt` is what the tokenizer of a run that goes on has learnt; None lets it learn from the train split. `load`
+        gives the splits of the data, if something else has read them already.
         """
         mesh = make_mesh(experiment.shards)
         check_batch_size(mesh, experiment.batch_size, experiment.accumulate)
-        load = functools.cache(experiment.data.load)
+        load = load or functools.cache(experiment.data.load)
         items = load("train")
         batches = batches_of(experiment.sampler, experiment, items)
         if experiment.epochs:
