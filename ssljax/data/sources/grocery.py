@@ -2,13 +2,16 @@
 
 import csv
 import dataclasses
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ssljax.data.columns import encode, text
 from ssljax.data.items import Items, Paths
 from ssljax.data.paths import find
-from ssljax.types import UserError
+from ssljax.data.text import readable
+from ssljax.types import UserError, check_fields
 
 PHOTOS_OF_A_LISTING = 3
 
@@ -23,6 +26,12 @@ class Grocery:
 
     path: str = "grocery"
     """the folder with train.txt and classes.csv; a relative path is looked up from here, then under SSLJAX_DATA"""
+    title: Literal["english", "swedish"] | None = None
+    """the language of the products' descriptions, which become the titles of their photos; None: there are no titles.
+    Only packaged products have one in Swedish; the others' titles are blank"""
+
+    def __post_init__(self):
+        check_fields(self, "data")
 
     def load(self, split: str) -> Items:
         """The photos of a split; the label is the product. Raises UserError as Source does."""
@@ -39,6 +48,7 @@ class Grocery:
                 photos = [tuple(line.replace(" ", "").split(",")[:2]) for line in lines if line.strip()]
             paths, codes = map(list, zip(*photos, strict=True))
             products = text(names[code] for code in codes)
+            titles = self._descriptions(root, classes) if self.title else {}
         except FileNotFoundError as error:
             raise UserError(
                 f"data.path={self.path!r}: split {split!r} needs {error.filename}; there are train, val, test and "
@@ -55,11 +65,25 @@ class Grocery:
             for product, number in zip(products, numbers, strict=True)
         )
         label = np.array([int(code) for code in codes], np.int32)
+        columns = {"product": products, "category": text(coarse[code] for code in codes), "listing": listing}
+        if titles:
+            columns["title"] = text(titles[code] for code in codes)
         return Items(
             ids=text(paths),
             photos=Paths(root, text(paths)),
-            columns={"product": products, "category": text(coarse[code] for code in codes), "listing": listing},
+            columns=columns,
             label=label,
             listing=encode(listing)[0],
             label_names=tuple(names[str(code)] for code in range(len(names))),
         )
+
+    def _descriptions(self, root: Path, classes: list[dict[str, str]]) -> dict[str, str]:
+        """The description of each product by its number, on one line; blank if there is none in the language."""
+        found = {}
+        for row in classes:
+            file = root / row["Product Description Path (str)"].lstrip("/")
+            if self.title == "swedish":
+                file = file.with_name(f"{file.stem}_Swedish.txt")
+            told = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+            found[row["Class ID (int)"]] = " ".join(readable(told).split())
+        return found

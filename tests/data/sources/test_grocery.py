@@ -42,6 +42,23 @@ def test_what_is_missing_or_foreign_is_told(folder):
         Grocery(str(folder)).load("train")
 
 
+def test_descriptions_are_titles(folder):
+    header, *rows = (folder / "classes.csv").read_text().splitlines()
+    header = header.replace(",X", ",Product Description Path (str)")
+    rows = [row.removesuffix(",x") + f",/told/{name}.txt" for name, row in zip(("Apple", "Pear"), rows, strict=True)]
+    (folder / "classes.csv").write_text("\n".join([header, *rows]))
+    (folder / "told").mkdir()
+    (folder / "told/Apple.txt").write_text("A red\n  apple.\n")
+    (folder / "told/Pear.txt").write_text("A pear.")
+    (folder / "told/Pear_Swedish.txt").write_text("Ett p\u00e4ron.")
+    english, swedish = (Grocery(str(folder), title=language).load("train") for language in ("english", "swedish"))
+    assert list(english.columns["title"]) == ["A red apple."] * 5 + ["A pear."] * 2
+    assert list(swedish.columns["title"]) == [""] * 5 + ["Ett p\u00e4ron."] * 2
+    assert "title" not in Grocery(str(folder)).load("train").columns
+    with pytest.raises(UserError, match=r"data.title=.klingon. must be 'english' or 'swedish' or None"):
+        Grocery(title="klingon")
+
+
 @pytest.mark.real_data("grocery")
 def test_published_counts():
     assert [len(Grocery().load(split)) for split in ("train", "val", "test", "iconic")] == [2640, 296, 2485, 81]
