@@ -8,9 +8,12 @@ import json
 import sys
 from pathlib import Path
 
+from claims import claims
+from markdown_table import HERE, NOT_RUN, markdown
+from plan_tables import before_and_after, plans
+
 from ssljax.training.experiment_file import load_experiments
 
-HERE = Path(__file__).resolve().parent
 README, DOCS, EXPERIMENTS = (HERE.parent / name for name in ("README.md", "docs", "experiments"))
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
 HEADLINES = ("quickstart", "pretrained_imported", "pretrained_tuned")
@@ -54,14 +57,7 @@ STYLE = ("test/style/cmc@1", "test/style/map@r")
 ATTRIBUTE = ("test/attribute/cmc@1", "test/attribute/map@r")
 FAILURE_KINDS = ("Perspective", "Watermark", "Recolour", "Light", "Collage")
 ROWS = ("raw pixels", "untrained", "trained", "teacher")
-NOT_RUN = "not run"
 BENCHMARK = "benchmark_"
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def experiments() -> str:
@@ -220,74 +216,6 @@ def robustness(names: list[str], kinds: tuple[str, ...]) -> str:
     return f"Robustness ({said or NOT_RUN}):\n\n" + markdown(header, rows)
 
 
-def plans() -> str:
-    """A line for each plan of an experiment on the machine that it is for, by `ssljax plan FILE --json`."""
-    rows, kinds = [], []
-    for path in sorted((HERE / "plans").glob("*.json")):
-        plan = json.loads(path.read_text())
-        kinds.append(set(plan["programs"]))
-        time, parts = plan["time"] or {}, plan["parts"].values()
-        needed, compiled = (sum(part[name] for part in parts) for name in ("needed", "compiled"))
-        by = f"by the {time['source']}{' and a fit' * bool(time.get('fitted'))}" if time else ""
-        speed = [f"{time['mfu']:.0%}, {by}", f"{time['images_per_second']:,.0f}"] if time else ["", ""]
-        rows.append(
-            [
-                *(plan["experiment"], plan["target"], f"{plan['batch_size']:,}", "yes" if plan["fits"] else "no"),
-                f"{plan['needed'] / 2**30:.1f} of {plan['available'] / 2**30:.1f}",
-                f"{needed / plan['batch_size'] / 1e9:.3g} ({round(compiled / needed, 3):.1%})" if compiled else "",
-                f"{sum(t['bytes'] for t in plan['collectives']) / 2**20:,.0f}",
-                *speed,
-                f"{time['hours']:,.1f} ({time['chip_hours']:,.0f})" if time.get("hours") else "",
-                f"{plan['compile_seconds']['step']:,.0f}",
-            ]
-        )
-    header = ["experiment", "machine", "batch", "fits", "GiB of a chip", "GFLOP an image (share of it in the program)"]
-    header += ["MiB that travel a step", "MFU", "images/s", "hours (chip-hours)", "seconds to compile the step"]
-    title = "Plans; times and MFU are estimates, and compiling took so long on two busy cores"
-    if all(programs == {"step"} for programs in kinds):
-        title += ". Only the training step was compiled (`--step-only`): initialisation and evaluation may need more"
-    return f"{title}:\n\n" + markdown(header, rows or [[NOT_RUN, *[""] * 10]])
-
-
-def before_and_after() -> str:
-    """Two lines for each step of plans_before.json: what it was, and what the plan of its experiment says."""
-    record, rows = json.loads((HERE / "plans_before.json").read_text()), []
-    for one in record["steps"]:
-        rows.append([one["step"], record["commit"], *_step(one)])
-        path = HERE / "plans" / f"{one['plan']}.json"
-        plan = json.loads(path.read_text()) if path.exists() else {"time": None}
-        if plan["time"] is None:
-            rows.append(["", "now", "not measured", *[""] * 6])
-            continue
-        parts, memory = plan["parts"].values(), plan["memory"]
-        now = {name: sum(part[name] for part in parts) / plan["chips"] / 1e9 for name in ("needed", "compiled")}
-        now |= {"cycles": sum(part["cycles"] for part in parts) / 1e6, "mfu": plan["time"]["mfu"]}
-        now |= {"gib": (memory["activations"] + memory["views"]) / 2**30, "seconds": plan["compile_seconds"]["step"]}
-        rows.append(["", "now", *_step(plan | now | {"seconds": round(now["seconds"])})])
-    header = [
-        "step",
-        "",
-        "machine, batch",
-        "million cycles",
-        "GFLOP of a chip",
-        "needed",
-        "GiB beside the state",
-        "MFU",
-    ]
-    title = (
-        f"What the compiler for v5e said of steps at commit {record['commit']}, and what it says now. Times are "
-        "estimates; empty cells were not measured. Compiled on shared cores, which were busier for the rows of now"
-    )
-    return f"{title}:\n\n" + markdown([*header, "seconds to compile"], rows)
-
-
-def _step(step: dict) -> list[str]:
-    """Where a step runs, and its figures, empty where there is none."""
-    forms = {"cycles": ".1f", "compiled": ",.0f", "needed": ",.0f", "gib": ".1f", "mfu": ".1%", "seconds": ""}
-    batch = f", {step['batch_size']:,}" if step["batch_size"] else ""
-    return [step["target"] + batch, *("" if step[name] is None else format(step[name], f) for name, f in forms.items())]
-
-
 def _is_shown(curve: dict) -> bool:
     return (curve["way"], curve["side"], curve["figure"]) == ("student", "query", "cmc@1")
 
@@ -379,6 +307,13 @@ def pages() -> dict[Path, str]:
             benchmark("metric_learning", "Metric learning, forward and backward, D = 128"),
         ],
         DOCS / "accelerators.md": [plans(), before_and_after()],
+        DOCS / "claims.md": [claims()],
+        DOCS / "titles.md": [
+            benchmark(
+                "titles", "Products of the test split of Fashion that are matched, row-wise F1, means of three seeds"
+            ),
+            sweep(("titles/fashion",), (STYLE[0], "test/style/row-f1")),
+        ],
         DOCS / "triplets.md": [benchmark("triplets", "Mining of six triplets a photo")],
     }
     return {page: _filled(page.read_text(), tables) for page, tables in parts.items()}

