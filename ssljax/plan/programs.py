@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from ssljax.config import Experiment
 from ssljax.data.pipeline import batch_shapes
+from ssljax.evaluation import SavedEmbeddings
 from ssljax.evaluation.embed import embedding_functions
 from ssljax.models import without_files
 from ssljax.plan.arithmetic import arithmetic
@@ -23,6 +24,7 @@ from ssljax.sharding import batch_sharding, check_batch_size, entering, make_mes
 from ssljax.training.state import StateSpec
 from ssljax.types import Method, PyTree, UserError
 
+VECTOR = 2048  # numbers of a photo's saved vector, where those are not there
 UNKNOWN_STEPS = 100  # an epoch, where the data is not there; what is compiled is the same for any number
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -108,7 +110,7 @@ class Work:
     def evaluation(self) -> Compiled:
         """The program that embeds a batch with the student's network."""
         began, state = time.monotonic(), self.spec.placed
-        photos = {name: self.spec.batch[name] for name in ("image", "aspect")}
+        photos = {n: self.spec.batch[n] for n in ("image", "aspect", "title", "vectors") if n in self.spec.batch}
         one = {name: jax.ShapeDtypeStruct((x.shape[0], 1, *x.shape[2:]), x.dtype) for name, x in photos.items()}
         arguments = state.params, state.aux, self._placed(one)
         embed = embedding_functions(self.spec.experiment, self.mesh)["student"]
@@ -180,7 +182,7 @@ def _batch(
             batches = experiment.sampler.over(items, batch_size=b, seed=experiment.seed)
             if experiment.epochs:
                 batches.check()
-            shapes = batch_shapes(items, batch_size=b, size=s, photos=batches.photos)
+            shapes = batch_shapes(items, batch_size=b, size=s, photos=batches.photos) | _titles(experiment, n)
             return shapes, len(items), batches.batches_per_epoch, len(items)
     shapes = {
         "image": jax.ShapeDtypeStruct((b, n, s, s, 3), jnp.uint8),
@@ -188,7 +190,18 @@ def _batch(
         **{name: jax.ShapeDtypeStruct((b,), jnp.int32) for name in ("index", "label", "listing")},
         "attributes": jax.ShapeDtypeStruct((b, _attributes(experiment.method)), jnp.int32),
     }
+    shapes |= _titles(experiment, n)
+    if isinstance(experiment.data, SavedEmbeddings):
+        shapes["vectors"] = jax.ShapeDtypeStruct((b, n, VECTOR), jnp.float32)
     return (shapes, photos, max(1, photos // b), photos * n) if photos else (shapes, None, None, None)
+
+
+def _titles(experiment: Experiment, photos: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The token ids of titles in a batch, if it has any: their shape does not depend on the tokenizer."""
+    if experiment.titles is None:
+        return {}
+    shape = experiment.batch_size, photos, experiment.titles.length
+    return {"title": jax.ShapeDtypeStruct(shape, jnp.int32)}
 
 
 def _attributes(method: Method) -> int:
