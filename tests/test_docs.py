@@ -137,3 +137,10 @@ def test_the_reference_has_a_page_of_each_package_that_exports_names():
 def test_every_guide_is_in_the_navigation_of_the_site():
     navigation = (DOCS.parent / "mkdocs.yml").read_text()
     assert not [page for page in DOCS.rglob("*.md") if page.relative_to(DOCS).as_posix() not in navigation]
+
+
+def test_the_guide_to_titles_builds_what_it_shows():
+    names: dict[str, object] = {}
+    for code in re.findall(r"```python\n(.*?)```", (DOCS / "titles.md").read_text(), re.DOTALL):
+        exec(code, names)
+    assert names["encoder"].how == "normalise_first" and type(names["method"]).__name__ == "CLIP"
