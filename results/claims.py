@@ -120,7 +120,7 @@ def _matching() -> list[str]:
 
 def _labels() -> list[str]:
     parts = {f"{percent} %": seen(seeds(f"claims_labels_{percent}"), STYLE) for percent in (1, 10, 100)}
-    imported = seen(["imported_fashion"], STYLE)
+    imported = seen(["fine_tuning_fashion_levels"], STYLE)
     found = f"style CMC@1 from ImageNet's weights: as they are {imported or NOT_RUN}; with labels of " + ", ".join(
         f"{share} of styles {value or NOT_RUN}" for share, value in parts.items()
     )

@@ -58,6 +58,7 @@ ATTRIBUTE = ("test/attribute/cmc@1", "test/attribute/map@r")
 FAILURE_KINDS = ("Perspective", "Watermark", "Recolour", "Light", "Collage")
 ROWS = ("raw pixels", "untrained", "trained", "teacher")
 BENCHMARK = "benchmark_"
+WAYS = ("photo-to-title", "title-to-photo")
 
 
 def experiments() -> str:
@@ -97,7 +98,7 @@ def sweep(files: tuple[str, ...], figures: tuple[str, ...], *, start: str | None
         circumstances = _circumstances(record)
         start_row = "imported" if "imported" in record["table"] else "untrained"
         baselines = {f"{start}, the start": record["table"][start_row]} if start else {}
-        baselines |= {"raw pixels": record["table"]["raw pixels"]}
+        baselines |= {row: record["table"][row] for row in ("raw pixels",) if row in record["table"]}
         for network in ("trained", "teacher"):
             if network in record["table"]:
                 label = name + (", teacher" if network == "teacher" else "")
@@ -312,7 +313,9 @@ def pages() -> dict[Path, str]:
             benchmark(
                 "titles", "Products of the test split of Fashion that are matched, row-wise F1, means of three seeds"
             ),
-            sweep(("titles/fashion",), (STYLE[0], "test/style/row-f1")),
+            sweep(("titles/fashion",), (*STYLE, "test/style/row-f1")),
+            sweep(("titles/clip",), tuple(f"test/style/{way}/cmc@{k}" for way in WAYS for k in (1, 5, 10))),
+            sweep(("titles/grocery",), ("test/product/cmc@1", "test/iconic/cmc@1")),
         ],
         DOCS / "triplets.md": [benchmark("triplets", "Mining of six triplets a photo")],
     }

@@ -38,12 +38,11 @@ ALONE = {
     "photo": "photo",
     "title, a bag of BPE tokens": "title",
     "title, a bag of n-grams": "letters",
-    "title, a transformer": "transformer",
     "both, concat": "concat",
     "both, normalise_first": "normalise_first",
     "both, gated": "gated",
 }
-ENSEMBLE = ("photo", "title", "letters", "transformer")
+ENSEMBLE = ("photo", "title", "letters")
 Figures = tuple[np.ndarray, np.ndarray]
 """F1 of the rows of `test` at the thresholds chosen on `val`, and at those that are best on `test` itself"""
 
@@ -80,9 +79,9 @@ class Seed:
         return normalise(self._embeddings(run, split).vectors[self.rows[split]])
 
     def joined(self, split: str) -> np.ndarray:
-        """f32[n, D], the ensemble of photo and titles: the photo counts as much as the three encoders of titles."""
+        """f32[n, D], the ensemble of photo and titles: the photo counts as much as the two encoders of titles."""
         parts = [self.vectors(run, split) for run in ENSEMBLE]
-        return concatenated(parts, (3**0.5, 1.0, 1.0, 1.0))
+        return concatenated(parts, (2**0.5, 1.0, 1.0))
 
     def tfidf(self, split: str) -> Candidates:
         """By the words of the titles."""
@@ -115,7 +114,7 @@ class Seed:
         joined = {split: self.joined(split) for split in SPLITS}
         thresholds = calibrate_blending(joined["val"], self.groups["val"])
         after = {split: blended(joined[split], thresholds) for split in SPLITS}
-        found["ensemble of photo and three of titles"] = self.judge(lambda s: Candidates.of(joined[s]))
+        found["ensemble of three: photo, tokens, n-grams"] = self.judge(lambda s: Candidates.of(joined[s]))
         found["... and min2"] = self.judge(lambda s: Candidates.of(joined[s]), use_min2=True)
         found["... blended, and min2"] = self.judge(lambda s: Candidates.of(after[s]), use_min2=True)
         alone = {s: [Candidates.of(self.vectors(run, s)) for run in ("photo", "title")] for s in SPLITS}

@@ -88,14 +88,14 @@ def both(how: Any, seed: int = 0) -> Experiment:
 
 
 config = both("normalise_first")
-sweep = [
+seeds = [
     run
     for seed in (0, 1, 2)
     for run in (
         photo(seed),
         title(seed),
         letters(seed),
-        transformer(seed),
         *(both(how, seed) for how in ("concat", "normalise_first", "gated")),
     )
 ]
+sweep = [*seeds, transformer()]
