@@ -55,6 +55,8 @@ def main(arguments: list[str]) -> None:
     results, curves = _measure(
         restored, suite, network=network, data=data, command=command_line("robustness", arguments)
     )
+    if results["without"]:
+        console.print("Only photos are disturbed and compared: their titles, which the network reads too, are hidden.")
     queries = f"{results['queries']:,} of {results['queries_in_all']:,} queries"
     console.print(f"{queries} in {results['items']:,} photos. The page is {run.robustness(data).with_suffix('.html')}.")
     print(
@@ -84,6 +86,7 @@ def _measure(
     results = {
         "name": experiment.name,
         "network": network,
+        "without": "titles" if restored.titles and not embedder.embeds_titles else "",
         "command": command,
         "data": data or experiment.name,
         "split": pool.retrieval.split,

@@ -98,7 +98,10 @@ class Embedder:
         return Embedder(self._experiment, self._mesh, self._load, self._bad_inputs, self._titles, by)
 
     def batch(self, state: TrainState, batch: Batch, network: str = "student") -> np.ndarray:
-        """f32[B, D] of one batch of decoded photos, with their titles if the network reads them."""
+        """f32[B, D] of one batch of decoded photos, with their titles if the network reads them.
+
+        An item with neither has zeros: what the biases of a network make of nothing would be alike for all of them.
+        """
         read = {name: batch[name] for name in ("image", "aspect", "title", "has_photo", "vectors") if name in batch}
         if self._titles is not None and "title" not in read:
             read["title"] = np.full((*read["aspect"].shape, self._titles.length), -1, np.int32)
@@ -109,7 +112,10 @@ class Embedder:
                 read["title"] = np.full_like(read["title"], -1)
         batch = place_whole_batch(self._mesh, read)
         with jax.set_mesh(self._mesh):
-            return np.asarray(jax.device_get(self._apply[network](state.params, state.aux, batch)))
+            made = np.asarray(jax.device_get(self._apply[network](state.params, state.aux, batch)))
+        if self._titles is None:
+            return made
+        return np.where(read["has_photo"] | (read["title"] >= 0).any(axis=2), made, 0)
 
     def by(self, state: TrainState, network: str = "student") -> Embed:
         """Split → its embeddings by one of the `networks` of `state`; each split is embedded once."""

@@ -58,6 +58,7 @@ def _facts(results: dict[str, Any]) -> dict[str, str]:
         "queries": f"{queries:,}" + f" of {positives:,}" * (queries < positives) + f" in {results['split']}",
         "gallery": f"{results['items']:,} photos, {results['gallery']}",
         "relevant": results["relevant"],
+        "without": results["without"],
         "seed": str(results["suite"]["seed"]),
         "commit": commit(results["environment"]),
     }

@@ -216,7 +216,12 @@ def test_the_page_is_whole_and_harmless(tmp_path):
     results = {
         **{"name": HOSTILE, "data": HOSTILE, "split": "test", "gallery": "train", "relevant": HOSTILE},
         **{"queries": 20, "queries_in_all": 2000, "items": 3000, "medium": 0.5, "command": f"ssljax {HOSTILE}"},
-        **{"network": "student", "suite": {"strengths": [0.5, 1.0], "seed": 7}, "environment": {"commit": None}},
+        **{
+            "without": "titles",
+            "network": "student",
+            "suite": {"strengths": [0.5, 1.0], "seed": 7},
+            "environment": {"commit": None},
+        },
     }
     write_robustness(tmp_path / "page.html", results, curves, {HOSTILE: found, "Blank": []})
     text = (tmp_path / "page.html").read_text()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from tiny import ENCODER, EXPERIMENT
@@ -11,6 +12,7 @@ import ssljax
 from ssljax.cli.main import run as command
 from ssljax.data import BPE, Bytes, Classes, TitleAugmentation, Titles
 from ssljax.evaluation import Retrieval
+from ssljax.evaluation.embed import Embedder
 from ssljax.evaluation.restore import Restored
 from ssljax.methods import MetricLearning
 from ssljax.models import BagOfTokens, Fusion
@@ -69,6 +71,20 @@ def test_a_run_keeps_its_tokenizer_and_embeds_by_both(run):
     words = saved.embed_titles(["red bag", "", "blue shoes"])
     assert words.shape == both[:3].shape and not words[1].any() and not np.allclose(words[0], words[2])
     assert len(saved.index().search(photos, k=3)[0]) == 3
+
+
+def test_an_item_with_neither_photo_nor_title_has_zeros_whatever_the_biases():
+    method = MetricLearning(Fusion(photo=ENCODER, title=BagOfTokens(vocabulary=300, dim=8), how="gated", width=16))
+    setup = Setup.of(dataclasses.replace(TITLES, method=method))
+    state = setup.spec.initial()
+    state = dataclasses.replace(state, params=jax.tree.map(lambda x: x + 0.1, state.params))
+    title = setup.titles.ids(["red bag", "", " ", "blue"] * 2)[:, None]
+    batch = {"image": np.zeros((8, 1, 20, 20, 3), np.uint8), "aspect": np.ones((8, 1), np.float32), "title": title}
+    embedder = Embedder(setup.experiment, setup.mesh, setup.load, None, setup.titles)
+    assert embedder.batch(state, batch).any(axis=1).all()
+    np.testing.assert_array_equal(
+        embedder.hiding("title").batch(state, batch).any(axis=1), [True, False, False, True] * 2
+    )
 
 
 def test_batches_are_functions_of_their_number(tmp_path):
