@@ -48,6 +48,7 @@ TUNED_PAIRS = tuple(
         ("imported", "levels"),
         ("levels", "projection_0"),
         ("levels", "tuned_0"),
+        ("parts", "tuned_0"),
         ("projection_0", "tuned_0"),
         ("levels", unlabelled),
         ("tuned_0", f"labels_after_{unlabelled}"),
