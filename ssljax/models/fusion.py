@@ -91,6 +91,8 @@ class Fusion:
             )
         if self.photo is None and self.title is None:
             raise UserError("photo=None and title=None leave nothing to embed: give one of them an encoder")
+        if hasattr(self.photo, "vocabulary"):
+            raise UserError("photo has a vocabulary, and so encodes titles: give it as title, and another one as photo")
         if self._joint and (self.photo is None or self.title is None):
             raise UserError(f"how={self.how} joins a photo and a title: choose concat where one of them is None")
         if self.width % self.heads:

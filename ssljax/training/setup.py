@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from ssljax import models
 from ssljax.config import Experiment
 from ssljax.data import Items
 from ssljax.data.bad_inputs import BadInputs
@@ -22,7 +23,7 @@ from ssljax.sharding import check_batch_size, entering, make_mesh
 from ssljax.training.logging import counting
 from ssljax.training.run_folder import Run, checksum
 from ssljax.training.state import StateSpec
-from ssljax.types import CheckedMethod, Sampler, UserError, settings
+from ssljax.types import CheckedMethod, Sampler, TitleMethod, UserError, settings
 from ssljax.views import PhotoAndTitle
 
 
@@ -140,13 +141,24 @@ class Setup:
 
 
 def check_titles(experiment: Experiment, titles: TokenizedTitles | None) -> None:
-    """Raises UserError if views need titles that are not there, or a network knows fewer tokens than the tokenizer."""
+    """Raises UserError if views need titles that are not there, or the network cannot read them or all of their ids."""
     if titles is None:
         if isinstance(experiment.views, PhotoAndTitle):
             raise UserError("views=PhotoAndTitle(...) needs titles: set titles=Titles()")
         return
     if not isinstance(experiment.views, PhotoAndTitle):
         raise UserError("titles are read by no view: set views=PhotoAndTitle(...), or titles=None")
+    encoder = getattr(experiment.method, "encoder", None)
+    while hasattr(encoder, "module"):  # of Pretrained or Frozen
+        encoder = encoder.module
+    # a module of the user's own may read both
+    ours = not isinstance(encoder, models.Fusion) and type(encoder).__module__.startswith(f"{models.__name__}.")
+    if ours and not isinstance(experiment.method, TitleMethod):
+        name = type(encoder).__name__
+        raise UserError(
+            f"method.encoder={name}(...) does not read photos with their titles: choose "
+            f"Fusion({'title' if hasattr(encoder, 'vocabulary') else 'photo'}={name}(...), ...), or CLIP or SigLIP"
+        )
     for name, vocabulary in _vocabularies(experiment.method):
         if vocabulary < titles.reader.vocabulary:
             raise UserError(

@@ -127,6 +127,12 @@ def test_another_tokenizer_is_refused(run, tmp_path):
             {"titles": Titles(Bytes(), length=12), "method": METHOD.__class__(Fusion(ENCODER, BagOfTokens(100, 8)))},
             "method.encoder.title.vocabulary=100 is smaller than the tokenizer's",
         ),
+        (
+            {"method": MetricLearning(ENCODER)},
+            r"ResNet\(...\) does not read .*: choose Fusion\(photo",
+        ),
+        ({"method": MetricLearning(BagOfTokens(300, 8))}, r"choose Fusion\(title=BagOfTokens"),
+        ({"method": MetricLearning(Fusion(BagOfTokens(300, 8), ENCODER))}, "photo has a vocabulary"),
         ({"data": FewColumns()}, "the data has no titles"),
     ],
 )
