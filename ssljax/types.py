@@ -6,13 +6,11 @@ import numbers
 import reprlib
 import typing
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 if TYPE_CHECKING:  # names for signatures alone
@@ -135,31 +133,6 @@ class Sampler(Protocol):
             seed: decides the orders, and what is drawn.
             shard: (index, count) of this process.
         """
-        ...
-
-
-@runtime_checkable
-class RefreshingSampler(Sampler, Protocol):
-    """A sampler that looks at the embeddings from time to time, to make harder batches.
-
-    It has the same items before and after, each as often, so that an epoch keeps its steps.
-    """
-
-    @property
-    def refresh_every(self) -> int | None:
-        """Epochs between refreshes, the first of them before the first step; None: never."""
-        ...
-
-    def refresh(self, items: "Items", embeddings: np.ndarray, again: int, path: Path) -> None:
-        """Writes what follows from the embeddings into the file `path`, a .npy; only the first process does.
-
-        embeddings: f32[n, D] of the train split, 0 for photos that cannot be read; again: how many refreshes came
-        before.
-        """
-        ...
-
-    def reading(self, path: Path) -> Sampler:
-        """The sampler that goes by what `refresh` wrote; its `over` raises UserError if that is not there."""
         ...
 
 

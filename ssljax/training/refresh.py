@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from ssljax.data.samplers.base import Batches
+from ssljax.data.samplers.base import Batches, RefreshingSampler
 from ssljax.evaluation.embed import Embedder
 from ssljax.training.checkpoint import Checkpoints
 from ssljax.training.logging import console
 from ssljax.training.run_folder import Run
 from ssljax.training.setup import Setup, batches_of
-from ssljax.types import RefreshingSampler, TrainState, UserError
+from ssljax.types import TrainState, UserError
 
 
 def batches_from(setup: Setup, run: Run, state: TrainState, checkpoints: Checkpoints, embedder: Embedder) -> Batches:

@@ -3,10 +3,38 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ssljax.types import UserError
+from ssljax.data.items import Items
+from ssljax.types import Sampler, UserError
+
+
+@runtime_checkable
+class RefreshingSampler(Sampler, Protocol):
+    """A sampler that looks at the embeddings from time to time, to make harder batches.
+
+    It has the same items before and after, each as often, so that an epoch keeps its steps.
+    """
+
+    @property
+    def refresh_every(self) -> int | None:
+        """Epochs between refreshes, the first of them before the first step; None: never."""
+        ...
+
+    def refresh(self, items: Items, embeddings: np.ndarray, again: int, path: Path) -> None:
+        """Writes what follows from the embeddings into the file `path`, a .npy; only the first process does.
+
+        embeddings: f32[n, D] of the train split, 0 for photos that cannot be read; again: how many refreshes came
+        before.
+        """
+        ...
+
+    def reading(self, path: Path) -> Sampler:
+        """The sampler that goes by what `refresh` wrote; its `over` raises UserError if that is not there."""
+        ...
 
 
 class Batches:
