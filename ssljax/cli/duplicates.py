@@ -2,7 +2,8 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +12,9 @@ import tyro
 
 from ssljax.cli.embed import EVERYTHING, DataOptions, catalogue_at
 from ssljax.cli.match import Matched, MatchOptions, check_files, check_thresholds, print_facts, write_rows
-from ssljax.cli.shared import Output, PathOrHub, command_line, is_run, writing
+from ssljax.cli.shared import Output, PathOrHub, command_line, is_index, is_run, new_bad_inputs, photos_by_id
 from ssljax.config import Experiment
-from ssljax.data import Folder, Items
+from ssljax.data import Folder
 from ssljax.data.bad_inputs import BadInputs, BadPhoto
 from ssljax.data.photos import decode_all
 from ssljax.data.pipeline import record_bad
@@ -67,7 +68,7 @@ def main(arguments: list[str]) -> None:
     options = tyro.cli(DuplicatesOptions, args=arguments, prog="ssljax duplicates")
     check_files(output=options.output, html=options.html)
     check_thresholds(options.threshold)
-    alone = not (is_run(options.where) or (options.where / "manifest.json").exists() or _is_embeddings(options.where))
+    alone = not (is_run(options.where) or is_index(options.where) or _is_embeddings(options.where))
     if alone and (options.data or options.threshold):
         raise UserError(
             f"{options.where} is not a run folder, an index, nor a file of embeddings: name one first, or leave out "
@@ -108,7 +109,10 @@ def _by_pixels(options: DuplicatesOptions) -> tuple[Matched, np.ndarray]:
         items = dataclasses.replace(folder, **EVERYTHING).load("train")
     else:
         items = catalogue_at(options, options.where).load_all()
-    small, aspects, readable = _prints(options, [items.photos[row] for row in range(len(items))], items)
+    limit = Experiment.max_bad_share if options.max_bad_share is None else options.max_bad_share
+    bad = BadInputs(new_bad_inputs(options.output), total=len(items), limit=limit)
+    photos = [items.photos[row] for row in range(len(items))]
+    small, aspects, readable = _prints(photos, functools.partial(record_bad, bad, items))
     items = items.select(readable)
     if len(items) < 2:
         raise UserError(f"{options.where} has one photo that can be read, and duplicates need at least two")
@@ -123,9 +127,8 @@ def _by_pixels(options: DuplicatesOptions) -> tuple[Matched, np.ndarray]:
     matches = MatchLists(
         np.where(kept, rows, -1), margins, np.where(kept, scores, -np.inf), np.zeros(rows.shape, np.int8)
     )
-    photo = {str(id): row for row, id in enumerate(items.ids)}
     facts = {"photos": f"{len(items):,}", "compared by": "pixels"}
-    matched = Matched(Embeddings.unseen(items), matches, ["pixels"], lambda id: items.photos[photo[id]], facts)
+    matched = Matched(Embeddings.unseen(items), matches, ["pixels"], photos_by_id(lambda: [items]), facts)
     return matched, difference
 
 
@@ -135,7 +138,7 @@ def _by_run(options: DuplicatesOptions) -> tuple[Matched, np.ndarray]:
     fields.pop("html")
     matched = Matched.of(MatchOptions(**fields, by="image"))
     photos = [matched.photo(str(id)) for id in matched.items.ids]
-    small, aspects, readable = _prints(options, [b"" if photo is None else photo for photo in photos], None)
+    small, aspects, readable = _prints([b"" if photo is None else photo for photo in photos], lambda unread: None)
     whole, shapes = np.zeros((len(photos), *small.shape[1:]), np.uint8), np.full(len(photos), np.nan, np.float32)
     whole[readable], shapes[readable] = small, aspects
     difference = _differences(whole, shapes, matched.matches.rows)
@@ -144,27 +147,19 @@ def _by_run(options: DuplicatesOptions) -> tuple[Matched, np.ndarray]:
     return matched, difference
 
 
-def _prints(
-    options: DuplicatesOptions, photos: list[Any], items: Items | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _prints(photos: list[Any], record: Callable[[list[BadPhoto]], None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Prints u8[m, 16, 16, 3] and aspect ratios f32[m] of the photos that can be read, and which those are, bool[n].
 
-    Those of `items` that cannot be read are listed, and there may be as many as the options say.
+    photos: n, for `decode`; record: called with those that cannot be read.
     """
     small, aspects, readable = [], [], []
-    path = options.output.with_name(f"{options.output.name}.bad_inputs.csv")
-    with writing(path, "--output"):
-        path.unlink(missing_ok=True)
-    limit = Experiment.max_bad_share if options.max_bad_share is None else options.max_bad_share
-    bad = BadInputs(path, total=len(photos), limit=limit)
     with counting("photos", len(photos)) as progress:
         for start in range(0, len(photos), AT_ONCE):
 
-            def record(unread: list[BadPhoto], start: int = start) -> None:
-                if items is not None:
-                    record_bad(bad, items, [photo._replace(row=photo.row + start) for photo in unread])
+            def record_part(unread: list[BadPhoto], start: int = start) -> None:
+                record([photo._replace(row=photo.row + start) for photo in unread])
 
-            part = decode_all(photos[start : start + AT_ONCE], size=DECODED, threads=THREADS, record=record)
+            part = decode_all(photos[start : start + AT_ONCE], size=DECODED, threads=THREADS, record=record_part)
             small.append(prints(part.image[part.good]))
             aspects.append(part.aspect[part.good])
             readable.append(part.good)

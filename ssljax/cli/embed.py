@@ -13,6 +13,7 @@ from ssljax.cli.shared import (
     PathOrHub,
     TrustCode,
     experiment_of,
+    new_bad_inputs,
     source_of,
     writing,
 )
@@ -73,7 +74,7 @@ def main(arguments: list[str]) -> None:
     run = Run(options.run)
     experiment = experiment_of(run, options.trust_code, NETWORK_ALONE)
     experiment, splits = on_data(options, options.data, experiment)
-    bad_inputs = options.output.with_name(f"{options.output.name}.bad_inputs.csv")
+    bad_inputs = new_bad_inputs(options.output)
     restored = Restored.of(run, experiment, bad_inputs=bad_inputs)
     photos = sum(len(restored.load(split)) for split in splits)
     console.print(f"Embedding {photos:,} photos ...")
@@ -82,8 +83,6 @@ def main(arguments: list[str]) -> None:
             f"{options.data} has no titles, which the network reads as well: the photos alone are embedded. --title "
             "names the column of titles of a catalogue."
         )
-    with writing(bad_inputs, "--output"):
-        bad_inputs.unlink(missing_ok=True)  # it may be of other data
     embeddings = restored.embed(splits, options.network)
     with writing(options.output, "--output"):
         embeddings.save(options.output)

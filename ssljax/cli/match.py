@@ -19,7 +19,7 @@ from ssljax.cli.matched_items import (
     relevant_of,
     titles_of,
 )
-from ssljax.cli.shared import Output, PathOrHub, command_line, results_of, writing
+from ssljax.cli.shared import Output, PathOrHub, command_line, new_bad_inputs, results_of, writing
 from ssljax.data.atomic_files import replace_file
 from ssljax.data.text import csv_cell
 from ssljax.evaluation import Embeddings, relevance
@@ -86,7 +86,7 @@ class MatchOptions(DataOptions):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Matched:
-    """Items with their matches, and what to say of them."""
+    """Items with their matches, and facts to print and to show on the page."""
 
     items: Embeddings
     matches: MatchLists
@@ -99,9 +99,7 @@ class Matched:
     @classmethod
     def of(cls, options: MatchOptions) -> "Matched":
         """Embeds, chooses thresholds, and matches; raises UserError for what a user does wrong."""
-        bad = options.output.with_name(f"{options.output.name}.bad_inputs.csv")
-        with writing(bad, "--output"):
-            bad.unlink(missing_ok=True)  # it may be of other data
+        bad = new_bad_inputs(options.output)
         sources = [
             MatchedItems.of(where, options.data, options.by, options, bad) for where in (options.where, *options.with_)
         ]
@@ -157,7 +155,7 @@ def print_facts(facts: dict[str, str]) -> None:
 
 
 def check_files(**paths: Path | None) -> None:
-    """Raises UserError if a file to write is a folder, or has no name of a table or a page."""
+    """Raises UserError if a file to write is a folder, or its name does not end as that of a table or a page does."""
     for name, path in paths.items():
         kinds = (".html",) if name == "html" else (".csv", ".parquet")
         if path is not None and path.is_dir():
@@ -167,7 +165,7 @@ def check_files(**paths: Path | None) -> None:
 
 
 def check_thresholds(thresholds: Sequence[float]) -> None:
-    """Raises UserError if one is no cosine."""
+    """Raises UserError unless each is a cosine, from -1 to 1."""
     for threshold in thresholds:
         if not -1 <= threshold <= 1:
             raise UserError(f"threshold={threshold} must be a cosine between -1 and 1: try 0.8")
@@ -235,6 +233,8 @@ def _rankings(sources: Sequence[MatchedItems], calibrate: str | None = None) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _Thresholds:
+    """The scores from which on items match, and how they were chosen."""
+
     each: tuple[float, ...]
     """one a ranking"""
     said: str
@@ -310,11 +310,8 @@ def _calibrated(options: MatchOptions, sources: Sequence[MatchedItems]) -> _Thre
     if loose is not None:
         said += f"; the nearest from {loose:.3f} on"
     if options.blend:
-        said += (
-            "; blended from " + ", ".join(f"{t:.3f}" for part in stages for t in part)
-            if any(stages)
-            else ("; blending does not help there")
-        )
+        helpful = ", ".join(f"{t:.3f}" for part in stages for t in part)
+        said += f"; blended from {helpful}" if helpful else "; blending does not help there"
     return dataclasses.replace(thresholds, said=said)
 
 

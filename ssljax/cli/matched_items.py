@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ssljax.cli.embed import DataOptions, on_data
-from ssljax.cli.shared import experiment_of, is_run
+from ssljax.cli.shared import experiment_of, is_index, is_run, photos_by_id
 from ssljax.config import Experiment
 from ssljax.data.columns import raw_text, text
 from ssljax.data.text import did_you_mean
@@ -63,7 +63,7 @@ class MatchedItems:
             raise UserError(f"{data}: only a run can embed a catalogue, and {where} is not a run folder: leave it out")
         if where.suffix in (".npz", ".parquet"):
             embeddings = Embeddings.load(where)
-        elif (where / "manifest.json").exists():
+        elif is_index(where):
             embeddings = _all_of(Collection.open(where))
         else:
             raise UserError(
@@ -79,10 +79,7 @@ class MatchedItems:
                 restored = None  # it was trained again since
 
         def embed(kind: Kind) -> Embeddings:
-            if kind != "title":
-                return embeddings
-            assert embeddings.title_vectors is not None
-            return dataclasses.replace(embeddings, vectors=embeddings.title_vectors)
+            return embeddings.of_titles if kind == "title" else embeddings
 
         kinds = _kinds(by or "image", reads=reads, apart=True)
         fused = restored is not None and restored.titles is not None and not restored.embedder.embeds_titles
@@ -108,7 +105,8 @@ class MatchedItems:
         kinds = _kinds(by or ("both" if reads else "image"), reads=reads, apart=apart)
         embed = functools.partial(embeddings_of, to_match, splits, network=options.network)
         whole = options.network == "student" and kinds == (("both",) if reads and not apart else ("photo",))
-        return cls(where, kinds, functools.cache(embed), _photos(to_match, splits), restored, options.network, whole)
+        photo = photos_by_id(lambda: map(to_match.load, splits))
+        return cls(where, kinds, functools.cache(embed), photo, restored, options.network, whole)
 
     def calibration(self, kind: Kind, split: str) -> Embeddings:
         """A split of the run's own data, whose products are known; raises UserError if the run is not there."""
@@ -136,20 +134,6 @@ def _all_of(collection: Collection) -> Embeddings:
     photos = raw_text("" if item.photo is None else str(item.photo) for item in items)
     vectors = collection.index.vectors_of(ids) if ids else np.empty((0, collection.dimensions), np.float32)
     return Embeddings(text(ids), vectors, columns, photos=photos, origin=collection.origin)
-
-
-def _photos(restored: Restored, splits: Sequence[str]) -> Callable[[str], Any]:
-    """Id → photo of the items of splits."""
-
-    @functools.cache
-    def rows() -> dict[str, tuple[Any, int]]:
-        return {str(id): (items, row) for items in map(restored.load, splits) for row, id in enumerate(items.ids)}
-
-    def photo(id: str) -> Any:
-        items, row = rows()[id]
-        return items.photos[row]
-
-    return photo
 
 
 def _kinds(by: By, *, reads: bool, apart: bool) -> tuple[Kind, ...]:

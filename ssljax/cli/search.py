@@ -1,10 +1,9 @@
 """`ssljax search`: the items that are nearest to photos, to words, or to both."""
 
 import dataclasses
-import functools
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,12 +18,14 @@ from ssljax.cli.shared import (
     check_at_least_one,
     command_line,
     experiment_of,
+    is_index,
     is_run,
+    photos_by_id,
     source_of,
     writing,
 )
 from ssljax.config import Experiment
-from ssljax.data import Catalogue
+from ssljax.data import Catalogue, Items
 from ssljax.data.decode import BadImage, decode, thumbnail_or_grey
 from ssljax.data.paths import check_no_address
 from ssljax.evaluation.embed import Encoder
@@ -135,7 +136,7 @@ class Searched:
             experiment_of(Run(where), trust_code, NETWORK_ALONE)  # a damaged run folder is to be told first
             if not Run(where).index.exists():
                 raise UserError(f"{where} has no index yet: train it to the end first")
-        elif not (where / "manifest.json").exists():
+        elif not is_index(where):
             raise UserError(f"{where} is not a run folder, nor an index: name what `ssljax train` or `index` made")
         folder = Run(where).index if own else where
         try:
@@ -178,21 +179,18 @@ def _origin_of(collection: Collection) -> Path:
 def _photos(collection: Collection, experiment: Experiment | None) -> Callable[[str], Any]:
     """Id → photo: of the collection's files; for a run's own index also of its data, which may be no files."""
 
-    @functools.cache
-    def drawn() -> dict[str, Any]:
+    def gallery() -> Iterable[Items]:
         if experiment is None or isinstance(experiment.data, Untrusted):
-            return {}
-        splits = [experiment.data.load(split) for split in experiment.gallery]
-        return {str(id): (items, row) for items in splits for row, id in enumerate(items.ids)}
+            return ()
+        return map(experiment.data.load, experiment.gallery)
+
+    in_data = photos_by_id(gallery)
 
     def photo(id: str) -> Any:
         if id not in collection:
             return None
         path = collection.item(id).photo
-        if path is not None or id not in drawn():
-            return path
-        items, row = drawn()[id]
-        return items.photos[row]
+        return in_data(id) if path is None else path
 
     return photo
 

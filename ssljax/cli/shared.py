@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, TypeVar, cast
 
@@ -14,7 +15,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from ssljax.config import Experiment
 from ssljax.data import FewLabels, Items, NoisyTitles
-from ssljax.data.atomic_files import read_json, replace_file
+from ssljax.data.atomic_files import MANIFEST, read_json, replace_file
 from ssljax.evaluation import Embeddings
 from ssljax.evaluation.restore import read_experiment
 from ssljax.export.card import write_card
@@ -121,6 +122,36 @@ def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run."""
     run = Run(folder)
     return run.config.exists() or run.source.exists()
+
+
+def is_index(folder: Path) -> bool:
+    """Whether a folder is an index that `ssljax index` built."""
+    return (folder / MANIFEST).exists()
+
+
+def photos_by_id(load: Callable[[], Iterable[Items]]) -> Callable[[str], Any]:
+    """Id → the photo of an item, as `decode` reads it, or None if there is none; `load` is called when first asked."""
+
+    @functools.cache
+    def rows() -> dict[str, tuple[Items, int]]:
+        return {str(id): (items, row) for items in load() for row, id in enumerate(items.ids)}
+
+    def photo(id: str) -> Any:
+        items, row = rows().get(id, (None, 0))
+        return None if items is None else items.photos[row]
+
+    return photo
+
+
+def new_bad_inputs(output: Path) -> Path:
+    """The file beside `output` that lists photos which cannot be read, without what other data left in it.
+
+    Raises UserError if it cannot be deleted.
+    """
+    path = output.with_name(f"{output.name}.bad_inputs.csv")
+    with writing(path, "--output"):
+        path.unlink(missing_ok=True)
+    return path
 
 
 def experiment_of(run: Run, trust_code: bool = False, without: Sequence[str] = ("sampler", "monitor")) -> Experiment:

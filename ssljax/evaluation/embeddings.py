@@ -73,6 +73,12 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def of_titles(self) -> "Embeddings":
+        """The same items with their titles' vectors in place of the photos'; there must be some."""
+        assert self.title_vectors is not None
+        return dataclasses.replace(self, vectors=self.title_vectors, title_vectors=None)
+
     def select(self, rows: np.ndarray) -> "Embeddings":
         """The items at `rows`: i[m] or bool[n]."""
         columns = {name: values[rows] for name, values in self.columns.items()}

@@ -146,6 +146,8 @@ def test_photos_that_cannot_be_read_are_listed_and_the_others_matched(shop, caps
     rows, said = matched(shop, capsys, *arguments)
     assert len(rows) == 18 and "photos that cannot be read: 1" in said
     assert "gone" in (shop / "out.csv.bad_inputs.csv").read_text()
+    _, said = matched(shop, capsys, *arguments, command="duplicates")
+    assert "photos that cannot be read: 1" in said and "gone" in (shop / "out.csv.bad_inputs.csv").read_text()
     assert len(matched(shop, capsys, *arguments, "--by", "both", "--threshold", "0.9", "0.9")[0]) == 18
 
 
