@@ -30,7 +30,7 @@ from ssljax.evaluation import (
 )
 from ssljax.evaluation.matching import Candidates, Judged
 from ssljax.evaluation.metrics import is_relevant, per_query, relevant_items
-from ssljax.evaluation.rerank import k_reciprocal, min2
+from ssljax.evaluation.rerank import k_reciprocal
 from ssljax.evaluation.vectors import normalise
 from ssljax.training.run_folder import Run, environment
 
@@ -136,7 +136,7 @@ def answers(prefix: str, found: dict[str, Judged]) -> Iterator[tuple[str, Figure
     """Shopee's row-wise F1 of the items from a threshold on, and by min2."""
 
     def measure(thresholds: tuple[float, float], split: str) -> Figures:
-        return {"f1": float(found[split].f1_of(min2(found[split].scores, *thresholds)).mean())}
+        return {"f1": float(found[split].f1(*thresholds).mean())}
 
     # as many candidates for the threshold as the nearest others' cosines have steps of 2 %
     grid = np.quantile(found["val"].scores[:, 0], np.linspace(0, 1, 51)).round(4).tolist()

@@ -45,11 +45,8 @@ class Judged:
         return cls(candidates.scores, is_relevant(groups, groups, candidates.rows), sizes)
 
     def f1(self, threshold: float, loose: float | None = None) -> np.ndarray:
-        """f64[n], the F1 of each row if all items from `threshold` on are predicted; by min2 with `loose`."""
-        return self.f1_of(min2(self.scores, threshold, threshold if loose is None else loose))
-
-    def f1_of(self, predicted: np.ndarray) -> np.ndarray:
-        """f64[n], 2 |P ∩ T| / (|P| + |T|) of each row: P is the row and the `predicted` bool[n, K], T its product."""
+        """f64[n], the `row_f1` of each row if all items from `threshold` on are predicted; by min2 with `loose`."""
+        predicted = min2(self.scores, threshold, threshold if loose is None else loose)
         return 2 * (1 + (predicted & self.true).sum(axis=1)) / (1 + predicted.sum(axis=1) + self.sizes)
 
     def best_threshold(self) -> float:

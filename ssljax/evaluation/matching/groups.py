@@ -20,11 +20,11 @@ class Groups:
     sizes: np.ndarray
     """i64[G], how many items each has"""
     margins: np.ndarray
-    """f32[G]: by so much the threshold may rise before the group falls apart; inf for a group of one item"""
+    """f32[G], how far the threshold may rise before the group falls apart; inf for a group of one item"""
     links: np.ndarray
-    """i64[G]: how many pairs hold the two parts together that it then falls into; 0 for a group of one item"""
+    """i64[G], how many pairs connect the two parts that it then falls into; 0 for a group of one item"""
     weakest: np.ndarray
-    """i32[G, 2], the last pair that holds them together; -1 for a group of one item"""
+    """i32[G, 2], the pair of the largest margin among these; -1 for a group of one item"""
     parts: np.ndarray
     """i32[n], which of the two parts each item is in: 0, that of the group's first item, or 1"""
 
