@@ -68,18 +68,18 @@ def write_groups(
     scores, margins = (np.where(matches.rows >= 0, x, np.nan)[:, 0] for x in (matches.scores, matches.margins))
     by_group = np.argsort(groups.number, kind="stable")
     starts = np.append(0, np.cumsum(groups.sizes))
+
+    def member(row: int, marks: str) -> Member:
+        id = str(items.ids[row])
+        picture = thumbnail_or_grey(photo(id), THUMBNAIL)
+        return Member(id, str(titles[row]) or id, picture, float(scores[row]), float(margins[row]), marks)
+
     shown = []
     for g in order[:MOST_GROUPS].tolist():
         rows = by_group[starts[g] : starts[g + 1]]
         rows = _both_parts(rows, groups.parts[rows], groups.weakest[g])
-        members, part = [], 0
-        for row in rows.tolist():
-            marks = ["weak"] * (row in groups.weakest[g]) + ["late"] * bool(groups.parts[row] > part)
-            part = int(groups.parts[row])
-            id = str(items.ids[row])
-            picture = thumbnail_or_grey(photo(id), THUMBNAIL)
-            values = float(scores[row]), float(margins[row])
-            members.append(Member(id, str(titles[row]) or id, picture, *values, " ".join(marks) * (len(rows) > 2)))
+        marks = _marks(rows, groups.parts[rows], groups.weakest[g])
+        members = [member(row, own) for row, own in zip(rows.tolist(), marks, strict=True)]
         note = (notes or {}).get(g, "")
         shown.append(Shown(int(groups.sizes[g]), float(groups.margins[g]), int(groups.links[g]), members, note))
     alone = int((groups.sizes == 1).sum())
@@ -92,3 +92,14 @@ def _both_parts(rows: np.ndarray, parts: np.ndarray, weakest: np.ndarray) -> np.
     pair = np.isin(rows, weakest)
     kept = np.flatnonzero(np.argsort(np.argsort(~pair, kind="stable"), kind="stable") < MOST_ITEMS)
     return rows[kept][np.argsort(parts[kept], kind="stable")]
+
+
+def _marks(rows: np.ndarray, parts: np.ndarray, weakest: np.ndarray) -> list[str]:
+    """The classes of each row: "weak" for the weakest pair, "late" where the second part begins; none for a pair."""
+    if len(rows) <= 2:
+        return [""] * len(rows)
+    late = np.diff(parts, prepend=0) > 0
+    return [
+        " ".join(["weak"] * bool(weak) + ["late"] * bool(begins))
+        for weak, begins in zip(np.isin(rows, weakest), late, strict=True)
+    ]
