@@ -21,31 +21,29 @@ from ssljax.sharding import own_places, place_whole_batch, replicated
 from ssljax.types import Array, Aux, Batch, Embed, Params, TeacherMethod, TitleMethod, TrainState
 
 RAW_PIXELS_SIDE = 32
-TITLES = "titles"  # what embeds the titles beside a student
+TITLES = "titles"  # what embeds titles apart from photos, beside the student
 By = Literal["both", "photo", "title"]
-"""What of an item is embedded, of what the network reads."""
+"""What the network sees of an item."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """What embeds single photos, and titles if it reads those: the trained network of a run."""
+    """The trained network of a run: embeds single photos, and titles if it reads them."""
 
     embed: Callable[..., np.ndarray]
-    """photos u8[B, S, S, 3], aspect ratios f32[B] and, if they are given, titles, B texts → f32[B, D]; compiled for
-    each B"""
+    """photos u8[B, S, S, 3], aspect ratios f32[B] and, optionally, B titles → f32[B, D]; compiled for each B"""
     photo_size: int
     """S"""
     origin: Origin
     embed_titles: Callable[[Sequence[str]], np.ndarray] | None = None
-    """titles alone → f32[n, D], to be compared with photos; None if the network reads none"""
+    """n titles without photos → f32[n, D], to compare with photos; None if the network reads no titles"""
 
 
 def embedding_functions(experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
     """Network → the jitted function of parameters, state and batch to embeddings f32[B, D], whole on every device.
 
-    The networks are "student", "teacher" if the method has one to show, and `TITLES`, which embeds titles beside the
-    student's photos; a batch is decoded photos (`image` and `aspect`) and what there is of titles, of which the
-    evaluation view is taken.
+    The networks are "student", "teacher" if the method shows one, and `TITLES` if it is a `TitleMethod`. A batch holds
+    what `Embedder.batch` takes; its evaluation view is embedded.
     """
 
     def compiled(embed: Callable[[Params, Aux, Batch], Array]) -> Any:
@@ -67,7 +65,7 @@ class Embedder:
     """Embeds splits of an experiment's data: decoded, one evaluation view, embedded.
 
     Photos that cannot be read are left out, and listed in the file `bad_inputs` if one is given. `titles` makes token
-    ids for networks that read titles. `by` hides the photos or the titles from a network that reads both.
+    ids for networks that read titles. `by` "photo" hides the titles from a network that reads both, "title" the photos.
     """
 
     def __init__(
@@ -93,26 +91,28 @@ class Embedder:
         """Whether titles are embedded by a network of their own, in the space of the photos."""
         return TITLES in self._apply
 
-    def hiding(self, by: By) -> "Embedder":
-        """The same, of photos or of titles alone."""
+    def only(self, by: By) -> "Embedder":
+        """The same, of photos alone or of titles alone."""
         return Embedder(self._experiment, self._mesh, self._load, self._bad_inputs, self._titles, by)
 
     def batch(self, state: TrainState, batch: Batch, network: str = "student") -> np.ndarray:
-        """f32[B, D] of one batch of decoded photos, with their titles if the network reads them.
+        """f32[B, D], the embeddings of a batch, whose other columns are ignored.
 
-        An item with neither has zeros: what the biases of a network make of nothing would be alike for all of them.
+        An item with neither photo nor title has zeros: a network's biases would make all of these alike.
+
+        batch: `image` u8[B, 1, S, S, 3] and `aspect` f32[B, 1]; with titles perhaps `title` i32[B, 1, L], blank by
+            default, and `has_photo` bool[B, 1], True by default; with a source of vectors `vectors` f32[B, 1, D].
         """
         read = {name: batch[name] for name in ("image", "aspect", "title", "has_photo", "vectors") if name in batch}
-        if self._titles is not None and "title" not in read:
-            read["title"] = np.full((*read["aspect"].shape, self._titles.length), -1, np.int32)
         if self._titles is not None:
-            there = read.get("has_photo", np.ones(read["aspect"].shape, bool))
-            read["has_photo"] = there & (self._by != "title")
-            if self._by == "photo":
-                read["title"] = np.full_like(read["title"], -1)
-        batch = place_whole_batch(self._mesh, read)
+            shape = read["aspect"].shape
+            if self._by == "photo" or "title" not in read:
+                read["title"] = np.full((*shape, self._titles.length), -1, np.int32)
+            if self._by == "title" or "has_photo" not in read:
+                read["has_photo"] = np.full(shape, self._by != "title")
+        placed = place_whole_batch(self._mesh, read)
         with jax.set_mesh(self._mesh):
-            made = np.asarray(jax.device_get(self._apply[network](state.params, state.aux, batch)))
+            made = np.asarray(jax.device_get(self._apply[network](state.params, state.aux, placed)))
         if self._titles is None:
             return made
         return np.where(read["has_photo"] | (read["title"] >= 0).any(axis=2), made, 0)

@@ -185,7 +185,7 @@ class Restored:
             )
 
     def encoder(self, network: str = "student") -> Encoder:
-        """What embeds single photos by a network."""
+        """What embeds single photos, and titles if the network reads them; raises UserError as `check_network`."""
         self.check_network(network)
         size = self.experiment.photo_size
 
@@ -212,8 +212,8 @@ class Restored:
     def embed(self, splits: Sequence[str], network: str = "student", by: By = "both") -> Embeddings:
         """Splits of the experiment's data, one after the other; photos that cannot be read are left out.
 
-        by: what of the items is embedded. Where photos and titles are embedded apart, "both" has the titles'
-            embeddings beside those of the photos, and "title" has them in their place.
+        by: what the network sees of an item. Where it embeds photos and titles apart, "both" gives `title_vectors`
+            beside the photos' `vectors`, and "title" the titles' as `vectors`.
 
         Raises UserError if the method has no such network, or does not read titles.
         """
@@ -221,13 +221,12 @@ class Restored:
         if by != "both" and self.titles is None:
             raise UserError(f"by={by}: the network of {self.run.path} reads no titles, only photos: leave it out")
         apart = self.embedder.embeds_titles
-        embedder = self.embedder if by == "both" or apart else self.embedder.hiding(by)
+        embedder = self.embedder if by == "both" or apart else self.embedder.only(by)
         embed = embedder.by(self.state, network)
         embeddings = Embeddings.joined([embed(split) for split in splits])
         if apart and by == "title":
-            assert embeddings.title_vectors is not None
-            embeddings = dataclasses.replace(embeddings, vectors=embeddings.title_vectors)
-        if by != "both":
+            embeddings = embeddings.of_titles
+        elif by == "photo":
             embeddings = dataclasses.replace(embeddings, title_vectors=None)
         return dataclasses.replace(embeddings, origin=self.origin(network))
 

@@ -19,8 +19,8 @@ COLLECTIONS = ("params", "batch_stats")
 class Fusion:
     """`Fusion(photo=ResNet(depth=50), title=TextTransformer.xlm_r())`, an encoder of `Listing`s.
 
-    Where a photo or a title is missing, its part of the embedding is 0, so that the other one decides. Either encoder
-    may be `Pretrained` or `Frozen`; without the one, or the other, it is None.
+    Where a photo or a title is missing, its part of the embedding is 0, so that the other decides. Each encoder may be
+    `Pretrained` or `Frozen`.
     """
 
     photo: Any
@@ -28,22 +28,22 @@ class Fusion:
     title: Any
     """Maps token ids i32[B, L] to embeddings; None leaves titles out."""
     how: Literal["concat", "normalise_first", "gated", "cross_attention"] = "normalise_first"
-    """How the two are joined. "concat": one after the other, as they are. "normalise_first": each scaled to unit length
-    before that, so that both count alike (the first place of Shopee's Price Match Guarantee, Kaggle 2021: .724 →
-    .753). "gated": `width` numbers, the sum of a linear projection of each, weighed by a gate per number that sees both
-    (Arevalo et al. 2017). "cross_attention": `width` numbers, the mean of the title's tokens after they have attended
-    to the cells of the photo's last map, and of the photo's embedding (early fusion)."""
+    """How the two are joined. "concat": concatenated as they are. "normalise_first": each scaled to unit length, then
+    concatenated, so that both count alike (the first place of Shopee's Price Match Guarantee, Kaggle 2021: .724 →
+    .753). "gated": `width` numbers, a projection of each, weighed by a gate for each number that sees both (Arevalo et
+    al. 2017). "cross_attention": `width` numbers, the mean of the title's tokens after they have attended to the cells
+    of the photo's last map, plus the mean of these cells (early fusion)."""
     title_weight: float = 1.0
-    """Of "normalise_first": the length of the title's part, where that of the photo's is 1."""
+    """With "normalise_first", the length of the title's part; the photo's has length 1."""
     width: int = 512
-    """Length of the result of "gated" and "cross_attention"."""
+    """D of "gated" and "cross_attention"; "concat" and "normalise_first" give the sum of both encoders' D."""
     heads: int = 8
-    """Of "cross_attention"."""
+    """Attention heads of "cross_attention"; must divide `width`."""
 
     def init(self, rng: Array, x: Listing, train: bool) -> PyTree:
-        """The variables of both encoders and of what joins them.
+        """The variables of both encoders and of the module that joins them, if there is one.
 
-        Raises UserError for settings that do not suit, or if `x` is a photo without a title.
+        Raises UserError if a setting does not suit, or `x` is not a `Listing`.
         """
         self._check(x)
         joint_rng, *rngs = jax.random.split(rng, 3)
@@ -78,7 +78,7 @@ class Fusion:
 
     @property
     def _joint(self) -> nn.Module | None:
-        """What joins the two with parameters of its own."""
+        """The module that joins the two; None if they are concatenated."""
         if self.how == "gated":
             return Gate(self.width)
         return CrossAttention(self.width, self.heads) if self.how == "cross_attention" else None
@@ -99,14 +99,15 @@ class Fusion:
             raise UserError(f"heads={self.heads} must divide width={self.width}")
 
     def _inputs(self, x: Listing) -> dict[str, Array]:
-        """What each encoder gets, of those that are there."""
+        """Encoder → its input, without an encoder that is None."""
         inputs = {"photo": x.photo, "title": x.title}
         return {name: part for name, part in inputs.items() if getattr(self, name) is not None}
 
     def _encode(self, name: str, variables: PyTree, part: Array, train: bool, rngs: Any) -> tuple[Any, PyTree]:
-        """An encoder's output, and its new batch statistics.
+        """An encoder's output f32[B, C], and its new batch statistics.
 
-        The output for cross-attention is the photo's cells [B, M, C], or the title's tokens and which are there.
+        For cross-attention the output is the photo's cells f32[B, M, C], or the title's tokens f32[B, L, C] and which
+        of them are there, bool[B, L].
         """
         encoder = getattr(self, name)
         method = "tokens" if self.how == "cross_attention" and hasattr(encoder, "tokens") else None
@@ -118,6 +119,7 @@ class Fusion:
         return made, updated.get("batch_stats", {})
 
     def _concatenated(self, made: dict[str, Array], x: Listing) -> Array:
+        """f32[B, sum of C], of encoders' outputs f32[B, C]."""
         there, weights = {"photo": x.has_photo, "title": x.has_title}, {"photo": 1.0, "title": self.title_weight}
         if self.how == "normalise_first":
             made = {name: weights[name] * unit(part) for name, part in made.items()}
@@ -138,20 +140,24 @@ class Gate(nn.Module):
         )
         gate = nn.sigmoid(Linear(self.width, name="gate")(jnp.concatenate([photo, title], axis=1)))
         gate = jnp.where(has_title[:, None], jnp.where(has_photo[:, None], gate, 0.0), 1.0)
-        return gate * jnp.tanh(Linear(self.width, name="photo")(photo)) + (1 - gate) * jnp.tanh(
-            Linear(self.width, name="title")(title)
-        )
+        photo = jnp.tanh(Linear(self.width, name="photo")(photo))
+        title = jnp.tanh(Linear(self.width, name="title")(title))
+        return gate * photo + (1 - gate) * title
 
 
 class CrossAttention(nn.Module):
-    """The title's tokens attend to the photo's cells (early fusion), and both are averaged."""
+    """The title's tokens attend to the photo's cells (early fusion); the means of both are added."""
 
     width: int
     heads: int
 
     @nn.compact
     def __call__(self, made: dict[str, Any], has_photo: Array, has_title: Array) -> Array:
-        """f32[B, width], of the photo's cells [B, M, P] and the title's tokens [B, L, T], those of bool[B, L]."""
+        """Joins the cells of photos and the tokens of titles; returns f32[B, width].
+
+        made: photo f32[B, M, P], the cells; title f32[B, L, T] and bool[B, L], the tokens and which are there.
+        has_photo, has_title: bool[B].
+        """
         cells, (tokens, there) = made["photo"], made["title"]
         cells = LayerNorm(1e-6, name="photo_norm")(Dense(self.width, name="photo")(cells))
         tokens = Dense(self.width, name="title")(tokens)

@@ -7,7 +7,7 @@ from ssljax.types import Array, pytree
 
 @pytree
 class Listing:
-    """Photos with their titles, one row an item: a view of `PhotoAndTitle`."""
+    """A view of B items, photos with their titles: `PhotoAndTitle` makes it."""
 
     photo: Array
     """f32[B, h, w, 3], normalised"""
@@ -21,5 +21,5 @@ class Listing:
 
     @property
     def has_title(self) -> Array:
-        """bool[B]"""
+        """bool[B], False where there is no title, or where it is hidden."""
         return jnp.any(self.title >= 0, axis=1)

@@ -13,9 +13,9 @@ NO_TITLES = "the network of this index reads photos, but no titles, so that it c
 
 
 def checked_text(text: Any, encoder: Encoder) -> str:
-    """A text to search by, as tokenizers read it.
+    """A text to search by, cleaned as tokenizers read it.
 
-    Raises UserError if it is no text or blank, or the encoder reads no titles.
+    Raises UserError if it is not a text, or is blank, or the encoder reads no titles.
     """
     if encoder.embed_titles is None:
         raise UserError(f"text={short(text)}: {NO_TITLES}")

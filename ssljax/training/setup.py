@@ -147,7 +147,7 @@ def check_titles(experiment: Experiment, titles: TokenizedTitles | None) -> None
             raise UserError("views=PhotoAndTitle(...) needs titles: set titles=Titles()")
         return
     if not isinstance(experiment.views, PhotoAndTitle):
-        raise UserError("titles are read by no view: set views=PhotoAndTitle(...), or titles=None")
+        raise UserError("titles=Titles(...), and no view reads titles: set views=PhotoAndTitle(...), or titles=None")
     encoder = getattr(experiment.method, "encoder", None)
     while hasattr(encoder, "module"):  # of Pretrained or Frozen
         encoder = encoder.module

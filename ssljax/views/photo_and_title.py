@@ -15,7 +15,7 @@ from ssljax.views.crops import OneCropEach
 
 @dataclasses.dataclass(frozen=True)
 class PhotoAndTitle:
-    """`PhotoAndTitle(OneCropEach(size=128), drop_title=0.1)`: each view is a photo's, with its title, in a `Listing`.
+    """`PhotoAndTitle(OneCropEach(size=128), drop_title=0.1)`: each view of a photo, with its title, as a `Listing`.
 
     It needs `Experiment.titles`. In training one of the two is hidden at times (modality dropout), never both, so that
     items without a title, and titles without a photo, are embedded well too.
@@ -24,9 +24,9 @@ class PhotoAndTitle:
     photo: Views = OneCropEach()
     """The views of the photos."""
     drop_photo: float = 0.0
-    """Share of views whose photo is hidden."""
+    """Probability that the photo of an item with a title is hidden."""
     drop_title: float = 0.0
-    """Share of views whose title is hidden."""
+    """Probability that the title is hidden."""
 
     def __post_init__(self):
         check_fields(self, "views", drop_photo=0, drop_title=0)
@@ -39,24 +39,29 @@ class PhotoAndTitle:
             )
 
     def __call__(self, rng: Array, batch: Batch) -> Batch:
-        """The batch with `views`: the photos' views, each with the title of its photo."""
-        batch, views, count = self.photo(rng, batch), [], batch["image"].shape[1]
+        """The batch with `views`: the photos' views as `Listing`s, each with the title of the photo that it shows."""
+        batch = self.photo(rng, batch)
+        one_of_each = len(batch["views"]) == batch["image"].shape[1]  # else all views are of the first photo
+        views = []
         for k, photo in enumerate(batch["views"]):
-            alone = k if len(batch["views"]) == count else 0  # a view of each photo, or all of the first
-            title = _title(batch, batch["shown"][k] if "shown" in batch else alone)
-            chance = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(rng, 5), k), title.shape[:1])
-            drop_title = (chance >= self.drop_photo) & (chance < self.drop_photo + self.drop_title)
-            # what has no title keeps its photo
-            has_photo = (chance >= self.drop_photo) | ~jnp.any(title >= 0, axis=1)
-            views.append(Listing(photo, jnp.where(drop_title[:, None], -1, title), has_photo))
+            shown = batch["shown"][k] if "shown" in batch else k * one_of_each
+            listing = Listing(photo, _titles(batch, shown), jnp.ones(len(photo), bool))
+            views.append(self._with_one_hidden(jax.random.fold_in(jax.random.fold_in(rng, 5), k), listing))
         return batch | {"views": tuple(views)}
 
+    def _with_one_hidden(self, rng: Array, listing: Listing) -> Listing:
+        """Photos and titles, some of which are hidden; an item without a title keeps its photo."""
+        chance = jax.random.uniform(rng, listing.has_photo.shape)
+        hide_photo = (chance < self.drop_photo) & listing.has_title
+        hide_title = (chance >= self.drop_photo) & (chance < self.drop_photo + self.drop_title)
+        return Listing(listing.photo, jnp.where(hide_title[:, None], -1, listing.title), ~hide_photo)
+
     def evaluation(self, batch: Batch) -> Batch:
-        """The batch with one of `views`: all of both. `has_photo` bool[B, 1], if the batch has it, hides photos."""
+        """The batch with a single view, a `Listing`; `has_photo` bool[B, 1] of the batch says which photos to show."""
         batch = self.photo.evaluation(batch)
-        photo, title = batch["views"][0], _title(batch, 0)
-        has_photo = batch["has_photo"][:, 0] if "has_photo" in batch else jnp.ones(photo.shape[0], bool)
-        return batch | {"views": (Listing(photo, title, has_photo),)}
+        photo = batch["views"][0]
+        has_photo = batch["has_photo"][:, 0] if "has_photo" in batch else jnp.ones(len(photo), bool)
+        return batch | {"views": (Listing(photo, _titles(batch, 0), has_photo),)}
 
     def pixels(self, view: Listing) -> Array:
         """f32[B, h, w, 3] in [0, 1], the photo as people see it."""
@@ -64,7 +69,7 @@ class PhotoAndTitle:
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """What is done to a photo that is embedded."""
+        """How the photos' views normalise and size a photo; None if they do not say."""
         return getattr(self.photo, "preprocessing", None)
 
     def suited_to(self, preprocessing: Preprocessing) -> "PhotoAndTitle":
@@ -73,8 +78,8 @@ class PhotoAndTitle:
         return dataclasses.replace(self, photo=suited(preprocessing)) if suited else self
 
 
-def _title(batch: Batch, shown: int | Array) -> Array:
-    """i32[B, L], the titles of the items' photos number `shown`, i32[B]; none where the batch has no titles."""
+def _titles(batch: Batch, shown: int | Array) -> Array:
+    """i32[B, L], the titles of the items' photos number `shown`, one for all or i32[B]; blank if the batch has none."""
     if "title" not in batch:
         return jnp.full((batch["image"].shape[0], 1), -1, jnp.int32)
     if isinstance(shown, int):

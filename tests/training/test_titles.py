@@ -83,7 +83,7 @@ def test_an_item_with_neither_photo_nor_title_has_zeros_whatever_the_biases():
     embedder = Embedder(setup.experiment, setup.mesh, setup.load, None, setup.titles)
     assert embedder.batch(state, batch).any(axis=1).all()
     np.testing.assert_array_equal(
-        embedder.hiding("title").batch(state, batch).any(axis=1), [True, False, False, True] * 2
+        embedder.only("title").batch(state, batch).any(axis=1), [True, False, False, True] * 2
     )
 
 
@@ -122,7 +122,7 @@ def test_another_tokenizer_is_refused(run, tmp_path):
     ("fields", "said"),
     [
         ({"titles": None}, r"needs titles: set titles=Titles\(\)"),
-        ({"views": CROP}, "read by no view"),
+        ({"views": CROP}, "no view reads titles"),
         (
             {"titles": Titles(Bytes(), length=12), "method": METHOD.__class__(Fusion(ENCODER, BagOfTokens(100, 8)))},
             "method.encoder.title.vocabulary=100 is smaller than the tokenizer's",

@@ -21,7 +21,7 @@ class TokenizedTitles:
 
     @classmethod
     def of(cls, titles: Titles | None, items: Items | None, learnt: str | None = None) -> "TokenizedTitles | None":
-        """With what a run keeps as `learnt`, or else learnt from the titles of `items`; None without `titles`.
+        """By `learnt`, which a run keeps, or else learnt from the titles of `items`; None without `titles`.
 
         Raises UserError if the items have no titles, or the tokenizer cannot learn or be read.
         """
@@ -40,16 +40,15 @@ class TokenizedTitles:
         return self.titles.length
 
     def __call__(self, items: Items, rows: np.ndarray, key: tuple[int, ...] | None = None) -> np.ndarray:
-        """i32[*, L], token ids of the titles of `rows` i[*], -1 after the last.
+        """i32[*, L], token ids of the titles of `rows` i[*], -1 after the last; all -1 for items without titles.
 
-        With a `key` of whole numbers they are augmented, each by the key and its row alone. Items without titles have
-        empty ones.
+        With a `key` of whole numbers they are augmented, each by the key and its row alone.
         """
-        title, augmentation = items.columns.get("title"), self.titles.augmentation
-        chosen = [""] * rows.size if title is None else title[rows.ravel()].tolist()
-        if key is not None and augmentation is not None:
-            rngs = (np.random.default_rng((*key, int(row))) for row in rows.ravel())
-            chosen = [augmentation([one], rng)[0] for one, rng in zip(chosen, rngs, strict=True)]
+        title, flat = items.columns.get("title"), rows.ravel().tolist()
+        chosen = [""] * len(flat) if title is None else title[flat].tolist()
+        if key is not None:
+            rngs = [np.random.default_rng((*key, row)) for row in flat]
+            chosen = [self.titles.augmentation([one], rng)[0] for one, rng in zip(chosen, rngs, strict=True)]
         return self.ids(chosen).reshape(*rows.shape, self.length)
 
     def ids(self, titles: list[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What methods have in common that compare photos with their titles, and learn by another method beside."""
+"""The base of CLIP and SigLIP: methods that compare photos with their titles, alone or beside another method."""
 
 import abc
 import dataclasses
@@ -31,7 +31,7 @@ from ssljax.types import (
 
 @pytree
 class PairState:
-    """What is kept beside the parameters."""
+    """The state beside the parameters."""
 
     stats: PyTree
     """batch statistics of both networks, by module"""
@@ -41,14 +41,14 @@ class PairState:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhotoTitlePairs(OneNetwork, abc.ABC):
-    """A network for photos and one for titles, into one space, where `compare` brings a photo and its title together.
+    """Two networks map photos and titles into one space, where `compare` brings a photo and its title together.
 
     The photo and the title are those of the first view, a `Listing`. Items whose photo or title is missing or hidden
     are left out of the comparison.
 
     With a self-supervised method `beside`, the encoder learns from that too (SLIP, Mu et al. 2021, arXiv 2112.12750):
     `CLIP(encoder=ResNet(), title_encoder=..., beside=MoCo(encoder=Identity()))`. It sees the photos of all views, of
-    which it may want two, and keeps its own projector, teacher and queue. SLIP has a third view for the title.
+    which MoCo needs two, and keeps its own projector, teacher and queue. (In SLIP the title has a third view.)
     """
 
     projector: Any = MLP(hidden=(), out=512, last_bias=False)
@@ -60,8 +60,8 @@ class PhotoTitlePairs(OneNetwork, abc.ABC):
     group: Literal["label", "listing"] | None = None
     """Items that share it, such as photos of one product, are not each other's negatives; None: all others are."""
     beside: Any = None
-    """A method of one network, perhaps with a teacher, that trains the encoder at the same time; its own is Identity(),
-    in whose place the shared one stands."""
+    """A method of one network, perhaps with a teacher, that trains the encoder at the same time; its own encoder is
+    Identity(), which the shared one replaces."""
     beside_weight: Scheduled = 1.0
     """Weight of its loss: a number or a schedule."""
 
