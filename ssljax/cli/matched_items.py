@@ -22,7 +22,7 @@ from ssljax.types import UserError
 By = Literal["image", "title", "both"]
 Kind = Literal["photo", "title", "both", "words"]
 """What a ranking compares: what a network has made of photos, of titles or of both; or the words of titles."""
-NO_RUN = "{} does not say which run embedded it, or that run is not there: name {}"
+NO_RUN = "{} does not say which run embedded it, or that run is not there, or was trained again since: name {}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

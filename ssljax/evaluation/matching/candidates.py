@@ -27,12 +27,14 @@ class Candidates:
     def of(cls, vectors: np.ndarray, k: int = MOST - 1, *, build: Build | None = None) -> "Candidates":
         """The k nearest others by dot product of vectors f32[n, D] of unit length.
 
+        A vector of zeros, such as that of a blank title, is near to nothing: it has no candidates, and is none.
         `build` builds an index to find them in; None compares each item with every other, exactly.
         """
-        count = len(vectors)
+        count, there = len(vectors), np.flatnonzero(vectors.any(axis=1)).astype(np.int32)
         rows, scores = np.full((count, k), -1, np.int32), np.full((count, k), -np.inf, np.float32)
-        for part, found, best in neighbours(vectors, vectors, k, own=np.arange(count), build=build):
-            rows[part], scores[part] = found, best
+        searched = vectors if len(there) == count else vectors[there]
+        for part, found, best in neighbours(searched, searched, k, own=np.arange(len(there)), build=build):
+            rows[there[part]], scores[there[part]] = np.where(found >= 0, there[found], -1), best
         return cls(rows, scores)
 
     def __len__(self) -> int:

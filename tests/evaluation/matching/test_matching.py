@@ -307,3 +307,11 @@ def test_many_items_are_matched_through_an_index_whose_searches_do_not_grow_with
     x = unit(5000, dim=64)[groups] + 0.06 * rng.standard_normal((20_000, 64)).astype(np.float32)
     matches = MatchLists.of(Candidates.of(normalise(x), 9, build=build), 0.65)
     assert row_f1(matches.rows, groups).mean() > 0.95
+
+
+def test_a_vector_of_zeros_is_near_to_nothing():
+    vectors = np.array([[1, 0], [0, 0], [-0.6, 0.8], [0, 0], [0, 1]], np.float32)
+    found = Candidates.of(vectors, 3)
+    np.testing.assert_array_equal(found.rows, [[4, 2, -1], [-1] * 3, [4, 0, -1], [-1] * 3, [2, 0, -1]])
+    np.testing.assert_allclose(found.scores[0], [0, -0.6, -np.inf], atol=1e-6)
+    assert (MatchLists.of(found, -0.9).rows[[1, 3]] == -1).all()
