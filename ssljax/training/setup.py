@@ -148,7 +148,7 @@ def check_titles(experiment: Experiment, titles: TokenizedTitles | None) -> None
         return
     if not isinstance(experiment.views, PhotoAndTitle):
         raise UserError("titles=Titles(...), and no view reads titles: set views=PhotoAndTitle(...), or titles=None")
-    encoder = getattr(experiment.method, "encoder", None)
+    encoder: Any = getattr(experiment.method, "encoder", None)
     while hasattr(encoder, "module"):  # of Pretrained or Frozen
         encoder = encoder.module
     # a module of the user's own may read both
