@@ -26,9 +26,9 @@ class Seen(NamedTuple):
 
 
 def seen(names: Sequence[str], figure: str, row: str = "trained") -> Seen | None:
-    """A figure over runs that differ in the seed alone; None unless all were run."""
-    paths = [HERE / f"{name}.json" for name in names]
-    if not all(path.exists() for path in paths):
+    """A figure over those runs, which differ in the seed alone, that were run; None if none was."""
+    paths = [path for path in (HERE / f"{name}.json" for name in names) if path.exists()]
+    if not paths:
         return None
     tables = [json.loads(path.read_text())["table"][row] for path in paths]
     values = tuple(table[figure] for table in tables)
@@ -70,11 +70,12 @@ def _compared(a: Seen | None, b: Seen | None, ratio: float = 1.0) -> str:
     """Whether b is `ratio` times a or more: by all seeds, and beyond the interval."""
     if a is None or b is None:
         return NOT_RUN
+    one = "" if len(b.seeds) > 1 else ", one seed"
     if max(a.seeds) >= min(b.seeds):
-        return "not seen"
+        return f"not seen{one}"
     if b.mean >= ratio * a.mean:
-        return "seen" if len(b.seeds) > 1 else "seen, one seed"
-    return f"in sign: {b.mean / a.mean:.2f} times instead of {ratio:g}"
+        return f"seen{one}"
+    return f"in sign{one}: {b.mean / a.mean:.2f} times instead of {ratio:g}"
 
 
 def _natural_views() -> list[str]:
