@@ -311,7 +311,7 @@ def pages() -> dict[Path, str]:
         DOCS / "accelerators.md": [plans(), before_and_after()],
         DOCS / "claims.md": [claims()],
         DOCS / "titles.md": [
-            benchmark("titles", "Products of the test split of Fashion that are matched, row-wise F1, means of three seeds"),
+            benchmark("titles", "Matched products of Fashion's test split, row-wise F1, means of three seeds"),
             sweep(("titles/fashion",), (*STYLE, "test/style/row-f1")),
             sweep(("titles/clip",), tuple(f"test/style/{way}/cmc@{k}" for way in WAYS for k in (1, 5, 10))),
             sweep(("titles/grocery",), ("test/product/cmc@1", "test/iconic/cmc@1")),
