@@ -245,6 +245,19 @@ def benchmark(name: str, title: str) -> str:
     return f"{title} ({machine}):\n\n" + markdown(["", "", *(c.replace("_", " ") for c in columns)], rows)
 
 
+def matching() -> str:
+    """A line for each number of items that were matched."""
+    record = json.loads((HERE / f"{BENCHMARK}matching.json").read_text())
+    header = ["items", "milliseconds an item", "MiB beside the vectors", "row-wise F1", "seconds a stage of blending"]
+    rows = []
+    for one in record["table"]:
+        blending = one.get("seconds a stage of blending")
+        memory = f"{one['MiB beside them at the peak']:,.0f}"
+        figures = f"{one['milliseconds an item']:.2f}", memory, f"{one['row-f1']:.3f}"
+        rows.append([f"{one['items']:,}", *figures, NOT_RUN if blending is None else f"{blending:.1f}"])
+    return f"{record['note']}:\n\n" + markdown(header, rows)
+
+
 def _cells(figures: dict | str, columns: list[str]) -> list[str]:
     if isinstance(figures, str):  # why there are none
         return [figures, *[""] * (len(columns) - 1)]
@@ -292,6 +305,7 @@ def pages() -> dict[Path, str]:
         DOCS / "watermarks.md": [
             benchmark("watermarks", "Marks found, and PSNR where they are before and after they are removed, in dB"),
         ],
+        DOCS / "matching.md": [matching()],
         DOCS / "post_processing.md": [benchmark("rerank", "Test split of Fashion")],
         DOCS / "attributes.md": [
             benchmark("attributes", "Values told rightly, from shares of the labels and all"),
