@@ -2,7 +2,9 @@
 
 As natural_views.py, which starts from random weights, but on what ImageNet's EfficientNet-Lite0 has made of the photos
 (run claims/photos.py first): a projection learns from pairs of photos of one listing, without labels, by SimCLR, MoBY
-or SimSiam. There are no augmented views of saved vectors; augmented and natural ones are compared there.
+or SimSiam. There are no augmented views of saved vectors; natural_photos.py compares them with natural ones. The run
+"imported" is the network as it is, on Grocery and, for attributes told from neighbours or by a linear classifier from
+1, 5, 10 and 100 % of the labels, on Fashion.
 
     ssljax sweep experiments/claims/photos.py
     ssljax sweep experiments/claims/natural_views.py
@@ -13,10 +15,10 @@ Published (Mercari, 2021): photos of one listing come to lie closer together tha
 from typing import Any
 
 from ssljax.config import Experiment
-from ssljax.data import Grocery, Listings
-from ssljax.evaluation import Retrieval, SavedEmbeddings, Separation
-from ssljax.methods import EMA, MoBY, SimCLR, SimSiam
-from ssljax.models import MLP
+from ssljax.data import Catalogue, Grocery, Listings, Photos
+from ssljax.evaluation import Attributes, Retrieval, SavedEmbeddings, Separation
+from ssljax.methods import EMA, MetricLearning, MoBY, SimCLR, SimSiam
+from ssljax.models import MLP, Identity
 from ssljax.optim import AdamW
 from ssljax.schedules import Cosine
 from ssljax.search import Exact
@@ -41,34 +43,54 @@ METHODS = {
 }
 
 
-def natural_views(method: str, seed: int = 0, *, epochs: int = 40) -> Experiment:
-    """A method on two photos of each listing; without an epoch, the photos as the imported network sees them."""
+IMPORTED = MetricLearning(encoder=Identity())
+FASHION = Catalogue(path="fashion/styles.csv", label="productDisplayName")
+
+
+def on_vectors(
+    name: str, data: Any, vectors: str, method: Any, evaluate: tuple[Any, ...], **changes: Any
+) -> Experiment:
+    """A method on saved vectors of photos."""
+    usual = {"optimizer": AdamW(lr=5e-4, weight_decay=0.01, warmup=0.05), "epochs": 40, "batch_size": 64}
     return Experiment(
-        name=f"claims_natural_views_{method}_{seed}",
-        data=SavedEmbeddings(Grocery(), "runs/imported_grocery"),
-        sampler=Listings(),
+        name=f"claims_{name}",
+        data=SavedEmbeddings(data, vectors),
         views=SavedVectors(),
-        method=METHODS[method],
-        optimizer=AdamW(lr=5e-4, weight_decay=0.01, warmup=0.05),
-        epochs=epochs,
-        batch_size=64,
+        method=method,
         photo_size=8,
         cache="device",
-        seed=seed,
         baselines=False,
         index=Exact(),
-        evaluate=judged(),
+        evaluate=evaluate,
+        **usual | changes,
     )
 
 
-def judged() -> tuple[Any, ...]:
-    """Products among the train split's and the studio photos, and listings apart."""
-    return (
+def natural_views(name: str, method: Any, **changes: Any) -> Experiment:
+    """Judged by products among the train split's and the studio photos, by listings apart, and by attributes told."""
+    evaluate = (
         Retrieval(relevant="product", gallery="train", name="product", interval=0.95),
         Retrieval(relevant="product", gallery="iconic", ks=(1, 5), name="iconic", interval=0.95),
         Separation(relevant="listing", name="listing"),
+        Attributes(columns=("product", "category"), linear_steps=300),
     )
+    return on_vectors(f"natural_views_{name}", Grocery(), "runs/imported_grocery", method, evaluate, **changes)
 
 
-config = natural_views("simclr")
-sweep = [natural_views(method, seed) for seed in (0, 1, 2) for method in METHODS]
+def trained(method: str, seed: int) -> Experiment:
+    """A projection that learns from two photos of each listing."""
+    return natural_views(f"{method}_{seed}", METHODS[method], sampler=Listings(), seed=seed)
+
+
+imported = natural_views("imported", IMPORTED, sampler=Photos(), epochs=0)
+fashion = on_vectors(
+    "neighbours_fashion",
+    FASHION,
+    "runs/imported_fashion",
+    IMPORTED,
+    (Attributes(columns=("articleType", "baseColour", "gender"), linear_steps=300),),
+    epochs=0,
+)
+everything = [trained(method, seed) for seed in (0, 1, 2) for method in METHODS]
+config = everything[0]
+sweep = [config, imported, fashion, *everything[1:]]

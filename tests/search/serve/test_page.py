@@ -73,7 +73,7 @@ def test_words_are_searched_by_alone_and_beside_a_photo(tab, tmp_path):
         tab.value("void (window.fetch = (now => (...sent) => window.late = now(...sent))(window.fetch))")
         tab.value("document.querySelector('#clear').click()")
         type_and_search(tab, "  ")
-        tab.value("late.then(() => new Promise(resolve => setTimeout(resolve, 200)))")  # its answer is not shown any more
+        tab.value("late.then(() => new Promise(resolve => setTimeout(resolve, 200)))")  # its answer is no longer shown
         assert tab.value("document.querySelector('#said').textContent") == "Write words, or drop a photo."
         assert [error for error in tab.errors if "favicon" not in str(error)] == []
 
