@@ -800,12 +800,13 @@ def test_robustness_on_the_data_of_another_experiment(copy, tmp_path, two_distur
         "config = Experiment(name='shapes', data=ToyCatalogue(listings=96, photos=2, size=32),\n"
         "                    evaluate=(Retrieval(relevant='shape', gallery='val'),))\n"
     )
-    options = [*ROBUSTNESS, "--sides", "query", "--network", "teacher"]
+    options = [*ROBUSTNESS, "--sides", "query", "--network", "teacher", "--alone", "--kinds", "Noise"]
     assert ssljax(["robustness", str(copy.path), str(other), *options]) == 0
     assert "CMC@1: the teacher's area" in capsys.readouterr().out
     found = json.loads(copy.robustness("shapes").read_text())
     assert (found["data"], found["split"], found["gallery"], found["queries"]) == ("shapes", "test", "val", 8)
-    assert {curve["side"] for curve in found["curves"]} == {"query"} and not copy.robustness().exists()
+    measured = {(curve["way"], curve["side"], curve["disturbance"]) for curve in found["curves"]}
+    assert measured == {(way, "query", "Noise") for way in ("teacher", "raw pixels")} and not copy.robustness().exists()
 
 
 def test_robustness_tells_what_is_wrong(copy, tmp_path, capsys):
@@ -816,6 +817,7 @@ def test_robustness_tells_what_is_wrong(copy, tmp_path, capsys):
     run = str(copy.path)
     assert "strengths=(0.5, 2.0) must grow from above 0 to at most 1" in told(run, "--strengths", "0.5", "2")
     assert "items=1 is too small: it must be at least 2" in told(run, "--items", "1")
+    assert "kinds=Watermarks is no disturbance: did you mean 'Watermark'?" in told(run, "--kinds", "Watermarks")
     assert "there is no experiment file" in told(run, str(tmp_path / "none.py"))
     assert "is not a run folder" in told(str(tmp_path / "nowhere"))
     (tmp_path / "classes.py").write_text(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -20,6 +21,7 @@ from ssljax.config import resolved
 from ssljax.data import Items
 from ssljax.data.atomic_files import write_json
 from ssljax.data.bad_inputs import BadInputs
+from ssljax.data.text import did_you_mean
 from ssljax.evaluation import Robustness
 from ssljax.evaluation.disturbed import Pool, measure
 from ssljax.evaluation.restore import NETWORK_ALONE, Restored
@@ -27,7 +29,8 @@ from ssljax.evaluation.robustness import Curve, summary
 from ssljax.report import write_robustness
 from ssljax.training.logging import console
 from ssljax.training.run_folder import Run, environment
-from ssljax.views.disturbances import DISTURBANCES
+from ssljax.types import UserError
+from ssljax.views.disturbances import DISTURBANCES, Disturbance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +42,21 @@ class RobustnessOptions:
     """Another experiment file, whose data and first Retrieval replace the run's."""
     network: Network = "student"
     """Whose figures the table has, and whose failures the examples show; the page has the curves of both networks."""
+    alone: bool = False
+    """Leave the other network out, which takes half of the time."""
+    kinds: tuple[str, ...] = ()
+    """What is disturbed, such as Perspective Watermark; all kinds by default."""
     suite: Annotated[Robustness, tyro.conf.arg(name="")] = Robustness()
     trust_code: TrustCode = False
+
+    @property
+    def disturbances(self) -> list[Disturbance]:
+        """Those of the kinds; raises UserError if there is no such kind."""
+        there = {type(disturbance).__name__: disturbance for disturbance in DISTURBANCES}
+        for kind in self.kinds:
+            if kind not in there:
+                raise UserError(f"kinds={kind} is no disturbance{did_you_mean(kind, list(there))}")
+        return [there[kind] for kind in dict.fromkeys(self.kinds or there)]
 
 
 def main(arguments: list[str]) -> None:
@@ -52,9 +68,10 @@ def main(arguments: list[str]) -> None:
     if options.data is not None:
         experiment, data = on_other_data(experiment, options.data)
     restored = Restored.of(run, experiment)
-    results, curves = _measure(
-        restored, suite, network=network, data=data, command=command_line("robustness", arguments)
-    )
+    restored.check_network(network)
+    networks = (network,) if options.alone else restored.embedder.networks
+    command = command_line("robustness", arguments)
+    results, curves = _measure(restored, suite, options.disturbances, network, networks, data=data, command=command)
     if results["without"]:
         console.print("Only photos are disturbed and compared: their titles, which the network reads too, are hidden.")
     queries = f"{results['queries']:,} of {results['queries_in_all']:,} queries"
@@ -67,22 +84,29 @@ def main(arguments: list[str]) -> None:
 
 
 def _measure(
-    restored: Restored, suite: Robustness, *, network: str, data: str, command: str
+    restored: Restored,
+    suite: Robustness,
+    disturbances: Sequence[Disturbance],
+    network: str,
+    networks: Sequence[str],
+    *,
+    data: str,
+    command: str,
 ) -> tuple[dict[str, Any], list[Curve]]:
-    """Measures, and writes robustness.html and then robustness.json into the run folder; gives what they hold.
+    """Measures `networks`, and writes robustness.html and then robustness.json into the run folder; gives what they
+    hold.
 
     Examples are of what `network` lost. `data` names other data than the run's own, and becomes a part of the files'
     names; blank for its own. `command` is what measures it again.
     """
-    restored.check_network(network)
     run, experiment, embedder = restored.run, restored.experiment, restored.embedder
 
     def bad(items: Items) -> BadInputs:
         return BadInputs(run.bad_inputs(data), total=len(items), limit=experiment.max_bad_share)
 
-    ways = {name: functools.partial(embedder.batch, restored.state, network=name) for name in embedder.networks}
+    ways = {name: functools.partial(embedder.batch, restored.state, network=name) for name in networks}
     pool = Pool.of(experiment, restored.load, bad, ways, suite)
-    curves, examples = measure(pool, suite, DISTURBANCES, network)
+    curves, examples = measure(pool, suite, disturbances, network)
     results = {
         "name": experiment.name,
         "network": network,
