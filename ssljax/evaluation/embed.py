@@ -31,7 +31,7 @@ class Encoder:
     """The trained network of a run: embeds single photos, and titles if it reads them."""
 
     embed: Callable[..., np.ndarray]
-    """photos u8[B, S, S, 3], aspect ratios f32[B] and, optionally, B titles → f32[B, D]; compiled for each B"""
+    """photos u8[B, S, S, 3], aspect ratios f32[B] and, optionally, B titles → f32[B, D]; compiled for powers of two"""
     photo_size: int
     """S"""
     origin: Origin

@@ -189,23 +189,26 @@ class Restored:
         self.check_network(network)
         size = self.experiment.photo_size
 
+        def vectors(batch: dict[str, np.ndarray], which: str) -> np.ndarray:
+            count = len(batch["image"])
+            rows = np.arange(1 << (count - 1).bit_length()).clip(max=count - 1)  # compiled for powers of two alone
+            return self.embedder.batch(self.state, {key: value[rows] for key, value in batch.items()}, which)[:count]
+
         def embed(image: np.ndarray, aspect: np.ndarray, titles: Sequence[str] | None = None) -> np.ndarray:
             batch = {"image": image[:, None], "aspect": aspect[:, None]}
             if titles is not None and self.titles is not None:
                 batch["title"] = self.titles.ids(list(titles))[:, None]
-            return self.embedder.batch(self.state, batch, network)
+            return vectors(batch, network)
 
         def embed_titles(titles: Sequence[str]) -> np.ndarray:
             assert self.titles is not None
-            count = 1 << (len(titles) - 1).bit_length()  # compiled for powers of two alone
             batch = {
-                "image": np.zeros((count, 1, size, size, 3), np.uint8),
-                "aspect": np.ones((count, 1), np.float32),
-                "title": self.titles.ids([*titles, *[""] * (count - len(titles))])[:, None],
-                "has_photo": np.zeros((count, 1), bool),
+                "image": np.zeros((len(titles), 1, size, size, 3), np.uint8),
+                "aspect": np.ones((len(titles), 1), np.float32),
+                "title": self.titles.ids(list(titles))[:, None],
+                "has_photo": np.zeros((len(titles), 1), bool),
             }
-            which = TITLES if self.embedder.embeds_titles else network
-            return self.embedder.batch(self.state, batch, which)[: len(titles)]
+            return vectors(batch, TITLES if self.embedder.embeds_titles else network)
 
         return Encoder(embed, size, self.origin(network), embed_titles if self.titles else None)
 

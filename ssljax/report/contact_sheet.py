@@ -1,6 +1,7 @@
-"""A contact sheet: one picture of an experiment's photos, and of its views and disturbances of them."""
+"""A contact sheet: one picture of an experiment's photos, their views and titles, and its disturbances of them."""
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ssljax.config import Experiment
+from ssljax.data import Items
 from ssljax.data.decode import BadImage, decode
 from ssljax.types import Batch, UserError, short
 from ssljax.views import Augmentation
@@ -22,6 +24,7 @@ PHOTOS = 2  # in each row of a disturbance
 COLUMNS = PHOTOS * len(STRENGTHS)
 CELL, GAP, LABEL = 96, 4, 120  # pixels
 LINE = 16
+LETTERS, LINES = 15, 7  # of a title that fit into a cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Block:
 def contact_sheet(experiment: Experiment, rows: int) -> Image.Image:
     """The picture: photos in rows with random views in columns, then a row for each disturbance at rising strengths.
 
-    The disturbances are the experiment's, or all if it has none; each is shown on two photos. The experiment's seed
+    If the experiment reads titles, those of the same items stand between, as they are and as epochs see them. The
+    disturbances are the experiment's, or all if it has none; each is shown on two photos. The experiment's seed
     decides which photos are shown and what happens to them.
 
     Raises UserError if `rows` is not positive, or no photo can be read.
@@ -45,13 +49,15 @@ def contact_sheet(experiment: Experiment, rows: int) -> Image.Image:
     views, rng = experiment.normalised_views, jax.random.PRNGKey(experiment.seed)
     if not hasattr(views, "pixels"):
         raise UserError(f"views={short(views)} cannot be drawn: define `pixels`, which undoes the normalisation")
-    names, batch = _photos(experiment, max(rows, MOST))  # a collage needs other photos
-    names = names[:rows]
+    items, batch = _photos(experiment, max(rows, MOST))  # a collage needs other photos
+    items = items.select(np.arange(len(items)) < rows)
+    names = items.ids.tolist()
     embedded = jax.jit(lambda batch: views.pixels(views.evaluation(batch)["views"][0]))(batch)
     disturbances = disturbances_of(views) or DISTURBANCES
     return _draw(
         [
             _views(views, rng, batch, embedded, names),
+            *_titles(experiment, items),
             _disturbances(disturbances, jax.random.fold_in(rng, COLUMNS), embedded, len(names)),
         ]
     )
@@ -65,11 +71,11 @@ def disturbances_of(views: Any) -> list[Disturbance]:
     return list(dict.fromkeys([*own, *inside]))
 
 
-def _photos(experiment: Experiment, count: int) -> tuple[list[str], Batch]:
-    """Ids and a batch of items of the train split with readable photos, drawn by the sampler and the seed."""
+def _photos(experiment: Experiment, count: int) -> tuple[Items, Batch]:
+    """Items of the train split with readable photos, and their batch, drawn by the sampler and the seed."""
     items = experiment.data.load("train")
     sampled = experiment.sampler.over(items, batch_size=experiment.batch_size, seed=experiment.seed)
-    names, images, aspects, reason = [], [], [], ""
+    drawn, images, aspects, reason = [], [], [], ""
     batches = (sampled.rows(step) for step in range(sampled.batches_per_epoch))
     for rows in (item for batch in batches for item in batch.reshape(-1, sampled.photos)):
         try:
@@ -77,14 +83,14 @@ def _photos(experiment: Experiment, count: int) -> tuple[list[str], Batch]:
         except BadImage as error:
             reason = reason or f"{items.ids[rows[0]]}: {error}"
             continue
-        names.append(str(items.ids[rows[0]]))
+        drawn.append(rows[0])
         images.append(photos)
         aspects.append(shapes)
-        if len(names) == count:
+        if len(drawn) == count:
             break
-    if not names:
+    if not drawn:
         raise UserError(f"data: not one photo of the train split can be read ({reason})")
-    return names, {"image": np.array(images), "aspect": np.array(aspects, np.float32)}
+    return items.select(np.array(drawn)), {"image": np.array(images), "aspect": np.array(aspects, np.float32)}
 
 
 def _views(views: Any, rng: jax.Array, batch: Batch, embedded: jax.Array, names: list[str]) -> Block:
@@ -96,6 +102,27 @@ def _views(views: Any, rng: jax.Array, batch: Batch, embedded: jax.Array, names:
     columns = [np.asarray(embedded)] + [np.asarray(view) for step in steps for view in step]
     captions = ["embedded"] + [f"view {k + 1}" for step in steps for k in range(len(step))]
     return Block(captions, [(name, [column[k] for column in columns]) for k, name in enumerate(names)])
+
+
+def _titles(experiment: Experiment, items: Items) -> list[Block]:
+    """A row for each item: its title, and what epochs make of it; nothing if the experiment reads no titles."""
+    if experiment.titles is None or "title" not in items.columns:
+        return []
+    titles = items.columns["title"].tolist()
+    rngs = [np.random.default_rng((experiment.seed, epoch)) for epoch in range(1, COLUMNS)]
+    columns = [titles, *(experiment.titles.augmentation(titles, rng) for rng in rngs)]
+    rows = [
+        (name, list(map(_written, texts))) for name, texts in zip(items.ids, zip(*columns, strict=True), strict=True)
+    ]
+    return [Block(["title", *(f"epoch {k}" for k in range(1, COLUMNS))], rows)]
+
+
+def _written(text: str) -> np.ndarray:
+    """f32[h, w, 3], a text in a cell, cut off where it does not fit."""
+    cell = Image.new("RGB", (CELL, CELL), "white")
+    lines = textwrap.wrap(text, LETTERS, max_lines=LINES, placeholder="...")
+    ImageDraw.Draw(cell).multiline_text((GAP, GAP), "\n".join(lines), "black", ImageFont.load_default(), spacing=2)
+    return np.asarray(cell, np.float32) / 255
 
 
 def _disturbances(disturbances: Sequence[Disturbance], rng: jax.Array, embedded: jax.Array, photos: int) -> Block:

@@ -89,10 +89,8 @@ class Model:
         vectors = []
         for start in range(0, len(decoded), BATCH):
             images, aspects = zip(*decoded[start : start + BATCH], strict=True)
-            more = (1 << (len(images) - 1).bit_length()) - len(images)  # compiled for powers of two alone
-            image, aspect = np.stack([*images, *images[:1] * more]), np.array([*aspects, *[1.0] * more], np.float32)
-            own = None if titles is None else [*titles[start : start + BATCH], *[""] * more]
-            vectors.append(self._encoder.embed(image, aspect, own)[: len(images)])
+            own = None if titles is None else titles[start : start + BATCH]
+            vectors.append(self._encoder.embed(np.stack(images), np.array(aspects, np.float32), own))
         return Embeddings(text(given), np.concatenate(vectors), origin=self._encoder.origin)
 
     def embed_titles(self, titles: Sequence[str]) -> np.ndarray:

@@ -110,7 +110,7 @@ def start_of(config: Mapping[str, Any]) -> str:
     def from_file(value: Any) -> bool:
         return isinstance(value, dict) and (bool(value.get("weights")) or any(map(from_file, value.values())))
 
-    return "imported" if from_file((config.get("method") or {}).get("encoder")) else "untrained"
+    return "imported" if from_file(config.get("method")) else "untrained"
 
 
 def shown_table(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -1,5 +1,6 @@
 """The contact sheet: drawn from the toy catalogue by the command, and users' mistakes."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 from PIL import Image
 
 from ssljax.cli.main import run as ssljax
-from ssljax.report.contact_sheet import CELL, COLUMNS, GAP, LABEL, LINE, disturbances_of
+from ssljax.config import Experiment
+from ssljax.data import Bytes, Items, TitleAugmentation, Titles, ToyCatalogue
+from ssljax.report.contact_sheet import CELL, COLUMNS, GAP, LABEL, LINE, contact_sheet, disturbances_of
 from ssljax.views import Augmentation, Masked, MultiCrop, Padding, Perspective, Rotation, TwoCrops
 from ssljax.views.disturbances import DISTURBANCES
 
@@ -69,6 +72,29 @@ def test_classes_are_shown_photo_by_photo(folder):
 def test_without_disturbances_of_its_own_all_are_shown():
     assert ssljax(["views", "plain.py", "--rows", "1", "--photo-size", "16"]) == 0
     assert Image.open("views.png").height == 2 * LINE + (1 + len(DISTURBANCES)) * STEP
+
+
+@dataclasses.dataclass(frozen=True)
+class Titled:
+    """A catalogue with titles, one of them missing."""
+
+    def load(self, split: str) -> Items:
+        items = ToyCatalogue(listings=8, size=32).load(split)
+        titles = np.array([f"title of number {k}" * (k > 0) for k in range(len(items))], np.dtypes.StringDType())
+        return dataclasses.replace(items, columns=items.columns | {"title": titles})
+
+
+def test_titles_are_shown_as_epochs_see_them():
+    titles = Titles(Bytes(), augmentation=TitleAugmentation(drop=0.5))
+    settings = {"batch_size": 8, "photo_size": 20, "views": TwoCrops(size=16, disturbances=(Padding(),))}
+    experiment = Experiment(name="titled", data=Titled(), **settings)
+    plain, sheet = (
+        np.asarray(contact_sheet(e, 2)) for e in (experiment, dataclasses.replace(experiment, titles=titles))
+    )
+    top, bottom = LINE + 2 * STEP, 2 * LINE + 4 * STEP
+    np.testing.assert_array_equal(np.concatenate([sheet[:top], sheet[bottom:]]), plain)
+    texts = sheet[top + LINE : top + LINE + CELL, LABEL:].reshape(CELL, COLUMNS, STEP, 3)[:, :, :CELL]
+    assert (texts[:, 0] < 128).any() and (texts[:, 0] != texts[:, 1:].swapaxes(0, 1)).any()
 
 
 def test_disturbances_of_augmentations_inside_views():

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from ssljax.data.items import Items
-from ssljax.data.titles import Titles
+from ssljax.data.titles import TitleAugmentation, Titles
 from ssljax.data.titles.tokenizers import TitleReader
 from ssljax.types import UserError
 
@@ -46,7 +46,7 @@ class TokenizedTitles:
         """
         title, flat = items.columns.get("title"), rows.ravel().tolist()
         chosen = [""] * len(flat) if title is None else title[flat].tolist()
-        if key is not None:
+        if key is not None and self.titles.augmentation != TitleAugmentation():
             rngs = [np.random.default_rng((*key, row)) for row in flat]
             chosen = [self.titles.augmentation([one], rng)[0] for one, rng in zip(chosen, rngs, strict=True)]
         return self.ids(chosen).reshape(*rows.shape, self.length)
