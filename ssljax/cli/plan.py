@@ -123,9 +123,9 @@ def table_of(made: Plan) -> Table:
         for remedy in made.remedies:
             table.add_row(remedy.options, f"{remedy.needed / GIB:.3f}", "yes" if remedy.fits else "no")
         table.add_row("largest batch", f"{made.largest or 'none'}")
-    section("seconds to compile here")
+    section("seconds to compile here", "of all cores")
     for name, seconds in made.compile_seconds.items():
-        table.add_row(name, f"{seconds:.0f}")
+        table.add_row(name, f"{seconds:.0f}", f"{made.compile_cpu_seconds[name]:.0f}")
     return table
 
 

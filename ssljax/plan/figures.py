@@ -122,6 +122,8 @@ class Plan:
     """None if the step does not fit"""
     compile_seconds: dict[str, float]
     """program → seconds that tracing and compiling took here"""
+    compile_cpu_seconds: dict[str, float]
+    """program → the same of all cores together"""
     programs: dict[str, float]
     """program → bytes of a device that it needs, with the state beside it"""
     photos: int | None
@@ -186,6 +188,7 @@ def plan(experiment: Experiment, target: Target, photos: int | None = None, *, s
         collectives=_traffic(travels),
         time=_time(work, target, program, parts, travels) if step.text else None,
         compile_seconds={name: p.seconds for name, p in programs.items()},
+        compile_cpu_seconds={name: p.cpu_seconds for name, p in programs.items()},
         programs=bytes_of,
         photos=work.photos,
         steps_per_epoch=work.steps_per_epoch,

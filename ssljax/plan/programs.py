@@ -35,6 +35,8 @@ class Compiled:
 
     seconds: float
     """that tracing and compiling took"""
+    cpu_seconds: float
+    """that they took of all cores together, which says more on a busy machine"""
     needed: float
     """bytes of a device while it runs, with its arguments; an estimate where it does not fit"""
     arguments: float = 0.0
@@ -87,7 +89,7 @@ class Work:
 
         A dispatch of several steps loops over them as often as it is told, so that its program has one, too.
         """
-        began, single = time.monotonic(), self.spec.experiment.steps_per_dispatch == 1
+        began, single = _now(), self.spec.experiment.steps_per_dispatch == 1
         count = () if single else (jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(self.mesh)),)
         arguments = (self.spec.placed, self.batch, *count)
         with entering(self.mesh):
@@ -103,13 +105,13 @@ class Work:
 
     def initialisation(self) -> Compiled:
         """The program that makes the first state."""
-        began = time.monotonic()
+        began = _now()
         with entering(self.mesh):
             return compiled_or_refused(self.spec.initializer.lower(), began, ())
 
     def evaluation(self) -> Compiled:
         """The program that embeds a batch with the student's network."""
-        began, state = time.monotonic(), self.spec.placed
+        began, state = _now(), self.spec.placed
         photos = {n: self.spec.batch[n] for n in ("image", "aspect", "title", "vectors") if n in self.spec.batch}
         one = {name: jax.ShapeDtypeStruct((x.shape[0], 1, *x.shape[2:]), x.dtype) for name, x in photos.items()}
         arguments = state.params, state.aux, self._placed(one)
@@ -127,7 +129,7 @@ def bytes_on_device(placed: PyTree) -> float:
     return float(sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(placed)))
 
 
-def compiled_or_refused(lowered: Any, began: float, arguments: PyTree) -> Compiled:
+def compiled_or_refused(lowered: Any, began: tuple[float, float], arguments: PyTree) -> Compiled:
     """A lowered program, compiled, or refused because a device has too little memory; any other refusal is raised.
 
     That a kernel needs more than a chip's vector memory is one: no smaller batch would help.
@@ -138,11 +140,21 @@ def compiled_or_refused(lowered: Any, began: float, arguments: PyTree) -> Compil
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error) or re.search("vmem", str(error), re.I):
             raise
-        return Compiled(time.monotonic() - began, needed_bytes(str(error), bytes_on_device(arguments)))
-    seconds, memory = time.monotonic() - began, compiled.memory_analysis()
+        return Compiled(*_since(began), needed_bytes(str(error), bytes_on_device(arguments)))
+    took, memory = _since(began), compiled.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     needed = held + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
-    return Compiled(seconds, needed, memory.argument_size_in_bytes, compiled.as_text())
+    return Compiled(*took, needed, memory.argument_size_in_bytes, compiled.as_text())
+
+
+def _now() -> tuple[float, float]:
+    """Seconds by the clock, and of all cores."""
+    return time.monotonic(), time.process_time()
+
+
+def _since(began: tuple[float, float]) -> tuple[float, float]:
+    clock, cores = _now()
+    return clock - began[0], cores - began[1]
 
 
 @contextlib.contextmanager
