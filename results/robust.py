@@ -15,8 +15,8 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pairs import ROOT, ssljax
 from tables import FAILURE_KINDS, names_of
-from titles import ROOT, ssljax
 
 from ssljax.data.atomic_files import write_json
 from ssljax.data.bad_inputs import BadInputs

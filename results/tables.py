@@ -5,11 +5,13 @@ python results/tables.py --check    exits 1 if a page is not what the results sa
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
 from claims import claims
 from markdown_table import HERE, NOT_RUN, markdown
+from pairs import CLAIM_PAIRS, PAIRS, TUNED_PAIRS, alone, comparisons
 from plan_tables import before_and_after, plans
 
 from ssljax.training.experiment_file import load_experiments
@@ -17,45 +19,9 @@ from ssljax.training.experiment_file import load_experiments
 README, DOCS, EXPERIMENTS = (HERE.parent / name for name in ("README.md", "docs", "experiments"))
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
 HEADLINES = ("quickstart", "pretrained_imported", "pretrained_tuned")
-PAIRS = (
-    *((f"mining_{one}", "mining_batch_hard") for one in ("all", "multi_similarity")),
-    *(
-        (f"memory_{loss}_batch_{batch}_memory_0", f"memory_{loss}_batch_{batch}_memory_4096")
-        for loss in ("contrastive", "batch_hard")
-        for batch in (32, 128, 256)
-    ),
-    *(("batch_shapes_64x2", f"batch_shapes_{one}") for one in ("32x4", "64x2_within")),
-    *(
-        (f"attribute_triplets_by_{one}{hard}", f"attribute_triplets_by_all_in_levels{hard}")
-        for hard in ("", "_hard")
-        for one in ("gender", "articleType", "baseColour", "all_by_iou")
-    ),
-    *(
-        (f"attribute_triplets_by_{one}_hard", "attribute_triplets_by_all_by_iou_hard")
-        for one in ("gender", "articleType", "baseColour")
-    ),
-    *((f"attribute_triplets_by_{one}", f"attribute_triplets_by_{one}_hard") for one in ("all_in_levels", "all_by_iou")),
-    *((f"many_tasks_{one}", "many_tasks_ranking_attributes_vae") for one in ("ranking", "attributes")),
-    ("many_tasks_ranking_attributes_vae", "many_tasks_ranking_attributes_vae_uncertainty"),
-    *(("few_labels_moco", f"few_labels_{of}") for of in ("10", "100", "tuned_1", "tuned_10", "tuned_100")),
-    ("few_labels_moco_half", "few_labels_tuned_1"),
-    *((f"few_labels_{share}", f"few_labels_tuned_{share}") for share in (1, 10, 100)),
-)
-TUNED_PAIRS = tuple(
-    (f"fine_tuning_{data}_{a}", f"fine_tuning_{data}_{b}")
-    for data, unlabelled in (("fashion", "moco"), ("grocery", "moby"))
-    for a, b in (
-        ("imported", "levels"),
-        ("levels", "projection_0"),
-        ("levels", "tuned_0"),
-        ("parts", "tuned_0"),
-        ("projection_0", "tuned_0"),
-        ("levels", unlabelled),
-        ("tuned_0", f"labels_after_{unlabelled}"),
-    )
-)
 STYLE = ("test/style/cmc@1", "test/style/map@r")
 ATTRIBUTE = ("test/attribute/cmc@1", "test/attribute/map@r")
+LISTING = tuple(f"test/listing/{name}" for name in ("auc", "within", "between"))
 FAILURE_KINDS = ("Perspective", "Watermark", "Recolour", "Light", "Collage")
 ROWS = ("raw pixels", "untrained", "trained", "teacher")
 BENCHMARK = "benchmark_"
@@ -153,6 +119,41 @@ def fine_tuning(data: str, unlabelled: str, from_nothing: str, figures: tuple[st
     return f"{data.capitalize()}:\n\n" + markdown(["", *figures, "minutes of training"], rows)
 
 
+def over_seeds(file: str, figures: tuple[str, ...]) -> str:
+    """A line for each run of a sweep, whatever its seed, and a column for each figure: the mean, the interval of the
+    first seed, and then the smallest and the largest."""
+    rows = []
+    for label, (tables, seeds) in _by_seeds(file).items():
+        cells = [_over_seeds(tables, figure) if tables and figure in tables[0] else "" for figure in figures]
+        rows.append([label, f"{len(tables)} of {seeds}", *(cells if tables else [NOT_RUN, *cells[1:]])])
+    title = f"By [`experiments/{file}.py`](../experiments/{file}.py)"
+    return f"{title}:\n\n" + markdown(["", "seeds run", *(f.removeprefix("test/") for f in figures)], rows)
+
+
+def told(file: str) -> str:
+    """How well the runs of a sweep tell attributes, means over seeds: a line for each run, attribute and way."""
+    rows, shares = [], (1, 5, 10, 100)
+    for label, (tables, _) in _by_seeds(file).items():
+        for figure in tables[0] if tables else ():
+            if figure.startswith("test/attributes/") and figure.endswith("/majority"):
+                column = figure.split("/")[2]
+                for way, name in (("neighbours", "accuracy"), ("a linear classifier", "linear")):
+                    figures = [f"test/attributes/{column}/{name}@{share}%" for share in shares]
+                    means = [sum(table[f] for table in tables) / len(tables) for f in figures]
+                    rows.append([label, column, way, *(f"{mean:.3f}" for mean in means)])
+    header = ["", "attribute", "told by", *(f"{share} % of the labels" for share in shares)]
+    return "Share of values told rightly:\n\n" + markdown(header, rows or [[NOT_RUN, *[""] * 6]])
+
+
+def _by_seeds(file: str) -> dict[str, tuple[list[dict], int]]:
+    """Run of a sweep, whatever its seed → the figures of the seeds that were run, and how many there are to run."""
+    runs: dict[str, list[Path]] = {}
+    for name in names_of(file):
+        runs.setdefault(re.sub(r"_\d$", "", name), []).append(HERE / f"{name}.json")
+    read = {run: [json.loads(p.read_text())["table"]["trained"] for p in ps if p.exists()] for run, ps in runs.items()}
+    return {run: (tables, len(runs[run])) for run, tables in read.items()}
+
+
 def run_only(table: str) -> str:
     """A table without the lines of what was not run, which the guides have."""
     return "".join(line for line in table.splitlines(True) if NOT_RUN not in line)
@@ -170,56 +171,26 @@ def _with_interval(figures: dict, figure: str) -> str:
     return f"{figures[figure]:.3f}" + (f" ({' to '.join(ends)})" if ends else "")
 
 
-def comparisons(*pairs: tuple[str, str]) -> str:
-    """A line for each pair of runs, A and B, and how much more B finds, with the interval of the paired difference."""
-    rows = []
-    for a, b in pairs:
-        path = HERE / "comparisons" / f"{a}-{b}.json"
-        if not path.exists():
-            rows.append([a, b, NOT_RUN, "", "", ""])
-            continue
-        record = json.loads(path.read_text())
-        found = record["differences"]["cmc@1"]
-        shown = [
-            f"{d['mean']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})" for d in (found, record["differences"]["map@r"])
-        ]
-        rows.append([a, b, *shown, f"{found['worse']:,}", f"{found['better']:,}"])
-    header = ["A", "B", "CMC@1, B less A (95 %)", "MAP@R, B less A (95 %)", "found by A alone", "by B alone"]
-    return "Pairs of runs, by `ssljax compare`:\n\n" + markdown(header, rows)
-
-
-def alone(a: str, b: str, most: int) -> str:
-    """The categories of queries of which a pair of runs find most alone, A and B."""
-    path = HERE / "comparisons" / f"{a}-{b}.json"
-    header = ["queries", "in all", f"found by {a} alone", f"by {b} alone"]
-    if not path.exists():
-        return markdown(header, [[NOT_RUN, "", "", ""]])
-    kinds = json.loads(path.read_text())["kinds"]
-    rows = [[kind, *(f"{n[key]:,}" for key in ("queries", "a", "b"))] for kind, n in list(kinds.items())[:most]]
-    return "Who finds what alone:\n\n" + markdown(header, rows)
-
-
-def robustness(names: list[str], kinds: tuple[str, ...]) -> str:
+def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query") -> str:
     """A line for each run: CMC@1 of its clean queries, and the share of it that is lost under each kind."""
     rows, said = [], ""
     for name in names:
         path = HERE / "robustness" / f"{name}.json"
-        if not path.exists():
+        record = json.loads(path.read_text()) if path.exists() else {"curves": []}
+        shown = ("student", side, "cmc@1")
+        of = {c["disturbance"]: c for c in record["curves"] if (c["way"], c["side"], c["figure"]) == shown}
+        if not of:
             rows.append([name, NOT_RUN, *[""] * (len(kinds) + 1)])
             continue
-        record = json.loads(path.read_text())
-        of = {c["disturbance"]: c for c in record["curves"] if _is_shown(c)}
         medium = record["suite"]["strengths"].index(record["medium"])
         lost = {kind: 1 - c["values"][medium] / c["clean"] for kind, c in of.items()}
-        shown = [*(lost[kind] for kind in kinds), sum(lost.values()) / len(lost)]
-        rows.append([name, f"{of[kinds[0]]['clean']:.3f}", *(f"{value:.0%}" for value in shown)])
-        said = f"{record['queries']:,} queries, disturbed at strength {record['medium']:g}"
-    header = ["", "clean CMC@1", *(f"lost: {kind}" for kind in kinds), "lost: mean of all kinds"]
+        cells = [f"{lost[kind]:.0%}" if kind in lost else "" for kind in kinds]
+        clean = next(iter(of.values()))["clean"]
+        rows.append([name, f"{clean:.3f}", *cells, f"{sum(lost.values()) / len(lost):.0%}"])
+        disturbed = {"query": "the queries", "gallery": "the gallery", "both": "both sides"}[side]
+        said = f"{record['queries']:,} queries, {disturbed} disturbed at strength {record['medium']:g}"
+    header = ["", "clean CMC@1", *(f"lost: {kind}" for kind in kinds), "lost: mean of all that were measured"]
     return f"Robustness ({said or NOT_RUN}):\n\n" + markdown(header, rows)
-
-
-def _is_shown(curve: dict) -> bool:
-    return (curve["way"], curve["side"], curve["figure"]) == ("student", "query", "cmc@1")
 
 
 def _circumstances(record: dict) -> str:
@@ -324,6 +295,17 @@ def pages() -> dict[Path, str]:
         ],
         DOCS / "accelerators.md": [plans(), before_and_after()],
         DOCS / "claims.md": [claims()],
+        DOCS / "claims_tables.md": [
+            over_seeds("claims/natural_photos", ("test/product/cmc@1", "test/iconic/cmc@1", *LISTING)),
+            over_seeds("claims/natural_views", ("test/product/cmc@1", "test/iconic/cmc@1", LISTING[0])),
+            told("claims/natural_views"),
+            over_seeds("claims/robust", (*STYLE, ATTRIBUTE[1])),
+            *(robustness(names_of("claims/robust")[:5], FAILURE_KINDS, side) for side in ("query", "gallery", "both")),
+            benchmark("remedies", "What is left of CMC@1 at strength 0.6, of 1,000 queries"),
+            over_seeds("claims/labels", (*STYLE, ATTRIBUTE[1])),
+            over_seeds("claims/attributes", (*ATTRIBUTE, STYLE[0])),
+            comparisons(*CLAIM_PAIRS),
+        ],
         DOCS / "titles.md": [
             benchmark("titles", "Matched products of Fashion's test split, row-wise F1, means of three seeds"),
             sweep(("titles/fashion",), (*STYLE, "test/style/row-f1")),

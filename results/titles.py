@@ -8,12 +8,12 @@ docs/titles.md. As in Shopee's price match, every listing has a partner: of each
 or more. Thresholds are chosen on `val`, which has no style in common with `test`.
 """
 
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from pairs import ROOT, ssljax
 
 from ssljax.data.atomic_files import write_json
 from ssljax.evaluation import Embeddings, PerQuery, intervals
@@ -31,7 +31,6 @@ from ssljax.evaluation.tfidf import TFIDF, top_k
 from ssljax.evaluation.vectors import normalise
 from ssljax.training.run_folder import environment
 
-ROOT = Path(__file__).resolve().parent.parent
 SEEDS = (0, 1, 2)
 SPLITS = ("val", "test")
 ALONE = {
@@ -45,12 +44,6 @@ ALONE = {
 ENSEMBLE = ("photo", "title", "letters")
 Figures = tuple[np.ndarray, np.ndarray]
 """F1 of the rows of `test` at the thresholds chosen on `val`, and at those that are best on `test` itself"""
-
-
-def ssljax(*arguments: str) -> None:
-    """Runs a command of ssljax in the root of the repository; exits if it fails."""
-    if subprocess.run([sys.executable, "-m", "ssljax.cli", *arguments], cwd=ROOT).returncode:
-        sys.exit(f"ssljax {' '.join(arguments)} failed")
 
 
 def saved(run: str, seed: int, split: str) -> Path:

@@ -1,0 +1,135 @@
+"""Pairs of runs that the pages compare, and their tables.
+
+python results/pairs.py     compares, by `ssljax compare`, the pairs whose runs are both under runs/
+
+Writes results/comparisons/*.json, of which `python results/tables.py` makes tables.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+
+from markdown_table import HERE, NOT_RUN, markdown
+
+ROOT = HERE.parent
+PAIRS = (
+    *((f"mining_{one}", "mining_batch_hard") for one in ("all", "multi_similarity")),
+    *(
+        (f"memory_{loss}_batch_{batch}_memory_0", f"memory_{loss}_batch_{batch}_memory_4096")
+        for loss in ("contrastive", "batch_hard")
+        for batch in (32, 128, 256)
+    ),
+    *(("batch_shapes_64x2", f"batch_shapes_{one}") for one in ("32x4", "64x2_within")),
+    *(
+        (f"attribute_triplets_by_{one}{hard}", f"attribute_triplets_by_all_in_levels{hard}")
+        for hard in ("", "_hard")
+        for one in ("gender", "articleType", "baseColour", "all_by_iou")
+    ),
+    *(
+        (f"attribute_triplets_by_{one}_hard", "attribute_triplets_by_all_by_iou_hard")
+        for one in ("gender", "articleType", "baseColour")
+    ),
+    *((f"attribute_triplets_by_{one}", f"attribute_triplets_by_{one}_hard") for one in ("all_in_levels", "all_by_iou")),
+    *((f"many_tasks_{one}", "many_tasks_ranking_attributes_vae") for one in ("ranking", "attributes")),
+    ("many_tasks_ranking_attributes_vae", "many_tasks_ranking_attributes_vae_uncertainty"),
+    *(("few_labels_moco", f"few_labels_{of}") for of in ("10", "100", "tuned_1", "tuned_10", "tuned_100")),
+    ("few_labels_moco_half", "few_labels_tuned_1"),
+    *((f"few_labels_{share}", f"few_labels_tuned_{share}") for share in (1, 10, 100)),
+)
+TUNED_PAIRS = tuple(
+    (f"fine_tuning_{data}_{a}", f"fine_tuning_{data}_{b}")
+    for data, unlabelled in (("fashion", "moco"), ("grocery", "moby"))
+    for a, b in (
+        ("imported", "levels"),
+        ("levels", "projection_0"),
+        ("levels", "tuned_0"),
+        ("parts", "tuned_0"),
+        ("projection_0", "tuned_0"),
+        ("levels", unlabelled),
+        ("tuned_0", f"labels_after_{unlabelled}"),
+    )
+)
+CLAIM_PAIRS = (
+    *(
+        ("claims_natural_photos_" + a, "claims_natural_photos_" + b)
+        for a, b in (("imported", "natural_0"), ("augmented_0", "natural_0"), ("augmented_0", "both_0"))
+    ),
+    *(
+        ("claims_natural_views_imported", f"claims_natural_views_{method}_0")
+        for method in ("simclr", "moby", "sim_siam")
+    ),
+    *(
+        (f"claims_robust_{a}_0", f"claims_robust_{b}_0")
+        for a, b in (
+            ("imported", "standard"),
+            ("siamese", "standard"),
+            ("standard", "ecommerce"),
+            ("standard", "often"),
+        )
+    ),
+    *(("imported_fashion", f"claims_labels_{percent}_1") for percent in (1, 10, 100)),
+    *(
+        (f"claims_attributes_{a}_2", f"claims_attributes_{b}_2")
+        for a, b in (
+            ("articleType", "iou"),
+            ("levels", "iou"),
+            ("iou", "ranking_and_naming"),
+            ("naming", "ranking_and_naming"),
+        )
+    ),
+)
+
+
+def comparisons(*pairs: tuple[str, str]) -> str:
+    """A line for each pair of runs, A and B, and how much more B finds, with the interval of the paired difference."""
+    rows = []
+    for a, b in pairs:
+        path = HERE / "comparisons" / f"{a}-{b}.json"
+        if not path.exists():
+            rows.append([a, b, NOT_RUN, "", "", ""])
+            continue
+        record = json.loads(path.read_text())
+        found = record["differences"]["cmc@1"]
+        shown = [
+            f"{d['mean']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})" for d in (found, record["differences"]["map@r"])
+        ]
+        rows.append([a, b, *shown, f"{found['worse']:,}", f"{found['better']:,}"])
+    header = ["A", "B", "CMC@1, B less A (95 %)", "MAP@R, B less A (95 %)", "found by A alone", "by B alone"]
+    return "Pairs of runs, by `ssljax compare`:\n\n" + markdown(header, rows)
+
+
+def alone(a: str, b: str, most: int) -> str:
+    """The categories of queries of which a pair of runs find most alone, A and B."""
+    path = HERE / "comparisons" / f"{a}-{b}.json"
+    header = ["queries", "in all", f"found by {a} alone", f"by {b} alone"]
+    if not path.exists():
+        return markdown(header, [[NOT_RUN, "", "", ""]])
+    kinds = json.loads(path.read_text())["kinds"]
+    rows = [[kind, *(f"{n[key]:,}" for key in ("queries", "a", "b"))] for kind, n in list(kinds.items())[:most]]
+    return "Who finds what alone:\n\n" + markdown(header, rows)
+
+
+def ssljax(*arguments: str) -> None:
+    """Runs a command of ssljax in the root of the repository; exits if it fails."""
+    if subprocess.run([sys.executable, "-m", "ssljax.cli", *arguments], cwd=ROOT).returncode:
+        sys.exit(f"ssljax {' '.join(arguments)} failed")
+
+
+def compare(pairs: Iterable[tuple[str, str]]) -> None:
+    """Compares pairs of runs, and writes their records."""
+    for a, b in pairs:
+        page, record = ROOT / f"runs/comparisons/{a}-{b}.html", ROOT / f"results/comparisons/{a}-{b}.json"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        ssljax("compare", f"runs/{a}", f"runs/{b}", "-o", str(page.relative_to(ROOT)))
+        record.write_bytes(page.with_suffix(".json").read_bytes())
+
+
+def main() -> None:
+    """Compares what is complete."""
+    here = {path.parent.name for path in (ROOT / "runs").glob("*/results.json")}
+    compare(pair for pair in (*PAIRS, *TUNED_PAIRS, *CLAIM_PAIRS) if here.issuperset(pair))
+
+
+if __name__ == "__main__":
+    main()
