@@ -4,6 +4,7 @@ python results/plans.py                          all of them; large ones compile
 python results/plans.py experiments/imagenet/dino.py ...
 
 An experiment names its machine by a line of its docstring: ssljax plan experiments/imagenet/dino.py --on v5e:4x4
+Further lines are of other machines, and their records have the machine's name.
 """
 
 import re
@@ -15,17 +16,22 @@ ROOT = Path(__file__).resolve().parent.parent
 LINE = re.compile(r"^ssljax plan (experiments/\S+\.py) (.*)$", re.MULTILINE)
 
 
-def lines() -> dict[str, list[str]]:
-    """Experiment file → the options of its plan, of the docstrings that have such a line."""
-    texts = (path.read_text() for path in sorted((ROOT / "experiments").rglob("*.py")))
-    return {found[1]: found[2].split() for text in texts if (found := LINE.search(text))}
+def lines() -> list[tuple[str, str, list[str]]]:
+    """Experiment file, name of the record, and options of each plan that a docstring has a line for."""
+    found = []
+    for path in sorted((ROOT / "experiments").rglob("*.py")):
+        name = "_".join(path.relative_to(ROOT / "experiments").with_suffix("").parts)
+        for further, line in enumerate(LINE.finditer(path.read_text())):
+            options = line[2].split()
+            machine = "_" + re.sub(r"\W", "_", options[options.index("--on") + 1])
+            found.append((line[1], name + machine * (further > 0), options))
+    return found
 
 
 def main() -> None:
     """Plans all, or those that the command line names."""
-    for file, machine in lines().items():
+    for file, name, machine in lines():
         if file in sys.argv[1:] or not sys.argv[1:]:
-            name = "_".join(Path(file).relative_to("experiments").with_suffix("").parts)
             command = [sys.executable, "-m", "ssljax.cli", "plan", file, *machine]
             options = ("--step-only", "--json", f"results/plans/{name}.json")  # the step needs most, and takes longest
             done = subprocess.run([*command, *options], cwd=ROOT)

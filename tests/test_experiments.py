@@ -19,8 +19,9 @@ WITH_A_MACHINE = [file for file in FILES if file.split("/")[0] in ("cifar10", "e
 @pytest.mark.parametrize("file", FILES)
 def test_experiments_fit_together_and_can_be_planned_without_their_data(file):
     config, sweep = load_experiments(ROOT / file)
-    for named, machine in re.findall(r"^ssljax plan (\S+) --on (\S+)", (ROOT / file).read_text(), re.MULTILINE):
-        assert named == f"experiments/{file}" and config.batch_size % target(machine).chips == 0
+    plan = r"^ssljax plan (\S+) --on (\S+)(?:.* --batch-size (\d+))?"
+    for named, machine, batch in re.findall(plan, (ROOT / file).read_text(), re.MULTILINE):
+        assert named == f"experiments/{file}" and int(batch or config.batch_size) % target(machine).chips == 0
     names = [e.name for e in sweep]
     assert len(set(names)) == len(names)
     for e in {id(e): e for e in (config, *sweep[:1], *sweep[-1:])}.values():
@@ -29,7 +30,7 @@ def test_experiments_fit_together_and_can_be_planned_without_their_data(file):
 
 @pytest.mark.parametrize("file", WITH_A_MACHINE)
 def test_an_experiment_names_the_machine_that_it_is_meant_for(file):
-    (line,) = re.findall(r"^ssljax plan .*$", (ROOT / file).read_text(), re.MULTILINE)
+    line, *_ = re.findall(r"^ssljax plan .*$", (ROOT / file).read_text(), re.MULTILINE)
     machine, photos = re.fullmatch(rf"ssljax plan experiments/{file} --on (\S+) --photos (\d+)", line).groups()
     config, _ = load_experiments(ROOT / file)
     assert config.batch_size % target(machine).chips == 0 and int(photos) >= 50_000

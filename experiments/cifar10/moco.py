@@ -6,6 +6,7 @@ FAIR's CIFAR demo (ResNet-18, batch 512, kNN with k = 200 and T = .1) reports, a
 ssljax train experiments/cifar10/moco.py
 ssljax sweep experiments/cifar10/moco.py
 ssljax plan experiments/cifar10/moco.py --on v5e:1x1 --photos 50000
+ssljax plan experiments/cifar10/moco.py --on v5e:2x4 --photos 50000
 """
 
 from typing import Any

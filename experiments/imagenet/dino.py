@@ -9,6 +9,7 @@ place 76.0, without a momentum .1 (table 7). kNN after 100 epochs (appendix D) a
 ssljax train experiments/imagenet/dino.py
 ssljax sweep experiments/imagenet/dino.py
 ssljax plan experiments/imagenet/dino.py --on v5e:4x4 --photos 1281167
+ssljax plan experiments/imagenet/dino.py --on v5e:16x16 --photos 1281167 --batch-size 16384
 """
 
 from typing import Any
