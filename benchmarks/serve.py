@@ -3,10 +3,11 @@
     python benchmarks/serve.py                              # two minutes
     python benchmarks/serve.py --items 1000 --seconds 1
 
-A service of the quickstart's network (ResNet-10, width 16, 32 px; not trained, which costs the same) and random vectors
-runs in a process of its own, on the default index. Clients in this process, on the same cores, ask over the loopback on
-connections that stay open, each as soon as it has its answer: by photo (600 px JPEG, decoded by the service), by the id
-of an item, and for an item to be added by its vector, which is on the disk when the answer comes.
+A service of the quickstart's network (ResNet-10, width 16, 32 px; not trained, which costs the same) and random
+vectors, a hundred around each of some centres, runs in a process of its own, on the default index. Clients in this
+process, on the same cores, ask over the loopback on connections that stay open, each as soon as it has its answer: by
+photo (600 px JPEG, decoded by the service), by the id of an item, and for an item to be added by its vector, which is
+on the disk when the answer comes.
 """
 
 import asyncio
@@ -48,6 +49,13 @@ class Options:
     """Where the figures are written."""
 
 
+def catalogue(items: int) -> np.ndarray:
+    """f32[items, 128]"""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((max(1, items // 100), 128), np.float32)
+    return centres[rng.integers(0, len(centres), items)] + 0.7 * rng.standard_normal((items, 128), np.float32)
+
+
 def serve(folder: Path, items: int, port: Connection) -> None:
     """The service; it says at which port it listens."""
     import socket
@@ -76,9 +84,8 @@ def serve(folder: Path, items: int, port: Connection) -> None:
     def embed(image: np.ndarray, aspect: np.ndarray) -> np.ndarray:
         return np.asarray(apply(image, aspect))
 
-    vectors = np.random.default_rng(0).standard_normal((items, network.features), np.float32)
     ids = text(map(str, range(items)))
-    save_collection(folder / "index", default_index(), Embeddings(ids, vectors, {"title": ids}))
+    save_collection(folder / "index", default_index(), Embeddings(ids, catalogue(items), {"title": ids}))
     collection = Collection.open(folder / "index", to_change=True)
     encoder = Encoder(embed, 64, Origin("", ""))
     service = Service(collection, encoder, lambda id: None, token=TOKEN)
@@ -87,20 +94,35 @@ def serve(folder: Path, items: int, port: Connection) -> None:
         uvicorn.Server(config(service)).run(sockets=[listening])
 
 
-async def ask(port: int, request: Callable[[], bytes], clients: int, seconds: float) -> list[float]:
-    """Seconds that each answer took."""
+async def ask(
+    port: int,
+    request: Callable[[], bytes],
+    clients: int,
+    seconds: float,
+    *,
+    every: float = 0.0,
+    answers: list[tuple[bytes, bytes]] | None = None,
+) -> list[float]:
+    """Seconds that each answer took; requests and the bodies of their answers are added to `answers`.
+
+    A client asks again as soon as it has its answer, but not before `every` seconds have passed since it asked last.
+    """
     took: list[float] = []
     begin = time.perf_counter() + WARM_UP
 
     async def client() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while (asked := time.perf_counter()) < begin + seconds:
-            writer.write(request())
+            writer.write(asking := request())
             head = await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
+            body = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
             assert head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 201")), head
             if asked >= begin:
                 took.append(time.perf_counter() - asked)
+                if answers is not None:
+                    answers.append((asking, body))
+            if every:
+                await asyncio.sleep(max(0.0, asked + every - time.perf_counter()))
         writer.close()
 
     await asyncio.gather(*(client() for _ in range(clients)))
@@ -124,7 +146,7 @@ def requests(options: Options, rng: np.random.Generator) -> dict[str, Callable[[
         return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
     def add() -> bytes:
-        item = {"id": rng.bytes(8).hex(), "vector": rng.standard_normal(128).tolist()}
+        item = {"id": f"new {rng.bytes(8).hex()}", "vector": rng.standard_normal(128).tolist()}
         head = f"Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
         return post("/items", json.dumps(item).encode(), head)
 

@@ -272,7 +272,10 @@ def pages() -> dict[Path, str]:
         DOCS / "methods.md": [
             benchmark("methods", "Training steps with ResNet-18, CIFAR's stem, 32 px, float32"),
         ],
-        DOCS / "serve.md": [benchmark("serve", "Requests to a service with 10,000 items")],
+        DOCS / "serve.md": [
+            benchmark("serve", "Requests to a service with 10,000 items"),
+            benchmark("serve_updates", "Searches by the id of an item while others are added"),
+        ],
         DOCS / "watermarks.md": [
             benchmark("watermarks", "Marks found, and PSNR where they are before and after they are removed, in dB"),
         ],
