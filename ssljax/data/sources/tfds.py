@@ -1,19 +1,27 @@
 """TFDS: any prepared data set of TensorFlow Datasets, read in any order and without TensorFlow."""
 
+import contextlib
 import dataclasses
 import difflib
+import hashlib
+import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 
+from ssljax.data.atomic_files import locked, open_folder, save_folder
 from ssljax.data.columns import text
 from ssljax.data.items import Items
 from ssljax.data.paths import data_root
 from ssljax.data.text import did_you_mean
 from ssljax.types import UserError
+
+SCHEMA = 1  # of what is kept: one more wherever a record's text would be another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +42,13 @@ class TFDS:
     """the feature that is the class label, None to have no labels"""
 
     def load(self, split: str) -> Items:
-        """The photos of a split, encoded as they are stored; raises UserError as Source does. Reads each record once,
-        as labels and texts lie beside the photos."""
+        """The photos of a split, encoded as they are stored; raises UserError as Source does.
+
+        The first time all records of the split are read, as labels and texts lie beside the photos. They are kept in
+        the folder `ssljax` of the prepared data set or, if that cannot be written, in the user's cache folder. Of
+        several processes of one machine, or of machines that share a disk with locks, one reads and the others wait.
+        They are read anew if the files' sizes or dates change, or if what was kept is damaged.
+        """
         info = self._builder().info
         if split.split("[")[0] not in info.splits and not (split == "val" and "validation" in info.splits):
             there = ", ".join(f"{name} ({part.num_examples})" for name, part in info.splits.items())
@@ -48,7 +61,7 @@ class TFDS:
         photos = _Photos(self, "validation" if split == "val" and "val" not in info.splits else split)
         try:
             columns = photos.columns()
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise UserError(f"data: split {split!r} cannot be read ({str(error).splitlines()[0]})") from error
         label, names = None, ()
         if self.label is not None:
@@ -110,9 +123,9 @@ class _Photos(Sequence):
     def records(self) -> Sequence[dict[str, Any]]:
         if self._records is None:
             tfds, builder = _package(), self.source._builder()
-            encoded = isinstance(builder.info.features[self.source.image], tfds.features.Image)
-            skip = {self.source.image: tfds.decode.SkipDecoding()} if encoded else None
-            self._records = builder.as_data_source(self.split, decoders=skip)
+            images = [name for name, f in builder.info.features.items() if isinstance(f, tfds.features.Image)]
+            skip = {name: tfds.decode.SkipDecoding() for name in images}
+            self._records = builder.as_data_source(self.split, decoders=skip or None)
         return self._records
 
     def __len__(self) -> int:
@@ -125,11 +138,43 @@ class _Photos(Sequence):
 
     def columns(self) -> dict[str, np.ndarray]:
         """The features that are one value (text, numbers, names of classes) as text, object[n] of str."""
-        features = self.source._builder().info.features
+        builder = self.source._builder()
+        features = builder.info.features
         names = [n for n, f in features.items() if f.shape == () and n != self.source.image]
-        rows = [[_text(features[name], record[name]) for name in names] for record in self.records]
-        columns = zip(*rows, strict=True) if rows else [()] * len(names)
-        return {name: text(values) for name, values in zip(names, columns, strict=True)}
+
+        def read() -> dict[str, list[str]]:
+            rows = [[_text(features[name], record[name]) for name in names] for record in self.records]
+            return {name: [row[k] for row in rows] for k, name in enumerate(names)}
+
+        files = [(path.name, path.stat()) for path in builder.info.splits[self.split].filepaths]
+        dated = [(name, found.length, found.mtime) for name, found in files]
+        named = [(name, getattr(features[name], "names", None)) for name in names]
+        key = json.dumps([SCHEMA, builder.info.full_name, self.split, named, dated]).encode()
+        places = Path(builder.data_dir) / "ssljax", platformdirs.user_cache_path("ssljax") / "tfds"
+        kept = _kept([place / hashlib.sha256(key).hexdigest()[:32] for place in places], read)
+        return {name: text(values) for name, values in kept.items()}
+
+
+def _kept(folders: Sequence[Path], make: Callable[[], dict[str, list[str]]]) -> dict[str, list[str]]:
+    """What `make` returns, from the first of the folders that is there or can be made, if it is there whole; else made
+    and kept there, if that can be written.
+
+    Only one process of those that share the folder makes it at a time.
+    """
+    folder = folders[-1]
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.R_OK | os.X_OK):
+            break
+    with locked(folder, exclusive=True):
+        with contextlib.suppress(UserError, OSError):
+            _, data = open_folder(folder / "columns")
+            return json.loads((data / "columns.json").read_bytes())
+        made = make()
+        with contextlib.suppress(UserError, OSError):
+            save_folder(folder / "columns", {}, lambda data: (data / "columns.json").write_text(json.dumps(made)))
+        return made
 
 
 def _text(feature: Any, value: Any) -> str:

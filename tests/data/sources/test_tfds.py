@@ -1,9 +1,14 @@
 import io
+import os
 import pickle
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 from PIL import Image
 
@@ -11,6 +16,7 @@ from ssljax.data.sources.tfds import TFDS
 from ssljax.types import UserError
 
 tfds = pytest.importorskip("tensorflow_datasets")
+ArrayRecordDataSource = pytest.importorskip("tensorflow_datasets.core.data_sources.array_record").ArrayRecordDataSource
 
 
 class Swatches(tfds.core.GeneratorBasedBuilder):
@@ -75,6 +81,75 @@ def test_items_survive_pickling_and_plain_arrays_are_photos(prepared):
 def test_val_is_validation_and_splits_may_be_sliced(prepared):
     assert len(TFDS("swatches", data_dir=prepared).load("val")) == 4
     assert len(TFDS("swatches", data_dir=prepared).load("train[:50%]")) == 3
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """A list that every record that is read adds its row to; no image can be decoded."""
+    rows, plain = [], ArrayRecordDataSource.__getitem__
+    monkeypatch.setattr(ArrayRecordDataSource, "__getitem__", lambda self, row: rows.append(row) or plain(self, row))
+    monkeypatch.delattr(tfds.features.Image, "decode_example_np")
+    return rows
+
+
+@pytest.fixture
+def copied(prepared, tmp_path):
+    """Without the labels that another test's reading has left there."""
+    return Path(shutil.copytree(prepared, tmp_path / "tfds", ignore=shutil.ignore_patterns("ssljax")))
+
+
+def columns_of(folder, split="train", **fields):
+    return {name: list(x) for name, x in TFDS("swatches", data_dir=str(folder), **fields).load(split).columns.items()}
+
+
+def test_records_are_read_for_their_labels_once(copied, reads):
+    first = columns_of(copied)
+    assert reads == list(range(6))
+    assert columns_of(copied) == columns_of(copied, label=None) == first and len(reads) == 6
+    assert sorted(columns_of(copied, "val")["year"]) == [str(2000 + k) for k in range(4)] and len(reads) == 10
+    assert columns_of(copied, "train[3:]")["title"] == first["title"][3:] and len(reads) == 13
+    assert columns_of(copied.rename(copied.parent / "elsewhere")) == first and len(reads) == 13
+
+
+def test_of_several_processes_one_reads(copied, reads):
+    with ThreadPoolExecutor(3) as together:  # a lock holds between threads as it does between processes
+        first, *others = together.map(columns_of, [copied] * 3)
+    assert len(reads) == 6 and others == [first] * 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"label": ["dark"]}', None])
+def test_what_was_kept_and_is_damaged_is_read_anew(copied, reads, damage):
+    first = columns_of(copied)
+    (file,) = copied.rglob("columns.json")
+    file.unlink() if damage is None else file.write_bytes(damage)
+    assert columns_of(copied) == first and len(reads) == 12
+    assert columns_of(copied) == first and len(reads) == 12
+
+
+def test_data_that_changed_is_read_anew(copied, reads):
+    columns_of(copied)
+    for file in copied.rglob("*train*"):
+        os.utime(file, (1e9, 1e9))
+    columns_of(copied)
+    assert len(reads) == 12
+
+
+def test_beside_data_that_cannot_be_written_labels_are_kept_in_the_cache_folder(copied, reads, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: cache / name)
+    (copied / "swatches" / "1.0.0" / "ssljax").write_text("no folder")
+    assert columns_of(copied) == columns_of(copied) and len(reads) == 6
+    assert list(cache.rglob("columns.json"))
+    shutil.rmtree(cache)
+    cache.write_text("no folder")  # nowhere to keep them
+    assert columns_of(copied) == columns_of(copied) and len(reads) == 18
+
+
+def test_a_file_that_is_missing_is_one_sentence(copied):
+    for file in copied.rglob("*train*"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"data: split 'train' cannot be read .*train"):
+        columns_of(copied)
 
 
 def test_the_data_root_is_searched(prepared, tmp_path, monkeypatch):
