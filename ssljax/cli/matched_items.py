@@ -85,7 +85,10 @@ class MatchedItems:
         fused = restored is not None and restored.titles is not None and not restored.embedder.embeds_titles
         if fused:
             if by in ("image", "title"):
-                raise UserError(f"--by {by}: {where} holds vectors of photos and titles together: name the run instead")
+                raise UserError(
+                    f"{where} holds vectors of photos and titles together, and none of {by}s alone: name the run "
+                    f"{restored.run.path} instead"
+                )
             kinds = ("both",)
         photos = {} if embeddings.photos is None else dict(zip(embeddings.ids, embeddings.photos, strict=True))
         network = "student" if origin is None else origin.network

@@ -7,7 +7,8 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, TypeVar, cast
+from types import NoneType
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar, cast, get_args
 
 import tyro
 from rich.table import Table
@@ -25,7 +26,7 @@ from ssljax.search import save_collection
 from ssljax.training.experiment_file import load_experiments
 from ssljax.training.logging import console, print_result, print_table
 from ssljax.training.run_folder import Run
-from ssljax.types import Embed, Source, UserError
+from ssljax.types import Embed, Source, UserError, settings
 
 T = TypeVar("T")
 Network = Literal["student", "teacher"]
@@ -103,8 +104,44 @@ def parse_with_experiment(kind: type[T], command: str, arguments: list[str]) -> 
     else:
         file, rest = file_first(command, arguments)
         experiment, _ = load_experiments(file)
+    return file, _with_fields(kind, experiment, rest, f"ssljax {command} {file}")
+
+
+def _with_fields(kind: type[T], experiment: Experiment, arguments: list[str], prog: str) -> T:
+    """Options, among them the fields of an experiment.
+
+    tyro makes options of the fields of a part such as titles, and none that leaves the part out: `--titles None`, where
+    the part may be None, is read here.
+    """
+    rest: list[str] = []
+    for word in arguments:
+        pair = f"{rest[-1]}={word}" if rest and word == "None" else word
+        names = pair.removeprefix("--").removesuffix("=None").replace("-", "_").split(".")
+        without = _without(experiment, names) if pair.startswith("--") and pair.endswith("=None") else None
+        if without is None:
+            rest.append(word)
+        else:
+            experiment, rest = without, rest if pair is word else rest[:-1]
     default: T = cast(Any, kind)(experiment)
-    return file, tyro.cli(kind, args=rest, default=default, prog=f"ssljax {command} {file}")
+    return tyro.cli(kind, args=rest, default=default, prog=prog)
+
+
+def _without(value: Any, path: list[str]) -> Any:
+    """`value` with None for the part at a path; None if no part is there that may be None."""
+    name, *inside = path
+    if isinstance(value, tuple) and inside and name.isdecimal() and int(name) < len(value):
+        part = _without(value[int(name)], inside)
+        return None if part is None else (*value[: int(name)], part, *value[int(name) + 1 :])
+    field = next((f for f in settings(value) if f.name == name), None) if dataclasses.is_dataclass(value) else None
+    if field is None:
+        return None
+    part = getattr(value, name)
+    if inside:
+        part = _without(part, inside)
+        return None if part is None else dataclasses.replace(value, **{name: part})
+    kinds = get_args(field.type)
+    may_be_none = NoneType in kinds and any(map(dataclasses.is_dataclass, (part, *kinds)))
+    return dataclasses.replace(value, **{name: None}) if may_be_none else None
 
 
 def write_index(
@@ -175,8 +212,7 @@ def experiment_of(run: Run, trust_code: bool = False, without: Sequence[str] = (
         return experiments[position]
     if position is not None or not isinstance(arguments, list) or not all(isinstance(a, str) for a in arguments):
         raise UserError(f"{run.options} does not fit {run.source}: {remedy}")
-    default = TrainOptions(config)
-    return tyro.cli(TrainOptions, args=arguments, default=default, prog=f"ssljax train {run.source}").experiment
+    return _with_fields(TrainOptions, config, arguments, f"ssljax train {run.source}").experiment
 
 
 def on_other_data(experiment: Experiment, data: Path) -> tuple[Experiment, str]:

@@ -192,6 +192,15 @@ def test_embeddings_of_another_catalogue_read_its_titles(shop, run, tmp_path, ca
         np.testing.assert_allclose(Embeddings.load(output).vectors, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("command", ["duplicates", "match --by image", "match --by title"])
+def test_vectors_of_photos_and_titles_together_are_of_neither_alone(command, shop, run, index, capsys):
+    name, *options = command.split()
+    alone = "titles" if "title" in options else "images"
+    error = "".join(told(capsys, name, shop / "all.npz", *options).split())  # lines break also within a path
+    assert f"holds vectors of photos and titles together, and none of {alone} alone".replace(" ", "") in error
+    assert f"name the run {run} instead".replace(" ", "") in error and "--by" not in error
+
+
 def test_the_service_embeds_as_the_command_does(shop, index, model):
     searched, photo = Searched.of(Path(index), None), (shop / "5.jpg").read_bytes()
     searched.collection.close()
