@@ -7,6 +7,7 @@ batch size. Parameters that a method freezes at first are left alone until then:
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -48,13 +49,13 @@ def by_part(layer_decay: float, head: float) -> optax.GradientTransformation:
     """Multiplies the updates of the encoder's blocks by powers of `layer_decay`, and those of all else by `head`.
 
     The n-th block from the end has the n-th power, parts before the blocks one power more, parts after them 1. Of a
-    `Fusion` each encoder has blocks of its own, and what joins them counts as all else. As the last transformation it
-    amounts to a learning rate for each part.
+    `Fusion` or `Joined` each encoder has blocks of its own, and what joins them counts as all else. As the last
+    transformation it amounts to a learning rate for each part.
     """
 
     def of_encoder(params: PyTree) -> tuple[PyTree, bool]:
         """Its factors, and whether there are blocks, or nothing that learns."""
-        if params and set(params) <= {"photo", "title", "joint"}:
+        if params and all(re.fullmatch(r"photo|title|joint|encoder\d+", name) for name in params):
             parts = {name: (head, False) if name == "joint" else of_encoder(params[name]) for name in params}
             return {name: part for name, (part, _) in parts.items()}, any(there for _, there in parts.values())
         layer, blocks = number_layers(params)

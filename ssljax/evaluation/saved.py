@@ -1,6 +1,8 @@
 """A source of photos that a network has embedded already."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,8 @@ import numpy as np
 from ssljax.data import Items
 from ssljax.data.paths import find
 from ssljax.evaluation.embeddings import Embeddings
+from ssljax.evaluation.rerank import Whitening
+from ssljax.evaluation.vectors import normalise
 from ssljax.types import Source, UserError, short
 
 
@@ -24,13 +28,33 @@ class SavedEmbeddings:
     path: str
     """A file that `ssljax embed RUN ... -o FILE` wrote, .npz or .parquet; or a run folder, which keeps those of the
     splits in its `gallery`. A relative path is looked up from here, then under SSLJAX_DATA."""
+    whitening: Whitening | None = None
+    """Whitens the vectors, by a split of them, for a projection that then learns; None leaves them as they are."""
 
     def __post_init__(self):
         if not hasattr(self.data, "load"):
             raise UserError(f"data.data={short(self.data)} must be a source, such as Catalogue(path='shop.csv')")
+        if not isinstance(self.whitening, Whitening | None):
+            raise UserError(f"data.whitening={short(self.whitening)} must be a Whitening(dim=...), or None")
 
     def load(self, split: str) -> Items:
         """The items of a split that have a vector; raises UserError if none has, or the file cannot be read."""
+        items = self._load(split)
+        if self.whitening is None:
+            return items
+        return dataclasses.replace(items, vectors=self._whiten(normalise(items.vectors)))
+
+    @functools.cached_property
+    def _whiten(self) -> Callable[[np.ndarray], np.ndarray]:
+        """`whitening`, fitted once."""
+
+        def embed(split: str) -> Embeddings:
+            items = self._load(split)
+            return Embeddings.of(items, items.vectors)
+
+        return self.whitening.fitted(embed)
+
+    def _load(self, split: str) -> Items:
         path = Path(find(self.path))
         embeddings = Embeddings.load(path / "embeddings" / f"{split}.npz" if path.is_dir() else path)
         items = self.data.load(split)

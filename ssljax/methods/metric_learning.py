@@ -109,7 +109,7 @@ class MetricLearning(OneNetwork):
         criterion = self.criterion
         network_rng, vectors_rng = jax.random.split(rng) if isinstance(criterion, ClassLoss) else (rng, rng)
         params, aux = super().init(network_rng, batch)
-        if self.encoder_from and not params["encoder"]:
+        if self.encoder_from and not jax.tree.leaves(params["encoder"]):
             raise UserError(
                 f"method.encoder_from={self.encoder_from} is when the encoder begins to learn, and this one has no "
                 "parameters that learn: set it to 0"

@@ -4,11 +4,13 @@ Only this package imports flax; `cpu` holds the forms of operations that are fas
 `ssljax.losses` and `ssljax.methods`.
 """
 
+from ssljax.models.colours import ColourHistogram
 from ssljax.models.convnext import ConvNeXt
 from ssljax.models.efficientnet import EfficientNet
 from ssljax.models.frozen import Frozen, number_layers, whole
 from ssljax.models.fusion import Fusion
 from ssljax.models.heads import MLP, Decoder, DINOHead, Identity, Prototypes, cast_kernels
+from ssljax.models.joined import Joined
 from ssljax.models.listing import Listing
 from ssljax.models.norm import BatchNorm, in_places, norm_groups
 from ssljax.models.pretrained import (
@@ -30,6 +32,7 @@ __all__ = [
     "MLP",
     "BagOfTokens",
     "BatchNorm",
+    "ColourHistogram",
     "ConvNeXt",
     "DINOHead",
     "Decoder",
@@ -37,6 +40,7 @@ __all__ = [
     "Frozen",
     "Fusion",
     "Identity",
+    "Joined",
     "Listing",
     "Preprocessing",
     "Pretrained",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import flax.linen as nn
@@ -24,10 +24,14 @@ def whole(variables: PyTree) -> PyTree:
     params, stats = dict(variables["params"]), dict(variables["batch_stats"])
     if FROZEN in stats:
         return {**variables, "params": {**stats.pop(FROZEN), **params}, "batch_stats": stats}
-    for name in [name for name, part in stats.items() if FROZEN in part]:  # of a `Fusion`
+    for name in [name for name, part in stats.items() if _holds_frozen(part)]:  # of a `Fusion` or `Joined`
         part = whole({"params": params.get(name, {}), "batch_stats": stats[name]})
         params[name], stats[name] = part["params"], part["batch_stats"]
     return {**variables, "params": params, "batch_stats": stats}
+
+
+def _holds_frozen(stats: Any) -> bool:
+    return isinstance(stats, Mapping) and (FROZEN in stats or any(map(_holds_frozen, stats.values())))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Frozen(Wrapped):
         """As the module's; raises UserError if it has fewer blocks than are to learn."""
         if isinstance(x, Listing):
             raise UserError("Frozen is for the encoders of a Fusion, one by one: write Fusion(photo=Frozen(...), ...)")
+        if hasattr(self, "encoders"):
+            raise UserError("Frozen is for the encoders of a Joined, one by one: write Joined((Frozen(...), ...))")
         variables = self.module.init(rng, x, train=train)
         params = variables["params"]
         layer, blocks = number_layers(params)

@@ -108,6 +108,8 @@ def start_of(config: Mapping[str, Any]) -> str:
     """What the network of a resolved experiment is before its training: "imported" from a file, or "untrained"."""
 
     def from_file(value: Any) -> bool:
+        if isinstance(value, list):
+            return any(map(from_file, value))
         return isinstance(value, dict) and (bool(value.get("weights")) or any(map(from_file, value.values())))
 
     return "imported" if from_file(config.get("method")) else "untrained"

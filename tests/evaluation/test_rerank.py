@@ -19,6 +19,7 @@ from ssljax.evaluation.rerank import (
     k_reciprocal,
     min2,
     top_items,
+    whitening,
 )
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import UserError, check_fields
@@ -407,6 +408,19 @@ def test_each_part_is_whitened_by_itself_and_has_unit_length_before_they_are_joi
 
     expected = normalise(fit_whitening(each(train), 8, shrinkage=0.1)(each(x)))
     np.testing.assert_allclose(whiten(x, x, None, parts.get)[0], expected, atol=1e-5)
+
+
+def test_a_whitening_is_fitted_once_to_the_same_embeddings(monkeypatch):
+    parts, fits = splits(), []
+    monkeypatch.setattr(
+        whitening, "fit_whitening", lambda *args, **rest: fits.append(1) or fit_whitening(*args, **rest)
+    )
+    for step, fitted in ((Whitening(dim=4), 1), (Whitening(dim=4), 0), (Whitening(dim=5), 1)):
+        before = len(fits)
+        Retrieval("title", after=(step,))(parts.get)
+        assert len(fits) - before == fitted
+    Retrieval("title", after=(Whitening(dim=4),))(splits().get)
+    assert len(fits) == 3, "other embeddings"
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """SavedEmbeddings: a network that follows a frozen one trains on what that one made, without the photos."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
 from tiny import BATCH, EXPERIMENT
 
 from ssljax.data import Classes, Listings, ToyCatalogue
-from ssljax.evaluation import Embeddings, Retrieval, SavedEmbeddings
+from ssljax.evaluation import Embeddings, Retrieval, SavedEmbeddings, Whitening
+from ssljax.evaluation.vectors import normalise
 from ssljax.methods import MetricLearning, SimCLR
 from ssljax.models import MLP, Identity
 from ssljax.training.run_folder import Run
@@ -50,6 +52,24 @@ def test_a_run_folder_has_a_file_for_each_split(saved, tmp_path):
     np.testing.assert_array_equal(run.load("test").vectors, source.load("test").vectors)
     with pytest.raises(UserError, match=r"there are no embeddings .*val\.npz"):
         run.load("val")
+
+
+@pytest.mark.parametrize("labels", [None, "listing"])
+def test_vectors_are_whitened_by_those_of_one_split(saved, labels):
+    source, _ = saved
+    whitening = Whitening(dim=3, shrinkage=0.1, labels=labels, parts=(2, 3))
+    white = dataclasses.replace(source, whitening=whitening)
+    splits = {split: source.load(split) for split in ("train", "test")}
+    embeddings = {split: Embeddings.of(items, items.vectors) for split, items in splits.items()}
+    x = normalise(splits["test"].vectors)
+    wanted, _ = whitening(x, x, None, embeddings.__getitem__)
+    items = white.load("test")
+    np.testing.assert_allclose(items.vectors, wanted, atol=1e-5)
+    assert items.ids.tolist() == splits["test"].ids.tolist() and pickle.loads(pickle.dumps(white)) == white
+    with pytest.raises(UserError, match=r"Whitening of split 'train': parts=\(2, 2\) have 4 dimensions in all"):
+        dataclasses.replace(source, whitening=Whitening(dim=3, parts=(2, 2))).load("test")
+    with pytest.raises(UserError, match=r"data.whitening=3 must be a Whitening\(dim=...\), or None"):
+        dataclasses.replace(source, whitening=3)
 
 
 def test_what_a_step_sees_are_the_vectors(saved, tmp_path):

@@ -4,14 +4,19 @@ scikit-learn's PCA(whiten=True) has no shrinkage, and its shrunk_covariance no l
 """
 
 import dataclasses
+import functools
+import weakref
+from collections.abc import Callable
 
 import numpy as np
 
+from ssljax.evaluation.embeddings import Embeddings
 from ssljax.evaluation.ranking import relevance
 from ssljax.evaluation.vectors import normalise
 from ssljax.types import Embed, UserError, check_fields
 
 ROWS_AT_ONCE = 4096
+_known: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # embeddings → what was fitted to them
 SMALLEST = 1e-6  # of the largest variance: below it a direction varies by rounding in float32 only
 
 
@@ -143,31 +148,47 @@ class Whitening:
         self, queries: np.ndarray, gallery: np.ndarray, own: np.ndarray | None, embed: Embed
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `PostProcessing`."""
-        try:
-            fit = embed(self.fit)
-            groups = None if self.labels is None else relevance(self.labels, fit, field="Whitening.labels")[0]
-            fitted, *others = self._white_parts(normalise(fit.vectors), queries, gallery)
-            whiten = fit_whitening(fitted, self.dim, shrinkage=self.shrinkage, groups=groups)
-        except UserError as error:
-            raise UserError(f"Whitening of split {self.fit!r}: {error}") from None
-        queries, gallery = (normalise(whiten(vectors)) for vectors in others)
-        return queries, gallery
+        whiten = self.fitted(embed)
+        return whiten(queries), whiten(gallery)
 
-    def _white_parts(self, fitted: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-        """The same vectors with each of their parts whitened as those of `fitted`, and of unit length."""
-        if not self.parts:
-            return [fitted, *others]
-        if sum(self.parts) != fitted.shape[1]:
+    def fitted(self, embed: Embed) -> Callable[[np.ndarray], np.ndarray]:
+        """What whitens vectors of unit length, f32[n, D] to f32[n, dim] of unit length.
+
+        If `embed` gives the same embeddings again, it is not fitted again. Raises UserError as `fit_whitening`.
+        """
+        fit = embed(self.fit)
+        known = _known.setdefault(fit, {})
+        if repr(self) not in known:
+            try:
+                known[repr(self)] = self._fitted_to(fit)
+            except UserError as error:
+                raise UserError(f"Whitening of split {self.fit!r}: {error}") from None
+        return functools.partial(self._apply, known[repr(self)])
+
+    def _fitted_to(self, fit: Embeddings) -> list[PCAWhitening]:
+        """The whitening of each part, if there are parts, and that of the whole."""
+        groups = None if self.labels is None else relevance(self.labels, fit, field="Whitening.labels")[0]
+        units = normalise(fit.vectors)
+        if self.parts and sum(self.parts) != units.shape[1]:
             raise UserError(
-                f"parts={self.parts} have {sum(self.parts)} dimensions in all, but the vectors have {fitted.shape[1]}: "
+                f"parts={self.parts} have {sum(self.parts)} dimensions in all, but the vectors have {units.shape[1]}: "
                 "give the lengths of the parts that they are joined from"
             )
-        split = [np.split(vectors, np.cumsum(self.parts)[:-1], axis=1) for vectors in (fitted, *others)]
-        whiten = [fit_whitening(part, part.shape[1], shrinkage=self.shrinkage) for part in split[0]]
-        return [
-            np.concatenate([normalise(white(part)) for white, part in zip(whiten, parts, strict=True)], axis=1)
-            for parts in split
-        ]
+        parts = [fit_whitening(part, part.shape[1], shrinkage=self.shrinkage) for part in self._split(units)]
+        whole = fit_whitening(self._white_parts(parts, units), self.dim, shrinkage=self.shrinkage, groups=groups)
+        return [*parts, whole]
+
+    def _apply(self, fitted: list[PCAWhitening], vectors: np.ndarray) -> np.ndarray:
+        *parts, whole = fitted
+        return normalise(whole(self._white_parts(parts, vectors)))
+
+    def _white_parts(self, fitted: list[PCAWhitening], vectors: np.ndarray) -> np.ndarray:
+        """The same vectors with each of their parts whitened, and of unit length."""
+        parts = [normalise(white(part)) for white, part in zip(fitted, self._split(vectors), strict=True)]
+        return np.concatenate(parts, axis=1) if parts else vectors
+
+    def _split(self, vectors: np.ndarray) -> list[np.ndarray]:
+        return np.split(vectors, np.cumsum(self.parts)[:-1], axis=1) if self.parts else []
 
     def check(self, items: int, embed: Embed) -> None:
         """See `PostProcessing`."""
