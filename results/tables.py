@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from claims import claims
+from claims import at_size, claims
 from markdown_table import HERE, NOT_RUN, markdown
 from pairs import CLAIM_PAIRS, PAIRS, TUNED_PAIRS, alone, comparisons
 from plan_tables import before_and_after, plans
@@ -297,7 +297,7 @@ def pages() -> dict[Path, str]:
             benchmark("metric_learning", "Metric learning, forward and backward, D = 128"),
         ],
         DOCS / "accelerators.md": [plans(), before_and_after()],
-        DOCS / "claims.md": [claims()],
+        DOCS / "claims.md": [claims(), at_size()],
         DOCS / "claims_tables.md": [
             over_seeds("claims/natural_photos", ("test/product/cmc@1", "test/iconic/cmc@1", *LISTING)),
             over_seeds("claims/natural_views", ("test/product/cmc@1", "test/iconic/cmc@1", LISTING[0])),
