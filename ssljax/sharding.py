@@ -323,15 +323,16 @@ def on_cpu(fast: Callable[P, R], when: Callable[[], bool] | None = None) -> Call
     return decorate
 
 
-def on_own_items(f: Callable[..., Array], *batches: Array) -> Array:
-    """`f(*batches)` on each device's own items, for kernels, which the compiler cannot split.
+def on_own_items(f: Callable[..., Array], *batches: Array, whole: PyTree = None) -> Array:
+    """`f(*batches, whole)` on each device's own items, and all of `whole`, for kernels: the compiler cannot split them.
 
     The number of items must be a multiple of the number of devices.
     """
     if device_count() == 1:
-        return f(*batches)
+        return f(*batches, whole)
     split = PartitionSpec(BATCH_AXES)
-    return jax.shard_map(f, in_specs=split, out_specs=split, check_vma=False)(*batches)
+    specs = (*(split for _ in batches), PartitionSpec())
+    return jax.shard_map(f, in_specs=specs, out_specs=split, check_vma=False)(*batches, whole)
 
 
 def on_own_columns(part: Callable[..., tuple[PyTree, PyTree]], rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:

@@ -5,6 +5,7 @@ the operations are those of `ssljax.models.cpu`.
 """
 
 import functools
+import math
 from typing import Literal
 
 import flax.linen as nn
@@ -177,6 +178,8 @@ class Dense(nn.Module):
 def affine(x: Array, kernel: Array, bias: Array) -> Array:
     """x [..., C] @ kernel f32[C, F] + bias f32[F], of the type of x."""
     y = dense(x, kernel.astype(x.dtype), x.dtype)
+    if target_platform() == "tpu":
+        return tpu.plus(y, bias)
     return y + repeat(bias.astype(x.dtype), y.shape)
 
 
@@ -208,12 +211,17 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, bias: Array | None = None, mask: Array | None = None, query: Array | None = None
+        self,
+        x: Array,
+        bias: Array | None = None,
+        mask: Array | np.ndarray | None = None,
+        query: Array | None = None,
+        places: np.ndarray | None = None,
     ) -> Array:
         """x: [B, N, C]; returns the same shape, or that of `query` f32[B, M, C] if it attends instead of x f32.
 
-        `bias` [1, heads, N, N] is added to the logits; where `mask` bool[B, 1, N, N] is False nothing is attended to.
-        If "intermediates" is mutable, `weights` f32[B, heads, N, N], what each token takes of each, is sown there.
+        `bias`, `mask` and `places` are those of `attention`. If "intermediates" is mutable, `weights` f32[B, heads, N,
+        N], what each token takes of each, is sown there.
         """
         # Three projections, not one that is cut in three: that would pad and add their gradients.
         sources = {"query": x if query is None else query, "key": x, "value": x}
@@ -221,24 +229,56 @@ class Attention(nn.Module):
         if self.rope:
             q, k = (rotate(y, self.heads, self.rope) for y in (q, k))
         if self.is_mutable_collection("intermediates"):
-            self.sow("intermediates", "weights", _weights(q, k, self.heads, bias, mask))
-        return Dense(x.shape[-1], name="out")(attention(q, k, v, self.heads, bias, mask))
+            parts = (y if places is None else _in_windows(y, places) for y in (q, k))
+            self.sow("intermediates", "weights", _weights(*parts, self.heads, bias, mask))
+        return Dense(x.shape[-1], name="out")(attention(q, k, v, self.heads, bias, mask, places))
 
 
-def attention(q: Array, k: Array, v: Array, heads: int, bias: Array | None = None, mask: Array | None = None) -> Array:
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    heads: int,
+    bias: Array | None = None,
+    mask: Array | np.ndarray | None = None,
+    places: np.ndarray | None = None,
+) -> Array:
     """The attention of `heads` parts of the channels of q, k and v [B, N, C]: [B, N, C].
 
-    In bfloat16, without bias and mask, accelerators do not keep the weights [B, heads, N, N]: see `tpu.attention`; on
-    GPUs it is cuDNN's. A Swin's windows have a bias, and weights of 49 x 49: those are written out.
+    `bias` [1, heads, N, N] is added to the logits. Where `mask` bool[M, 1, N, N] is False nothing is attended to: row i
+    is of the items i, i + M, ... With `places` [W, N], tokens attend within windows: window w has the tokens places[w],
+    and each of an item's W * N tokens is in one. Rows of the mask are then of windows, the first item's first.
+
+    In bfloat16 accelerators do not keep the weights [B, heads, N, N]: TPUs if the mask is NumPy's and hence a constant,
+    see `tpu.attention`; GPUs without bias and mask, by cuDNN.
     """
-    platform, fused = target_platform(), q.dtype == jnp.bfloat16 and bias is None and mask is None
-    if platform == "tpu" and fused and tpu.suits_attention(q, heads) and q.shape[0] % device_count() == 0:
-        return kept(on_own_items(lambda *own: tpu.attention(*own, heads), q, k, v))
-    head = q.shape[-1] // heads
-    if platform == "gpu" and fused and head % 8 == 0 and head <= 128:
+    platform, head, turns = target_platform(), q.shape[-1] // heads, 1 if mask is None else len(mask)
+    constant = mask is None or isinstance(mask, np.ndarray)
+    windows = 1 if places is None else len(places)
+    items = turns // math.gcd(turns, windows)
+    whole = q.shape[0] % (device_count() * items) == 0
+    if platform == "tpu" and constant and whole and tpu.suits_attention(q, heads, windows):
+        fused = functools.partial(tpu.attention, heads=heads, mask=None if mask is None else mask[:, 0], places=places)
+        return kept(on_own_items(fused, q, k, v, whole=None if bias is None else bias[0]))
+    if places is not None:
+        y = attention(*(_in_windows(x, places) for x in (q, k, v)), heads, bias, mask)
+        return y.reshape(q.shape)[:, np.argsort(places, axis=None)]
+    if platform == "gpu" and q.dtype == jnp.bfloat16 and bias is mask is None and head % 8 == 0 and head <= 128:
         return kept(_cudnn_attention(q, k, v, heads))
     parts = _heads(q, heads), _heads(k, heads), _heads(v, heads)
-    return jax.nn.dot_product_attention(*parts, bias=bias, mask=mask).reshape(q.shape)
+    return jax.nn.dot_product_attention(*parts, bias=bias, mask=_of_items(mask, q.shape[0])).reshape(q.shape)
+
+
+def _in_windows(x: Array, places: np.ndarray) -> Array:
+    """x [B, T, C] as [B * W, N, C]: the tokens of each window."""
+    return x[:, places.ravel()].reshape(-1, places.shape[1], x.shape[-1])
+
+
+def _of_items(mask: Array | np.ndarray | None, batch: int) -> Array | None:
+    """bool[B, 1, N, N], the mask of each item: item b has row b % M of a mask [M, 1, N, N]."""
+    if mask is None:
+        return None
+    return jnp.broadcast_to(jnp.asarray(mask), (batch // len(mask), *mask.shape)).reshape(batch, *mask.shape[1:])
 
 
 def _cudnn_attention(q: Array, k: Array, v: Array, heads: int) -> Array:
@@ -282,7 +322,7 @@ def _weights(q: Array, k: Array, heads: int, bias: Array | None, mask: Array | N
     logits = jnp.einsum("bqhc,bkhc->bhqk", q, k, preferred_element_type=jnp.float32) / q.shape[-1] ** 0.5
     if bias is not None:
         logits = logits + bias
-    return jax.nn.softmax(logits, axis=-1, where=mask)
+    return jax.nn.softmax(logits, axis=-1, where=_of_items(mask, len(q)))
 
 
 FeedForwardKind = Literal["gelu", "gelu_tanh", "swiglu"]

@@ -2,12 +2,16 @@
 
 import functools
 import itertools
+import math
+from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssljax.models import tpu
 from ssljax.models.blocks import Remat, drop_path, drop_path_factors, in_a_loop, rematerialized
 from ssljax.models.layers import (
     Attention,
@@ -17,6 +21,7 @@ from ssljax.models.layers import (
     check_sizes,
     truncated_normal,
 )
+from ssljax.sharding import device_count, target_platform
 from ssljax.types import Array, UserError
 
 # width of the first stage, and blocks of each stage
@@ -114,21 +119,36 @@ class Block(nn.Module):
         return x + drop_path(y, second)
 
     def _attention(self, x: Array) -> Array:
-        batch, height, width, channels = x.shape
+        _, height, width, channels = x.shape
         sides = min(self.window, height), min(self.window, width)
         shift = self.shift * (self.window < height), self.shift * (self.window < width)
         offsets = (2 * self.window - 1) ** 2
         table = self.param("position_bias", truncated_normal, (offsets, channels // _HEAD), jnp.float32)
         bias = table[_offsets(sides, self.window)].transpose(2, 0, 1)[None]
-        padded = jnp.roll(_pad(x, sides), (-shift[0], -shift[1]), axis=(1, 2))
-        allowed = _allowed((height, width), sides, shift)
-        mask = None
-        if not allowed.all():
-            mask = jnp.broadcast_to(jnp.asarray(allowed)[None], (batch, *allowed.shape))
-            mask = mask.reshape(-1, 1, *allowed.shape[1:])
-        y = Attention(channels // _HEAD, name="attention")(_windows(padded, sides), bias, mask)
-        y = _from_windows(y, padded.shape, sides)
-        return jnp.roll(y, shift, axis=(1, 2))[:, :height, :width]
+        allowed = _allowed((height, width), sides, shift)[:, None]
+        mask = None if allowed.all() else allowed
+        attend = functools.partial(Attention(channels // _HEAD, name="attention"), bias=bias, mask=mask)
+        return _attended(attend, _pad(x, sides), sides, shift)[:, :height, :width]
+
+
+def _attended(attend: Callable[..., Array], x: Array, sides: tuple[int, int], shift: tuple[int, int]) -> Array:
+    """x [B, H, W, C] after attention within windows of these sides, which tile it and are shifted."""
+    batch, height, width, channels = x.shape
+    for rows in (height, sides[0]):
+        tokens = rows * width
+        # As many images together as fill registers, of 8 rows in memory.
+        images = math.gcd(batch // device_count(), 8 // math.gcd(8, tokens)) if rows == height else 1
+        part = jax.ShapeDtypeStruct((batch, images * tokens, channels), x.dtype)
+        windows = images * rows // sides[0] * width // sides[1]
+        if target_platform() == "tpu" and tpu.suits_attention(part, channels // _HEAD, windows):
+            # The kernel finds the windows itself, in whole maps, or in one row of windows after the other.
+            outside = 0 if rows == height else shift[0]
+            places = np.arange(images * tokens).reshape(images, rows, width, 1)
+            places = _windows(np.roll(places, (outside - shift[0], -shift[1]), axis=(1, 2)), sides)[:, :, 0]
+            y = attend(jnp.roll(x, -outside, axis=1).reshape(-1, images * tokens, channels), places=places)
+            return jnp.roll(y.reshape(x.shape), outside, axis=1)
+    y = attend(_windows(jnp.roll(x, (-shift[0], -shift[1]), axis=(1, 2)), sides))
+    return jnp.roll(_from_windows(y, x.shape, sides), shift, axis=(1, 2))
 
 
 def _pad(x: Array, sides: tuple[int, int]) -> Array:

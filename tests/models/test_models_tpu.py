@@ -35,16 +35,48 @@ def _value_and_gradients(attention, q, k, v, g):
 def test_attention_equals_the_plain_one(batch, tokens, channels, heads, interpreted):
     inputs = _inputs(batch, tokens, channels)
     assert tpu.suits_attention(inputs[0], heads)
-    fast = _value_and_gradients(lambda *a: tpu.attention(*a, heads), *inputs)
+    fast = _value_and_gradients(lambda *a: tpu.attention(*a, heads=heads), *inputs)
     plain = _value_and_gradients(lambda *a: layers.attention(*a, heads), *[a.astype(jnp.float32) for a in inputs])
     for a, b in zip(fast, plain, strict=True):
         assert a.dtype == jnp.bfloat16 and a.shape == b.shape
         np.testing.assert_allclose(a.astype(jnp.float32), b, atol=1e-2 * np.abs(b).max())
 
 
+@pytest.mark.parametrize(
+    "batch, tokens, channels, heads, windows, masks",
+    [
+        (6, 18, 96, 3, 2, 2),  # two windows of 9 tokens, three heads, of which two share a register
+        (4, 12, 128, 4, 3, 0),
+        (4, 12, 128, 2, 3, 6),  # masks of two images
+        (8, 8, 64, 2, 2, 1),
+        (3, 9, 192, 6, 0, 3),  # whole items, which take turns at three masks
+        (2, 70, 64, 2, 1, 0),  # a window larger than half a register
+    ],
+)
+def test_attention_within_windows_equals_the_plain_one(batch, tokens, channels, heads, windows, masks, interpreted):
+    rng, inputs = np.random.default_rng(1), _inputs(batch, tokens, channels)
+    places = rng.permutation(tokens).reshape(windows, -1) if windows else None
+    own = tokens // max(windows, 1)
+    mask = (rng.random((masks, own, own)) < 0.5) | np.eye(own, dtype=bool) if masks else None
+    bias = jnp.asarray(rng.normal(size=(heads, own, own)), jnp.float32)
+
+    def run(attention, q, k, v, g):
+        y, vjp = jax.vjp(attention, q, k, v, bias)
+        return y, *vjp(g)
+
+    assert tpu.suits_attention(inputs[0], heads, max(windows, 1))
+    fast = run(lambda q, k, v, b: tpu.attention(q, k, v, b, heads=heads, mask=mask, places=places), *inputs)
+    mask = None if mask is None else mask[:, None]
+    exact = [x.astype(jnp.float32) for x in inputs]
+    plain = run(lambda q, k, v, b: layers.attention(q, k, v, heads, b[None], mask, places), *exact)
+    for a, b in zip(fast, plain, strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=1.5e-2 * np.abs(b).max())
+
+
 def test_attention_is_not_subject_to_the_precision_of_the_run(interpreted):
     def gradient(q, k, v, g):
-        return jax.vjp(lambda *a: tpu.attention(*a, 2), q, k, v)[1](g)
+        return jax.vjp(lambda *a: tpu.attention(*a, heads=2), q, k, v)[1](g)
 
     with jax.default_matmul_precision("float32"):  # Mosaic refuses it for bfloat16
         traced = str(jax.make_jaxpr(gradient)(*_inputs(2, 5, 128)))
@@ -65,6 +97,25 @@ def test_attention_on_eight_devices_moves_nothing(interpreted, monkeypatch):
         np.testing.assert_allclose(a.astype(jnp.float32), b.astype(jnp.float32), atol=3e-2)
 
 
+def test_the_gradient_of_biases_is_the_sum_over_devices(interpreted, monkeypatch):
+    mesh = make_mesh(shards=2)
+    q, k, v, g = _inputs(16, 8, 64)
+    bias = jnp.asarray(np.random.default_rng(1).normal(size=(1, 2, 4, 4)), jnp.float32)
+    mask = np.random.default_rng(2).random((4, 1, 4, 4)) < 0.5  # of the windows of two items
+    mask |= np.eye(4, dtype=bool)
+    places = np.arange(8)[::-1].reshape(2, 4)
+
+    def gradient(bias, q, k, v, g):
+        return jax.vjp(lambda bias: layers.attention(q, k, v, 2, bias, mask, places), bias)[1](g)[0]
+
+    plain = gradient(bias, *(x.astype(jnp.float32) for x in (q, k, v, g)))
+    monkeypatch.setattr(layers, "target_platform", lambda: "tpu")
+    with jax.set_mesh(mesh):
+        arrays = [jax.device_put(a, batch_sharding(mesh)) for a in (q, k, v, g)]
+        near = jax.jit(gradient)(jax.device_put(bias, NamedSharding(mesh, PartitionSpec())), *arrays)
+    np.testing.assert_allclose(near, plain, atol=1e-2 * np.abs(plain).max())
+
+
 @pytest.mark.parametrize(
     "dtype, tokens, heads, bias, fused",
     [
@@ -72,7 +123,7 @@ def test_attention_on_eight_devices_moves_nothing(interpreted, monkeypatch):
         (jnp.float32, 37, 2, False, False),
         (jnp.bfloat16, 2000, 2, False, False),
         (jnp.bfloat16, 37, 3, False, False),
-        (jnp.bfloat16, 37, 2, True, False),
+        (jnp.bfloat16, 37, 2, True, True),
     ],
 )
 def test_which_attention_is_compiled_for_a_tpu(dtype, tokens, heads, bias, fused):
@@ -84,7 +135,7 @@ def test_which_attention_is_compiled_for_a_tpu(dtype, tokens, heads, bias, fused
         traced = jax.jit(lambda q, k, v: layers.attention(q, k, v, heads, added)).trace(q, q, q)
         program = traced.lower(lowering_platforms=("tpu",)).as_text()
     assert ("tpu_custom_call" in program) == fused
-    assert (f"{tokens}x{tokens}x" in program) == (not fused)
+    assert (f"8x{heads}x{tokens}x{tokens}x" in program) == (not fused)
 
 
 @pytest.mark.parametrize(

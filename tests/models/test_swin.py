@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from ssljax.models import Swin
+from ssljax.models import Swin, layers, swin, tpu
 from ssljax.models.swin import Block, _from_windows, _windows
 from ssljax.types import UserError
 
@@ -139,6 +139,29 @@ def test_remat_loops_and_eight_devices_change_nothing():
     assert_close(gradient(encoder.clone(remat="dots", scan=True), params, x), plain)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     assert_close(gradient(encoder, params, jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))), plain)
+
+
+@pytest.mark.parametrize("size, window", [((14, 14), 3), ((40, 40), 7), ((4, 4), 2)])
+def test_windows_that_the_kernel_for_tpus_finds_are_the_same(size, window, monkeypatch):
+    """A map that is padded; one that is read row by row of windows; one so small that images are read together."""
+    monkeypatch.setattr(tpu.pl, "pallas_call", functools.partial(tpu.pl.pallas_call, interpret=True))
+    block = Block(window, window // 2)
+    x, v = images(4, *size, 32).astype(jnp.bfloat16), variables(block, 1, *size, 32)
+
+    def run(v, x):
+        y, vjp = jax.vjp(lambda v, x: block.apply(v, x, False), v, x)
+        return y, vjp(jnp.cos(jnp.arange(y.size)).reshape(y.shape).astype(y.dtype))
+
+    plain = jax.jit(run)(v, x)
+    for module in (swin, layers):
+        monkeypatch.setattr(module, "target_platform", lambda: "tpu")
+    traced = jax.jit(lambda v, x: run(v, x)).trace(v, x)
+    assert str(traced.jaxpr).count("pallas_call") == 2
+    fast = traced.lower().compile()(v, x)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(fast), jax.tree.leaves(plain), strict=True):
+        name, a, b = jax.tree_util.keystr(path), np.asarray(a, np.float32), np.asarray(b, np.float32)
+        scale = 1 if "['key']['bias']" in name else np.abs(b).max()  # by the keys' bias it is zero, up to rounding
+        np.testing.assert_allclose(a, b, atol=0.03 * scale, err_msg=name)
 
 
 def test_drop_path_needs_training_and_an_rng():
