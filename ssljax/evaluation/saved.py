@@ -24,7 +24,8 @@ class SavedEmbeddings:
     """
 
     data: Source
-    """Where the items come from."""
+    """Where the items come from. If it is a `SavedEmbeddings`, too, each item has both vectors side by side, as they
+    are; `Joined` is one network that does so."""
     path: str
     """A file that `ssljax embed RUN ... -o FILE` wrote, .npz or .parquet; or a run folder, which keeps those of the
     splits in its `gallery`. A relative path is looked up from here, then under SSLJAX_DATA."""
@@ -66,4 +67,7 @@ class SavedEmbeddings:
                 f"data.path={self.path} has no vector of split {split!r}: its ids are of other items, such as "
                 f"{embeddings.ids[0]!r} instead of {items.ids[0]!r}; embed this data with the run"
             )
-        return dataclasses.replace(items.select(known), vectors=embeddings.vectors[rows[known]])
+        items, vectors = items.select(known), embeddings.vectors[rows[known]]
+        if items.vectors is not None:
+            vectors = np.concatenate([items.vectors, vectors], axis=1)
+        return dataclasses.replace(items, vectors=vectors)

@@ -54,6 +54,16 @@ def test_a_run_folder_has_a_file_for_each_split(saved, tmp_path):
         run.load("val")
 
 
+def test_vectors_of_two_files_are_joined_side_by_side(saved, tmp_path):
+    source, vectors = saved
+    items = source.load("train")
+    other = np.random.default_rng(1).normal(size=(len(items) - 2, 2)).astype(np.float32)
+    Embeddings(items.ids[2:], other).save(tmp_path / "other.npz")  # without two items
+    both = SavedEmbeddings(source, str(tmp_path / "other.npz")).load("train")
+    assert both.ids.tolist() == items.ids[2:].tolist()
+    np.testing.assert_array_equal(both.vectors, np.concatenate([[vectors[id] for id in both.ids], other], axis=1))
+
+
 @pytest.mark.parametrize("labels", [None, "listing"])
 def test_vectors_are_whitened_by_those_of_one_split(saved, labels):
     source, _ = saved
