@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
+import math
 import os
 import sys
 import threading
@@ -286,13 +287,14 @@ def split_rows(x: Array, axis: int = 0) -> Array:
 
 
 def _constrained(x: Array, spec: PartitionSpec) -> Array:
-    return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, spec)
+    mesh = jax.sharding.get_abstract_mesh()
+    return x if mesh.empty or mesh.manual_axes else jax.lax.with_sharding_constraint(x, spec)
 
 
 def device_count() -> int:
-    """How many devices the mesh in force has; 1 without a mesh."""
+    """How many devices divide what is traced: those of the mesh in force; 1 without a mesh, and in `on_own_share`."""
     mesh = jax.sharding.get_abstract_mesh()
-    return 1 if mesh.empty else mesh.size
+    return 1 if mesh.empty or mesh.manual_axes else mesh.size
 
 
 def target_platform() -> str:
@@ -335,25 +337,41 @@ def on_own_items(f: Callable[..., Array], *batches: Array, whole: PyTree = None)
     return jax.shard_map(f, in_specs=specs, out_specs=split, check_vma=False)(*batches, whole)
 
 
-def on_own_columns(part: Callable[..., tuple[PyTree, PyTree]], rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
-    """`part(axes, rows, columns)` on each device, with all of the rows and its own share of the columns' first axis.
+def on_own_share(part: Callable[..., tuple[PyTree, PyTree]], whole: PyTree, rows: PyTree) -> tuple[PyTree, PyTree]:
+    """`part(axes, whole, rows)` on each device, with all of `whole` and its own share of the rows, a first axis.
 
     It returns a value that is equal on all devices, which it sums over the mesh's `axes`, and a value for each of its
-    columns. If the devices do not divide the columns, these are padded with zeros. On one device, or without a mesh,
-    `part` is called once, with no axes.
+    rows. If the devices do not divide the rows, these are padded with zeros. On one device, or without a mesh, `part`
+    is called once, with no axes. The gradient by `whole` is summed over the devices once, after all else.
     """
     devices = device_count()
     if devices == 1:
-        return part((), rows, columns)
-    count = {x.shape[0] for x in jax.tree.leaves(columns)}.pop()
+        return part((), whole, rows)
+    count = {x.shape[0] for x in jax.tree.leaves(rows)}.pop()
     missing = -count % devices
-    padded = jax.tree.map(lambda x: jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) if missing else x, columns)
+    padded = jax.tree.map(lambda x: jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) if missing else x, rows)
     split = PartitionSpec(BATCH_AXES)
     each = jax.shard_map(
-        lambda rows, columns: part(BATCH_AXES, rows, columns),
+        lambda whole, rows: part(BATCH_AXES, whole, rows),
         in_specs=(PartitionSpec(), split),
         out_specs=(PartitionSpec(), split),
         check_vma=False,
     )
-    equal, own = each(rows, padded)
+    equal, own = each(whole, padded)
     return equal, jax.tree.map(lambda x: x[:count], own)
+
+
+def share_axes() -> tuple[str, ...]:
+    """Inside `on_own_share`, the axes of the mesh over which the rows at hand are one share; elsewhere none."""
+    return jax.sharding.get_abstract_mesh().manual_axes
+
+
+def all_rows(own: int) -> int:
+    """How many rows all devices have together, of which each traces so many: as many outside `on_own_share`."""
+    return own * math.prod(jax.lax.axis_size(axis) for axis in share_axes())
+
+
+def own_rows(x: Array, axis: int = 0) -> Array:
+    """Of an array for the rows of all devices, the part for those at hand: `x` itself outside `on_own_share`."""
+    own = x.shape[axis] // all_rows(1)
+    return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(share_axes()) * own, own, axis) if share_axes() else x

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ssljax.sharding import device_count, on_own_columns, target_platform
+from ssljax.sharding import device_count, on_own_share, target_platform
 from ssljax.types import Array
 
 BLOCK = 2**20  # products in a block on a CPU: 4 MiB, which stay in its cache
@@ -176,7 +176,7 @@ def _forward(reduction, rows, columns):
         y = _reduce_blocks(reduction, rows, columns)
         return reduction.merge_devices(y, axes) if axes else y, ()
 
-    y, _ = on_own_columns(part, rows, columns)
+    y, _ = on_own_share(part, rows, columns)
     return y, (rows, columns, y)
 
 
@@ -187,7 +187,7 @@ def _backward(reduction, saved, g):
         d_rows, d_columns = _gradient_blocks(reduction, *rows, columns)  # pyright: ignore[reportCallIssue] custom_vjp
         return jax.lax.psum(d_rows, axes) if axes else d_rows, d_columns
 
-    d_rows, d_columns = on_own_columns(part, (rows, y, g), columns)
+    d_rows, d_columns = on_own_share(part, (rows, y, g), columns)
     return (d_rows, None, None), columns and (d_columns, None, None)
 
 

@@ -14,7 +14,7 @@ from ssljax.losses.blockwise import MASKED, logsumexp_of_products
 from ssljax.losses.checks import check_array, check_features, check_labelled
 from ssljax.losses.normalise import l2_normalise, safe_sqrt
 from ssljax.losses.pairs import Pairs, References, mean_of_counted, of_anchors
-from ssljax.sharding import device_count, on_own_columns, replicate, split_columns
+from ssljax.sharding import device_count, on_own_share, replicate, split_columns
 from ssljax.types import Array, Scalar
 
 
@@ -110,7 +110,7 @@ def _own_cosine(z: Array, weights: Array, labels: Array) -> Array:
         cosine = jnp.where(here, jnp.sum(z * own, axis=1), 0)
         return (jax.lax.psum(cosine, axes) if axes else cosine), ()
 
-    return on_own_columns(part, (l2_normalise(z), labels), weights)[0]
+    return on_own_share(part, (l2_normalise(z), labels), weights)[0]
 
 
 def _with_angular_margin(cosine: Array, margin: Scalar) -> Array:

@@ -14,7 +14,7 @@ from ssljax.methods.base.one_network import OneNetwork, State, pair_figures
 from ssljax.models import MLP
 from ssljax.queue import Queue, enqueue
 from ssljax.schedules import check_schedule, value_at
-from ssljax.sharding import on_own_columns
+from ssljax.sharding import on_own_share
 from ssljax.types import Array, Aux, Batch, LossAndState, Params, Progress, Scheduled
 
 
@@ -73,5 +73,5 @@ def nearest(queue: Queue, z: Array) -> Array:
             found = jax.lax.psum(jnp.where((winner == device)[:, None], found, 0), axes)
         return found, ()
 
-    found, _ = on_own_columns(part, z, (queue.flat, queue.valid))
+    found, _ = on_own_share(part, z, (queue.flat, queue.valid))
     return jnp.where(queue.count > 0, found, z)

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from ssljax.sharding import all_rows, own_rows
 from ssljax.types import Array, PyTree, UserError
 
 Remat = Literal["none", "block", "dots"]
@@ -63,7 +64,8 @@ def drop_path_factors(module: nn.Module, rate: float, blocks: int, batch: int, t
     if not (train and rate and module.has_rng("drop_path")):
         return [None] * blocks
     kept_share = 1 - np.linspace(0, rate, blocks, dtype=np.float32)[:, None, None]
-    return jax.random.bernoulli(module.make_rng("drop_path"), kept_share, (blocks, 2, batch)) / kept_share
+    kept = jax.random.bernoulli(module.make_rng("drop_path"), kept_share, (blocks, 2, all_rows(batch)))
+    return own_rows(kept, axis=2) / kept_share
 
 
 def drop_path(y: Array, factors: Array | None) -> Array:

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssljax.sharding import device_count
+from ssljax.sharding import all_rows, device_count, own_rows, share_axes
 from ssljax.types import Array, UserError
 
 
@@ -36,9 +36,9 @@ class BatchNorm(nn.Module):
 
         Raises UserError if training or initialising and `groups` does not divide B.
         """
-        if (train or self.is_initializing()) and (self.groups < 1 or x.shape[0] % self.groups):
+        if (train or self.is_initializing()) and (self.groups < 1 or all_rows(x.shape[0]) % self.groups):
             raise UserError(
-                f"norm_groups={self.groups} does not divide the batch of {x.shape[0]}: "
+                f"norm_groups={self.groups} does not divide the batch of {all_rows(x.shape[0])}: "
                 f"choose a positive divisor of the batch size"
             )
         channels = x.shape[-1]
@@ -52,7 +52,7 @@ class BatchNorm(nn.Module):
             return _affine(x, running_mean.value, running_var.value + self.eps, scale, bias)
 
         if self.groups == 1:
-            mean, var = _moments(x)
+            mean, var = _moments(x, share_axes())
             y = _affine(x, mean, var + self.eps, scale, bias)
         else:
             y, mean, var = self._in_groups(x, places, scale, bias)
@@ -63,20 +63,23 @@ class BatchNorm(nn.Module):
         return y
 
     def _in_groups(self, x: Array, places: Array | None, scale: Array, bias: Array) -> tuple[Array, Array, Array]:
-        """x normalised, and the mean and variance f32[groups, C] of each part."""
-        batch, size = x.shape[0], x.shape[0] // self.groups
-        if places is None and not (self.groups % device_count() and device_count() % self.groups):
+        """x normalised, and the mean and variance f32[groups, C] of each part, or of those on this device."""
+        batch = all_rows(x.shape[0])
+        size = batch // self.groups
+        apart = self.groups % device_count() == 0 or device_count() % self.groups == 0
+        if places is None and apart and self.groups % all_rows(1) == 0:
             # Each part lies on one device, or on some that have no other.
-            parts = x.reshape(self.groups, size, *x.shape[1:])
+            parts = x.reshape(-1, size, *x.shape[1:])
             mean, var = jax.vmap(_moments)(parts)
             affine = functools.partial(_affine, scale=scale, bias=bias)
             return jax.vmap(affine)(parts, mean, var + self.eps).reshape(x.shape), mean, var
-        group = (jnp.arange(batch) if places is None else places) // size
+        group = own_rows(jnp.arange(batch) if places is None else places) // size
         # Each item's moments where it is, their sums over the parts f32[groups, C]: this alone goes between devices.
-        own = x.astype(jnp.float32).reshape(batch, -1, x.shape[-1])
+        own = x.astype(jnp.float32).reshape(len(x), -1, x.shape[-1])
         own = jnp.concatenate([own.mean(axis=1), (own * own).mean(axis=1)], axis=1)
         member = jax.nn.one_hot(group, self.groups, axis=0)
-        mean, square = jnp.split(jnp.matmul(member, own, precision="highest") / size, 2, axis=1)
+        sums = jax.lax.psum(jnp.matmul(member, own, precision="highest"), share_axes())
+        mean, square = jnp.split(sums / size, 2, axis=1)
         var = jnp.maximum(square - mean * mean, 0)
         return jax.vmap(_affine, (0, 0, 0, None, None))(x, mean[group], var[group] + self.eps, scale, bias), mean, var
 
@@ -92,7 +95,7 @@ def in_places(places: Array) -> Iterator[None]:
 
     def call(method: Callable, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:
         if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
-            rows = args[0].shape[0]
+            rows = all_rows(args[0].shape[0])
             own = places if rows == len(places) else jnp.argsort(jnp.argsort(places[:rows]))
             kwargs = {**kwargs, "places": own}
         return method(*args, **kwargs)
@@ -106,11 +109,11 @@ def norm_groups(encoder: Any) -> int | None:
     return getattr(encoder, "norm_groups", None)
 
 
-def _moments(x: Array) -> tuple[Array, Array]:
-    """Mean and biased variance f32[C] of x [..., C]."""
+def _moments(x: Array, axes: tuple[str, ...] = ()) -> tuple[Array, Array]:
+    """Mean and biased variance f32[C] of x [..., C], over axes of the mesh too."""
     x = x.astype(jnp.float32).reshape(-1, x.shape[-1])
-    mean = x.mean(axis=0)
-    return mean, jnp.maximum((x * x).mean(axis=0) - mean * mean, 0)
+    mean, square = jax.lax.pmean((x.mean(axis=0), (x * x).mean(axis=0)), axes)
+    return mean, jnp.maximum(square - mean * mean, 0)
 
 
 def _affine(x: Array, mean: Array, var: Array, scale: Array, bias: Array) -> Array:

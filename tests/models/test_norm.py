@@ -1,7 +1,9 @@
 """BatchNorm over parts of the batch: as if the batch had been shuffled, but nothing moves."""
 
+import contextlib
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 from traffic import sent
 
 from ssljax.models import MLP, BatchNorm, ResNet, in_places
-from ssljax.sharding import batch_sharding, make_mesh
+from ssljax.models.blocks import drop_path_factors
+from ssljax.sharding import batch_sharding, make_mesh, on_own_share
 
 BATCH, CHANNELS = 24, 5
 PLACES = np.random.default_rng(1).permutation(BATCH)
@@ -73,6 +76,44 @@ def test_statistics_travel_alone(groups, places):
         arrays = sent(step.lower(jax.device_put(x, batch_sharding(mesh))).compile())
     assert {array.kind for array in arrays} <= {"all-reduce"}
     assert max((array.bytes for array in arrays), default=0) <= 4 * groups * 2 * CHANNELS
+
+
+@pytest.mark.parametrize("places", [None, PLACES])
+@pytest.mark.parametrize("groups", [1, 2, 3, 8, 12, 24])
+def test_the_share_of_each_device_is_normalised_as_in_the_whole_batch(groups, places):
+    norm, x, mesh = BatchNorm(groups=groups), images(BATCH, 6, 6, CHANNELS), make_mesh()
+    variables = norm.init(jax.random.PRNGKey(0), x, train=False)
+
+    def by_shares(axes, variables, x):
+        y, state = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+        return jax.lax.pmean(state, axes), y
+
+    def loss(variables, x, share):
+        with in_places(jnp.asarray(places)) if places is not None else contextlib.nullcontext():
+            state, y = (on_own_share if share else lambda part, *all: part((), *all))(by_shares, variables, x)
+        return jnp.sum(y**3), (y, state)
+
+    gradient = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True), static_argnums=2)
+    with jax.set_mesh(mesh):
+        got = gradient(variables, jax.device_put(x, batch_sharding(mesh)), True)
+    assert_equal(got, gradient(variables, x, False), 1e-5)
+
+
+def test_the_share_of_each_device_loses_the_branches_that_it_loses_in_the_whole_batch():
+    class Factors(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return jnp.moveaxis(drop_path_factors(self, 0.5, 4, len(x), True), 2, 0)
+
+    def factors(axes, rng, x):
+        return (), Factors().apply({}, x, rngs={"drop_path": rng})
+
+    rng, x = jax.random.PRNGKey(0), images(BATCH)
+    expected = factors((), rng, x)[1]
+    with jax.set_mesh(make_mesh()):
+        _, got = jax.jit(lambda x: on_own_share(factors, rng, x))(x)
+    np.testing.assert_array_equal(got, expected)
+    assert len(np.unique(got, axis=0)) > BATCH / 2
 
 
 def test_places_leave_evaluation_and_whole_batches_as_they_are():

@@ -10,7 +10,7 @@ import tiny
 
 from ssljax.config import Experiment
 from ssljax.data import TFDS, Classes
-from ssljax.methods import DINO, EMA, ArcFace, MetricLearning, MoCo
+from ssljax.methods import DINO, EMA, ArcFace, MetricLearning, MoCo, SimCLR
 from ssljax.models import MLP, DINOHead, ResNet, ViT
 from ssljax.optim import SGD, AdamW
 from ssljax.plan import Plan, plan, target
@@ -104,3 +104,13 @@ def test_nothing_that_travels_grows_with_the_images_or_the_queue():
     changes = {}, {"views": dataclasses.replace(tiny.CROPS, size=32), "photo_size": 40}, {"method": longer}
     base, images, queue = (planned(dataclasses.replace(moco, **change), "v5e:2x4").traffic for change in changes)
     assert base == images == queue
+
+
+@pytest.mark.parametrize("shards", [1, 8])
+def test_gradients_travel_once_a_step_whatever_the_parts(shards):
+    method = SimCLR(
+        encoder=ViT(patch=8, width=192, depth=2, heads=3, dtype="bfloat16"), projector=MLP(hidden=(192,), out=64)
+    )
+    simclr = dataclasses.replace(MOCO, name="simclr", views=TwoCrops(size=32, blur=0.0), method=method, shards=shards)
+    whole, parts = (planned(dataclasses.replace(simclr, accumulate=n), "v5e:2x4") for n in (1, 4))
+    assert parts.traffic <= 1.03 * whole.traffic, (whole.collectives, parts.collectives)

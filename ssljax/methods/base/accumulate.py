@@ -6,7 +6,9 @@ gradient is exactly that of the whole batch, also for losses that compare all it
 more forward pass.
 
 What depends on the batch within a network sees a part: BatchNorm normalises each part by its own statistics, and its
-running statistics are the mean over the parts, as with `norm_groups` parts.
+running statistics are the mean over the parts, as with `norm_groups` parts. A network is traced for the rows of one
+device, so that gradients are summed over the devices once and not in every part. A module that compares rows must ask
+for those of the others, as BatchNorm does (see `ssljax.sharding.share_axes`).
 """
 
 import contextlib
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
-from ssljax.sharding import device_count, split_rows
+from ssljax.sharding import on_own_share
 from ssljax.types import Array, PyTree
 
 _parts = contextvars.ContextVar("parts", default=1)
@@ -33,30 +35,36 @@ def accumulating(parts: int) -> Iterator[None]:
 
 
 def in_parts(
-    apply: Callable[[Array | None, PyTree], tuple[PyTree, PyTree]], rng: Array | None, rows: PyTree
+    apply: Callable[[PyTree, Array | None, PyTree], tuple[PyTree, PyTree]],
+    variables: PyTree,
+    rng: Array | None,
+    rows: PyTree,
 ) -> tuple[PyTree, PyTree]:
-    """`apply(rng, rows)` on one part of the rows after the other; its outputs for all rows, and its mean statistics.
+    """`apply(variables, rng, rows)` on one part of the rows after the other; its outputs for all rows, and its mean
+    statistics.
 
     apply: returns outputs with the same first axis as the rows, and statistics of any shape.
+    variables: arrays that every device has whole. Each device adds up their gradients over its parts, and these are
+      summed over the devices once, at the end.
     rng: folded with the number of the part, if there is more than one.
     rows: arrays [N, ...]. A part has the same number of rows of each device, so none of them moves.
     """
     parts = _parts.get()
     if parts == 1:
-        return apply(rng, rows)
+        return apply(variables, rng, rows)
 
-    def cut(x: Array) -> Array:
-        apart = x.reshape(device_count(), parts, -1, *x.shape[1:]).swapaxes(0, 1)
-        return split_rows(apart.reshape(parts, -1, *x.shape[1:]), axis=1)
+    def own(axes: tuple[str, ...], whole: tuple[PyTree, Array | None], rows: PyTree) -> tuple[PyTree, PyTree]:
+        variables, rng = whole
 
-    def join(x: Array) -> Array:
-        apart = x.reshape(parts, device_count(), -1, *x.shape[2:]).swapaxes(0, 1)
-        return split_rows(apart.reshape(-1, *x.shape[2:]))
+        def part(number_and_rows: tuple[Array, PyTree]) -> tuple[PyTree, PyTree]:
+            number, some = number_and_rows
+            return apply(variables, None if rng is None else jax.random.fold_in(rng, number), some)
 
-    def part(number_and_rows: tuple[Array, PyTree]) -> tuple[PyTree, PyTree]:
-        number, own = number_and_rows
-        return apply(None if rng is None else jax.random.fold_in(rng, number), own)
+        each = jax.checkpoint(part, prevent_cse=False)  # a loop's body is never merged with another
+        cut = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), rows)
+        outputs, statistics = jax.lax.map(each, (jnp.arange(parts), cut))
+        mean = jax.lax.pmean(jax.tree.map(lambda x: x.mean(axis=0), statistics), axes)
+        return mean, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
 
-    each = jax.checkpoint(part, prevent_cse=False)  # a loop's body is never merged with another
-    outputs, statistics = jax.lax.map(each, (jnp.arange(parts), jax.tree.map(cut, rows)))
-    return jax.tree.map(join, outputs), jax.tree.map(lambda x: x.mean(axis=0), statistics)
+    statistics, outputs = on_own_share(own, (variables, rng), rows)
+    return outputs, statistics

@@ -75,15 +75,15 @@ class Network:
         `more` are other arguments, which have a row for each of `x`.
         """
 
-        def apply(rng: Array | None, rows: tuple[Array, dict[str, Any]]) -> tuple[Any, PyTree]:
-            variables = {"params": gather_parameters(params[name]), "batch_stats": stats[name]}
+        def apply(variables: PyTree, rng: Array | None, rows: tuple[Array, dict[str, Any]]) -> tuple[Any, PyTree]:
             (x, more), rngs = rows, None if rng is None else {"drop_path": rng}
             output, updated = self._modules[name].apply(
                 variables, x, train=True, mutable=["batch_stats"], rngs=rngs, method=method, **more
             )
             return output, updated.get("batch_stats", {})
 
-        return in_parts(apply, rng, (x, more))
+        variables = {"params": gather_parameters(params[name]), "batch_stats": stats[name]}
+        return in_parts(apply, variables, rng, (x, more))
 
     def train_views(
         self, params: PyTree, stats: PyTree, views: Sequence[Array], rng: Array | None = None
@@ -135,8 +135,8 @@ class Network:
         for name, module in self._modules.items():
             if name in params:
                 variables = {"params": gather_parameters(params[name]), "batch_stats": stats[name]}
-                apply = functools.partial(module.apply, variables, train=False)
-                x, _ = in_parts(lambda _, rows, apply=apply: (apply(rows), {}), None, x)
+                apply = functools.partial(module.apply, train=False)
+                x, _ = in_parts(lambda own, _, rows, apply=apply: (apply(own, rows), {}), variables, None, x)
                 outputs[name] = x
         return outputs
 
