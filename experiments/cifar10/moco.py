@@ -41,6 +41,7 @@ def moco(name: str, *, epochs: int = 200, views: dict[str, Any] = VIEWS, **chang
         batch_size=512,
         photo_size=32,
         cache="device",
+        precision="bfloat16",
         monitor=(KNN(),),
         evaluate=(KNN(), LinearProbe()),
         gallery=("train", "test"),

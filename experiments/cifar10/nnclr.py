@@ -25,6 +25,7 @@ config = Experiment(
     batch_size=256,
     photo_size=32,
     cache="device",
+    precision="bfloat16",
     monitor=(KNN(),),
     monitor_every=50,
     evaluate=(KNN(), LinearProbe()),
