@@ -4,8 +4,8 @@ python results/robust.py            an hour of two CPU cores a seed; what is com
 python results/robust.py --judge    measures the runs that are complete, and trains nothing
 
 Writes results/claims_robust_*.json, results/robustness/claims_robust_*.json and results/benchmark_remedies.json, of
-which `python results/tables.py` makes tables. The last is of queries at medium strength among clean photos: what
-is left where a disturbance destroys what one looks for, and what practitioners do about it.
+which `python results/tables.py` makes tables. The last is of the e-commerce views' queries at medium strength among
+clean photos: what is left where a disturbance destroys what one looks for, and what practitioners do about it.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from pairs import ROOT, ssljax
-from tables import FAILURE_KINDS, names_of
+from tables import FAILURE_KINDS
 
 from ssljax.data.atomic_files import write_json
 from ssljax.data.bad_inputs import BadInputs
@@ -25,6 +25,7 @@ from ssljax.evaluation.disturbed import Photos, Pool
 from ssljax.evaluation.metrics import relevant_items
 from ssljax.evaluation.restore import Restored
 from ssljax.evaluation.vectors import normalise
+from ssljax.training.experiment_file import load_experiments
 from ssljax.training.run_folder import Run, environment
 from ssljax.types import Array
 from ssljax.views.disturbances import Collage, Disturbance, Recolour
@@ -145,17 +146,15 @@ def main() -> None:
     """Trains, measures, and writes the records."""
     if "--judge" not in sys.argv[1:]:
         ssljax("sweep", "experiments/claims/robust.py")
-    table = {}
-    for name in names_of("claims/robust"):
+    config, runs = load_experiments(ROOT / "experiments/claims/robust.py")
+    for name in (experiment.name for experiment in runs):
         run, record = Run(ROOT / "runs" / name), ROOT / "results" / "robustness" / f"{name}.json"
-        if not run.results.exists():
-            continue
-        if not record.exists():
+        if run.results.exists() and not record.exists():
             ssljax("robustness", f"runs/{name}", "--alone", "--kinds", *FAILURE_KINDS)
             record.write_bytes(run.robustness().read_bytes())
-        table[name] = remedies(name)
-        for way, figures in table[name].items():
-            print(f"{name:30s} {way:65s} {figures}")
+    table = {config.name: remedies(config.name)}
+    for way, figures in table[config.name].items():
+        print(f"{way:65s} {figures}")
     write_json(ROOT / "results" / "benchmark_remedies.json", {"environment": environment(), "table": table})
 
 
