@@ -151,7 +151,8 @@ class _Photos(Sequence):
         named = [(name, getattr(features[name], "names", None)) for name in names]
         key = json.dumps([SCHEMA, builder.info.full_name, self.split, named, dated]).encode()
         places = Path(builder.data_dir) / "ssljax", platformdirs.user_cache_path("ssljax") / "tfds"
-        kept = _kept([place / hashlib.sha256(key).hexdigest()[:32] for place in places], read)
+        folders = [place / hashlib.sha256(key).hexdigest()[:32] for place in places]
+        kept = _kept(folders, read) if names else {}
         return {name: text(values) for name, values in kept.items()}
 
 
