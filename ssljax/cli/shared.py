@@ -132,16 +132,17 @@ def _without(value: Any, path: list[str]) -> Any:
     if isinstance(value, tuple) and inside and name.isdecimal() and int(name) < len(value):
         part = _without(value[int(name)], inside)
         return None if part is None else (*value[: int(name)], part, *value[int(name) + 1 :])
-    field = next((f for f in settings(value) if f.name == name), None) if dataclasses.is_dataclass(value) else None
-    if field is None:
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return None
-    part = getattr(value, name)
-    if inside:
-        part = _without(part, inside)
-        return None if part is None else dataclasses.replace(value, **{name: part})
-    kinds = get_args(field.type)
-    may_be_none = NoneType in kinds and any(map(dataclasses.is_dataclass, (part, *kinds)))
-    return dataclasses.replace(value, **{name: None}) if may_be_none else None
+    for field in settings(value):
+        if field.name == name:
+            part, kinds = getattr(value, name), get_args(field.type)
+            part = _without(part, inside) if inside else part
+            if inside and part is not None:
+                return dataclasses.replace(value, **{name: part})
+            if not inside and NoneType in kinds and any(map(dataclasses.is_dataclass, (part, *kinds))):
+                return dataclasses.replace(value, **{name: None})
+    return None
 
 
 def write_index(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from ssljax.data.atomic_files import locked, open_folder, save_folder
+from ssljax.data.atomic_files import locked, open_folder, save_folder, write_text
 from ssljax.data.columns import text
 from ssljax.data.items import Items
 from ssljax.data.paths import data_root
@@ -174,7 +174,7 @@ def _kept(folders: Sequence[Path], make: Callable[[], dict[str, list[str]]]) -> 
             return json.loads((data / "columns.json").read_bytes())
         made = make()
         with contextlib.suppress(UserError, OSError):
-            save_folder(folder / "columns", {}, lambda data: (data / "columns.json").write_text(json.dumps(made)))
+            save_folder(folder / "columns", {}, lambda data: write_text(data / "columns.json", json.dumps(made)))
         return made
 
 
