@@ -49,6 +49,8 @@ TUNED_PAIRS = tuple(
         ("levels", unlabelled),
         ("tuned_0", f"labels_after_{unlabelled}"),
     )
+) + tuple(
+    (f"fine_tuning_fashion_{a}_0", "fine_tuning_fashion_colours_projection_0") for a in ("tuned", "maps_projection")
 )
 CLAIM_PAIRS = (
     *(

@@ -87,8 +87,20 @@ def fine_tuning(data: str, unlabelled: str, from_nothing: str, figures: tuple[st
         names = [f"{name}_{seed}" for seed in range(seeds)] or [name]
         return [f"fine_tuning_{data}_{each}" for each in names], "trained", after
 
-    ways = {  # runs, the row of their tables, and what is added to the evaluator's name
-        "raw pixels": (run("imported")[0], "raw pixels", ""),
+    # runs, the row of their tables, and what is added to the evaluator's name
+    on_vectors = {
+        "colours alone": (["colours_fashion"], "trained", ""),
+        "with earlier maps and colours, each whitened": run("colours_whitened", "_whitened"),
+        "with earlier maps and colours, each whitened, and projected by labels": run("colours_whitened", "_by_labels"),
+        "the same, and then query expansion": run("colours_whitened", "_expanded"),
+        "with earlier maps, whitened by labels, and a projection that SupCon trains": run("maps_projection", seeds=3),
+        "with earlier maps and colours, whitened by labels, and a projection that SupCon trains": run(
+            "colours_projection", seeds=3
+        ),
+        "the same, and query expansion after it": run("colours_projection", "_expanded", seeds=3),
+    }
+    ways = {
+        "raw pixels": (["colours_fashion"] if data == "fashion" else run("imported")[0], "raw pixels", ""),
         f"{from_nothing}, from nothing": ([from_nothing], "trained", ""),
         "imported, as it is": run("imported"),
         "imported, whitened": run("imported", "_whitened"),
@@ -98,6 +110,7 @@ def fine_tuning(data: str, unlabelled: str, from_nothing: str, figures: tuple[st
         "with earlier maps, each whitened": run("parts", "_whitened"),
         "with earlier maps, each whitened, and projected by labels": run("parts", "_by_labels"),
         "the same, and query expansion": run("parts", "_expanded"),
+        **(on_vectors if data == "fashion" else {}),
         "projection only, sub-center ArcFace": run("projection_0"),
         "tuned by labels": run("tuned", seeds=3),
         "tuned by labels, projected by labels": run("tuned", "_by_labels", seeds=3),

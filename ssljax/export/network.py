@@ -8,7 +8,7 @@ import numpy as np
 
 from ssljax.config import Experiment
 from ssljax.evaluation.restore import Restored
-from ssljax.models import Fusion, Listing, Wrapped
+from ssljax.models import Fusion, Joined, Listing, Wrapped
 from ssljax.sharding import for_any_platform
 from ssljax.types import Array, PyTree, UserError, WeightsMethod
 
@@ -78,11 +78,7 @@ class Network:
 
     def in_float32(self) -> "Network":
         """The same network, with modules that compute in float32."""
-        modules = {
-            n: m.clone(dtype="float32") if getattr(m, "dtype", "float32") != "float32" else m
-            for n, m in self.modules.items()
-        }
-        return dataclasses.replace(self, modules=modules)
+        return dataclasses.replace(self, modules={name: _in_float32(m) for name, m in self.modules.items()})
 
     def view(self, image: Array, aspect: Array) -> Array:
         """f32[B, V, V, 3], normalised, of decoded photos u8[B, S, S, 3] and their aspect ratios f32[B]."""
@@ -128,7 +124,13 @@ def _bare(module: Any) -> Any:
     """The linen module itself, without what begins it or freezes it."""
     while isinstance(module, Wrapped):
         module = module.module
-    return module
+    return Joined(tuple(map(_bare, module.encoders))) if isinstance(module, Joined) else module
+
+
+def _in_float32(module: Any) -> Any:
+    if isinstance(module, Joined):
+        return Joined(tuple(map(_in_float32, module.encoders)))
+    return module.clone(dtype="float32") if getattr(module, "dtype", "float32") != "float32" else module
 
 
 def trial_photos(size: int, count: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from ssljax.types import Array, UserError
 # linear sRGB to CIE XYZ under the white D65 (IEC 61966-2-1); divided by its sums, white is 1, 1, 1
 _XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], np.float32)
 _XYZ /= _XYZ.sum(axis=1, keepdims=True)
+_LAB = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]], np.float32)  # of the roots of XYZ, less those of black
 
 
 class ColourHistogram(nn.Module):
@@ -50,21 +51,21 @@ class ColourHistogram(nn.Module):
         for field, value, usual in (("limit", self.limit, 60), ("white", self.white, 0.94)):
             if not value > 0:
                 raise UserError(f"{field}={value} must be above 0: try {usual}")
-        x = jax.lax.stop_gradient(x.astype(jnp.float32)).reshape(len(x), -1, 3)
+        x = jax.lax.stop_gradient(x.astype(jnp.float32)).reshape(x.shape[0], x.shape[1] * x.shape[2], 3)
         mean, std = (jnp.array(values)[None, None] for values in (self.preprocessing.mean, self.preprocessing.std))
         rgb = jnp.clip(x * std + mean, 0, 1)
         counted = (rgb.min(axis=2, keepdims=True) < self.white).astype(jnp.float32)
-        light, a, b = jnp.unstack(lab(rgb), axis=2)
-        rows = _shares(a, self.chroma, -self.limit, self.limit) * counted
-        columns = _shares(b, self.chroma, -self.limit, self.limit)
+        colours = lab(rgb)
+        light = _shares(colours[..., 0], self.lightness, 0.0, 100.0) * counted
+        rows, columns = (_shares(colours[..., i], self.chroma, -self.limit, self.limit) for i in (1, 2))
         # a product of matrices for each lightness: no accelerator adds up scattered entries as fast
         counts = jnp.concatenate(
             [
-                jnp.einsum("bpi,bpj->bij", rows * share[:, :, None], columns, precision="highest").reshape(len(x), -1)
-                for share in jnp.unstack(_shares(light, self.lightness, 0.0, 100.0), axis=2)
+                jnp.einsum("bpi,bpj->bij", rows * light[..., i : i + 1], columns, precision="highest")
+                for i in range(self.lightness)
             ],
             axis=1,
-        )
+        ).reshape(x.shape[0], self.features)
         return jnp.sqrt(counts / jnp.maximum(counts.sum(axis=1, keepdims=True), 1e-6))
 
 
@@ -75,8 +76,7 @@ def lab(rgb: Array) -> Array:
     # the cube root, with a line near 0, where it is too steep
     edge = 6 / 29
     root = jnp.where(xyz > edge**3, jnp.maximum(xyz, edge**3) ** (1 / 3), xyz / (3 * edge**2) + 4 / 29)
-    x, y, z = jnp.unstack(root, axis=-1)
-    return jnp.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    return jnp.einsum("...x,lx->...l", root - 4 / 29, _LAB, precision="highest")
 
 
 def _shares(values: Array, cells: int, low: float, high: float) -> Array:

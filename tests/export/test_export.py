@@ -20,7 +20,20 @@ from ssljax.evaluation.restore import Restored
 from ssljax.export.network import Network
 from ssljax.export.preprocessing import settings_of
 from ssljax.export.tensors import timm_architecture
-from ssljax.models import BagOfTokens, ConvNeXt, EfficientNet, Fusion, Pretrained, ResNet, Swin, ViT, weights_bytes
+from ssljax.models import (
+    BagOfTokens,
+    ColourHistogram,
+    ConvNeXt,
+    EfficientNet,
+    Frozen,
+    Fusion,
+    Joined,
+    Pretrained,
+    ResNet,
+    Swin,
+    ViT,
+    weights_bytes,
+)
 from ssljax.models.licences import starts_of
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
@@ -230,6 +243,17 @@ def test_an_encoder_that_reads_titles_too_is_refused(run):
     spec = dataclasses.replace(restored.spec, experiment=dataclasses.replace(restored.experiment, method=fusion))
     with pytest.raises(UserError, match="its encoder reads titles too, and an export takes photos alone"):
         Network.of(dataclasses.replace(restored, spec=spec))
+
+
+@pytest.mark.slow
+def test_encoders_side_by_side_are_exported_as_one(tmp_path, capsys):
+    joined = Joined((Frozen(ENCODER), ENCODER, ColourHistogram()))
+    method = dataclasses.replace(MOCO, encoder=joined)
+    ssljax.train(dataclasses.replace(TINY, method=method), runs=tmp_path)
+    for to in ("safetensors", "stablehlo"):  # which is compared with `ssljax embed`
+        assert export(tmp_path / "tiny", "--to", to) == 0
+    assert export(tmp_path / "tiny", "--to", "timm") == 2
+    assert "Joined cannot be exported to timm: export to onnx, stablehlo or safetensors" in capsys.readouterr().err
 
 
 def test_an_export_that_is_not_installed_is_refused(run, capsys, monkeypatch):

@@ -96,6 +96,15 @@ def test_half_precision_and_no_gradient():
     assert (gradient == 0).all()
 
 
+def test_it_is_exported_for_any_number_of_photos():
+    (batch,) = jax.export.symbolic_shape("batch")
+    exported = jax.export.export(jax.jit(lambda x: HISTOGRAM.apply({}, x, train=False)))(
+        jax.ShapeDtypeStruct((batch, 7, 5, 3), jnp.float32)
+    )
+    x = normalised(photos())
+    np.testing.assert_allclose(exported.call(x), HISTOGRAM.apply({}, x, train=False), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
