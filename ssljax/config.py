@@ -61,7 +61,8 @@ class Experiment:
     """Photos (or listings, or triplets) a step, over all devices."""
     accumulate: int = 1
     """Parts of each device's photos that the networks see one after the other, with the memory of one part and one more
-    forward pass. Losses are those of the whole batch; BatchNorm normalises each part by itself."""
+    forward pass. Losses are those of the whole batch; BatchNorm normalises each part by itself, and that of a
+    module of one's own (flax's nn.BatchNorm) each part of a device."""
     steps_per_dispatch: int = 1
     """Steps that the devices take at a time, without waiting for Python: more is faster where a step takes a
     millisecond or two, as of small networks with cache="device". Figures and checkpoints stay those of single steps;

@@ -774,7 +774,7 @@ def test_robustness_is_the_same_to_the_last_digit_on_another_number_of_devices(c
     command = ["robustness", str(copy.path), *ROBUSTNESS]
     assert ssljax(command) == 0
     printed = capsys.readouterr()
-    assert all(name in printed.out for name in ("Noise", "Neighbour", "mean of all", "query", "gallery", "both"))
+    assert all(name in printed.out for name in ("Noise", "Neighbour", "mean of these", "query", "gallery", "both"))
     assert "8 of 24 queries in 24 photos" in printed.err
     first, page = json.loads(copy.robustness().read_text()), copy.robustness().with_suffix(".html").read_text()
     assert {curve["way"] for curve in first["curves"]} == {"student", "teacher", "raw pixels"}

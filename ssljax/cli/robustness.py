@@ -41,11 +41,12 @@ class RobustnessOptions:
     data: OtherData = None
     """Another experiment file, whose data and first Retrieval replace the run's."""
     network: Network = "student"
-    """Whose figures the table has, and whose failures the examples show; the page has the curves of both networks."""
+    """Whose figures the table has, and whose failures the examples show; the page has the curves of both networks,
+    unless this one is measured alone."""
     alone: bool = False
     """Leave the other network out, which takes half of the time."""
     kinds: tuple[str, ...] = ()
-    """What is disturbed, such as Perspective Watermark; all kinds by default."""
+    """What is disturbed, such as Perspective Watermark; all kinds by default. What was measured before is replaced."""
     suite: Annotated[Robustness, tyro.conf.arg(name="")] = Robustness()
     trust_code: TrustCode = False
 
@@ -110,6 +111,7 @@ def _measure(
     results = {
         "name": experiment.name,
         "network": network,
+        "kinds": [type(disturbance).__name__ for disturbance in disturbances],
         "without": "titles" if restored.titles and not embedder.embeds_titles else "",
         "command": command,
         "data": data or experiment.name,

@@ -9,9 +9,9 @@ from ssljax.report.contact_sheet import contact_sheet
 
 @dataclasses.dataclass(frozen=True)
 class ViewsOptions:
-    """Draw photos of an experiment's train split, their random views, their titles as epochs see them (if it reads
-    titles), and its disturbances at growing strengths (all disturbances, if it has none). The experiment's fields are
-    options: another --seed shows other photos."""
+    """Draw photos of an experiment's train split, their random views, their titles with examples of how they are
+    changed (if it reads titles), and its disturbances at growing strengths (all disturbances, if it has none). The
+    experiment's fields are options: another --seed shows other photos."""
 
     experiment: Fields
     output: Output = Path("views.png")

@@ -17,7 +17,7 @@ from ssljax.types import UserError, check_fields
 Side = Literal["query", "gallery", "both"]
 SIDES: tuple[Side, ...] = ("query", "gallery", "both")
 FIGURES = ("cmc@1", "map@r")
-MEAN = "mean of all"
+MEAN = "mean of these"
 CLEAN = "clean"
 LOOKED_AT = 500  # lost queries that are compared with the whole gallery: enough to choose the worst from
 

@@ -60,7 +60,7 @@ class Frozen(Wrapped):
         if hasattr(self, "encoders"):
             raise UserError("Frozen is for the encoders of a Joined, one by one: write Joined((Frozen(...), ...))")
         variables = self.module.init(rng, x, train=train)
-        params = variables["params"]
+        params = variables.get("params", {})  # an encoder may have none
         layer, blocks = number_layers(params)
         if not 0 <= self.but_last <= blocks:
             raise UserError(f"but_last={self.but_last} must be from 0 to {blocks}, the number of the encoder's blocks")

@@ -61,10 +61,12 @@ class Fusion:
         self, variables: PyTree, x: Listing, train: bool, mutable: Any = False, rngs: Any = None, method: None = None
     ) -> Any:
         """f32[B, D] and, where they are `mutable`, the new batch statistics, as a linen module's `apply`."""
-        made, stats = {}, {name: {} for name in variables["batch_stats"]}
+        made, stats = {}, {name: {} for name in variables["batch_stats"]}  # a file keeps no encoder that has none
         for name, part in self._inputs(x).items():
             own = {c: variables[c].get(name, {}) for c in COLLECTIONS}
-            made[name], stats[name] = self._encode(name, own, part, train, rngs)
+            made[name], new = self._encode(name, own, part, train, rngs)
+            if name in stats:
+                stats[name] = new
         if joint := self._joint:
             embedding = joint.apply({"params": variables["params"]["joint"]}, made, x.has_photo, x.has_title)
         else:

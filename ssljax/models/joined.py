@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.models.layers import unit
+from ssljax.models.norm import norm_groups
 from ssljax.models.weights.preprocessing import Preprocessing, preprocessing_of
 from ssljax.types import Array, PyTree, UserError, short
 
@@ -34,6 +35,11 @@ class Joined:
     def parts(self) -> tuple[int, ...]:
         """Lengths of the parts that the result is joined from: of each encoder, or of what that one is joined from."""
         return tuple(length for encoder in self.encoders for length in _parts(encoder))
+
+    @property
+    def norm_groups(self) -> int | None:
+        """Parts of the batch that the first encoder with BatchNorm normalises apart; None if none has it."""
+        return next((groups for groups in map(norm_groups, self.encoders) if groups is not None), None)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -65,12 +71,13 @@ class Joined:
         self, variables: PyTree, x: Array, train: bool, mutable: Any = False, rngs: Any = None, method: None = None
     ) -> Any:
         """f32[B, features] and, where they are `mutable`, the new batch statistics, as a linen module's `apply`."""
-        made, stats = [], {}
+        made, stats = [], dict(variables["batch_stats"])  # a file keeps no encoder that has none
         for i, encoder in enumerate(self.encoders):
             own = {c: variables[c].get(f"encoder{i}", {}) for c in COLLECTIONS}
             output, updated = encoder.apply(own, x, train=train, mutable=["batch_stats"], rngs=rngs)
             made += [unit(part) for part in jnp.split(output, np.cumsum(_parts(encoder))[:-1], axis=1)]
-            stats[f"encoder{i}"] = updated.get("batch_stats", {})
+            if f"encoder{i}" in stats:
+                stats[f"encoder{i}"] = updated.get("batch_stats", {})
         embedding = jnp.concatenate(made, axis=1)
         return (embedding, {"batch_stats": stats}) if mutable else embedding
 

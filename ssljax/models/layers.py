@@ -257,7 +257,8 @@ def attention(
     windows = 1 if places is None else len(places)
     items = turns // math.gcd(turns, windows)
     whole = q.shape[0] % (device_count() * items) == 0
-    if platform == "tpu" and constant and whole and tpu.suits_attention(q, heads, windows):
+    small = places is not None or turns <= _TURNS
+    if platform == "tpu" and constant and whole and small and tpu.suits_attention(q, heads, windows):
         fused = functools.partial(tpu.attention, heads=heads, mask=None if mask is None else mask[:, 0], places=places)
         return kept(on_own_items(fused, q, k, v, whole=None if bias is None else bias[0]))
     if places is not None:
@@ -355,6 +356,7 @@ def gelu(x: Array) -> Array:
     return (y * (0.5 + 0.5 * lax.erf(y * 0.5**0.5))).astype(x.dtype)
 
 
+_TURNS = 64  # masks that are written into a program
 _ACTIVATIONS = {
     "gelu": gelu,
     "gelu_tanh": functools.partial(nn.gelu, approximate=True),

@@ -137,7 +137,8 @@ def _attended(attend: Callable[..., Array], x: Array, sides: tuple[int, int], sh
     for rows in (height, sides[0]):
         tokens = rows * width
         # As many images together as fill registers, of 8 rows in memory.
-        images = math.gcd(batch // device_count(), 8 // math.gcd(8, tokens)) if rows == height else 1
+        own = batch // device_count() if batch % device_count() == 0 else 1
+        images = math.gcd(own, 8 // math.gcd(8, tokens)) if rows == height else 1
         part = jax.ShapeDtypeStruct((batch, images * tokens, channels), x.dtype)
         windows = images * rows // sides[0] * width // sides[1]
         if target_platform() == "tpu" and tpu.suits_attention(part, channels // _HEAD, windows):

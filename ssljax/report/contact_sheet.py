@@ -2,6 +2,7 @@
 
 import dataclasses
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ssljax.config import Experiment
-from ssljax.data import Items
+from ssljax.data import Items, TitleAugmentation
 from ssljax.data.decode import BadImage, decode
 from ssljax.types import Batch, UserError, short
 from ssljax.views import Augmentation
@@ -38,9 +39,9 @@ class Block:
 def contact_sheet(experiment: Experiment, rows: int) -> Image.Image:
     """The picture: photos in rows with random views in columns, then a row for each disturbance at rising strengths.
 
-    If the experiment reads titles, those of the same items stand between, as they are and as epochs see them. The
-    disturbances are the experiment's, or all if it has none; each is shown on two photos. The experiment's seed
-    decides which photos are shown and what happens to them.
+    If the experiment reads titles, those of the same items stand between, with examples of how they are changed. The
+    disturbances are the experiment's, or all if it has none; each is shown on two photos. The experiment's seed decides
+    which photos are shown and what happens to them.
 
     Raises UserError if `rows` is not positive, or no photo can be read.
     """
@@ -105,22 +106,23 @@ def _views(views: Any, rng: jax.Array, batch: Batch, embedded: jax.Array, names:
 
 
 def _titles(experiment: Experiment, items: Items) -> list[Block]:
-    """A row for each item: its title, and what epochs make of it; nothing if the experiment reads no titles."""
+    """A row for each item: its title, and examples of how it is changed; nothing if the experiment reads no titles."""
     if experiment.titles is None or "title" not in items.columns:
         return []
     titles = items.columns["title"].tolist()
-    rngs = [np.random.default_rng((experiment.seed, epoch)) for epoch in range(1, COLUMNS)]
-    columns = [titles, *(experiment.titles.augmentation(titles, rng) for rng in rngs)]
+    rngs = [np.random.default_rng((experiment.seed, k)) for k in range(1, COLUMNS)]
+    changed = [experiment.titles.augmentation(titles, rng) for rng in rngs]
+    columns = [titles, *changed] if experiment.titles.augmentation != TitleAugmentation() else [titles]
     rows = [
         (name, list(map(_written, texts))) for name, texts in zip(items.ids, zip(*columns, strict=True), strict=True)
     ]
-    return [Block(["title", *(f"epoch {k}" for k in range(1, COLUMNS))], rows)]
+    return [Block(["title", *["changed"] * (len(columns) - 1)], rows)]
 
 
 def _written(text: str) -> np.ndarray:
     """f32[h, w, 3], a text in a cell, cut off where it does not fit."""
     cell = Image.new("RGB", (CELL, CELL), "white")
-    lines = textwrap.wrap(text, LETTERS, max_lines=LINES, placeholder="...")
+    lines = textwrap.wrap(_plain(text), LETTERS, max_lines=LINES, placeholder="...")
     ImageDraw.Draw(cell).multiline_text((GAP, GAP), "\n".join(lines), "black", ImageFont.load_default(), spacing=2)
     return np.asarray(cell, np.float32) / 255
 
@@ -160,6 +162,12 @@ def _draw(blocks: list[Block]) -> Image.Image:
 
 
 def _short(label: str) -> str:
-    """A label that fits beside a row, in characters that Pillow's default font has."""
-    plain = label.encode("ascii", "replace").decode()
+    """A label that fits beside a row."""
+    plain = _plain(label)
     return plain if len(plain) <= 18 else f"{plain[:15]}..."
+
+
+def _plain(text: str) -> str:
+    """A text in the characters that Pillow's default font has, without accents; "?" for the others."""
+    letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return "".join(letters).encode("ascii", "replace").decode()

@@ -105,14 +105,18 @@ def table_rows(trained: Restored, *, untrained: bool = False) -> dict[str, Embed
 
 
 def start_of(config: Mapping[str, Any]) -> str:
-    """What the network of a resolved experiment is before its training: "imported" from a file, or "untrained"."""
+    """What the network of a resolved experiment is before its training: "imported" from a file, or "untrained".
+
+    Heads and teachers may come from files, too, without which an encoder is no better before it is trained.
+    """
 
     def from_file(value: Any) -> bool:
         if isinstance(value, list):
             return any(map(from_file, value))
         return isinstance(value, dict) and (bool(value.get("weights")) or any(map(from_file, value.values())))
 
-    return "imported" if from_file(config.get("method")) else "untrained"
+    method = config.get("method") or {}
+    return "imported" if any(from_file(method.get(name)) for name in ("encoder", "title_encoder")) else "untrained"
 
 
 def shown_table(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:

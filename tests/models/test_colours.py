@@ -140,6 +140,16 @@ def test_joined_are_the_encoders_side_by_side_each_part_of_unit_length():
     assert nested.parts == joined.parts * 2
 
 
+def test_joined_encoders_begin_from_a_file_and_parts_without_parameters_stay_as_they_are():
+    encoder = Joined((ResNet(depth=10, width=4, norm_groups=2), Frozen(ColourHistogram())))
+    assert encoder.norm_groups == 2
+    x = jnp.ones((2, 32, 32, 3))
+    variables = encoder.init(jax.random.PRNGKey(0), x, train=True)
+    kept = {name: {k: v for k, v in part.items() if v} for name, part in variables.items()}  # as a file has them
+    _, updated = encoder.apply(kept, x, train=True, mutable=["batch_stats"])
+    assert jax.tree.structure(updated["batch_stats"]) == jax.tree.structure(kept["batch_stats"])
+
+
 @pytest.mark.parametrize(
     ("encoders", "sentence"),
     [

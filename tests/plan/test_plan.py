@@ -36,7 +36,12 @@ def test_a_plan_needs_neither_the_data_nor_the_devices(made):
     assert made.fits and made.chips == 8 and made.steps_per_epoch == 100
     assert made.time.hours == pytest.approx(made.time.step * 200 / 3600)
     assert made.time.chip_hours == pytest.approx(8 * made.time.hours)
-    assert set(made.programs) == set(made.compile_seconds) == {"initialisation", "step", "evaluation"}
+    assert (
+        set(made.programs)
+        == set(made.compile_seconds)
+        == set(made.compile_cpu_seconds)
+        == {"initialisation", "step", "evaluation"}
+    )
     assert made.needed == max(made.programs.values()) < made.available
     json.dumps(dataclasses.asdict(made))
 
@@ -118,12 +123,12 @@ def test_a_kernel_that_does_not_fit_is_no_matter_of_the_batch():
         return SimpleNamespace(compile=refuse)
 
     said = "RESOURCE_EXHAUSTED: Ran out of memory in memory space {}. Used 17.5G of 15.75G."
-    assert compiled_or_refused(lowered(said.format("hbm")), 0.0, ()).needed == 17.5 * 2**30
+    assert compiled_or_refused(lowered(said.format("hbm")), (0.0, 0.0), ()).needed == 17.5 * 2**30
     with pytest.raises(jax.errors.JaxRuntimeError, match="vmem"):
-        compiled_or_refused(lowered(said.format("vmem")), 0.0, ())
+        compiled_or_refused(lowered(said.format("vmem")), (0.0, 0.0), ())
     scoped = "RESOURCE_EXHAUSTED: CompileTimeScopedVmemOom: Ran out of memory in memory space vmem"
     with pytest.raises(jax.errors.JaxRuntimeError, match="ScopedVmem"):
-        compiled_or_refused(lowered(scoped), 0.0, ())
+        compiled_or_refused(lowered(scoped), (0.0, 0.0), ())
 
 
 def test_parameters_that_are_split_take_less_of_each_device():

@@ -84,7 +84,7 @@ class Titled:
         return dataclasses.replace(items, columns=items.columns | {"title": titles})
 
 
-def test_titles_are_shown_as_epochs_see_them():
+def test_titles_are_shown_with_changes():
     titles = Titles(Bytes(), augmentation=TitleAugmentation(drop=0.5))
     settings = {"batch_size": 8, "photo_size": 20, "views": TwoCrops(size=16, disturbances=(Padding(),))}
     experiment = Experiment(name="titled", data=Titled(), **settings)

@@ -17,11 +17,14 @@ from safetensors.numpy import save_file
 
 from ssljax import train
 from ssljax.cli.main import run as ssljax
-from ssljax.config import Experiment
+from ssljax.config import Experiment, resolved
+from ssljax.data import ToyCatalogue
 from ssljax.evaluation import Embeddings, Retrieval
+from ssljax.methods import SEED, FrozenTeacher
+from ssljax.models import MLP, Pretrained, ResNet
 from ssljax.models.weights.layouts import layout_of
 from ssljax.models.weights.names import to_timm
-from ssljax.training.export import verdict
+from ssljax.training.export import start_of, verdict
 from ssljax.training.run_folder import Run
 from ssljax.types import UserError
 
@@ -110,3 +113,12 @@ def test_the_verdict_does_not_speak_of_training():
         "The untrained network finds less than raw pixels (0.300): its test/cmc@1 is 0.200."
     ]
     assert verdict(imported, table | {"raw pixels": {"test/cmc@1": 0.1}}) == []
+
+
+def test_a_student_that_only_a_teacher_from_a_file_teaches_is_untrained():
+    teacher = FrozenTeacher(
+        encoder=Pretrained(ResNet(18), "a.safetensors"), projector=Pretrained(MLP(), "a.safetensors")
+    )
+    for encoder, start in ((ResNet(18), "untrained"), (Pretrained(ResNet(18), "b.safetensors"), "imported")):
+        method = SEED(encoder=encoder, teacher=teacher)
+        assert start_of(resolved(Experiment(name="taught", data=ToyCatalogue(), method=method))) == start

@@ -46,7 +46,7 @@ class TFDS:
 
         The first time all records of the split are read, as labels and texts lie beside the photos. They are kept in
         the folder `ssljax` of the prepared data set or, if that cannot be written, in the user's cache folder. Of
-        several processes of one machine, or of machines that share a disk with locks, one reads and the others wait.
+        several processes of one machine one reads and the others wait; each machine may read them once.
         They are read anew if the files' sizes or dates change, or if what was kept is damaged.
         """
         info = self._builder().info
@@ -157,24 +157,27 @@ class _Photos(Sequence):
 
 
 def _kept(folders: Sequence[Path], make: Callable[[], dict[str, list[str]]]) -> dict[str, list[str]]:
-    """What `make` returns, from the first of the folders that is there or can be made, if it is there whole; else made
-    and kept there, if that can be written.
+    """What `make` returns: from the first of the folders that has it whole, or else made, and kept in the first that
+    can be written, if one can.
 
-    Only one process of those that share the folder makes it at a time.
+    Of the processes of a machine only one makes it at a time.
     """
-    folder = folders[-1]
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.R_OK | os.X_OK):
-            break
-    with locked(folder, exclusive=True):
-        with contextlib.suppress(UserError, OSError):
-            _, data = open_folder(folder / "columns")
-            return json.loads((data / "columns.json").read_bytes())
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK):
+                stack.enter_context(locked(folder, exclusive=True))
+                break
+        for folder in folders:
+            with contextlib.suppress(UserError, OSError):
+                _, data = open_folder(folder / "columns")
+                return json.loads((data / "columns.json").read_bytes())
         made = make()
-        with contextlib.suppress(UserError, OSError):
-            save_folder(folder / "columns", {}, lambda data: write_text(data / "columns.json", json.dumps(made)))
+        for folder in folders:
+            with contextlib.suppress(UserError, OSError):
+                save_folder(folder / "columns", {}, lambda data: write_text(data / "columns.json", json.dumps(made)))
+                break
         return made
 
 

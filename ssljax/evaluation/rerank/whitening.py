@@ -95,6 +95,8 @@ def _variances(vectors: np.ndarray, shrinkage: float, dim: int) -> tuple[np.ndar
         x = vectors[start : start + ROWS_AT_ONCE].astype(np.float64)
         covariance += x.T @ x
     variances, directions = np.linalg.eigh(covariance / len(vectors))
+    largest = np.abs(directions).argmax(axis=0)[None]
+    directions *= np.sign(np.take_along_axis(directions, largest, axis=0))  # either sign would do: the same everywhere
     shrunk = (1 - shrinkage) * variances + shrinkage * max(variances.mean(), 0)
     varying = int((shrunk > SMALLEST * shrunk[-1]).sum())
     if dim > varying:
