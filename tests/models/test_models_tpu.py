@@ -164,3 +164,14 @@ def test_gelu_is_the_exact_one(dtype, tolerance):
     np.testing.assert_allclose(layers.gelu(x.astype(dtype)), jax.nn.gelu(x, approximate=False), atol=tolerance * 6)
     np.testing.assert_allclose(near(x)[1], exact(x)[1], atol=tolerance)
     assert sharding.target_platform() == "cpu"
+
+
+@pytest.mark.parametrize("channels", [128, 96])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_the_gradient_of_a_bias_is_summed_in_float32(channels, dtype):
+    """A sum in bfloat16 stops growing at 256."""
+    y, vjp = jax.vjp(tpu.plus, jnp.zeros((3, 1000, channels), dtype), jnp.arange(channels, dtype=jnp.float32))
+    np.testing.assert_array_equal(y[0, 0], jnp.arange(channels))
+    dx, dbias = vjp(jnp.ones_like(y))
+    assert dx.dtype == dtype and dbias.dtype == jnp.float32
+    np.testing.assert_array_equal(dbias, 3000)
