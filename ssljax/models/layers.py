@@ -178,7 +178,7 @@ class Dense(nn.Module):
 def affine(x: Array, kernel: Array, bias: Array) -> Array:
     """x [..., C] @ kernel f32[C, F] + bias f32[F], of the type of x."""
     y = dense(x, kernel.astype(x.dtype), x.dtype)
-    if target_platform() == "tpu":
+    if target_platform() == "tpu" and tpu.suits_plus(x, kernel):
         return tpu.plus(y, bias)
     return y + repeat(bias.astype(x.dtype), y.shape)
 

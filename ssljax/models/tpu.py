@@ -17,6 +17,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ssljax.types import Array
 
+SUM = "sum_by_product"  # the scope of a product that stands for a sum, and is no arithmetic of a network
 _LANES = 128  # of a vector register: the unit in which a TPU reads channels
 _TOKENS = 800  # more, and the weights of a head and their gradients no longer fit into the vector memory
 _WIDEST = 2 * _LANES  # channels that are read at a time where _LANES does not divide them: 448 compile for 79 s
@@ -265,20 +266,23 @@ def _backward(stacks: list[list[slice]], scale: float, added: list, q: Array, k:
     return [scale * _unstacked(stacks, dq), dk, dv], gradients
 
 
+def suits_plus(x: Array, kernel: Array) -> bool:
+    """Whether `plus` pays for x @ kernel: else XLA chooses layouts for its products that cost more than it saves."""
+    return x.dtype == jnp.bfloat16 and not any(size % _LANES for size in kernel.shape)
+
+
 @jax.custom_vjp
 def plus(x: Array, bias: Array) -> Array:
-    """x [..., C] + bias f32[C], of the type of x; the bias's gradient is summed in float32.
+    """x bf16[..., C] + bias f32[C], of the type of x; the bias's gradient is a product with ones, in float32.
 
-    XLA's sums over the rows take long, and in bfloat16 twice as long. A product with ones takes a tenth; where C does
-    not fill registers, it makes XLA choose layouts that cost more than it saves.
+    XLA's own sum over the rows takes ten times as long.
     """
     return x + jnp.broadcast_to(bias.astype(x.dtype), x.shape)
 
 
+@jax.named_scope(SUM)
 def _plus_backward(_: None, g: Array) -> tuple[Array, Array]:
     rows = tuple(range(g.ndim - 1))
-    if g.shape[-1] % _LANES or g.dtype != jnp.bfloat16:
-        return g, g.astype(jnp.float32).sum(axis=rows)
     ones = jnp.ones((8, *g.shape[:-1]), g.dtype)  # of one row XLA would make a sum again
     dimensions = (tuple(row + 1 for row in rows), rows), ((), ())
     return g, lax.dot_general(ones, g, dimensions, lax.Precision.DEFAULT, preferred_element_type=jnp.float32)[0]

@@ -1,7 +1,7 @@
 """FLOPs that a step's arithmetic needs, counted on what is traced, before a compiler divides or repeats anything.
 
 Matrix products and convolutions count, two FLOPs for each multiplication, as the literature counts a network's. What
-is computed again to save memory (`jax.checkpoint`, and losses in blocks) does not.
+is computed again to save memory (`jax.checkpoint`, and losses in blocks) does not, nor a sum made by a product.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import Any
 
 from jax.interpreters import partial_eval
 
+from ssljax.models.tpu import SUM
 from ssljax.plan.hlo import attention_flops, valid_positions
 
 PARTS = ("views", "student", "teacher", "loss", "optimizer")
@@ -39,7 +40,7 @@ def _count(jaxpr: Any, scopes: str) -> dict[str, float]:
     live, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))  # of loops JAX leaves the bodies as they are
     for eqn in live.eqns:
         name = f"{scopes}/{eqn.source_info.name_stack}"
-        if REPEATED not in name:
+        if REPEATED not in name and SUM not in name:
             counted[part_of(name)] += _flops(eqn)
         inner = [_count(j, name) for j in _inside(eqn)]
         if eqn.primitive.name == "cond":  # one branch runs

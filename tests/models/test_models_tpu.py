@@ -11,6 +11,7 @@ from target import mesh_of
 
 from ssljax import sharding
 from ssljax.models import layers, tpu
+from ssljax.plan.arithmetic import arithmetic
 from ssljax.sharding import BATCH_AXES, batch_sharding, make_mesh
 
 
@@ -166,12 +167,11 @@ def test_gelu_is_the_exact_one(dtype, tolerance):
     assert sharding.target_platform() == "cpu"
 
 
-@pytest.mark.parametrize("channels", [128, 96])
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-def test_the_gradient_of_a_bias_is_summed_in_float32(channels, dtype):
+def test_the_gradient_of_a_bias_is_summed_in_float32():
     """A sum in bfloat16 stops growing at 256."""
-    y, vjp = jax.vjp(tpu.plus, jnp.zeros((3, 1000, channels), dtype), jnp.arange(channels, dtype=jnp.float32))
-    np.testing.assert_array_equal(y[0, 0], jnp.arange(channels))
+    y, vjp = jax.vjp(tpu.plus, jnp.zeros((3, 1000, 128), jnp.bfloat16), jnp.arange(128, dtype=jnp.float32))
+    np.testing.assert_array_equal(y[0, 0], jnp.arange(128))
     dx, dbias = vjp(jnp.ones_like(y))
-    assert dx.dtype == dtype and dbias.dtype == jnp.float32
+    assert dx.dtype == jnp.bfloat16 and dbias.dtype == jnp.float32
     np.testing.assert_array_equal(dbias, 3000)
+    assert not arithmetic(jax.make_jaxpr(vjp)(dx).jaxpr)
