@@ -27,7 +27,7 @@ _BLOCK = 1024  # tokens, about, of the images that are read at a time: a step of
 _ROWS = 16  # of bfloat16 in a register: windows begin at a multiple
 _TOGETHER = 256  # rows of small images or windows whose instructions are mixed, so that units wait less
 _HIDDEN = -1e9  # a logit of which nothing remains
-_MEMORY = 48 * 2**20  # bytes of the vector memory, of 128 MiB (v5e, v6e) or 64 (v5p)
+_MEMORY = 48 * 2**20  # bytes of the vector memory for windows; XLA keeps other arrays in what is left of it
 
 
 def suits_attention(x: Any, heads: int, windows: int = 1) -> bool:
@@ -203,7 +203,7 @@ def _over_images(
         out_specs=outs,
         out_shape=shapes,
         scratch_shapes=[pltpu.VMEM((windows * rows, lanes), x.dtype) for x in xs] if moves else [],
-        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=_MEMORY),
+        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=_MEMORY) if moves else None,
         cost_estimate=pl.CostEstimate(
             flops=2 * products * xs[0].size * (tokens // windows),
             transcendentals=heads * batch * tokens * (tokens // windows),
