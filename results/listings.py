@@ -10,6 +10,7 @@ from pairs import ROOT
 
 from ssljax.evaluation import Embeddings
 from ssljax.evaluation.evaluators.separation import pair_similarities
+from ssljax.evaluation.ranking import relevance
 from ssljax.evaluation.vectors import normalise
 from ssljax.training.run_folder import Run
 
@@ -30,7 +31,7 @@ def main() -> None:
     panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
     for axes, (name, run) in zip(panels, runs.items(), strict=True):
         embeddings = Embeddings.load(run.embeddings("test"))
-        pairs = pair_similarities(normalise(embeddings.vectors), embeddings.listing)
+        pairs = pair_similarities(normalise(embeddings.vectors), relevance("listing", embeddings)[0])
         for label, cosines in (("within a listing", pairs.within), ("of two listings", pairs.between)):
             share = np.histogram(1 - cosines, EDGES)[0] / len(cosines)
             axes.stairs(share, EDGES, fill=True, alpha=0.5, label=label)
