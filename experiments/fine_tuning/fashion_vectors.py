@@ -9,7 +9,8 @@ bins, temperature and epochs were chosen on `val`.
     ssljax sweep experiments/claims/photos.py
     ssljax sweep experiments/fine_tuning/fashion_vectors.py
 
-Published: nothing on this protocol.
+Published: nothing on this protocol. Measured on `test`, by one seed: with colours, the trained projection finds CMC@1
+.572 and MAP@R .391 of styles (.398 with query expansion), and MAP@R .233 of attributes.
 """
 
 from typing import Any
