@@ -58,7 +58,7 @@ class ColourHistogram(nn.Module):
         colours = lab(rgb)
         light = _shares(colours[..., 0], self.lightness, 0.0, 100.0) * counted
         rows, columns = (_shares(colours[..., i], self.chroma, -self.limit, self.limit) for i in (1, 2))
-        # a product of matrices for each lightness: no accelerator adds up scattered entries as fast
+        # products of matrices, one for each lightness, as accelerators are slow to add up scattered entries
         counts = jnp.concatenate(
             [
                 jnp.einsum("bpi,bpj->bij", rows * light[..., i : i + 1], columns, precision="highest")
