@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_wake: socket.socket | None = None  # of the thread, once it runs
+_caught_up = threading.Event()
 
 
 def end_at_signals(goodbye: str) -> None:
@@ -22,12 +24,13 @@ def end_at_signals(goodbye: str) -> None:
 
     Where another handler is in force, that one acts instead. Call it once, in the main thread.
     """
-    receiver, sender = socket.socketpair()
-    sender.setblocking(False)
+    global _wake
+    receiver, _wake = socket.socketpair()
+    _wake.setblocking(False)
     end = _End(goodbye)
     for number in NUMBERS:
         signal.signal(number, end)
-    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
+    signal.set_wakeup_fd(_wake.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(receiver, end), daemon=True).start()
 
 
@@ -43,6 +46,8 @@ class StopRequest:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._before:
+            _catch_up()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -73,9 +78,21 @@ class _End:
         os._exit(128 + number)
 
 
+def _catch_up() -> None:
+    """Waits until the thread has looked at all signals so far: later it would take them to be the next handler's."""
+    if _wake is not None:
+        _caught_up.clear()
+        with contextlib.suppress(OSError):
+            _wake.send(b"\0")
+            _caught_up.wait(5)
+
+
 def _watch(receiver: socket.socket, end: _End) -> None:
     handler = None
     while told := receiver.recv(1):
+        if not told[0]:
+            _caught_up.set()
+            continue
         number, before = told[0], handler
         handler = signal.getsignal(number)
         stopping = isinstance(getattr(handler, "__self__", None), StopRequest) and handler == before
