@@ -42,11 +42,12 @@ def before_and_after() -> str:
         path = HERE / "plans" / f"{one['plan']}.json"
         plan = json.loads(path.read_text()) if path.exists() else {"time": None}
         if plan["time"] is None:
-            rows.append(["", "now", "not measured", *[""] * 6])
+            rows.append(["", "now", "not measured", *[""] * 7])
             continue
         parts, memory = plan["parts"].values(), plan["memory"]
         now = {name: sum(part[name] for part in parts) / plan["chips"] / 1e9 for name in ("needed", "compiled")}
         now |= {"cycles": sum(part["cycles"] for part in parts) / 1e6, "mfu": plan["time"]["mfu"]}
+        now["mib"] = sum(moved["bytes"] for moved in plan["collectives"]) / 2**20
         now |= {"gib": (memory["activations"] + memory["views"]) / 2**30, "seconds": _compiled_in(plan)}
         rows.append(["", "now", *_step(plan | now)])
     header = [
@@ -57,6 +58,7 @@ def before_and_after() -> str:
         "GFLOP of a chip",
         "needed",
         "GiB beside the state",
+        "MiB that travel",
         "MFU",
     ]
     title = (
@@ -75,6 +77,7 @@ def _compiled_in(plan: dict) -> str:
 
 def _step(step: dict) -> list[str]:
     """Where a step runs, and its figures, empty where there is none."""
-    forms = {"cycles": ".1f", "compiled": ",.0f", "needed": ",.0f", "gib": ".1f", "mfu": ".1%", "seconds": ""}
+    forms = {"cycles": ".1f", "compiled": ",.0f", "needed": ",.0f", "gib": ".1f", "mib": ",.0f", "mfu": ".1%"}
+    forms["seconds"] = ""
     batch = f", {step['batch_size']:,}" if step["batch_size"] else ""
     return [step["target"] + batch, *("" if step[name] is None else format(step[name], f) for name, f in forms.items())]
