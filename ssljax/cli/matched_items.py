@@ -82,8 +82,7 @@ class MatchedItems:
             return embeddings.of_titles if kind == "title" else embeddings
 
         kinds = _kinds(by or "image", reads=reads, apart=True)
-        fused = restored is not None and restored.titles is not None and not restored.embedder.embeds_titles
-        if fused:
+        if restored is not None and restored.titles is not None and not restored.embedder.embeds_titles:
             if by in ("image", "title"):
                 raise UserError(
                     f"{where} holds vectors of photos and titles together, and none of {by}s alone: name the run "

@@ -40,22 +40,19 @@ class SavedEmbeddings:
 
     def load(self, split: str) -> Items:
         """The items of a split that have a vector; raises UserError if none has, or the file cannot be read."""
-        items = self._load(split)
-        if self.whitening is None:
-            return items
-        return dataclasses.replace(items, vectors=self._whiten(normalise(items.vectors)))
+        items, vectors = self._load(split)
+        if self.whitening is not None:
+            vectors = self._whiten(normalise(vectors))
+        return dataclasses.replace(items, vectors=vectors)
 
     @functools.cached_property
     def _whiten(self) -> Callable[[np.ndarray], np.ndarray]:
         """`whitening`, fitted once."""
+        assert self.whitening is not None
+        return self.whitening.fitted(lambda split: Embeddings.of(*self._load(split)))
 
-        def embed(split: str) -> Embeddings:
-            items = self._load(split)
-            return Embeddings.of(items, items.vectors)
-
-        return self.whitening.fitted(embed)
-
-    def _load(self, split: str) -> Items:
+    def _load(self, split: str) -> tuple[Items, np.ndarray]:
+        """The items of a split that have a vector, and their vectors f32[n, D]."""
         path = Path(find(self.path))
         embeddings = Embeddings.load(path / "embeddings" / f"{split}.npz" if path.is_dir() else path)
         items = self.data.load(split)
@@ -70,4 +67,4 @@ class SavedEmbeddings:
         items, vectors = items.select(known), embeddings.vectors[rows[known]]
         if items.vectors is not None:
             vectors = np.concatenate([items.vectors, vectors], axis=1)
-        return dataclasses.replace(items, vectors=vectors)
+        return items, vectors

@@ -229,8 +229,8 @@ class Attention(nn.Module):
         if self.rope:
             q, k = (rotate(y, self.heads, self.rope) for y in (q, k))
         if self.is_mutable_collection("intermediates"):
-            parts = (y if places is None else _in_windows(y, places) for y in (q, k))
-            self.sow("intermediates", "weights", _weights(*parts, self.heads, bias, mask))
+            own_q, own_k = (q, k) if places is None else (_in_windows(q, places), _in_windows(k, places))
+            self.sow("intermediates", "weights", _weights(own_q, own_k, self.heads, bias, mask))
         return Dense(x.shape[-1], name="out")(attention(q, k, v, self.heads, bias, mask, places))
 
 
@@ -253,16 +253,18 @@ def attention(
     see `tpu.attention`; GPUs without bias and mask, by cuDNN.
     """
     platform, head, turns = target_platform(), q.shape[-1] // heads, 1 if mask is None else len(mask)
-    constant = mask is None or isinstance(mask, np.ndarray)
+    constant = mask[:, 0] if isinstance(mask, np.ndarray) else None
     windows = 1 if places is None else len(places)
     items = turns // math.gcd(turns, windows)
     whole = q.shape[0] % (device_count() * items) == 0
     small = places is not None or turns <= _TURNS
-    if platform == "tpu" and constant and whole and small and tpu.suits_attention(q, heads, windows):
-        fused = functools.partial(tpu.attention, heads=heads, mask=None if mask is None else mask[:, 0], places=places)
+    known = mask is None or constant is not None
+    if platform == "tpu" and known and whole and small and tpu.suits_attention(q, heads, windows):
+        fused = functools.partial(tpu.attention, heads=heads, mask=constant, places=places)
         return kept(on_own_items(fused, q, k, v, whole=None if bias is None else bias[0]))
     if places is not None:
-        y = attention(*(_in_windows(x, places) for x in (q, k, v)), heads, bias, mask)
+        own_q, own_k, own_v = (_in_windows(x, places) for x in (q, k, v))
+        y = attention(own_q, own_k, own_v, heads, bias, mask)
         return y.reshape(q.shape)[:, np.argsort(places, axis=None)]
     if platform == "gpu" and q.dtype == jnp.bfloat16 and bias is mask is None and head % 8 == 0 and head <= 128:
         return kept(_cudnn_attention(q, k, v, heads))
@@ -317,7 +319,7 @@ def rotate(x: Array, heads: int, grid: tuple[int, int]) -> Array:
     return y.reshape(x.shape).astype(x.dtype)
 
 
-def _weights(q: Array, k: Array, heads: int, bias: Array | None, mask: Array | None) -> Array:
+def _weights(q: Array, k: Array, heads: int, bias: Array | None, mask: Array | np.ndarray | None) -> Array:
     """f32[B, heads, N, N], what `attention` weighs values by and does not give."""
     q, k = _heads(q, heads), _heads(k, heads)
     logits = jnp.einsum("bqhc,bkhc->bhqk", q, k, preferred_element_type=jnp.float32) / q.shape[-1] ** 0.5

@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -158,7 +158,7 @@ def _pad(x: Array, sides: tuple[int, int]) -> Array:
     return jnp.pad(x, ((0, 0), (0, rows), (0, columns), (0, 0)))
 
 
-def _windows(x: Array, sides: tuple[int, int]) -> Array:
+def _windows(x: Any, sides: tuple[int, int]) -> Any:
     """[B, H, W, C] to [B * windows, tokens of a window, C], row by row."""
     batch, height, width, channels = x.shape
     rows, columns = sides

@@ -91,12 +91,13 @@ def attention(
         bias = bias.reshape(q.shape[-1] // lanes, -1, rows, rows)
         bias = jnp.pad(bias, ((0, 0), (0, len(stacks) * beside - bias.shape[1]), (0, 0), (0, 0)))
         bias = bias.reshape(len(bias), len(stacks), beside * rows, rows).swapaxes(2, 3)
+    hidden = None
     if mask is not None:
         at_a_time = _images(*q.shape[:2]) * windows
         mask = np.pad(mask, ((0, 0), (0, missing), (0, missing)), constant_values=True)
         mask = np.tile(mask, (at_a_time // math.gcd(at_a_time, len(mask)), beside, 1)).swapaxes(1, 2)
-        mask = jnp.asarray(np.where(mask, 0, _HIDDEN), q.dtype)
-    return _attention(q, k, v, _More(bias, mask, moves), heads, windows)
+        hidden = jnp.asarray(np.where(mask, 0, _HIDDEN), q.dtype)
+    return _attention(q, k, v, _More(bias, hidden, moves), heads, windows)
 
 
 def _images(batch: int, tokens: int) -> int:
@@ -113,7 +114,7 @@ def _stacks(rows: int, lanes: int, head: int) -> list[list[slice]]:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _attention(q: Array, k: Array, v: Array, more: _More, heads: int, windows: int) -> Array:
+def _attention(q: Array, k: Array, v: Array, more: _More, heads: int, windows: int) -> Any:
     return _over_images(_forward, heads, windows, more, 1, 2, q, k, v)[0]
 
 
@@ -164,12 +165,13 @@ def _over_images(
             values, logits_gradients = kernel(stacks, (channels // heads) ** -0.5, added, *(x[...] for x in sources))
             for goal, value in zip(goals, values, strict=True):
                 goal[...] = value.astype(goal.dtype)
-            for i, gradient in enumerate(logits_gradients if learns else []):
-                bias_gradient[0, i] += gradient
+            if bias_gradient is not None:
+                for i, gradient in enumerate(logits_gradients):
+                    bias_gradient[0, i] += gradient
 
         def image(i: Array, _: None) -> None:
             sources, goals = [ref.at[i] for ref in ins], [ref.at[i] for ref in outs]
-            if moves is None:
+            if moves is None or back is None:
                 return window(i, sources, goals)
             for x, source in zip(moved, sources, strict=True):
                 x[...] = _dot(moves[...], source[...]).astype(x.dtype)
