@@ -161,7 +161,7 @@ def compiling(monkeypatch):
 
     def by(step, evaluation=lambda e: 0.0):
         def needs(of):
-            return lambda work: Compiled(0.0, of(work.spec.experiment), text=TEXT)
+            return lambda work: Compiled(0.0, 0.0, needed=of(work.spec.experiment), text=TEXT)
 
         def stepped(work):
             sizes.append(work.spec.experiment.batch_size)
