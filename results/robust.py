@@ -148,10 +148,13 @@ def main() -> None:
     if "--judge" not in sys.argv[1:]:
         ssljax("sweep", "experiments/claims/robust.py")
     _, runs = load_experiments(ROOT / "experiments/claims/robust.py")
-    for name in (experiment.name for experiment in runs):
+    for experiment in runs:
+        name = experiment.name
         run, record = Run(ROOT / "runs" / name), ROOT / "results" / "robustness" / f"{name}.json"
         if run.results.exists() and not record.exists():
-            ssljax("robustness", f"runs/{name}", "--alone", "--items", str(QUERIES), "--kinds", *FAILURE_KINDS)
+            sides = ("query", "gallery", "both") if experiment.seed == 0 else ("query",)
+            options = ("--alone", "--items", str(QUERIES), "--sides", *sides, "--kinds", *FAILURE_KINDS)
+            ssljax("robustness", f"runs/{name}", *options)
             record.write_bytes(run.robustness().read_bytes())
     imported = runs[0].name
     table = {imported: remedies(imported)}
