@@ -2,6 +2,7 @@
 
 import gc
 import os
+import time
 from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -29,7 +30,9 @@ gc.set_threshold(50_000)  # tracing makes objects by the million; looking for cy
 
 
 def pytest_runtest_setup(item):
-    """Skips a test marked `real_data("fashion")` unless that folder is under SSLJAX_DATA."""
+    """Skips a test marked `real_data("fashion")` unless that folder is under SSLJAX_DATA, and all after TESTS_UNTIL."""
+    if time.time() > float(os.environ.get("TESTS_UNTIL", "inf")):
+        pytest.skip("TESTS_UNTIL, in seconds since 1970, has passed")
     for marker in item.iter_markers("real_data"):
         if not os.environ.get("SSLJAX_DATA"):
             pytest.skip("SSLJAX_DATA is not set")
