@@ -84,16 +84,20 @@ def without_colours(names: np.ndarray, colours: np.ndarray) -> np.ndarray:
     return np.unique(plain, return_inverse=True)[1]
 
 
-def found(parts: list[np.ndarray], gallery: np.ndarray, groups: np.ndarray, count: int) -> dict[str, float]:
-    """CMC@1 with its interval, of queries f32[count, D] by several views of each, of which the nearest one decides.
+def found(
+    parts: list[np.ndarray], gallery: np.ndarray, groups: np.ndarray, count: int, *, each: bool = False
+) -> dict[str, float]:
+    """CMC@1 with its interval, of queries f32[count, D] by several views of each.
 
+    The nearest of what the views find is the answer; with `each` every view gives one, and one right answer is enough.
     The queries are the first rows of the gallery f32[n, D], whose groups are i[n].
     """
-    gallery = normalise(gallery)
-    cosines = functools.reduce(np.maximum, (normalise(part) @ gallery.T for part in parts))
-    cosines[np.arange(count), np.arange(count)] = -np.inf
-    hits = groups[cosines.argmax(axis=1)] == groups[:count]
-    asked = relevant_items(groups[:count], groups, np.arange(count)) > 0
+    gallery, own = normalise(gallery), np.arange(count)
+    cosines = np.stack([normalise(part) @ gallery.T for part in parts])
+    cosines[:, own, own] = -np.inf
+    answers = cosines.argmax(axis=2) if each else cosines.max(axis=0).argmax(axis=1)[None]
+    hits = (groups[answers] == groups[:count]).any(axis=0)
+    asked = relevant_items(groups[:count], groups, own) > 0
     figure = PerQuery(np.flatnonzero(asked), groups[:count][asked], {"cmc@1": hits[asked].astype(float)})
     low, high = intervals(figure)["cmc@1"]
     return {"CMC@1": float(hits[asked].mean()), "from": low, "to": high, "queries": int(asked.sum())}
@@ -127,6 +131,8 @@ def remedies(name: str) -> dict[str, dict[str, float]]:
         "clean, by the whole and its quarters": judge([clean, *quarters]),
         "collage": judge(collages[4:]),
         "collage, by the whole and its quarters": judge(collages),
+        "collage, an answer for each of them, of which one is right": judge(collages, each=True),
+        "clean, an answer for each of them, of which one is right": judge([clean, *quarters], each=True),
         "no collage, but the photo at half of its sides": judge([embedded(pool.count, Shrunk())]),
         "other colours": judge([recoloured]),
         "clean, of the same style in any colour": blind([clean], gallery=gallery),
