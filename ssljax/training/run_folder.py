@@ -355,7 +355,10 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the project's checkout, with "+changes" if files differ from it; None outside a checkout."""
+    """The commit of the project's checkout, with "+changes" if files differ from it; None outside a checkout.
+
+    Records of runs are no change: a sweep writes one after each run.
+    """
     here = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
@@ -365,6 +368,7 @@ def git_commit() -> str | None:
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != here:
             return None  # installed inside somebody else's repository
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+        changes = git("status", "--porcelain", "-uno", "--", ".", ":!results/*.json")
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return None
