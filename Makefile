@@ -38,7 +38,8 @@ test-older: $(INSTALLED)
 # The compilers of TPUs and GPUs lie in a folder of their own: JAX would look for the devices of each that it finds, and
 # complain, at the start of every command. The versions go with jax, and .made says which are there, once all are: other
 # versions replace them, and what could not be downloaded is tried again. Without a wheel for this Python and machine,
-# the tests say what they skip. A budget of ten minutes holds what they compile.
+# the tests say what they skip. They compile for three minutes on a quick
+# machine and for nine on a slow one.
 COMPILERS := $(abspath $(VENV)/compilers)
 compilers: $(INSTALLED)
 	@set -f; packages=$$($(VENV)/bin/python -c "from ssljax.plan.targets import compilers; print(*compilers())") || exit 1; \
@@ -54,7 +55,7 @@ compilers: $(INSTALLED)
 	echo "$$packages" > $(COMPILERS)/.made
 
 plan-check: compilers
-	PYTHONPATH=$(COMPILERS):$$PYTHONPATH timeout 600 $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/plan
+	PYTHONPATH=$(COMPILERS):$$PYTHONPATH timeout 900 $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/plan
 
 # Libraries that only tests compare with, in a folder of their own for the same reason, and without what they depend on
 # if it is large or installed already: torch would bring CUDA's libraries. Without a wheel, the tests say what they skip.

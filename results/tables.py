@@ -186,7 +186,7 @@ def _with_interval(figures: dict, figure: str) -> str:
 
 def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query") -> str:
     """A line for each run: CMC@1 of its clean queries, and the share of it that is lost under each kind."""
-    rows, said = [], ""
+    rows, said, disturbed = [], "", {"query": "the queries", "gallery": "the gallery", "both": "both sides"}[side]
     for name in names:
         path = HERE / "robustness" / f"{name}.json"
         record = json.loads(path.read_text()) if path.exists() else {"curves": []}
@@ -200,10 +200,11 @@ def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query") ->
         cells = [f"{lost[kind]:.0%}" if kind in lost else "" for kind in kinds]
         clean = next(iter(of.values()))["clean"]
         rows.append([name, f"{clean:.3f}", *cells, f"{sum(lost.values()) / len(lost):.0%}"])
-        disturbed = {"query": "the queries", "gallery": "the gallery", "both": "both sides"}[side]
         said = f"{record['queries']:,} queries, {disturbed} disturbed at strength {record['medium']:g}"
+    if not said:
+        return f"Robustness, {disturbed} disturbed: {NOT_RUN}.\n"
     header = ["", "clean CMC@1", *(f"lost: {kind}" for kind in kinds), "lost: mean of all that were measured"]
-    return f"Robustness ({said or NOT_RUN}):\n\n" + markdown(header, rows)
+    return f"Robustness ({said}):\n\n" + markdown(header, rows)
 
 
 def _circumstances(record: dict) -> str:
