@@ -38,8 +38,7 @@ test-older: $(INSTALLED)
 # The compilers of TPUs and GPUs lie in a folder of their own: JAX would look for the devices of each that it finds, and
 # complain, at the start of every command. The versions go with jax, and .made says which are there, once all are: other
 # versions replace them, and what could not be downloaded is tried again. Without a wheel for this Python and machine,
-# the tests say what they skip. They compile for three minutes on a quick
-# machine and for nine on a slow one.
+# the tests say what they skip. They compile for three minutes on a quick machine, for nine on a slow one.
 COMPILERS := $(abspath $(VENV)/compilers)
 compilers: $(INSTALLED)
 	@set -f; packages=$$($(VENV)/bin/python -c "from ssljax.plan.targets import compilers; print(*compilers())") || exit 1; \
