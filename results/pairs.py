@@ -55,7 +55,7 @@ TUNED_PAIRS = tuple(
 CLAIM_PAIRS = (
     *(
         ("claims_natural_photos_" + a, "claims_natural_photos_" + b)
-        for a, b in (("imported", "natural_0"), ("augmented_0", "natural_0"), ("augmented_1", "both_1"))
+        for a, b in (("imported", "natural_0"), ("augmented_0", "natural_0"), ("augmented_0", "both_0"))
     ),
     *(
         ("claims_natural_views_imported", f"claims_natural_views_{method}_0")
