@@ -113,7 +113,7 @@ def _natural_views() -> list[str]:
 
 def _listings() -> list[str]:
     start, end = (
-        seen(names, LISTING) for names in (["claims_natural_views_imported"], seeds("claims_natural_views_simclr"))
+        seen(names, LISTING) for names in (["claims_natural_views_imported"], seeds("claims_natural_views_moby"))
     )
     photos = {
         name: seen([f"claims_natural_photos_{name}"], LISTING) for name in ("imported", "augmented_0", "natural_0")
@@ -121,7 +121,7 @@ def _listings() -> list[str]:
     found = (
         f"AUC, how often two photos of a listing are nearer than two of others: ImageNet's vectors {start or NOT_RUN}"
     )
-    found += f", a projection of them by SimCLR on natural pairs {end or NOT_RUN}; at 96 px imported "
+    found += f", a projection of them by MoBY on natural pairs {end or NOT_RUN}; at 96 px imported "
     found += ", MoBY's last blocks with augmented views ".join(str(photos[n] or NOT_RUN) for n in list(photos)[:2])
     found += f", with natural ones {photos['natural_0'] or NOT_RUN}"
     claim = "photos of one listing come to lie closer than those of others"
