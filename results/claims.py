@@ -42,6 +42,11 @@ def seeds(name: str) -> list[str]:
     return [f"{name}_{seed}" for seed in SEEDS]
 
 
+def natural_photos(views: str) -> list[str]:
+    """The runs of all seeds from ImageNet's weights, by the kind of views."""
+    return seeds(f"claims_natural_photos_{views}")
+
+
 def ladder() -> dict[str, dict[str, float]]:
     """The steps of matching by photo and title; empty if they were not run."""
     path = HERE / "benchmark_titles.json"
@@ -102,8 +107,9 @@ def _compared(a: Seen | None, b: Seen | None, ratio: float = 1.0) -> str:
 
 def _natural_views() -> list[str]:
     shown, verdicts = [], []
-    for start, name, end in (("random", "natural_views_moby_", ""), ("ImageNet's", "claims_natural_photos_", "_0")):
-        a, b = (seen([f"{name}{views}{end}"], PRODUCT) for views in ("augmented", "natural"))
+    starts = (("random", lambda views: [f"natural_views_moby_{views}"]), ("ImageNet's", natural_photos))
+    for start, names in starts:
+        a, b = (seen(names(views), PRODUCT) for views in ("augmented", "natural"))
         shown.append(f"from {start} weights, augmented {a or NOT_RUN}, natural {b or NOT_RUN}")
         verdicts.append(f"from {start} weights {_compared(a, b)}")
     shown.append(f"imported and not trained {seen(['claims_natural_photos_imported'], PRODUCT) or NOT_RUN}")
@@ -116,14 +122,19 @@ def _listings() -> list[str]:
         seen(names, LISTING) for names in (["claims_natural_views_imported"], seeds("claims_natural_views_moby"))
     )
     photos = {
-        name: seen([f"claims_natural_photos_{name}"], LISTING) for name in ("imported", "augmented_0", "natural_0")
+        name: seen(names, LISTING)
+        for name, names in (
+            ("imported", ["claims_natural_photos_imported"]),
+            ("augmented", natural_photos("augmented")),
+            ("natural", natural_photos("natural")),
+        )
     }
     found = (
         f"AUC, how often two photos of a listing are nearer than two of others: ImageNet's vectors {start or NOT_RUN}"
     )
     found += f", a projection of them by MoBY on natural pairs {end or NOT_RUN}; at 96 px imported "
     found += ", MoBY's last blocks with augmented views ".join(str(photos[n] or NOT_RUN) for n in list(photos)[:2])
-    found += f", with natural ones {photos['natural_0'] or NOT_RUN}"
+    found += f", with natural ones {photos['natural'] or NOT_RUN}"
     claim = "photos of one listing come to lie closer than those of others"
     return _line("A", claim, found, _compared(start, end), "claims_tables.md", "claims/natural_views")
 

@@ -16,9 +16,9 @@ from ssljax.training.run_folder import Run
 
 TITLES = {
     "imported": "as imported",
-    "augmented_0": "MoBY, augmented views",
-    "both_0": "MoBY, both",
-    "natural_0": "MoBY, natural views",
+    "augmented_1": "MoBY, augmented views",
+    "both_1": "MoBY, both",
+    "natural_1": "MoBY, natural views",
 }
 EDGES = np.linspace(0, 1, 51)
 

@@ -55,7 +55,12 @@ TUNED_PAIRS = tuple(
 CLAIM_PAIRS = (
     *(
         ("claims_natural_photos_" + a, "claims_natural_photos_" + b)
-        for a, b in (("imported", "natural_0"), ("augmented_0", "natural_0"), ("augmented_0", "both_0"))
+        for a, b in (
+            ("imported", "natural_0"),
+            ("augmented_0", "natural_0"),
+            ("augmented_1", "natural_1"),
+            ("augmented_1", "both_1"),
+        )
     ),
     *(
         ("claims_natural_views_imported", f"claims_natural_views_{method}_0")
