@@ -42,25 +42,30 @@ def seeds(name: str) -> list[str]:
     return [f"{name}_{seed}" for seed in SEEDS]
 
 
-def natural_photos(views: str) -> list[str]:
-    """The runs of all seeds from ImageNet's weights, by the kind of views."""
-    return seeds(f"claims_natural_photos_{views}")
-
-
 def ladder() -> dict[str, dict[str, float]]:
     """The steps of matching by photo and title; empty if they were not run."""
     path = HERE / "benchmark_titles.json"
     return json.loads(path.read_text())["table"]["test"] if path.exists() else {}
 
 
-def lost(names: Sequence[str], kind: str) -> float | None:
-    """The share of CMC@1 lost under a disturbance of medium strength, a mean over the runs that were run; or None."""
-    paths = [path for path in (HERE / "robustness" / f"{name}.json" for name in names) if path.exists()]
+def share_lost(record: dict, curve: dict) -> float:
+    """The share of its clean value that a curve of a record of robustness loses at medium strength."""
+    return 1 - curve["values"][record["suite"]["strengths"].index(record["medium"])] / curve["clean"]
+
+
+def disturbed(names: Sequence[str]) -> list[dict]:
+    """The records of robustness of those runs that have one."""
+    paths = (HERE / "robustness" / f"{name}.json" for name in names)
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def lost(records: Sequence[dict], kind: str) -> float:
+    """The share of CMC@1 that is lost when queries are disturbed at medium strength, a mean over records."""
     wanted, shares = ("student", "query", "cmc@1", kind), []
-    for record in (json.loads(path.read_text()) for path in paths):
+    for record in records:
         curve = next(c for c in record["curves"] if (c["way"], c["side"], c["figure"], c["disturbance"]) == wanted)
-        shares.append(1 - curve["values"][record["suite"]["strengths"].index(record["medium"])] / curve["clean"])
-    return sum(shares) / len(shares) if shares else None
+        shares.append(share_lost(record, curve))
+    return sum(shares) / len(shares)
 
 
 def claims() -> str:
@@ -106,10 +111,13 @@ def _compared(a: Seen | None, b: Seen | None, ratio: float = 1.0) -> str:
 
 
 def _natural_views() -> list[str]:
-    shown, verdicts = [], []
-    starts = (("random", lambda views: [f"natural_views_moby_{views}"]), ("ImageNet's", natural_photos))
-    for start, names in starts:
-        a, b = (seen(names(views), PRODUCT) for views in ("augmented", "natural"))
+    shown, verdicts, both = [], [], ("augmented", "natural")
+    runs = {
+        "random": [[f"natural_views_moby_{views}"] for views in both],
+        "ImageNet's": [seeds(f"claims_natural_photos_{views}") for views in both],
+    }
+    for start, names in runs.items():
+        a, b = (seen(of, PRODUCT) for of in names)
         shown.append(f"from {start} weights, augmented {a or NOT_RUN}, natural {b or NOT_RUN}")
         verdicts.append(f"from {start} weights {_compared(a, b)}")
     shown.append(f"imported and not trained {seen(['claims_natural_photos_imported'], PRODUCT) or NOT_RUN}")
@@ -121,20 +129,19 @@ def _listings() -> list[str]:
     start, end = (
         seen(names, LISTING) for names in (["claims_natural_views_imported"], seeds("claims_natural_views_moby"))
     )
-    photos = {
-        name: seen(names, LISTING)
-        for name, names in (
-            ("imported", ["claims_natural_photos_imported"]),
-            ("augmented", natural_photos("augmented")),
-            ("natural", natural_photos("natural")),
+    imported, augmented, natural = (
+        seen(names, LISTING) or NOT_RUN
+        for names in (
+            ["claims_natural_photos_imported"],
+            seeds("claims_natural_photos_augmented"),
+            seeds("claims_natural_photos_natural"),
         )
-    }
-    found = (
-        f"AUC, how often two photos of a listing are nearer than two of others: ImageNet's vectors {start or NOT_RUN}"
     )
-    found += f", a projection of them by MoBY on natural pairs {end or NOT_RUN}; at 96 px imported "
-    found += ", MoBY's last blocks with augmented views ".join(str(photos[n] or NOT_RUN) for n in list(photos)[:2])
-    found += f", with natural ones {photos['natural'] or NOT_RUN}"
+    found = (
+        f"AUC, how often two photos of a listing are nearer than two of others: ImageNet's vectors {start or NOT_RUN}, "
+        f"a projection of them by MoBY on natural pairs {end or NOT_RUN}; at 96 px imported {imported}, "
+        f"MoBY's last blocks with augmented views {augmented}, with natural ones {natural}"
+    )
     claim = "photos of one listing come to lie closer than those of others"
     return _line("A", claim, found, _compared(start, end), "claims_tables.md", "claims/natural_views")
 
@@ -143,8 +150,7 @@ def _robust() -> list[str]:
     kinds = ("Perspective", "Watermark", "Recolour", "Collage")
     runs = {name: seeds(f"claims_robust_{name}") for name in ("imported", "siamese", "standard", "ecommerce")}
     clean = {name: seen(of, STYLE) for name, of in runs.items()}
-    losses = {name: [loss for kind in kinds if (loss := lost(of, kind)) is not None] for name, of in runs.items()}
-    losses = {name: of for name, of in losses.items() if of}
+    losses = {n: [lost(records, kind) for kind in kinds] for n, of in runs.items() if (records := disturbed(of))}
     shares = [f"{kind} {' → '.join(f'{of[k]:.0%}' for of in losses.values())}" for k, kind in enumerate(kinds)]
     found = f"style CMC@1 from ImageNet's weights: {', '.join(f'{n} {value or NOT_RUN}' for n, value in clean.items())}"
     found += f"; lost at medium strength, {' → '.join(losses)}: {', '.join(shares)}" if losses else ""

@@ -1,7 +1,6 @@
 """Trains the experiments with views of what shops do to photos, measures what each loses, and what helps against it.
 
-python results/robust.py            an hour of two CPU cores a seed, and one more for the first, whose gallery is
-                                    disturbed, too; what is complete is kept
+python results/robust.py            for hours of two CPU cores; what is complete is kept
 python results/robust.py --judge    measures the runs that are complete, and trains nothing
 
 Writes results/claims_robust_*.json, results/robustness/claims_robust_*.json and results/benchmark_remedies.json, of

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from claims import at_size, claims
+from claims import at_size, claims, share_lost
 from markdown_table import HERE, NOT_RUN, markdown
 from pairs import CLAIM_PAIRS, PAIRS, TUNED_PAIRS, alone, comparisons
 from plan_tables import before_and_after, plans
@@ -195,8 +195,7 @@ def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query") ->
         if not of:
             rows.append([name, NOT_RUN, *[""] * (len(kinds) + 1)])
             continue
-        medium = record["suite"]["strengths"].index(record["medium"])
-        lost = {kind: 1 - c["values"][medium] / c["clean"] for kind, c in of.items()}
+        lost = {kind: share_lost(record, c) for kind, c in of.items()}
         cells = [f"{lost[kind]:.0%}" if kind in lost else "" for kind in kinds]
         clean = next(iter(of.values()))["clean"]
         rows.append([name, f"{clean:.3f}", *cells, f"{sum(lost.values()) / len(lost):.0%}"])
