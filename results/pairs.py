@@ -39,15 +39,13 @@ PAIRS = (
 )
 TUNED_PAIRS = tuple(
     (f"fine_tuning_{data}_{a}", f"fine_tuning_{data}_{b}")
-    for data, unlabelled in (("fashion", "moco"), ("grocery", "moby"))
+    for data in ("fashion", "grocery")
     for a, b in (
         ("imported", "levels"),
         ("levels", "projection_0"),
         ("levels", "tuned_0"),
         ("parts", "tuned_0"),
         ("projection_0", "tuned_0"),
-        ("levels", unlabelled),
-        ("tuned_0", f"labels_after_{unlabelled}"),
     )
 ) + tuple(
     (f"fine_tuning_fashion_{a}_0", "fine_tuning_fashion_colours_projection_0") for a in ("tuned", "maps_projection")
@@ -60,6 +58,7 @@ CLAIM_PAIRS = (
             ("augmented_0", "natural_0"),
             ("augmented_1", "natural_1"),
             ("augmented_1", "both_1"),
+            ("augmented_2", "natural_2"),
         )
     ),
     *(
@@ -76,6 +75,13 @@ CLAIM_PAIRS = (
         )
     ),
     *(("imported_fashion", f"claims_labels_{percent}_1") for percent in (1, 10, 100)),
+    *(
+        (f"claims_in_sequence_{a}_{seed}", f"claims_in_sequence_{b}_{seed}")
+        for seed in (0, 1, 2)
+        for a, b in (("labels_10", "after_moby_10"), ("labels_100", "after_moby_100"), ("dino", "labels_100"))
+    ),
+    ("claims_natural_photos_natural_2", "claims_in_sequence_labels_10_2"),
+    ("claims_in_sequence_fashion_labels_0", "claims_in_sequence_fashion_after_moco_0"),
     *(
         (f"claims_attributes_{a}_2", f"claims_attributes_{b}_2")
         for a, b in (

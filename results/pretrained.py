@@ -7,8 +7,7 @@ Writes results/fine_tuning_*.json and results/comparisons/*.json, of which `pyth
 
 from pairs import TUNED_PAIRS, compare, ssljax
 
-FILES = ("fine_tuning/fashion", "fine_tuning/grocery", "fine_tuning/after_self_supervision", "pretrained")
-FILES += ("claims/photos", "fine_tuning/fashion_vectors")
+FILES = ("fine_tuning/fashion", "fine_tuning/grocery", "pretrained", "claims/photos", "fine_tuning/fashion_vectors")
 
 
 def main() -> None:

