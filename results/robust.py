@@ -4,9 +4,10 @@ python results/robust.py            for hours of two CPU cores; what is complete
 python results/robust.py --judge    measures the runs that are complete, and trains nothing
 
 Writes results/claims_robust_*.json, results/robustness/claims_robust_*.json and results/benchmark_remedies.json, of
-which `python results/tables.py` makes tables. The last is of the network as it is imported, whose queries are disturbed
-at medium strength and the gallery is not: what is left where a disturbance destroys what one looks for, and what
-practitioners do about it.
+which `python results/tables.py` makes tables. Runs of the first seed are measured on experiments/difficulties/, too:
+all on studio photos of groceries, and the network as it is imported among 100,000 photos. The remedies are of that
+network, too, whose queries are disturbed at medium strength and the gallery is not: what is left where a disturbance
+destroys what one looks for, and what practitioners do about it.
 """
 
 import dataclasses
@@ -149,20 +150,31 @@ def colourless_groups(photos: Photos) -> np.ndarray:
     return without_colours(columns["productDisplayName"], columns["baseColour"])
 
 
+def measure(name: str, sides: tuple[str, ...], difficulty: str = "") -> None:
+    """What a complete run loses under each disturbance, unless it is known: on its own data, or on a difficulty's."""
+    suffix = f"-{difficulty}" if difficulty else ""
+    record = ROOT / "results" / "robustness" / f"{name}{suffix}.json"
+    run = Run(ROOT / "runs" / name)
+    if run.results.exists() and not record.exists():
+        other = (f"experiments/difficulties/{difficulty}.py",) if difficulty else ()
+        options = ("--alone", "--items", str(QUERIES), "--sides", *sides, "--kinds", *FAILURE_KINDS)
+        ssljax("robustness", f"runs/{name}", *other, *options)
+        record.write_bytes(run.robustness(difficulty).read_bytes())
+
+
 def main() -> None:
     """Trains, measures, and writes the records."""
     if "--judge" not in sys.argv[1:]:
         ssljax("sweep", "experiments/claims/robust.py")
     _, runs = load_experiments(ROOT / "experiments/claims/robust.py")
-    for experiment in runs:
-        name = experiment.name
-        run, record = Run(ROOT / "runs" / name), ROOT / "results" / "robustness" / f"{name}.json"
-        if run.results.exists() and not record.exists():
-            sides = ("query", "gallery", "both") if experiment.seed == 0 else ("query",)
-            options = ("--alone", "--items", str(QUERIES), "--sides", *sides, "--kinds", *FAILURE_KINDS)
-            ssljax("robustness", f"runs/{name}", *options)
-            record.write_bytes(run.robustness().read_bytes())
     imported = runs[0].name
+    for experiment in runs:
+        first = experiment.seed == 0
+        measure(experiment.name, ("query", "gallery", "both") if first else ("query",))
+        if first:
+            measure(experiment.name, ("query",), "hard")
+    for difficulty in ("local", "all"):
+        measure(imported, ("query",), difficulty)
     table = {imported: remedies(imported)}
     for way, figures in table[imported].items():
         print(f"{way:65s} {figures}")

@@ -269,6 +269,8 @@ def _number(value: object) -> str:
 
 def pages() -> dict[Path, str]:
     """The pages with generated tables, as they should be."""
+    robust = names_of("claims/robust")[:5]
+    difficulties = [*(f"{name}-hard" for name in robust), *(f"{robust[0]}-{harder}" for harder in ("local", "all"))]
     tuned = [
         fine_tuning("fashion", "moco_fashion", SMALL_FASHION, (*STYLE, ATTRIBUTE[1])),
         fine_tuning("grocery", "natural_views_moby_natural", SMALL_GROCERY, PRODUCT),
@@ -329,7 +331,8 @@ def pages() -> dict[Path, str]:
             over_seeds("claims/natural_views", (*PRODUCT, LISTING[0])),
             told("claims/natural_views"),
             over_seeds("claims/robust", (*STYLE, ATTRIBUTE[1])),
-            *(robustness(names_of("claims/robust")[:5], FAILURE_KINDS, side) for side in ("query", "gallery", "both")),
+            *(robustness(robust, FAILURE_KINDS, side) for side in ("query", "gallery", "both")),
+            robustness(difficulties, FAILURE_KINDS),
             benchmark("remedies", "What is left of CMC@1 at strength 0.6, of 1,000 queries"),
             over_seeds("claims/labels", (*STYLE, ATTRIBUTE[1])),
             over_seeds("claims/in_sequence", (*PRODUCT, LISTING[0], *STYLE, ATTRIBUTE[1])),
