@@ -186,6 +186,15 @@ def _labels() -> list[str]:
     found = f"style CMC@1 from ImageNet's weights: as they are {imported or NOT_RUN}; with labels of " + ", ".join(
         f"{share} of styles {value or NOT_RUN}" for share, value in parts.items()
     )
+    ways = {
+        "MoBY": "claims_natural_photos_natural",
+        "DINO": "claims_in_sequence_dino",
+        "labels": "claims_in_sequence_labels_100",
+        "half MoBY, then half labels": "claims_in_sequence_after_moby_100",
+    }
+    found += "; product CMC@1 (Grocery), as many steps from ImageNet's weights: " + ", ".join(
+        f"{way} {seen(seeds(name), PRODUCT) or NOT_RUN}" for way, name in ways.items()
+    )
     claim = "metric learning beats what was trained without labels, given enough of them"
     return _line("D", claim, found, _compared(imported, parts["100 %"]), "claims_tables.md", "claims/labels")
 

@@ -197,8 +197,11 @@ def _with_interval(figures: dict, figure: str) -> str:
     return f"{figures[figure]:.3f}" + (f" ({' to '.join(ends)})" if ends else "")
 
 
-def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query") -> str:
-    """A line for each run: CMC@1 of its clean queries, and the share of it that is lost under each kind."""
+def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query", among: str = "") -> str:
+    """A line for each run: CMC@1 of its clean queries, and the share of it that is lost under each kind.
+
+    `among` says what they are searched among, if not their own data.
+    """
     rows, said, disturbed = [], "", {"query": "the queries", "gallery": "the gallery", "both": "both sides"}[side]
     for name in names:
         path = HERE / "robustness" / f"{name}.json"
@@ -214,9 +217,9 @@ def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query") ->
         rows.append([name, f"{clean:.3f}", *cells, f"{sum(lost.values()) / len(lost):.0%}"])
         said = f"{record['queries']:,} queries, {disturbed} disturbed at strength {record['medium']:g}"
     if not said:
-        return f"Robustness, {disturbed} disturbed: {NOT_RUN}.\n"
+        return f"Robustness{among}, {disturbed} disturbed: {NOT_RUN}.\n"
     header = ["", "clean CMC@1", *(f"lost: {kind}" for kind in kinds), "lost: mean of all that were measured"]
-    return f"Robustness ({said}):\n\n" + markdown(header, rows)
+    return f"Robustness{among} ({said}):\n\n" + markdown(header, rows)
 
 
 def _circumstances(record: dict) -> str:
@@ -332,7 +335,9 @@ def pages() -> dict[Path, str]:
             told("claims/natural_views"),
             over_seeds("claims/robust", (*STYLE, ATTRIBUTE[1])),
             *(robustness(robust, FAILURE_KINDS, side) for side in ("query", "gallery", "both")),
-            robustness(difficulties, FAILURE_KINDS),
+            robustness(
+                difficulties, FAILURE_KINDS, among=" among studio photos (hard) and 100,000 photos (local, all)"
+            ),
             benchmark("remedies", "What is left of CMC@1 at strength 0.6, of 1,000 queries"),
             over_seeds("claims/labels", (*STYLE, ATTRIBUTE[1])),
             over_seeds("claims/in_sequence", (*PRODUCT, LISTING[0], *STYLE, ATTRIBUTE[1])),
