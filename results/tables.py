@@ -335,9 +335,7 @@ def pages() -> dict[Path, str]:
             told("claims/natural_views"),
             over_seeds("claims/robust", (*STYLE, ATTRIBUTE[1])),
             *(robustness(robust, FAILURE_KINDS, side) for side in ("query", "gallery", "both")),
-            robustness(
-                difficulties, FAILURE_KINDS, among=" among studio photos (hard) and 100,000 photos (local, all)"
-            ),
+            robustness(difficulties, FAILURE_KINDS, among=" among studio photos (hard) or 100,000 photos (others)"),
             benchmark("remedies", "What is left of CMC@1 at strength 0.6, of 1,000 queries"),
             over_seeds("claims/labels", (*STYLE, ATTRIBUTE[1])),
             over_seeds("claims/in_sequence", (*PRODUCT, LISTING[0], *STYLE, ATTRIBUTE[1])),
