@@ -78,9 +78,10 @@ CLAIM_PAIRS = (
     *(
         (f"claims_in_sequence_{a}_{seed}", f"claims_in_sequence_{b}_{seed}")
         for seed in (0, 1, 2)
-        for a, b in (("labels_10", "after_moby_10"), ("labels_100", "after_moby_100"), ("dino", "labels_100"))
+        for a, b in (("labels_10", "after_moby_10"), ("labels_100", "after_moby_100"))
     ),
-    ("claims_natural_photos_natural_2", "claims_in_sequence_labels_10_2"),
+    ("claims_in_sequence_dino_0", "claims_in_sequence_labels_100_0"),
+    ("claims_natural_photos_natural_2", "claims_in_sequence_labels_100_2"),
     ("claims_in_sequence_fashion_labels_0", "claims_in_sequence_fashion_after_moco_0"),
     *(
         (f"claims_attributes_{a}_2", f"claims_attributes_{b}_2")
