@@ -114,14 +114,13 @@ def comparisons(*pairs: tuple[str, str]) -> str:
 
 
 def alone(a: str, b: str, most: int) -> str:
-    """The categories of queries of which a pair of runs find most alone, A and B."""
+    """The kinds of queries, at most so many, of which only one of two runs, A and B, finds most."""
     path = HERE / "comparisons" / f"{a}-{b}.json"
     header = ["queries", "in all", f"found by {a} alone", f"by {b} alone"]
-    if not path.exists():
-        return markdown(header, [[NOT_RUN, "", "", ""]])
-    kinds = json.loads(path.read_text())["kinds"]
+    kinds = json.loads(path.read_text())["kinds"] if path.exists() else {}
     rows = [[kind, *(f"{n[key]:,}" for key in ("queries", "a", "b"))] for kind, n in list(kinds.items())[:most]]
-    return "Who finds what alone:\n\n" + markdown(header, rows)
+    title = f"The {most} kinds of queries of which most are found by only one of two runs"
+    return f"{title}:\n\n" + markdown(header, rows or [[NOT_RUN, "", "", ""]])
 
 
 def ssljax(*arguments: str) -> None:

@@ -4,14 +4,16 @@ python results/robust.py            for hours of two CPU cores; what is complete
 python results/robust.py --judge    measures the runs that are complete, and trains nothing
 
 Writes results/claims_robust_*.json, results/robustness/claims_robust_*.json and results/benchmark_remedies.json, of
-which `python results/tables.py` makes tables. Runs of the first seed are measured on experiments/difficulties/, too:
-all on studio photos of groceries, and the network as it is imported among 100,000 photos. The remedies are of that
-network, too, whose queries are disturbed at medium strength and the gallery is not: what is left where a disturbance
-destroys what one looks for, and what practitioners do about it.
+which `python results/tables.py` makes tables. Runs of the first seed are measured on experiments/difficulties/hard.py,
+too, and the imported network on local.py and all.py. For the remedies the imported network's queries are disturbed at
+medium strength, and its gallery is not. They tell what is left where a disturbance destroys what one looks for, and
+what helps against it.
 """
 
 import dataclasses
 import functools
+import itertools
+import json
 import sys
 
 import jax
@@ -155,7 +157,9 @@ def measure(name: str, sides: tuple[str, ...], difficulty: str = "") -> None:
     suffix = f"-{difficulty}" if difficulty else ""
     record = ROOT / "results" / "robustness" / f"{name}{suffix}.json"
     run = Run(ROOT / "runs" / name)
-    if run.results.exists() and not record.exists():
+    curves = json.loads(record.read_text())["curves"] if record.exists() else []
+    known = {(curve["side"], curve["disturbance"]) for curve in curves}
+    if run.results.exists() and not known.issuperset(itertools.product(sides, FAILURE_KINDS)):
         other = (f"experiments/difficulties/{difficulty}.py",) if difficulty else ()
         options = ("--alone", "--items", str(QUERIES), "--sides", *sides, "--kinds", *FAILURE_KINDS)
         ssljax("robustness", f"runs/{name}", *other, *options)

@@ -25,16 +25,17 @@ ATTRIBUTE = ("test/attribute/cmc@1", "test/attribute/map@r")
 LISTING = tuple(f"test/listing/{name}" for name in ("auc", "within", "between"))
 FAILURE_KINDS = ("Perspective", "Watermark", "Recolour", "Light", "Collage")
 SMALL_FASHION = {
-    "seen at 80 px: imported, with earlier maps": ["claims_robust_imported_0"],
-    "at 80 px: MoCo from there, no labels": seeds("claims_robust_standard"),
-    "at 80 px: labels from there (pairs of a style)": seeds("claims_robust_siamese"),
-    "at 80 px: the same after MoCo": seeds("claims_robust_siamese_after_moco"),
+    "imported, with earlier maps": ["claims_robust_imported_0"],
+    "221 steps of MoCo": seeds("claims_robust_standard"),
+    "186 steps of the contrastive loss on pairs of a style": seeds("claims_robust_siamese"),
+    "221 steps of MoCo, then 186 of the contrastive loss": seeds("claims_robust_siamese_after_moco"),
 }
 SMALL_GROCERY = {
-    "seen at 96 px: imported, with earlier maps": ["claims_natural_photos_imported"],
-    "at 96 px: MoBY from there with natural views, no labels": seeds("claims_natural_photos_natural"),
-    "at 96 px: labels from there": seeds("claims_in_sequence_labels_100"),
-    "at 96 px: half of the steps MoBY, and then half with labels": seeds("claims_in_sequence_after_moby_100"),
+    "imported, with earlier maps": ["claims_natural_photos_imported"],
+    "112 steps of DINO with small crops": seeds("claims_in_sequence_dino"),
+    "112 steps of MoBY with natural views": seeds("claims_natural_photos_natural"),
+    "112 steps of the multi-similarity loss on all labels": seeds("claims_in_sequence_labels_100"),
+    "56 steps of MoBY, then 56 of the multi-similarity loss": seeds("claims_in_sequence_after_moby_100"),
 }
 ROWS = ("raw pixels", "untrained", "trained", "teacher")
 BENCHMARK = "benchmark_"
@@ -90,17 +91,15 @@ def sweep(files: tuple[str, ...], figures: tuple[str, ...], *, start: str | None
     return f"{title}:\n\n" + markdown(["", *figures], rows)
 
 
-def fine_tuning(data: str, from_nothing: str, small: dict[str, list[str]], figures: tuple[str, ...]) -> str:
+def fine_tuning(data: str, from_nothing: str, figures: tuple[str, ...]) -> str:
     """A line for each way to use an encoder that ImageNet has trained, and a column for each figure.
-
-    The last lines are `small`, ways with smaller photos, and their runs.
 
     With several seeds it is their mean, the interval that of the first, and then the smallest and the largest.
     """
 
-    def run(name: str, after: str = "", seeds: int = 0) -> tuple[list[str], str, str]:
-        names = [f"{name}_{seed}" for seed in range(seeds)] or [name]
-        return [f"fine_tuning_{data}_{each}" for each in names], "trained", after
+    def run(name: str, after: str = "", *, repeated: bool = False) -> tuple[list[str], str, str]:
+        name = f"fine_tuning_{data}_{name}"
+        return seeds(name) if repeated else [name], "trained", after
 
     # runs, the row of their tables, and what is added to the evaluator's name
     on_vectors = {
@@ -108,11 +107,13 @@ def fine_tuning(data: str, from_nothing: str, small: dict[str, list[str]], figur
         "with earlier maps and colours, each whitened": run("colours_whitened", "_whitened"),
         "with earlier maps and colours, each whitened, and projected by labels": run("colours_whitened", "_by_labels"),
         "the same, and then query expansion": run("colours_whitened", "_expanded"),
-        "with earlier maps, whitened by labels, and a projection that SupCon trains": run("maps_projection", seeds=3),
-        "with earlier maps and colours, whitened by labels, and a projection that SupCon trains": run(
-            "colours_projection", seeds=3
+        "with earlier maps, whitened by labels, and a projection that SupCon trains": run(
+            "maps_projection", repeated=True
         ),
-        "the same, and query expansion after it": run("colours_projection", "_expanded", seeds=3),
+        "with earlier maps and colours, whitened by labels, and a projection that SupCon trains": run(
+            "colours_projection", repeated=True
+        ),
+        "the same, and query expansion after it": run("colours_projection", "_expanded", repeated=True),
     }
     ways = {
         "raw pixels": (["colours_fashion"] if data == "fashion" else run("imported")[0], "raw pixels", ""),
@@ -124,12 +125,10 @@ def fine_tuning(data: str, from_nothing: str, small: dict[str, list[str]], figur
         "with earlier maps, projected by labels in closed form": run("levels", "_by_labels"),
         "with earlier maps, each whitened": run("parts", "_whitened"),
         "with earlier maps, each whitened, and projected by labels": run("parts", "_by_labels"),
-        "the same, and query expansion": run("parts", "_expanded"),
-        **(on_vectors if data == "fashion" else {}),
+        **({"the same, and query expansion": run("parts", "_expanded")} | on_vectors if data == "fashion" else {}),
         "projection only, sub-center ArcFace": run("projection_0"),
-        "tuned by labels": run("tuned", seeds=3),
-        "tuned by labels, projected by labels": run("tuned", "_by_labels", seeds=3),
-        **{way: (names, "trained", "") for way, names in small.items()},
+        "tuned by labels": run("tuned", repeated=True),
+        "tuned by labels, projected by labels": run("tuned", "_by_labels", repeated=True),
     }
     rows = []
     for way, (names, row, after) in ways.items():
@@ -145,15 +144,24 @@ def fine_tuning(data: str, from_nothing: str, small: dict[str, list[str]], figur
     return f"{data.capitalize()}:\n\n" + markdown(["", *figures, "minutes of training"], rows)
 
 
-def over_seeds(file: str, figures: tuple[str, ...]) -> str:
+def small_photos(title: str, ways: dict[str, list[str]], figures: tuple[str, ...]) -> str:
+    """A line for each way to train on small photos, whose runs are given, and a column for each figure."""
+    rows = []
+    for way, names in ways.items():
+        tables = [json.loads(p.read_text())["table"]["trained"] for n in names if (p := HERE / f"{n}.json").exists()]
+        rows.append([way, *(_over_seeds(tables, figure) if tables else NOT_RUN for figure in figures)])
+    return f"{title}:\n\n" + markdown(["", *figures], rows)
+
+
+def over_seeds(file: str, figures: tuple[str, ...], *, said: str = "") -> str:
     """A line for each run of a sweep, whatever its seed, and a column for each figure: the mean, the interval of the
-    first seed, and then the smallest and the largest."""
+    first seed, and then the smallest and the largest. `said` explains the lines' names."""
     rows = []
     for label, (tables, wanted) in _by_seeds(file).items():
         cells = [_over_seeds(tables, figure) if tables and figure in tables[0] else "" for figure in figures]
         rows.append([label, f"{len(tables)} of {wanted}", *(cells if tables else [NOT_RUN, *cells[1:]])])
     title = f"By [`experiments/{file}.py`](../experiments/{file}.py)"
-    return f"{title}:\n\n" + markdown(["", "seeds run", *(f.removeprefix("test/") for f in figures)], rows)
+    return f"{title}{said}:\n\n" + markdown(["", "seeds run", *(f.removeprefix("test/") for f in figures)], rows)
 
 
 def told(file: str) -> str:
@@ -209,16 +217,16 @@ def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query", am
         shown = ("student", side, "cmc@1")
         of = {c["disturbance"]: c for c in record["curves"] if (c["way"], c["side"], c["figure"]) == shown}
         if not of:
-            rows.append([name, NOT_RUN, *[""] * (len(kinds) + 1)])
+            rows.append([name, NOT_RUN, *[""] * len(kinds)])
             continue
         lost = {kind: share_lost(record, c) for kind, c in of.items()}
         cells = [f"{lost[kind]:.0%}" if kind in lost else "" for kind in kinds]
         clean = next(iter(of.values()))["clean"]
-        rows.append([name, f"{clean:.3f}", *cells, f"{sum(lost.values()) / len(lost):.0%}"])
+        rows.append([name, f"{clean:.3f}", *cells])
         said = f"{record['queries']:,} queries, {disturbed} disturbed at strength {record['medium']:g}"
     if not said:
         return f"Robustness{among}, {disturbed} disturbed: {NOT_RUN}.\n"
-    header = ["", "clean CMC@1", *(f"lost: {kind}" for kind in kinds), "lost: mean of all that were measured"]
+    header = ["", "clean CMC@1", *(f"lost: {kind}" for kind in kinds)]
     return f"Robustness{among} ({said}):\n\n" + markdown(header, rows)
 
 
@@ -272,15 +280,18 @@ def _number(value: object) -> str:
 
 def pages() -> dict[Path, str]:
     """The pages with generated tables, as they should be."""
-    robust = names_of("claims/robust")[:7]
-    difficulties = [*(f"{name}-hard" for name in robust), *(f"{robust[0]}-{harder}" for harder in ("local", "all"))]
+    robust = [name for name in names_of("claims/robust") if name.endswith("_0")]
     tuned = [
-        fine_tuning("fashion", "moco_fashion", SMALL_FASHION, (*STYLE, ATTRIBUTE[1])),
-        fine_tuning("grocery", "natural_views_moby_natural", SMALL_GROCERY, PRODUCT),
+        fine_tuning("fashion", "moco_fashion", (*STYLE, ATTRIBUTE[1])),
+        fine_tuning("grocery", "natural_views_moby_natural", PRODUCT),
+    ]
+    small = [
+        small_photos("Fashion, trained on crops of 64 px and judged at 80", SMALL_FASHION, (*STYLE, ATTRIBUTE[1])),
+        small_photos("Grocery, trained on crops of 64 px and judged at 96", SMALL_GROCERY, PRODUCT),
     ]
     parts = {
         README: [run_only(table) for table in (*tuned, experiments())],
-        DOCS / "fine_tuning.md": [*tuned, comparisons(*TUNED_PAIRS)],
+        DOCS / "fine_tuning.md": [*tuned, *small, comparisons(*TUNED_PAIRS)],
         DOCS / "speed.md": [
             benchmark("train_step", "Training steps beside PyTorch"),
             benchmark("input_pipeline", "Input pipeline"),
@@ -333,12 +344,23 @@ def pages() -> dict[Path, str]:
             over_seeds("claims/natural_photos", (*PRODUCT, *LISTING)),
             over_seeds("claims/natural_views", (*PRODUCT, LISTING[0])),
             told("claims/natural_views"),
-            over_seeds("claims/robust", (*STYLE, ATTRIBUTE[1])),
+            over_seeds(
+                "claims/robust",
+                (*STYLE, ATTRIBUTE[1]),
+                said=" (standard, ecommerce and often: views for MoCo; siamese: pairs of photos of a style, "
+                "with standard views unless it says ecommerce)",
+            ),
             *(robustness(robust, FAILURE_KINDS, side) for side in ("query", "gallery", "both")),
-            robustness(difficulties, FAILURE_KINDS, among=" among studio photos (hard) or 100,000 photos (others)"),
+            robustness([f"{name}-hard" for name in robust], FAILURE_KINDS, among=" among studio photos of groceries"),
+            robustness([f"{robust[0]}-{n}" for n in ("local", "all")], FAILURE_KINDS, among=" among 100,000 photos"),
             benchmark("remedies", "What is left of CMC@1 at strength 0.6, of 1,000 queries"),
             over_seeds("claims/labels", (*STYLE, ATTRIBUTE[1])),
-            over_seeds("claims/in_sequence", (*PRODUCT, LISTING[0])),
+            over_seeds(
+                "claims/in_sequence",
+                (*PRODUCT, LISTING[0]),
+                said=" (labels: of 10 or 100 % of the products; after_moby: the same for half of the steps, after "
+                "moby_half; dino_vit: from random weights)",
+            ),
             alone("claims_in_sequence_dino_0", "claims_in_sequence_labels_100_0", 10),
             over_seeds("claims/attributes", (*ATTRIBUTE, STYLE[0])),
             comparisons(*CLAIM_PAIRS),

