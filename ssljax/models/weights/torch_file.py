@@ -347,7 +347,10 @@ def _call(function: Any, arguments: Any) -> Any:
     match function.name:
         case name if name in _DICTS:
             made: dict[Any, Any] = {}
-            for key, value in args[0] if args else ():
+            pairs = args[0] if args else []
+            if not isinstance(pairs, list):  # pickle writes no other, and only the length of a list was counted
+                raise ValueError("its pickle is damaged")
+            for key, value in pairs:
                 _update(made, [key, value])
             return made
         case "torch.Size":

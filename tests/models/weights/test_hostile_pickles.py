@@ -152,6 +152,8 @@ def test_an_expanded_tensor_is_read_and_not_a_flood_of_them(read, refused):
         + (value(["", 1]) + b"2") * 100_000
         + b"eq\x01"
         + SAME * 200_000,  # a long list, gone through anew
+        b"(" + (value(("", 1)) + b"2") * 20_000 + b"tq\x01" + SAME * 2_000,  # ... a tuple
+        b"}(" + b"".join(value(f"{i:02x}") + b"N" for i in range(256)) + b"uq\x01" + SAME * 150_000,  # ... a dict
         b"(" + b"N" * 300_000 + b"tq\x010" + b"h\x01Q" * 200_000,
         b"("
         + storage()
@@ -169,7 +171,7 @@ def test_an_expanded_tensor_is_read_and_not_a_flood_of_them(read, refused):
         b"}" + value((1, 2)) + b"Ns",
         b"}" + value(2**61 - 1) + b"Ns",
     ],
-    ids=range(19),
+    ids=range(21),
 )
 def test_a_bomb_is_refused_at_once(refused, body):
     for write in FORMATS.values():
