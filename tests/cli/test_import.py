@@ -69,6 +69,29 @@ def test_the_stated_size_and_fit_are_used_and_what_views_do_not_is_said(theirs, 
     assert ssljax(["import", "theirs.safetensors"]) == 0
     err = capsys.readouterr().err
     assert "central" not in err and "bicubic" not in err
+    said["pretrained_cfg"] |= {"crop_mode": "border"}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    assert ssljax(["import", "theirs.safetensors"]) == 0
+    assert 'TwoCrops(size=160, fit="pad")' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("sizes", "side", "share"),
+    [
+        ({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}, 224, 0.875),
+        ({"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}, 224, 1),
+        ({"size": {"height": 384, "width": 384}}, 384, 1),
+        ({"size": 192}, 192, 1),
+        ({"size": 256, "crop_size": 224, "do_center_crop": False}, 256, 1),
+    ],
+)
+def test_what_hugging_face_says_of_sizes_is_used_and_told(sizes, side, share, theirs, tmp_path, capsys):
+    said = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 2}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said | sizes))
+    assert ssljax(["import", "theirs.safetensors", "--model", "ResNet(10, width=4)"]) == 0
+    out, err = capsys.readouterr()
+    assert f'TwoCrops(size={side}, fit="crop")' in out
+    assert (f"central {share} of each side" in err) == (share < 1)
 
 
 class Hostile:

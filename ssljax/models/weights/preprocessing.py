@@ -85,15 +85,21 @@ def _timm(config: dict[str, Any]) -> Preprocessing | None:
         return None
     size = (config.get("input_size") or (3, 224, 224))[-1]
     filter = "bilinear" if config.get("interpolation") == "bilinear" else "bicubic"  # "random" is either
-    return Preprocessing(
-        size, tuple(config["mean"]), tuple(config["std"]), "crop", config.get("crop_pct") or 1.0, filter
-    )
+    fit = "pad" if config.get("crop_mode") == "border" else "crop"
+    return Preprocessing(size, tuple(config["mean"]), tuple(config["std"]), fit, config.get("crop_pct") or 1.0, filter)
 
 
 def _hugging_face(config: dict[str, Any]) -> Preprocessing | None:
     if not (config.get("image_mean") and config.get("image_std")):
         return None
-    size = config.get("crop_size") or config.get("size") or 224
-    side: Any = next(iter(size.values())) if isinstance(size, dict) else size
+    resized = _side(config.get("size") or 224)
+    crops = config.get("crop_size") and config.get("do_center_crop", True)
+    side = _side(config["crop_size"]) if crops else resized
     filter = "bilinear" if config.get("resample") == 2 else "bicubic"  # Pillow's numbers
-    return Preprocessing(side, tuple(config["image_mean"]), tuple(config["image_std"]), "crop", 1.0, filter)
+    share = min(1.0, side / resized)
+    return Preprocessing(side, tuple(config["image_mean"]), tuple(config["image_std"]), "crop", share, filter)
+
+
+def _side(size: Any) -> int:
+    """A side by Hugging Face: a number, or by name, as {"shortest_edge": 256} or {"height": 224, "width": 224}."""
+    return next(iter(size.values())) if isinstance(size, dict) else size
