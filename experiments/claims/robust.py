@@ -80,8 +80,8 @@ def robust(name: str, views: Any, method: Any = MOCO, *, epochs: int = 1, seed: 
 def siamese(name: str, views: Any, seed: int, *, after: str | None = None) -> Experiment:
     """The contrastive loss on pairs of photos of one style, after a run or from ImageNet's weights.
 
-    Two photos begin .93 apart. With a margin below that pairs of one style are pulled together and nothing is pushed
-    apart: by the usual .5 the maps that learn became the same for all photos.
+    Two photos begin .9 apart on average. With a smaller margin pairs of one style are pulled together, and nothing is
+    pushed apart: with .5, the default, the maps that learn became the same for all photos.
     """
     method = MetricLearning(last_blocks(after), criterion=Contrastive(negative_margin=1.2))
     return robust(name, views, method, sampler=Classes(per_class=2, least=2), epochs=2, seed=seed)

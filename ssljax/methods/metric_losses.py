@@ -74,8 +74,8 @@ class Contrastive(PairLoss):
     positive_margin: float = 0.0
     """Distance below which a pair of one label is near enough."""
     negative_margin: float = 0.5
-    """Distance above which a pair of two labels is far enough; the largest there is is 2. Choose more than the distances
-    that an imported encoder begins with: below them nothing is pushed apart, and what learns can collapse."""
+    """Distance above which a pair of two labels is far enough; the largest there is is 2. Below the distances that an
+    imported encoder begins with nothing is pushed apart, and what learns can collapse: choose more than those."""
     squared: bool = True
     """Square the hinges, as published; without it they are pytorch-metric-learning's."""
 
