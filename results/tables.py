@@ -307,6 +307,7 @@ def pages() -> dict[Path, str]:
             benchmark("losses", "Time and memory, forward and backward, D = 128, temperature .2"),
             benchmark("parity", "Largest relative difference from other libraries, in value and in gradient"),
         ],
+        DOCS / "export.md": [benchmark("export", "Smaller files, of 1,000 photos of a run's gallery")],
         DOCS / "metrics.md": [benchmark("metrics", "Largest difference of figures from other libraries")],
         DOCS / "indexes.md": [
             benchmark("index", "Search by cosine, recall@10, batches of 10,000"),

@@ -6,6 +6,7 @@ The photos' part of the graph stays in float32 in all of them.
 # What is imported in functions is an extra, which is not installed where types are checked; there `onnx` is this file.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,6 +61,7 @@ def session(path: Path) -> Session:
 def _converted(function: Callable, inputs: dict[str, jax.ShapeDtypeStruct], output: str) -> Any:
     from jax2onnx import to_onnx
 
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of each shape whose type is not known
     # jax2onnx changes functions of jax.numpy while it traces, and then refuses some of their arguments: it gets the
     # primitives instead.
     plain = jaxpr_as_fun(jax.jit(function).trace(*inputs.values()).jaxpr)
@@ -102,15 +104,20 @@ def _float16(encoder: Any) -> Any:
 
 
 def _int8(encoder: Any) -> Any:
-    """The graph with weights in 8 bits; what they are multiplied by is rounded to 8 bits as it comes (dynamic)."""
+    """The graph with weights in 8 bits; what they are multiplied by is rounded to 8 bits as it comes (dynamic).
+
+    Convolutions in groups stay as they are. Those of one channel each have few weights, whose ranges differ most from
+    channel to channel, so that one scale for all would cost most there.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.onnx_model import ONNXModel
 
     products = ONNXModel(encoder)
     products.replace_gemm_with_matmul()  # which alone is quantised
     encoder = products.model
-    # ONNX Runtime has no convolution of signed weights
-    return _through_files(encoder, lambda *files: quantize_dynamic(*files, weight_type=QuantType.QUInt8))
+    kept = [node.name for node in encoder.graph.node if any(a.name == "group" and a.i > 1 for a in node.attribute)]
+    settings = {"weight_type": QuantType.QUInt8, "nodes_to_exclude": kept}  # no convolution there has signed weights
+    return _through_files(encoder, lambda *files: quantize_dynamic(*files, **settings))
 
 
 def _through_files(graph: Any, convert: Callable[[Path, Path], object]) -> Any:
