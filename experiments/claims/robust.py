@@ -80,8 +80,8 @@ def robust(name: str, views: Any, method: Any = MOCO, *, epochs: int = 1, seed: 
 def siamese(name: str, views: Any, seed: int, *, after: str | None = None) -> Experiment:
     """The contrastive loss on pairs of photos of one style, after a run or from ImageNet's weights.
 
-    It sees what MoCo sees, a projection. On the embeddings themselves the maps that learn became nearly the same for all
-    photos, whether the margin was below or above the distances that they began with (.9): the frozen maps told enough.
+    It sees a projection, as MoCo does. On the embeddings themselves the maps that learn became nearly the same for all
+    photos, with margins below and above the distances that they begin with (.9): the frozen maps told enough apart.
     """
     method = MetricLearning(last_blocks(after), PROJECTOR, criterion=Contrastive(negative_margin=1.0))
     return robust(name, views, method, sampler=Classes(per_class=2, least=2), epochs=2, seed=seed)
