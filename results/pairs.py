@@ -83,6 +83,7 @@ CLAIM_PAIRS = (
     ("claims_in_sequence_dino_0", "claims_in_sequence_labels_100_0"),
     ("claims_natural_photos_natural_2", "claims_in_sequence_labels_100_2"),
     ("claims_robust_siamese_0", "claims_robust_siamese_after_moco_0"),
+    ("claims_robust_siamese_0", "claims_robust_siamese_ecommerce_0"),
     *(
         (f"claims_attributes_{a}_2", f"claims_attributes_{b}_2")
         for a, b in (
