@@ -72,6 +72,8 @@ CLAIM_PAIRS = (
             ("siamese", "standard"),
             ("standard", "ecommerce"),
             ("standard", "often"),
+            ("siamese", "siamese_ecommerce"),
+            ("siamese", "siamese_after_moco"),
         )
     ),
     *(("imported_fashion", f"claims_labels_{percent}_1") for percent in (1, 10, 100)),
@@ -82,8 +84,6 @@ CLAIM_PAIRS = (
     ),
     ("claims_in_sequence_dino_0", "claims_in_sequence_labels_100_0"),
     ("claims_natural_photos_natural_2", "claims_in_sequence_labels_100_2"),
-    ("claims_robust_siamese_0", "claims_robust_siamese_after_moco_0"),
-    ("claims_robust_siamese_0", "claims_robust_siamese_ecommerce_0"),
     *(
         (f"claims_attributes_{a}_2", f"claims_attributes_{b}_2")
         for a, b in (
