@@ -15,7 +15,7 @@ from ssljax.data.atomic_files import write_json
 from ssljax.evaluation.restore import Restored
 from ssljax.export.network import Network
 from ssljax.export.onnx import FILE, SMALLER, session, write_onnx
-from ssljax.export.recall import MEASURED, recall_of
+from ssljax.export.recall import recall_of
 from ssljax.training.run_folder import Run, environment
 
 
@@ -46,8 +46,7 @@ def main() -> None:
     for name, files in table.items():
         for file, figures in files.items():
             print(name, file, figures)
-    note = f"of at most {MEASURED:,} photos of the gallery"
-    write_json(options.output, {"environment": environment(), "table": table, "note": note})
+    write_json(options.output, {"environment": environment(), "table": table})
 
 
 if __name__ == "__main__":
