@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,8 +73,6 @@ def main(arguments: list[str]) -> None:
     count = sum(x.size for name, x in variables.items() if name.startswith("params/"))
     console.print(f"{options.file} ({file.format}): {written(module)} with {count:,} parameters")
     _print_report(report)
-    if not of_titles:
-        _print_differences(preprocessing)
     if output is not None:
         with open(located(options.file), "rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -94,9 +93,8 @@ def main(arguments: list[str]) -> None:
         console.print("An experiment that evaluates them as they are, on titles alone:\n")
         print(_title_experiment(encoder, options.file))
         return
-    fit = stated.fit if stated else "pad"
     console.print("An experiment that evaluates them as they are; with epochs, it trains on from them:\n")
-    print(_experiment(encoder, preprocessing, fit))
+    print(_experiment(encoder, stated or dataclasses.replace(usual, fit="pad", share=1.0)))
 
 
 def _module(options: ImportOptions) -> Any:
@@ -149,15 +147,6 @@ def _print_report(report: Report) -> None:
         console.print(f"An encoder has no use for {', '.join(left)}.")
 
 
-def _print_differences(preprocessing: Preprocessing) -> None:
-    """What was done to the photos that the weights were trained on, and no views do."""
-    if preprocessing.share < 1:
-        share = f"{preprocessing.share:.3g}"
-        console.print(f"They were evaluated on the central {share} of each side of the photos; views keep all of it.")
-    if preprocessing.resampling == "bicubic":
-        console.print("Their photos were resized by bicubic interpolation; views resize by bilinear interpolation.")
-
-
 def _definition(encoder: Pretrained, *others: type) -> tuple[str, str]:
     """The lines of an experiment file that import the encoder's classes, and `others`, and make it."""
     more = f", part={encoder.part!r}" * (encoder.part != "encoder")
@@ -169,9 +158,13 @@ def _definition(encoder: Pretrained, *others: type) -> tuple[str, str]:
     return f"from ssljax.models import {', '.join(sorted(models))}", made
 
 
-def _experiment(encoder: Pretrained, preprocessing: Preprocessing, fit: str) -> str:
-    """The lines of an experiment file."""
+def _experiment(encoder: Pretrained, preprocessing: Preprocessing) -> str:
+    """The lines of an experiment file, whose views do to photos what the weights expect."""
     imports, made = _definition(encoder)
+    size, share = preprocessing.size, preprocessing.share
+    views = f'size={size}, fit="{preprocessing.fit}"' + f", share={share:.4g}" * (share < 1)
+    # photos arrive squashed to squares: in the longer side of one of 4:3 a central square has fewer pixels
+    longer = 4 / 3 if preprocessing.fit == "square" else 1
     return f"""\
 from ssljax import Experiment
 from ssljax.data import Catalogue
@@ -183,9 +176,9 @@ from ssljax.views import TwoCrops
 config = Experiment(
     name="imported",
     data=Catalogue("catalogue.csv"),
-    views=TwoCrops(size={preprocessing.size}, fit="{fit}"),
+    views=TwoCrops({views}, resampling="{preprocessing.resampling}"),
     method=SimCLR(encoder=encoder),
-    photo_size={preprocessing.size},
+    photo_size={math.ceil(size / share * longer)},
     epochs=0,
     batch_size=64,
 )"""

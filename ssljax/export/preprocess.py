@@ -106,26 +106,36 @@ def _upright(pixels, orientation):
 
 
 def view(image, aspect, how):
-    """f32[3, V, V] of a photo u8[S, S, 3]: resampled by a triangle, in linear weights of rows and columns."""
+    """f32[3, V, V] of a photo u8[S, S, 3]: resampled by weights of rows and of columns."""
     planes, size = image.transpose(2, 0, 1).astype(np.float32) / 255, how["view_size"]
-    if how["fit"] == "pad":
-        rows, columns = (_weights(len(image), size, max(1, a), pad=True) for a in (aspect, 1 / aspect))
-        planes = 1 - rows @ (1 - planes) @ columns.T
-    else:
-        low, high = how["ratio"]
-        rows, columns = (_weights(len(image), size, min(1, a)) for a in (aspect / low, high / aspect))
-        planes = rows @ planes @ columns.T
+    low, high = {"crop": how["ratio"], "square": (1, 1)}.get(how["fit"], (0, np.inf))
+    pads, lines = how["fit"] == "pad", []
+    for longer, crop in ((aspect, aspect / low if low else 1), (1 / aspect, high / aspect)):
+        extent = max(1, longer) if pads else 1
+        shown = how["share"] * (extent if pads else min(1, crop))
+        lines.append(_weights(len(image), size, extent, shown, how["resampling"]))
+    rows, columns = lines
+    planes = np.clip(1 - rows @ (1 - planes) @ columns.T, 0, 1)  # white beyond the photo
     mean, std = (np.array(how[name], np.float32)[:, None, None] for name in ("mean", "std"))
     return ((planes - mean) / std).astype(np.float32)
 
 
-def _weights(source, size, extent, pad=False):
-    """f32[size, source]: a line of pixels, of which the central `extent` is resampled; beyond it there is white."""
-    step = extent * source / size
-    center = (np.arange(size) + 0.5) * step - (extent - 1) * source / 2
-    beyond = int(np.ceil((extent - 1) * source / 2)) + 1 if pad else 0
+def _weights(source, size, extent, shown, resampling):
+    """f32[size, source]: a line of pixels in the middle of one `extent` times as long, of which the middle, `shown`
+    times as long as the line, is resampled."""
+    step = shown * source / size
+    center = source / 2 + (np.arange(size) + 0.5 - size / 2) * step
+    beyond = int(np.ceil((extent - 1) * source / 2))
     at = np.arange(-beyond, source + beyond) + 0.5
-    weights = np.maximum(0, 1 - np.abs(at - center[:, None]) / max(step, 1))
-    if pad:  # nothing lies beyond the longer line
-        weights = np.where((at > -(extent - 1) * source / 2) & (at < source + (extent - 1) * source / 2), weights, 0)
+    weights = _filter(np.abs(at - center[:, None]) / max(step, 1), resampling)
+    weights = np.where(np.abs(at - source / 2) < extent * source / 2, weights, 0)  # nothing lies beyond the longer line
     return (weights / weights.sum(axis=1, keepdims=True))[:, beyond : beyond + source].astype(np.float32)
+
+
+def _filter(distance, resampling):
+    """A triangle, or Keys's bicubic filter with a = -1/2, as Pillow has them."""
+    if resampling == "bilinear":
+        return np.maximum(0, 1 - distance)
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0))

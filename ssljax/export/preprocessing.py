@@ -17,7 +17,7 @@ def settings_of(network: Network) -> dict[str, Any]:
     known: dict[str, Any] = {"photo_size": size, "view_size": network.view_size()}
     if not isinstance(views, OneCropEach) or type(views).evaluation is not OneCropEach.evaluation:
         return known
-    return known | {"fit": views.fit, "ratio": views.ratio, "mean": views.mean, "std": views.std}
+    return known | {name: getattr(views, name) for name in ("fit", "ratio", "share", "resampling", "mean", "std")}
 
 
 def write_preprocessing(network: Network, folder: Path) -> None:

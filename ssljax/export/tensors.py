@@ -16,8 +16,8 @@ from ssljax.types import PyTree, UserError
 
 FILE = "model.safetensors"
 _SMALLER_RESNETS = {10: ("resnet18", {"layers": [1, 1, 1, 1]})}
-_CROP_MODES = {"crop": "squash", "pad": "border"}
-_NEAREST = "interpolation and crop_mode are the nearest that timm has: preprocess.py makes what the network expects"
+_CROP_MODES = {"crop": "squash", "square": "center", "squeeze": "squash", "pad": "border"}
+_NEAREST = "crop_mode is the nearest that timm has, which resizes photos once: preprocess.py does what ssljax does"
 _CONVNEXTS = {"T": "tiny", "S": "small", "B": "base"}
 _VITS = {"Ti": "tiny", "S": "small", "B": "base", "L": "large"}
 
@@ -38,7 +38,7 @@ def write_safetensors(network: Network, folder: Path, experiment: Experiment, li
         "recipe": json.dumps({name: value for name, value in recipe.items() if name not in ("data", "index")}),
     }
     if "mean" in how:
-        own = Preprocessing(how["view_size"], how["mean"], how["std"], how["fit"], resampling="bilinear")
+        own = Preprocessing(how["view_size"], how["mean"], how["std"], how["fit"], how["share"], how["resampling"])
         said["preprocessing"] = json.dumps(dataclasses.asdict(own))
     content = weights_bytes(network.variables, said)
     replace_file(folder / FILE, lambda file: file.write(content))
@@ -57,8 +57,8 @@ def write_timm(network: Network, folder: Path) -> None:
     name, arguments = timm_architecture(network.encoder, how["view_size"])
     size = [3, how["view_size"], how["view_size"]]
     pretrained = {
-        **{"input_size": size, "fixed_input_size": "img_size" in arguments, "interpolation": "bilinear"},
-        **{"crop_pct": 1.0, "crop_mode": _CROP_MODES[how["fit"]], "mean": how["mean"], "std": how["std"]},
+        **{"input_size": size, "fixed_input_size": "img_size" in arguments, "interpolation": how["resampling"]},
+        **{"crop_pct": how["share"], "crop_mode": _CROP_MODES[how["fit"]], "mean": how["mean"], "std": how["std"]},
         **{"num_classes": 0, "notes": [_NEAREST]},
     }
     encoder, variables = network.encoder, network.variables["encoder"]

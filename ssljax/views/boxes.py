@@ -5,10 +5,11 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from ssljax.sharding import on_cpu, one_cpu
 from ssljax.views import cpu
-from ssljax.views.resample import Box, padded_weights, resample, resize_weights
+from ssljax.views.resample import Box, Filter, padded_weights, resample, resize_weights
 
 ATTEMPTS = 10  # boxes drawn before the central one is taken, as in torchvision
 
@@ -45,19 +46,20 @@ def random_boxes(rng: Array, aspect: Array, scale: tuple[float, float], ratio: t
     return jax.tree.map(lambda box, fallback: jnp.where(fits.any(axis=1), box, fallback), drawn, central)
 
 
-def central_boxes(aspect: Array, ratio: tuple[float, float]) -> Box:
+def central_boxes(aspect: Array, ratio: tuple[ArrayLike, ArrayLike], share: float = 1.0) -> Box:
     """The largest central box whose width / height lies within `ratio`: the whole photo, if the photo's own does.
 
     Args:
         aspect: f32[B], width / height of the original photo.
-        ratio: the smallest and the largest width / height.
+        ratio: the smallest and the largest width / height, of all or f32[B] of each.
+        share: of each side of the box, the central part that is kept.
     """
-    width = jnp.minimum(1, ratio[1] / aspect)
-    height = jnp.minimum(1, aspect / ratio[0])
+    width = jnp.minimum(1, ratio[1] / aspect) * share
+    height = jnp.minimum(1, aspect / ratio[0]) * share
     return Box((1 - width) / 2, (1 - height) / 2, width, height)
 
 
-def pad_to_square(photos: Array, aspect: Array, size: int) -> Array:
+def pad_to_square(photos: Array, aspect: Array, size: int, share: float = 1.0, filter: Filter = "bilinear") -> Array:
     """Whole photos on white squares: centered, their aspect ratio kept, resized as `resize` does.
 
     A pixel on the edge of a photo is white by the share of the filter that lies beyond it.
@@ -66,20 +68,29 @@ def pad_to_square(photos: Array, aspect: Array, size: int) -> Array:
         photos: u8[B, S, S, 3], or f32 in [0, 1]: whole photos, squashed to squares.
         aspect: f32[B], width / height before that.
         size: side of the result, in pixels.
+        share: of each side of the square, the central part that is kept.
+        filter: by which pixels are resampled.
 
     Returns:
-        f32[B, 3, size, size] in [0, 1].
+        f32[B, 3, size, size] in [0, 1]; a bicubic filter overshoots a little.
     """
-    rows = padded_weights(jnp.maximum(1, aspect), photos.shape[1], size)
-    columns = padded_weights(jnp.maximum(1, 1 / aspect), photos.shape[2], size)
+    rows = padded_weights(jnp.maximum(1, aspect), share, photos.shape[1], size, filter)
+    columns = padded_weights(jnp.maximum(1, 1 / aspect), share, photos.shape[2], size, filter)
     planes = photos.transpose(0, 3, 1, 2).astype(jnp.float32)
     darkness = 1 - (planes / 255 if photos.dtype == jnp.uint8 else planes)  # of white there is none, wherever it lies
     return 1 - resample(darkness, rows, columns, "highest")
 
 
 @on_cpu(cpu.resize, when=one_cpu)
-def resize(photos: Array, box: Box, size: int, flip: Array | None = None, precision: str = "highest") -> Array:
-    """Cuts the boxes out and resizes them: bilinear and antialiased, what Pillow's `resize(box=…)` does.
+def resize(
+    photos: Array,
+    box: Box,
+    size: int,
+    flip: Array | None = None,
+    precision: str = "highest",
+    filter: Filter = "bilinear",
+) -> Array:
+    """Cuts the boxes out and resizes them, antialiased: what Pillow's `resize(box=…)` does.
 
     Args:
         photos: u8[B, S, S, 3], or f32 in [0, 1].
@@ -87,13 +98,15 @@ def resize(photos: Array, box: Box, size: int, flip: Array | None = None, precis
         size: side of the result, in pixels.
         flip: bool[B * n], the crops to mirror left to right; None for none.
         precision: of the products, as `jax.lax.Precision` names it.
+        filter: by which pixels are resampled.
 
     Returns:
-        f32[B * n, 3, size, size] in [0, 1]: channels first, so that what follows works on whole planes.
+        f32[B * n, 3, size, size] in [0, 1], which a bicubic filter overshoots a little: channels first, so that what
+        follows works on whole planes.
     """
     batch, *source, _ = photos.shape
-    rows = resize_weights(box.top, box.height, source[0], size).reshape(batch, -1, size, source[0])
-    columns = resize_weights(box.left, box.width, source[1], size, flip).reshape(batch, -1, size, source[1])
+    rows = resize_weights(box.top, box.height, source[0], size, None, filter).reshape(batch, -1, size, source[0])
+    columns = resize_weights(box.left, box.width, source[1], size, flip, filter).reshape(batch, -1, size, source[1])
     planes = photos.transpose(0, 3, 1, 2).astype(jnp.float32)
     if photos.dtype == jnp.uint8:
         planes = planes / 255

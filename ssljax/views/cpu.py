@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ssljax.views.resample import Box, resize_weights
+from ssljax.views.resample import REACH, Box, Filter, resize_weights, weigh
 
 if TYPE_CHECKING:
     from ssljax.views.disturbances.disturbance import Take
@@ -16,37 +16,45 @@ if TYPE_CHECKING:
 PART = 8  # images at a time: few enough for the cache, enough to be worth a step of a loop
 
 
-def resize(photos: Array, box: Box, size: int, flip: Array | None = None, precision: str = "highest") -> Array:
+def resize(
+    photos: Array,
+    box: Box,
+    size: int,
+    flip: Array | None = None,
+    precision: str = "highest",
+    filter: Filter = "bilinear",
+) -> Array:
     """As `boxes.resize`, a few photos at a time; a CPU has one precision."""
 
     def resized(one: tuple[Array, tuple[Box, Array | None]]) -> Array:
         photo, (box, flip) = one
-        return _resize_one(photo, box, flip, size)
+        return _resize_one(photo, box, flip, size, filter)
 
     boxes = jax.tree.map(lambda side: side.reshape(len(photos), -1), (box, flip))
     crops = jax.lax.map(resized, (photos, boxes), batch_size=PART)
     return crops.reshape(-1, *crops.shape[2:])
 
 
-def _resize_one(photo: Array, box: Box, flip: Array | None, size: int) -> Array:
+def _resize_one(photo: Array, box: Box, flip: Array | None, size: int, filter: Filter) -> Array:
     """f32[n, 3, size, size] of one photo, u8[S, S, 3]: adds up the few rows with a weight, without a matrix product."""
     source = photo.shape[0]
     step = box.height[:, None] * (source / size)
     center = box.top[:, None] * source + (jnp.arange(size)[None] + 0.5) * step
-    reach = jnp.maximum(step, 1)
-    taps = min(source, math.ceil(2 * max(1, source / size)))  # as many as lie within `reach` of a center, at most
+    wide = jnp.maximum(step, 1)
+    reach = REACH[filter] * wide
+    taps = min(source, math.ceil(2 * REACH[filter] * max(1, source / size)))  # within `reach` of a center, at most
     first = jnp.clip(jnp.floor(center - reach + 0.5).astype(jnp.int32), 0, source - taps)
 
     planes = photo.transpose(2, 0, 1)
     total, weights = jnp.zeros(()), jnp.zeros(())
     for tap in range(taps):
-        weight = jnp.maximum(0, 1 - jnp.abs(first + tap + 0.5 - center) / reach)
+        weight = weigh(jnp.abs(first + tap + 0.5 - center) / wide, filter)
         row = planes.at[:, first + tap].get(mode="promise_in_bounds").astype(jnp.float32)  # f32[3, n, size, S]
         total, weights = total + weight[None, :, :, None] * row, weights + weight
     total = total / weights[None, :, :, None]
     if photo.dtype == jnp.uint8:
         total = total / 255
-    columns = resize_weights(box.left, box.width, photo.shape[1], size, flip)
+    columns = resize_weights(box.left, box.width, photo.shape[1], size, flip, filter)
     return jnp.einsum("cnhx,nwx->nchw", total, columns, precision="highest")
 
 

@@ -11,6 +11,7 @@ from ssljax.models import Preprocessing
 from ssljax.types import Batch, UserError, check_fields
 from ssljax.views.augment import Augmentation, augment, channels_last
 from ssljax.views.boxes import central_boxes, pad_to_square, resize
+from ssljax.views.resample import Filter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +23,13 @@ class OneCropEach(Augmentation):
     evaluation_size: int | None = None
     """Side of the view that is embedded; None for `size`. Random crops enlarge things, so that a larger whole photo is
     closer to the training views (Touvron et al. 2019, "FixRes")."""
-    fit: Literal["crop", "pad"] = "crop"
-    """What is embedded: the largest central crop that `ratio` allows, squeezed into the square, or the whole photo on a
-    white square, with its aspect ratio kept."""
+    fit: Literal["crop", "square", "squeeze", "pad"] = "crop"
+    """What is embedded: the largest central crop that `ratio` allows, squeezed into the square; the largest central
+    square; the whole photo, squeezed; or the whole photo on a white square, with its aspect ratio kept."""
+    share: float = 1.0
+    """Of each side of what `fit` makes, the central part that is embedded (timm's crop_pct)."""
+    resampling: Filter = "bilinear"
+    """The filter by which what is embedded is resized, antialiased; training views are bilinear."""
     mean: tuple[float, float, float] | None = None
     """Subtracted from red, green and blue in [0, 1]; None for what the encoder's weights were trained with, which is
     ImageNet's mean unless they say otherwise."""
@@ -36,6 +41,8 @@ class OneCropEach(Augmentation):
         check_fields(self, "views", size=2, evaluation_size=2)
         if self.std and min(self.std) <= 0:
             raise UserError(f"views.std={self.std} must be above 0: pixels are divided by it")
+        if not 0 < self.share <= 1:
+            raise UserError(f"views.share={self.share} is not a share: it must be above 0 and at most 1")
 
     def __call__(self, rng: Array, batch: Batch) -> Batch:
         """The batch with `views`: N arrays f32[B, size, size, 3], normalised."""
@@ -47,10 +54,11 @@ class OneCropEach(Augmentation):
         """The batch with one of `views`, f32[B, S, S, 3]: as `fit` has it."""
         photos, aspect, size = batch["image"][:, 0], batch["aspect"][:, 0], self.evaluation_size or self.size
         if self.fit == "pad":
-            images = pad_to_square(photos, aspect, size)
+            images = pad_to_square(photos, aspect, size, self.share, self.resampling)
         else:
-            images = resize(photos, central_boxes(aspect, self.ratio), size)
-        return batch | {"views": (self._normalise(channels_last(images)),)}
+            ratio = {"crop": self.ratio, "square": (1.0, 1.0), "squeeze": (aspect, aspect)}[self.fit]
+            images = resize(photos, central_boxes(aspect, ratio, self.share), size, filter=self.resampling)
+        return batch | {"views": (self._normalise(channels_last(images.clip(0, 1))),)}
 
     def pixels(self, view: Array) -> Array:
         """f32[B, h, w, 3] in [0, 1], a view as it was before it was normalised."""
@@ -62,7 +70,7 @@ class OneCropEach(Augmentation):
         """What is done to a photo that is embedded."""
         imagenet = Preprocessing()
         mean, std = self.mean or imagenet.mean, self.std or imagenet.std
-        return Preprocessing(self.evaluation_size or self.size, mean, std, self.fit, 1.0, "bilinear")
+        return Preprocessing(self.evaluation_size or self.size, mean, std, self.fit, self.share, self.resampling)
 
     def suited_to(self, preprocessing: Preprocessing) -> Self:
         """With the mean and the standard deviation of `preprocessing`, where these are None."""

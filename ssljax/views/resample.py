@@ -3,7 +3,7 @@
 A box is relative to the photo: corners and sides in [0, 1], so that the whole photo is (0, 0, 1, 1) whatever its shape.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -11,6 +11,15 @@ from jax import Array
 # Of the products that make views: three products of bfloat16 on a TPU, TensorFloat-32 on a GPU, float32 on a CPU. A
 # pixel in [0, 255] is off from float32's by at most 0.02 on a TPU and 0.5 on a GPU: no more than by rounding to a byte.
 PRECISION = "high"
+
+Filter = Literal["bilinear", "bicubic"]
+# Filters as polynomials of the distance d, each of which is added below a distance: (distance, its coefficients of
+# d^0, d^1, ...). Bilinear is a triangle; bicubic is Keys's (1981) with a = -1/2, as in Pillow.
+_FILTERS: dict[str, tuple[tuple[int, tuple[float, ...]], ...]] = {
+    "bilinear": ((1, (1, -1)),),
+    "bicubic": ((1, (-1, 4, -5, 2)), (2, (2, -4, 2.5, -0.5))),
+}
+REACH = {name: pieces[-1][0] for name, pieces in _FILTERS.items()}
 
 
 class Box(NamedTuple):
@@ -27,11 +36,25 @@ def resample(planes: Array, rows: Array, columns: Array, precision: str = PRECIS
     return jnp.einsum("bcyx,bhy,bwx->bchw", planes, rows, columns, precision=precision, optimize=[(0, 1), (0, 1)])
 
 
-def resize_weights(start: Array, extent: Array, source: int, size: int, flip: Array | None = None) -> Array:
-    """The matrix that resamples a line of `source` pixels: `size` pixels from `start` over `extent`.
+def weigh(distance: Array, filter: Filter) -> Array:
+    """The weight of a pixel at a distance >= 0 from where a filter reads.
 
-    The filter is a triangle as wide as two pixels of the result or of the source, whichever are larger: antialiased
-    where it shrinks, bilinear where it enlarges.
+    The unit is a pixel of the result or of the source, whichever is larger: what shrinks is antialiased.
+    """
+    weight = jnp.zeros(())
+    for below, (first, *others) in _FILTERS[filter]:
+        power, polynomial = 1.0, first
+        for coefficient in others:
+            power = power * distance
+            polynomial = polynomial + coefficient * power
+        weight = weight + jnp.where(distance < below, polynomial, 0)
+    return weight
+
+
+def resize_weights(
+    start: Array, extent: Array, source: int, size: int, flip: Array | None = None, filter: Filter = "bilinear"
+) -> Array:
+    """The matrix that resamples a line of `source` pixels: `size` pixels from `start` over `extent`.
 
     Args:
         start: f32[B], where the box begins, as a share of the line.
@@ -39,6 +62,7 @@ def resize_weights(start: Array, extent: Array, source: int, size: int, flip: Ar
         source: pixels of the line.
         size: pixels of the result.
         flip: bool[B], where to run from the end of the box to its start.
+        filter: whose weights they are.
 
     Returns:
         f32[B, size, source]; each row sums to 1.
@@ -47,47 +71,61 @@ def resize_weights(start: Array, extent: Array, source: int, size: int, flip: Ar
     pixel = jnp.arange(size)[None] + 0.5
     if flip is not None:
         pixel = jnp.where(flip[:, None], size - pixel, pixel)
-    return line_weights(start[:, None] * source + pixel * step[:, None], step, source)
+    return line_weights(start[:, None] * source + pixel * step[:, None], step, source, filter)
 
 
-def line_weights(center: Array, step: Array, source: int) -> Array:
+def line_weights(center: Array, step: Array, source: int, filter: Filter = "bilinear") -> Array:
     """The matrix that reads a line of `source` pixels at `center` f32[B, size], `step` f32[B] pixels apart.
 
-    f32[B, size, source], with the filter of `resize_weights`; what lies beyond the line reads its end.
+    f32[B, size, source], by a filter; what lies beyond the line reads its end.
     """
     center = jnp.clip(center, 0, source)
     distance = jnp.abs(jnp.arange(source)[None, None] + 0.5 - center[:, :, None])
-    weights = jnp.maximum(0, 1 - distance / jnp.maximum(step, 1)[:, None, None])
+    weights = weigh(distance / jnp.maximum(step, 1)[:, None, None], filter)
     return weights / weights.sum(2, keepdims=True)
 
 
-def padded_weights(extent: Array, source: int, size: int) -> Array:
+def padded_weights(extent: Array, share: float, source: int, size: int, filter: Filter = "bilinear") -> Array:
     """The matrix that resamples a line of `source` pixels in the middle of a longer one, of which the rest is empty.
 
-    The filter is that of `resize_weights`, and the weights of empty pixels are left out: a row sums to the share of its
-    filter that lies on the line. It sums to 1 throughout if there are no empty pixels.
+    The weights of empty pixels are left out: a row sums to the share of its filter that lies on the line. It sums to 1
+    throughout if there are no empty pixels.
 
     Args:
         extent: f32[B], length of the longer line as a multiple of the shorter; at least 1.
+        share: of the longer line, which the result spans: its middle.
         source: pixels of the shorter line.
-        size: pixels of the result, which spans the longer line.
+        size: pixels of the result.
+        filter: whose weights they are.
 
     Returns:
         f32[B, size, source].
     """
-    step = extent[:, None] * (source / size)
-    reach, beyond = jnp.maximum(step, 1), (extent[:, None] - 1) * (source / 2)
-    center = (jnp.arange(size)[None] + 0.5) * step - beyond
-    weights = jnp.maximum(0, 1 - jnp.abs(jnp.arange(source)[None, None] + 0.5 - center[..., None]) / reach[..., None])
+    extent = extent[:, None]
+    step, beyond = extent * (share * source / size), (extent - 1) * (source / 2)
+    wide = jnp.maximum(step, 1)
+    center = source / 2 + (jnp.arange(size)[None] + 0.5 - size / 2) * step
+    weights = weigh(jnp.abs(jnp.arange(source)[None, None] + 0.5 - center[..., None]) / wide[..., None], filter)
     # The weights of all pixels of the longer line, in closed form: of those before the center, the nearest of which is
     # `near` away, and of those after it.
     before = jnp.floor(center - 0.5)
-    near = center - 0.5 - before
-    total = _total(near, reach, before + 1 + beyond) + _total(1 - near, reach, source + beyond - before - 1)
+    near, empty = center - 0.5 - before, jnp.ceil(beyond - 0.5)
+    total = _total(near, wide, before + 1 + empty, filter) + _total(1 - near, wide, source + empty - before - 1, filter)
     return weights / total[..., None]
 
 
-def _total(near: Array, reach: Array, there: Array) -> Array:
-    """The sum of 1 - d / reach over the distances d = near, near + 1, ... below `reach`, of `there` pixels at most."""
-    count = jnp.clip(jnp.floor(reach - near) + 1, 0, jnp.maximum(0, there))
-    return count - (count * near + count * (count - 1) / 2) / reach
+def _total(near: Array, wide: Array, there: Array, filter: Filter) -> Array:
+    """The weights at the distances near, near + 1, ... in pixels, of `there` pixels at most, each `wide` to a unit."""
+    total = jnp.zeros(())
+    for below, coefficients in _FILTERS[filter]:
+        n = jnp.clip(jnp.floor(below * wide - near) + 1, 0, jnp.maximum(0, there))
+        # the sums of 1, j, j^2 and j^3 over j < n, and of the powers of near + j
+        ones, squares = n * (n - 1) / 2, (n - 1) * n * (2 * n - 1) / 6
+        sums = (
+            n,
+            n * near + ones,
+            n * near**2 + 2 * near * ones + squares,
+            n * near**3 + 3 * near**2 * ones + 3 * near * squares + ones**2,
+        )
+        total = total + sum(c * s / wide**p for p, (c, s) in enumerate(zip(coefficients, sums, strict=False)))
+    return total

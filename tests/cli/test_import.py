@@ -14,7 +14,7 @@ from safetensors.numpy import save, save_file
 
 from ssljax.cli.main import run as ssljax
 from ssljax.config import from_json
-from ssljax.models import Pretrained, ResNet
+from ssljax.models import Preprocessing, Pretrained, ResNet
 from ssljax.models.weights.layouts import layout_of
 from ssljax.models.weights.names import to_timm
 
@@ -56,42 +56,43 @@ def test_without_an_output_the_file_itself_is_used(theirs, capsys):
     assert "Pretrained(ResNet(depth=10, width=4), 'theirs.safetensors')" in capsys.readouterr().out
 
 
-def test_the_stated_size_and_fit_are_used_and_what_views_do_not_is_said(theirs, tmp_path, capsys):
+def test_the_stated_preprocessing_is_that_of_the_printed_views(theirs, tmp_path, capsys):
     imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "input_size": [3, 160, 160]}
     said = {"architecture": "resnet18", "pretrained_cfg": imagenet | {"crop_pct": 0.875, "interpolation": "bicubic"}}
     (tmp_path / "config.json").write_text(json.dumps(said))
     assert ssljax(["import", "theirs.safetensors"]) == 0
-    out, err = capsys.readouterr()
-    assert 'TwoCrops(size=160, fit="crop")' in out and "photo_size=160" in out
-    assert "central 0.875 of each side" in err and "bicubic" in err
-    said["pretrained_cfg"] |= {"crop_pct": 1.0, "interpolation": "bilinear"}
-    (tmp_path / "config.json").write_text(json.dumps(said))
-    assert ssljax(["import", "theirs.safetensors"]) == 0
-    err = capsys.readouterr().err
-    assert "central" not in err and "bicubic" not in err
-    said["pretrained_cfg"] |= {"crop_mode": "border"}
-    (tmp_path / "config.json").write_text(json.dumps(said))
-    assert ssljax(["import", "theirs.safetensors"]) == 0
-    assert 'TwoCrops(size=160, fit="pad")' in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert 'TwoCrops(size=160, fit="square", share=0.875, resampling="bicubic")' in out and "photo_size=244" in out
+    found: dict = {}
+    exec(out[out.index("from ssljax import") :], found)
+    stated = Preprocessing(160, fit="square", share=0.875, resampling="bicubic")
+    assert found["config"].preprocessing == stated
+    for mode, fit in (("center", "square"), ("border", "pad"), ("squash", "squeeze")):
+        said["pretrained_cfg"] |= {"crop_pct": 1.0, "interpolation": "bilinear", "crop_mode": mode}
+        (tmp_path / "config.json").write_text(json.dumps(said))
+        assert ssljax(["import", "theirs.safetensors"]) == 0
+        assert f'TwoCrops(size=160, fit="{fit}", resampling="bilinear")' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("sizes", "side", "share"),
+    ("sizes", "views"),
     [
-        ({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}, 224, 0.875),
-        ({"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}, 224, 1),
-        ({"size": {"height": 384, "width": 384}}, 384, 1),
-        ({"size": 192}, 192, 1),
-        ({"size": 256, "crop_size": 224, "do_center_crop": False}, 256, 1),
+        ({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}, (224, "square", 0.875)),
+        ({"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}, (224, "square", 1)),
+        ({"size": {"height": 256, "width": 256}, "crop_size": {"height": 224, "width": 224}}, (224, "squeeze", 0.875)),
+        ({"size": {"height": 384, "width": 384}}, (384, "squeeze", 1)),
+        ({"size": 192}, (192, "squeeze", 1)),
+        ({"size": 256, "crop_size": 224}, (224, "square", 0.875)),
+        ({"size": 256, "crop_size": 224, "do_center_crop": False}, (256, "squeeze", 1)),
     ],
 )
-def test_what_hugging_face_says_of_sizes_is_used_and_told(sizes, side, share, theirs, tmp_path, capsys):
+def test_what_hugging_face_says_of_sizes_is_that_of_the_printed_views(sizes, views, theirs, tmp_path, capsys):
     said = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 2}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said | sizes))
     assert ssljax(["import", "theirs.safetensors", "--model", "ResNet(10, width=4)"]) == 0
-    out, err = capsys.readouterr()
-    assert f'TwoCrops(size={side}, fit="crop")' in out
-    assert (f"central {share} of each side" in err) == (share < 1)
+    size, fit, share = views
+    kept = f", share={share}" * (share < 1)
+    assert f'TwoCrops(size={size}, fit="{fit}"{kept}, resampling="bilinear")' in capsys.readouterr().out
 
 
 class Hostile:

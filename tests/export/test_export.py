@@ -113,9 +113,11 @@ def test_without_simplejpeg_most_scales_are_decoded_as_here(run, photos, tmp_pat
     assert 0 < np.abs(other.astype(int) - decode(path, 200)[0]).mean() < 4
 
 
-@pytest.mark.parametrize("fit", ["crop", "pad"])
-def test_views_are_those_of_the_evaluation(run, fit):
-    preprocess, views = loaded_from_package(), TwoCrops(size=24, fit=fit, mean=(0.5, 0.4, 0.3))
+@pytest.mark.parametrize("fit", ["crop", "square", "squeeze", "pad"])
+@pytest.mark.parametrize(("share", "resampling"), [(1.0, "bilinear"), (0.875, "bicubic")])
+def test_views_are_those_of_the_evaluation(run, fit, share, resampling):
+    preprocess = loaded_from_package()
+    views = TwoCrops(size=24, fit=fit, share=share, resampling=resampling, mean=(0.5, 0.4, 0.3))
     restored = Restored.of(Run(run))
     experiment = dataclasses.replace(restored.experiment, views=views)
     spec = dataclasses.replace(restored.spec, experiment=experiment)

@@ -81,17 +81,36 @@ def test_evaluation_is_the_whole_photo_unless_it_is_elongated():
         np.testing.assert_allclose(result[row, :, :, 0], expected, atol=1e-5)
 
 
-def test_evaluation_of_a_padded_photo_is_all_of_it_on_white():
+@pytest.mark.parametrize("size", [9, 30])
+@pytest.mark.parametrize("filter", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+@pytest.mark.parametrize("share", [1.0, 0.875])
+def test_evaluation_is_what_pillow_makes_of_the_central_square_or_of_the_whole_photo(size, filter, share):
+    batch = batch_of(3, size=24) | {"aspect": jnp.array([[0.75], [0.3], [3.0]])}
+    squares = [(0, 3, 24, 21), (0, 24 * 0.35, 24, 24 * 0.65), (8, 0, 16, 24)]
+    for fit, boxes in {"square": squares, "squeeze": [(0, 0, 24, 24)] * 3}.items():
+        views = TwoCrops(size=size, fit=fit, share=share, resampling=filter.name.lower(), mean=(0, 0, 0), std=(1, 1, 1))
+        (result,) = evaluate(views, batch)["views"]
+        for row, (left, top, right, bottom) in enumerate(boxes):
+            cut = (1 - share) / 2 * (right - left), (1 - share) / 2 * (bottom - top)
+            box = left + cut[0], top + cut[1], right - cut[0], bottom - cut[1]
+            plane = Image.fromarray(np.asarray(batch["image"][row, 0, :, :, 0]).astype(np.float32) / 255)
+            expected = np.asarray(plane.resize((size, size), filter, box=box)).clip(0, 1)
+            np.testing.assert_allclose(result[row, :, :, 0], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("filter", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+def test_evaluation_of_a_padded_photo_is_all_of_it_on_white(filter):
     """What Pillow makes of a photo that was pasted on a white square, whatever `ratio` is."""
     batch = batch_of(3, size=24) | {"aspect": jnp.array([[1.0], [2.0], [0.5]])}
-    views = TwoCrops(size=10, fit="pad", mean=(0, 0, 0), std=(1, 1, 1), ratio=(1.0, 1.0))
+    resampling = filter.name.lower()
+    views = TwoCrops(size=10, fit="pad", resampling=resampling, mean=(0, 0, 0), std=(1, 1, 1), ratio=(1.0, 1.0))
     (result,) = evaluate(views, batch)["views"]
     tall, wide = (48, 24), (24, 48)  # the photo's lines are as far apart as they were squashed
     for row, shape in enumerate([(24, 24), tall, wide]):
         square = np.ones(shape, np.float32)
         top, left = (shape[0] - 24) // 2, (shape[1] - 24) // 2
         square[top : top + 24, left : left + 24] = batch["image"][row, 0, :, :, 0] / 255
-        expected = np.asarray(Image.fromarray(square).resize((10, 10), Image.Resampling.BILINEAR))
+        expected = np.asarray(Image.fromarray(square).resize((10, 10), filter)).clip(0, 1)
         np.testing.assert_allclose(result[row, :, :, 0], expected, atol=1e-5)
 
 

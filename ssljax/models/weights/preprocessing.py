@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 from ssljax.types import UserError, check_fields
 
+Fit = Literal["crop", "square", "squeeze", "pad"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
     """How photos were prepared when weights were trained; the defaults are ImageNet's.
 
-    An experiment's views take `mean` and `std` from here unless they have their own. The size and the fit are theirs:
-    `TwoCrops(size=224, fit="pad")`.
+    An experiment's views take `mean` and `std` from here unless they have their own. The other fields are theirs, as
+    they suit photos as much as weights: `ssljax import` prints views that have them all.
     """
 
     size: int = 224
@@ -23,10 +25,10 @@ class Preprocessing:
     """Subtracted from red, green and blue in [0, 1]."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     """What red, green and blue are then divided by."""
-    fit: Literal["crop", "pad"] = "crop"
-    """How a photo becomes a square: its largest central crop, or the whole photo on a white square."""
+    fit: Fit = "square"
+    """How a photo becomes a square, as `fit` of `OneCropEach`."""
     share: float = 1.0
-    """The central share of each side of that crop which is kept (timm's crop_pct)."""
+    """Of each side of that square, the central part that is kept (timm's crop_pct)."""
     resampling: Literal["bilinear", "bicubic"] = "bicubic"
     """The filter by which photos were resized."""
 
@@ -79,25 +81,31 @@ def beside(path: str, name: str) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
+_CROP_MODES: dict[str, Fit] = {"center": "square", "border": "pad", "squash": "squeeze"}  # timm's
+
+
 def _timm(config: dict[str, Any]) -> Preprocessing | None:
     config = config.get("pretrained_cfg") or config
     if not (config.get("mean") and config.get("std")):
         return None
     size = (config.get("input_size") or (3, 224, 224))[-1]
     filter = "bilinear" if config.get("interpolation") == "bilinear" else "bicubic"  # "random" is either
-    fit = "pad" if config.get("crop_mode") == "border" else "crop"
+    fit = _CROP_MODES[config.get("crop_mode") or "center"]
     return Preprocessing(size, tuple(config["mean"]), tuple(config["std"]), fit, config.get("crop_pct") or 1.0, filter)
 
 
 def _hugging_face(config: dict[str, Any]) -> Preprocessing | None:
     if not (config.get("image_mean") and config.get("image_std")):
         return None
-    resized = _side(config.get("size") or 224)
+    size = config.get("size") or 224
+    resized = _side(size)
     crops = config.get("crop_size") and config.get("do_center_crop", True)
     side = _side(config["crop_size"]) if crops else resized
     filter = "bilinear" if config.get("resample") == 2 else "bicubic"  # Pillow's numbers
     share = min(1.0, side / resized)
-    return Preprocessing(side, tuple(config["image_mean"]), tuple(config["image_std"]), "crop", share, filter)
+    keeps_aspect = "shortest_edge" in size if isinstance(size, dict) else crops
+    fit: Fit = "square" if keeps_aspect else "squeeze"
+    return Preprocessing(side, tuple(config["image_mean"]), tuple(config["image_std"]), fit, share, filter)
 
 
 def _side(size: Any) -> int:
