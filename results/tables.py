@@ -181,11 +181,28 @@ def told(file: str) -> str:
 
 def _by_seeds(file: str) -> dict[str, tuple[list[dict], int]]:
     """Run of a sweep, whatever its seed → the figures of the seeds that were run, and how many there are to run."""
-    runs: dict[str, list[Path]] = {}
-    for name in names_of(file):
-        runs.setdefault(re.sub(r"_\d$", "", name), []).append(HERE / f"{name}.json")
-    read = {run: [json.loads(p.read_text())["table"]["trained"] for p in ps if p.exists()] for run, ps in runs.items()}
-    return {run: (tables, len(runs[run])) for run, tables in read.items()}
+    runs = _whatever_the_seed(names_of(file))
+    paths = {run: [path for n in names if (path := HERE / f"{n}.json").exists()] for run, names in runs.items()}
+    return {
+        run: ([json.loads(path.read_text())["table"]["trained"] for path in there], len(runs[run]))
+        for run, there in paths.items()
+    }
+
+
+def _whatever_the_seed(names: list[str]) -> dict[str, list[str]]:
+    """The runs that differ in the seed alone, which ends their names; a difficulty may follow it."""
+    runs: dict[str, list[str]] = {}
+    for name in names:
+        runs.setdefault(re.sub(r"_\d(?=$|-)", "", name), []).append(name)
+    return runs
+
+
+def _mean_and_range(values: list[float], form: str) -> str:
+    """The mean of values, and with several the smallest and the largest; empty if there are none."""
+    if not values:
+        return ""
+    mean = format(sum(values) / len(values), form)
+    return mean if len(values) == 1 else f"{mean} ({min(values):{form}} to {max(values):{form}})"
 
 
 def run_only(table: str) -> str:
@@ -206,24 +223,26 @@ def _with_interval(figures: dict, figure: str) -> str:
 
 
 def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query", among: str = "") -> str:
-    """A line for each run: CMC@1 of its clean queries, and the share of it that is lost under each kind.
+    """A line for each run, whatever its seed: CMC@1 of its clean queries, and the share that is lost under each kind.
 
-    `among` says what they are searched among, if not their own data.
+    With several seeds it is the mean, and then the smallest and the largest. `among` says what the queries are searched
+    among, if not their own data.
     """
     rows, said, disturbed = [], "", {"query": "the queries", "gallery": "the gallery", "both": "both sides"}[side]
-    for name in names:
-        path = HERE / "robustness" / f"{name}.json"
-        record = json.loads(path.read_text()) if path.exists() else {"curves": []}
-        shown = ("student", side, "cmc@1")
-        of = {c["disturbance"]: c for c in record["curves"] if (c["way"], c["side"], c["figure"]) == shown}
-        if not of:
-            rows.append([name, NOT_RUN, *[""] * len(kinds)])
-            continue
-        lost = {kind: share_lost(record, c) for kind, c in of.items()}
-        cells = [f"{lost[kind]:.0%}" if kind in lost else "" for kind in kinds]
-        clean = next(iter(of.values()))["clean"]
-        rows.append([name, f"{clean:.3f}", *cells])
-        said = f"{record['queries']:,} queries, {disturbed} disturbed at strength {record['medium']:g}"
+    for label, seeds_of in _whatever_the_seed(names).items():
+        clean, lost = [], {kind: [] for kind in kinds}
+        for name in seeds_of:
+            path = HERE / "robustness" / f"{name}.json"
+            record = json.loads(path.read_text()) if path.exists() else {"curves": []}
+            shown = ("student", side, "cmc@1")
+            of = {c["disturbance"]: c for c in record["curves"] if (c["way"], c["side"], c["figure"]) == shown}
+            if of:
+                clean.append(next(iter(of.values()))["clean"])
+                said = f"{record['queries']:,} queries, {disturbed} disturbed at strength {record['medium']:g}"
+            for kind in lost.keys() & of:
+                lost[kind].append(share_lost(record, of[kind]))
+        cells = [_mean_and_range(values, ".0%") for values in lost.values()]
+        rows.append([label, _mean_and_range(clean, ".3f") or NOT_RUN, *cells])
     if not said:
         return f"Robustness{among}, {disturbed} disturbed: {NOT_RUN}.\n"
     header = ["", "clean CMC@1", *(f"lost: {kind}" for kind in kinds)]
@@ -280,7 +299,8 @@ def _number(value: object) -> str:
 
 def pages() -> dict[Path, str]:
     """The pages with generated tables, as they should be."""
-    robust = [name for name in names_of("claims/robust") if name.endswith("_0")]
+    robust = names_of("claims/robust")
+    first = [name for name in robust if name.endswith("_0")]
     tuned = [
         fine_tuning("fashion", "moco_fashion", (*STYLE, ATTRIBUTE[1])),
         fine_tuning("grocery", "natural_views_moby_natural", PRODUCT),
@@ -352,8 +372,8 @@ def pages() -> dict[Path, str]:
                 "with standard views unless it says ecommerce)",
             ),
             *(robustness(robust, FAILURE_KINDS, side) for side in ("query", "gallery", "both")),
-            robustness([f"{name}-hard" for name in robust], FAILURE_KINDS, among=" among studio photos of groceries"),
-            robustness([f"{robust[0]}-{n}" for n in ("local", "all")], FAILURE_KINDS, among=" among 100,000 photos"),
+            robustness([f"{name}-hard" for name in first], FAILURE_KINDS, among=" among studio photos of groceries"),
+            robustness([f"{first[0]}-{n}" for n in ("local", "all")], FAILURE_KINDS, among=" among 100,000 photos"),
             benchmark("remedies", "What is left of CMC@1 at strength 0.6, of 1,000 queries"),
             over_seeds("claims/labels", (*STYLE, ATTRIBUTE[1])),
             over_seeds(
