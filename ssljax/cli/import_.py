@@ -163,7 +163,7 @@ def _experiment(encoder: Pretrained, preprocessing: Preprocessing) -> str:
     imports, made = _definition(encoder)
     size, share = preprocessing.size, preprocessing.share
     views = f'size={size}, fit="{preprocessing.fit}"' + f", share={share:.4g}" * (share < 1)
-    # photos arrive squashed to squares: in the longer side of one of 4:3 a central square has fewer pixels
+    # a photo arrives squashed to a square: along the longer side of one of 4:3 its central square has 3/4 of the pixels
     longer = 4 / 3 if preprocessing.fit == "square" else 1
     return f"""\
 from ssljax import Experiment

@@ -128,7 +128,7 @@ def _weights(source, size, extent, shown, resampling):
     beyond = int(np.ceil((extent - 1) * source / 2))
     at = np.arange(-beyond, source + beyond) + 0.5
     weights = _filter(np.abs(at - center[:, None]) / max(step, 1), resampling)
-    weights = np.where(np.abs(at - source / 2) < extent * source / 2, weights, 0)  # nothing lies beyond the longer line
+    weights *= np.clip(extent * source / 2 - np.abs(at - source / 2) + 0.5, 0, 1)  # the longer line ends in a pixel
     return (weights / weights.sum(axis=1, keepdims=True))[:, beyond : beyond + source].astype(np.float32)
 
 

@@ -17,7 +17,7 @@ from ssljax.types import PyTree, UserError
 FILE = "model.safetensors"
 _SMALLER_RESNETS = {10: ("resnet18", {"layers": [1, 1, 1, 1]})}
 _CROP_MODES = {"crop": "squash", "square": "center", "squeeze": "squash", "pad": "border"}
-_NEAREST = "crop_mode is the nearest that timm has, which resizes photos once: preprocess.py does what ssljax does"
+_NEAREST = "timm has no fit=crop, pads with the mean instead of white, and resizes once: preprocess.py does as ssljax"
 _CONVNEXTS = {"T": "tiny", "S": "small", "B": "base"}
 _VITS = {"Ti": "tiny", "S": "small", "B": "base", "L": "large"}
 

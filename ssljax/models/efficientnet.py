@@ -89,8 +89,8 @@ class EfficientNet(nn.Module):
         size = self._factors()[2]
         share, middle, half = size / (size + 32), 127 / 255, 128 / 255
         if self.lite:
-            return Preprocessing(size, mean=(middle, middle, middle), std=(half, half, half), share=share)
-        return Preprocessing(size, share=share)
+            return Preprocessing(size, (middle, middle, middle), (half, half, half), "square", share)
+        return Preprocessing(size, fit="square", share=share)
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:

@@ -95,9 +95,11 @@ class ViT(nn.Module):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """SigLIP's means and deviations of .5 with pooling=attention, else ImageNet's."""
+        """SigLIP's with pooling=attention: photos are squeezed, means and deviations are .5; else ImageNet's."""
+        if self.pooling != "attention":
+            return Preprocessing()
         halves = (0.5, 0.5, 0.5)
-        return Preprocessing(mean=halves, std=halves) if self.pooling == "attention" else Preprocessing()
+        return Preprocessing(mean=halves, std=halves, fit="squeeze")
 
     def __call__(self, x: Array, train: bool) -> Array:
         """x: f32[B, H, W, 3], normalised; returns f32[B, features], the [CLS] token, or what is pooled.

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from ssljax.models.weights.preprocessing import Filter
 from ssljax.sharding import on_cpu, one_cpu
 from ssljax.views import cpu
-from ssljax.views.resample import Box, Filter, padded_weights, resample, resize_weights
+from ssljax.views.resample import Box, padded_weights, resample, resize_weights
 
 ATTEMPTS = 10  # boxes drawn before the central one is taken, as in torchvision
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ssljax.views.resample import REACH, Box, Filter, resize_weights, weigh
+from ssljax.models.weights.preprocessing import Filter
+from ssljax.views.resample import REACH, Box, resize_weights, weigh
 
 if TYPE_CHECKING:
     from ssljax.views.disturbances.disturbance import Take

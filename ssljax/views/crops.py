@@ -1,17 +1,17 @@
 """Crops of photos: one of each photo, two that a method makes agree, or two large ones and many small ones."""
 
 import dataclasses
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from ssljax.models import Preprocessing
+from ssljax.models.weights.preprocessing import Filter, Fit
 from ssljax.types import Batch, UserError, check_fields
 from ssljax.views.augment import Augmentation, augment, channels_last
 from ssljax.views.boxes import central_boxes, pad_to_square, resize
-from ssljax.views.resample import Filter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class OneCropEach(Augmentation):
     evaluation_size: int | None = None
     """Side of the view that is embedded; None for `size`. Random crops enlarge things, so that a larger whole photo is
     closer to the training views (Touvron et al. 2019, "FixRes")."""
-    fit: Literal["crop", "square", "squeeze", "pad"] = "crop"
+    fit: Fit = "crop"
     """What is embedded: the largest central crop that `ratio` allows, squeezed into the square; the largest central
     square; the whole photo, squeezed; or the whole photo on a white square, with its aspect ratio kept."""
     share: float = 1.0

@@ -3,18 +3,19 @@
 A box is relative to the photo: corners and sides in [0, 1], so that the whole photo is (0, 0, 1, 1) whatever its shape.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
+
+from ssljax.models.weights.preprocessing import Filter
 
 # Of the products that make views: three products of bfloat16 on a TPU, TensorFloat-32 on a GPU, float32 on a CPU. A
 # pixel in [0, 255] is off from float32's by at most 0.02 on a TPU and 0.5 on a GPU: no more than by rounding to a byte.
 PRECISION = "high"
 
-Filter = Literal["bilinear", "bicubic"]
-# Filters as polynomials of the distance d, each of which is added below a distance: (distance, its coefficients of
-# d^0, d^1, ...). Bilinear is a triangle; bicubic is Keys's (1981) with a = -1/2, as in Pillow.
+# A filter is a sum of polynomials of the distance, each up to a distance of its own, which comes first here, before the
+# coefficients of the powers 0, 1, ... Bilinear is a triangle; bicubic is Keys's (1981) with a = -1/2, as in Pillow.
 _FILTERS: dict[str, tuple[tuple[int, tuple[float, ...]], ...]] = {
     "bilinear": ((1, (1, -1)),),
     "bicubic": ((1, (-1, 4, -5, 2)), (2, (2, -4, 2.5, -0.5))),
@@ -109,23 +110,36 @@ def padded_weights(extent: Array, share: float, source: int, size: int, filter: 
     # The weights of all pixels of the longer line, in closed form: of those before the center, the nearest of which is
     # `near` away, and of those after it.
     before = jnp.floor(center - 0.5)
-    near, empty = center - 0.5 - before, jnp.ceil(beyond - 0.5)
-    total = _total(near, wide, before + 1 + empty, filter) + _total(1 - near, wide, source + empty - before - 1, filter)
+    near = center - 0.5 - before
+    total = _total(near, wide, before + 1 + beyond, filter)
+    total = total + _total(1 - near, wide, source + beyond - before - 1, filter)
     return weights / total[..., None]
 
 
 def _total(near: Array, wide: Array, there: Array, filter: Filter) -> Array:
-    """The weights at the distances near, near + 1, ... in pixels, of `there` pixels at most, each `wide` to a unit."""
-    total = jnp.zeros(())
+    """The weights at the distances near, near + 1, ... in pixels, of `there` pixels at most, each `wide` to a unit.
+
+    Of a last pixel that is there in part, that part counts.
+    """
+    there = jnp.maximum(0, there)
+    whole = jnp.floor(there)
+    total = (there - whole) * weigh((near + whole) / wide, filter)
     for below, coefficients in _FILTERS[filter]:
-        n = jnp.clip(jnp.floor(below * wide - near) + 1, 0, jnp.maximum(0, there))
-        # the sums of 1, j, j^2 and j^3 over j < n, and of the powers of near + j
-        ones, squares = n * (n - 1) / 2, (n - 1) * n * (2 * n - 1) / 6
-        sums = (
-            n,
-            n * near + ones,
-            n * near**2 + 2 * near * ones + squares,
-            n * near**3 + 3 * near**2 * ones + 3 * near * squares + ones**2,
-        )
-        total = total + sum(c * s / wide**p for p, (c, s) in enumerate(zip(coefficients, sums, strict=False)))
+        count = jnp.clip(jnp.floor(below * wide - near) + 1, 0, whole)
+        for power, coefficient in enumerate(coefficients):
+            total = total + coefficient * _sum_of_powers(power, near, count) / wide**power
     return total
+
+
+def _sum_of_powers(power: int, first: Array, n: Array) -> Array:
+    """The sum of `first`^power, (first + 1)^power, ... of n terms."""
+    ones, squares = n * (n - 1) / 2, (n - 1) * n * (2 * n - 1) / 6  # the sums of j and of j^2; of j^3 it is ones^2
+    match power:
+        case 0:
+            return n
+        case 1:
+            return n * first + ones
+        case 2:
+            return n * first**2 + 2 * first * ones + squares
+        case _:
+            return n * first**3 + 3 * first**2 * ones + 3 * first * squares + ones**2

@@ -67,7 +67,7 @@ def test_the_stated_preprocessing_is_that_of_the_printed_views(theirs, tmp_path,
     exec(out[out.index("from ssljax import") :], found)
     stated = Preprocessing(160, fit="square", share=0.875, resampling="bicubic")
     assert found["config"].preprocessing == stated
-    for mode, fit in (("center", "square"), ("border", "pad"), ("squash", "squeeze")):
+    for mode, fit in (("center", "square"), ("border", "pad"), ("squash", "squeeze"), ("another", "square")):
         said["pretrained_cfg"] |= {"crop_pct": 1.0, "interpolation": "bilinear", "crop_mode": mode}
         (tmp_path / "config.json").write_text(json.dumps(said))
         assert ssljax(["import", "theirs.safetensors"]) == 0
@@ -82,7 +82,7 @@ def test_the_stated_preprocessing_is_that_of_the_printed_views(theirs, tmp_path,
         ({"size": {"height": 256, "width": 256}, "crop_size": {"height": 224, "width": 224}}, (224, "squeeze", 0.875)),
         ({"size": {"height": 384, "width": 384}}, (384, "squeeze", 1)),
         ({"size": 192}, (192, "squeeze", 1)),
-        ({"size": 256, "crop_size": 224}, (224, "square", 0.875)),
+        ({"size": 256, "crop_size": 224}, (224, "squeeze", 0.875)),
         ({"size": 256, "crop_size": 224, "do_center_crop": False}, (256, "squeeze", 1)),
     ],
 )

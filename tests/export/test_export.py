@@ -122,10 +122,10 @@ def test_views_are_those_of_the_evaluation(run, fit, share, resampling):
     experiment = dataclasses.replace(restored.experiment, views=views)
     spec = dataclasses.replace(restored.spec, experiment=experiment)
     how = settings_of(Network.of(dataclasses.replace(restored, spec=spec)))
-    image = RNG.integers(0, 256, (6, 40, 40, 3), np.uint8)
-    aspect = np.array([0.3, 0.75, 1.0, 1.2, 4 / 3, 3.1], np.float32)
+    image = RNG.integers(0, 256, (10, 40, 40, 3), np.uint8)
+    aspect = np.array([0.3, 0.75, 1.0, 1.2, 4 / 3, 3.1, 1.003, 1 / 1.01, 41 / 40, 1.02], np.float32)
     wanted = views.evaluation({"image": image[:, None], "aspect": aspect[:, None]})["views"][0]
-    for k in range(6):
+    for k in range(len(aspect)):
         given = preprocess.view(image[k], aspect[k], how)
         assert np.abs(given.transpose(1, 2, 0) - wanted[k]).max() < 2e-5
 

@@ -98,19 +98,22 @@ def test_evaluation_is_what_pillow_makes_of_the_central_square_or_of_the_whole_p
             np.testing.assert_allclose(result[row, :, :, 0], expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.75])
 @pytest.mark.parametrize("filter", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
-def test_evaluation_of_a_padded_photo_is_all_of_it_on_white(filter):
+def test_evaluation_of_a_padded_photo_is_all_of_it_on_white(filter, share):
     """What Pillow makes of a photo that was pasted on a white square, whatever `ratio` is."""
     batch = batch_of(3, size=24) | {"aspect": jnp.array([[1.0], [2.0], [0.5]])}
-    resampling = filter.name.lower()
-    views = TwoCrops(size=10, fit="pad", resampling=resampling, mean=(0, 0, 0), std=(1, 1, 1), ratio=(1.0, 1.0))
+    plain = {"mean": (0, 0, 0), "std": (1, 1, 1), "ratio": (1.0, 1.0)}
+    views = TwoCrops(size=10, fit="pad", share=share, resampling=filter.name.lower(), **plain)
     (result,) = evaluate(views, batch)["views"]
     tall, wide = (48, 24), (24, 48)  # the photo's lines are as far apart as they were squashed
     for row, shape in enumerate([(24, 24), tall, wide]):
         square = np.ones(shape, np.float32)
         top, left = (shape[0] - 24) // 2, (shape[1] - 24) // 2
         square[top : top + 24, left : left + 24] = batch["image"][row, 0, :, :, 0] / 255
-        expected = np.asarray(Image.fromarray(square).resize((10, 10), filter)).clip(0, 1)
+        start, end = (1 - share) / 2, (1 + share) / 2
+        box = start * shape[1], start * shape[0], end * shape[1], end * shape[0]
+        expected = np.asarray(Image.fromarray(square).resize((10, 10), filter, box=box)).clip(0, 1)
         np.testing.assert_allclose(result[row, :, :, 0], expected, atol=1e-5)
 
 
@@ -179,5 +182,7 @@ def test_natural_views_are_of_the_second_photo_in_their_share_of_items():
         UserError, match=r"views.natural=0.3 needs two photos of a listing: choose sampler=Listings\(\)"
     ):
         views(jax.random.PRNGKey(0), {"image": image[:, :1], "aspect": jnp.ones((400, 1))})
+    with pytest.raises(UserError, match=r"views.share=0.0 is not a share"):
+        TwoCrops(share=0.0)
     with pytest.raises(UserError, match=r"views.natural=1.5 is not a share"):
         TwoCrops(natural=1.5)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ssljax.types import UserError, check_fields
 
 Fit = Literal["crop", "square", "squeeze", "pad"]
+Filter = Literal["bilinear", "bicubic"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,11 @@ class Preprocessing:
     """Subtracted from red, green and blue in [0, 1]."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     """What red, green and blue are then divided by."""
-    fit: Fit = "square"
+    fit: Fit = "crop"
     """How a photo becomes a square, as `fit` of `OneCropEach`."""
     share: float = 1.0
     """Of each side of that square, the central part that is kept (timm's crop_pct)."""
-    resampling: Literal["bilinear", "bicubic"] = "bicubic"
+    resampling: Filter = "bicubic"
     """The filter by which photos were resized."""
 
     def __post_init__(self):
@@ -81,7 +82,7 @@ def beside(path: str, name: str) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-_CROP_MODES: dict[str, Fit] = {"center": "square", "border": "pad", "squash": "squeeze"}  # timm's
+_CROP_MODES: dict[str, Fit] = {"border": "pad", "squash": "squeeze"}  # timm's; others crop the center
 
 
 def _timm(config: dict[str, Any]) -> Preprocessing | None:
@@ -90,8 +91,8 @@ def _timm(config: dict[str, Any]) -> Preprocessing | None:
         return None
     size = (config.get("input_size") or (3, 224, 224))[-1]
     filter = "bilinear" if config.get("interpolation") == "bilinear" else "bicubic"  # "random" is either
-    fit = _CROP_MODES[config.get("crop_mode") or "center"]
-    return Preprocessing(size, tuple(config["mean"]), tuple(config["std"]), fit, config.get("crop_pct") or 1.0, filter)
+    fit, share = _CROP_MODES.get(config.get("crop_mode", ""), "square"), config.get("crop_pct") or 0.875
+    return Preprocessing(size, tuple(config["mean"]), tuple(config["std"]), fit, share, filter)
 
 
 def _hugging_face(config: dict[str, Any]) -> Preprocessing | None:
@@ -103,8 +104,7 @@ def _hugging_face(config: dict[str, Any]) -> Preprocessing | None:
     side = _side(config["crop_size"]) if crops else resized
     filter = "bilinear" if config.get("resample") == 2 else "bicubic"  # Pillow's numbers
     share = min(1.0, side / resized)
-    keeps_aspect = "shortest_edge" in size if isinstance(size, dict) else crops
-    fit: Fit = "square" if keeps_aspect else "squeeze"
+    fit: Fit = "square" if isinstance(size, dict) and "shortest_edge" in size else "squeeze"
     return Preprocessing(side, tuple(config["image_mean"]), tuple(config["image_std"]), fit, share, filter)
 
 
