@@ -30,11 +30,14 @@ ENCODERS = {
 
 @pytest.fixture(scope="module", params=ENCODERS)
 def run(request, tmp_path_factory):
-    fit = "pad" if request.param == "lite0" else "crop"
+    fit, share = {"lite0": ("pad", 0.9), "vit": ("square", 0.875), "convnext": ("squeeze", 0.875)}.get(
+        request.param, ("crop", 1.0)
+    )
+    how = {"fit": fit, "share": share, "resampling": "bicubic" if share < 1 else "bilinear"}
     method = SimCLR(encoder=ENCODERS[request.param], projector=MLP(hidden=(16,), out=8))
     small = {"monitor": (), "epochs": 0, "evaluate": EXPERIMENT.evaluate[:1], "baselines": False, "photo_size": 40}
     larger = 48 if request.param == "other_grid" else None
-    views = TwoCrops(size=32, evaluation_size=larger, jitter=0.0, grey=0.0, blur=0.0, fit=fit)
+    views = TwoCrops(size=32, evaluation_size=larger, jitter=0.0, grey=0.0, blur=0.0, **how)
     experiment = dataclasses.replace(EXPERIMENT, name=request.param, method=method, views=views, **small)
     folder = tmp_path_factory.mktemp("runs")
     ssljax.train(experiment, runs=folder)
