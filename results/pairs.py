@@ -65,10 +65,11 @@ CLAIM_PAIRS = (
         ("claims_natural_views_imported", f"claims_natural_views_{method}_0")
         for method in ("simclr", "moby", "sim_siam")
     ),
+    ("claims_robust_imported_0", "claims_robust_standard_0"),
     *(
-        (f"claims_robust_{a}_0", f"claims_robust_{b}_0")
+        (f"claims_robust_{a}_{seed}", f"claims_robust_{b}_{seed}")
+        for seed in (0, 1, 2)
         for a, b in (
-            ("imported", "standard"),
             ("siamese", "standard"),
             ("standard", "ecommerce"),
             ("standard", "often"),

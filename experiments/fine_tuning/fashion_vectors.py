@@ -34,11 +34,15 @@ FASHION = Catalogue(
 RELEVANT = {"style": "productDisplayName", "attribute": ("gender", "articleType", "baseColour")}
 EXPANDED = QueryExpansion(k=2)
 MAPS = SavedEmbeddings(FASHION, "runs/imported_fashion")
-PARTS = EfficientNet("lite0", levels=((2, 4), (3, 4), (5, 3))).parts
-HISTOGRAM = ColourHistogram()
+COLOURS = SavedEmbeddings(MAPS, "runs/colours_fashion")
+LITE1 = SavedEmbeddings(COLOURS, "runs/imported_fashion_lite1")
+LITE2 = SavedEmbeddings(LITE1, "runs/imported_fashion_lite2")
+PARTS = {n: EfficientNet(n, levels=((2, 4), (3, 4), (5, 3))).parts for n in ("lite0", "lite1", "lite2")}
+WITH_COLOURS = (*PARTS["lite0"], ColourHistogram().features)
 SOURCES = {
-    "maps": (MAPS, PARTS),
-    "colours": (SavedEmbeddings(MAPS, "runs/colours_fashion"), (*PARTS, HISTOGRAM.features)),
+    "maps": (MAPS, PARTS["lite0"]),
+    "colours": (COLOURS, WITH_COLOURS),
+    "encoders": (LITE2, (*WITH_COLOURS, *PARTS["lite1"], *PARTS["lite2"])),
 }
 
 
