@@ -3,9 +3,9 @@
 python results/robust.py            for hours of two CPU cores; what is complete is kept
 python results/robust.py --judge    measures the runs that are complete, and trains nothing
 
-Writes results/claims_robust_*.json, results/robustness/claims_robust_*.json and results/benchmark_remedies.json, of
-which `python results/tables.py` makes tables. Runs of the first seed are measured on experiments/difficulties/hard.py,
-too, and the imported network on local.py and all.py. For the remedies the imported network's queries are disturbed at
+Writes the records of claims/robust.py and claims/resellers.py, results/robustness/claims_*.json and
+results/benchmark_remedies.json, of which `python results/tables.py` makes tables. Runs of the first seed are measured on
+experiments/difficulties/hard.py, too, and the imported network on local.py and all.py. For the remedies the imported network's queries are disturbed at
 medium strength, and its gallery is not. They tell what is left where a disturbance destroys what one looks for, and
 what helps against it.
 """
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from pairs import ROOT, ssljax
-from tables import FAILURE_KINDS
+from tables import FAILURE_KINDS, RESELLER_KINDS, RESELLERS
 
 from ssljax.data.atomic_files import write_json
 from ssljax.data.bad_inputs import BadInputs
@@ -152,16 +152,16 @@ def colourless_groups(photos: Photos) -> np.ndarray:
     return without_colours(columns["productDisplayName"], columns["baseColour"])
 
 
-def measure(name: str, sides: tuple[str, ...], difficulty: str = "") -> None:
+def measure(name: str, sides: tuple[str, ...], difficulty: str = "", *, kinds: tuple[str, ...] = FAILURE_KINDS) -> None:
     """What a complete run loses under each disturbance, unless it is known: on its own data, or on a difficulty's."""
     suffix = f"-{difficulty}" if difficulty else ""
     record = ROOT / "results" / "robustness" / f"{name}{suffix}.json"
     run = Run(ROOT / "runs" / name)
     curves = json.loads(record.read_text())["curves"] if record.exists() else []
     known = {(curve["side"], curve["disturbance"]) for curve in curves}
-    if run.results.exists() and not known.issuperset(itertools.product(sides, FAILURE_KINDS)):
+    if run.results.exists() and not known.issuperset(itertools.product(sides, kinds)):
         other = (f"experiments/difficulties/{difficulty}.py",) if difficulty else ()
-        options = ("--alone", "--items", str(QUERIES), "--sides", *sides, "--kinds", *FAILURE_KINDS)
+        options = ("--alone", "--items", str(QUERIES), "--sides", *sides, "--kinds", *kinds)
         ssljax("robustness", f"runs/{name}", *other, *options)
         record.write_bytes(run.robustness(difficulty).read_bytes())
 
@@ -170,6 +170,7 @@ def main() -> None:
     """Trains, measures, and writes the records."""
     if "--judge" not in sys.argv[1:]:
         ssljax("sweep", "experiments/claims/robust.py")
+        ssljax("sweep", "experiments/claims/resellers.py")
     _, runs = load_experiments(ROOT / "experiments/claims/robust.py")
     imported = runs[0].name
     for experiment in runs:
@@ -179,6 +180,8 @@ def main() -> None:
             measure(experiment.name, ("query",), "hard")
     for difficulty in ("local", "all"):
         measure(imported, ("query",), difficulty)
+    for name in RESELLERS:
+        measure(name, ("query",), kinds=RESELLER_KINDS)
     table = {imported: remedies(imported)}
     for way, figures in table[imported].items():
         print(f"{way:65s} {figures}")

@@ -24,6 +24,8 @@ STYLE = ("test/style/cmc@1", "test/style/map@r")
 ATTRIBUTE = ("test/attribute/cmc@1", "test/attribute/map@r")
 LISTING = tuple(f"test/listing/{name}" for name in ("auc", "within", "between"))
 FAILURE_KINDS = ("Perspective", "Watermark", "Recolour", "Light", "Collage")
+RESELLER_KINDS = ("JPEG", "BorderCrop", "Scribble")
+RESELLERS = ("claims_resellers_ranking_0", "claims_resellers_ranking_disturbed_0")
 SMALL_FASHION = {
     "imported, with earlier maps": ["claims_robust_imported_0"],
     "221 steps of MoCo": seeds("claims_robust_standard"),
@@ -384,6 +386,8 @@ def pages() -> dict[Path, str]:
             ),
             alone("claims_in_sequence_dino_0", "claims_in_sequence_labels_100_0", 10),
             over_seeds("claims/attributes", (*ATTRIBUTE, STYLE[0])),
+            over_seeds("claims/resellers", (*ATTRIBUTE, STYLE[0])),
+            robustness(list(RESELLERS), RESELLER_KINDS),
             comparisons(*CLAIM_PAIRS),
         ],
         DOCS / "titles.md": [
