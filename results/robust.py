@@ -4,10 +4,10 @@ python results/robust.py            for hours of two CPU cores; what is complete
 python results/robust.py --judge    measures the runs that are complete, and trains nothing
 
 Writes the records of claims/robust.py and claims/resellers.py, results/robustness/claims_*.json and
-results/benchmark_remedies.json, of which `python results/tables.py` makes tables. Runs of the first seed are measured on
-experiments/difficulties/hard.py, too, and the imported network on local.py and all.py. For the remedies the imported network's queries are disturbed at
-medium strength, and its gallery is not. They tell what is left where a disturbance destroys what one looks for, and
-what helps against it.
+results/benchmark_remedies.json, of which `python results/tables.py` makes tables. Runs of the first seed are measured
+on experiments/difficulties/hard.py, too, and the imported network on local.py and all.py. For the remedies the imported
+network's queries are disturbed at medium strength, and its gallery is not. They tell what is left where a disturbance
+destroys what one looks for, and what helps against it.
 """
 
 import dataclasses
