@@ -14,9 +14,9 @@ from ssljax.models.weights.preprocessing import Filter
 # pixel in [0, 255] is off from float32's by at most 0.02 on a TPU and 0.5 on a GPU: no more than by rounding to a byte.
 PRECISION = "high"
 
-# A filter is a sum of polynomials of the distance, in the unit of `weigh`, each up to a distance of its own, which comes
-# first, before the coefficients of the powers 0, 1, ... Bilinear is a triangle; bicubic is Keys's (1981) with a = -1/2,
-# as in Pillow.
+# A filter is a sum of polynomials of the distance, in the unit of `weigh`, each up to a distance of its own. That comes
+# first here, then the coefficients of the powers 0, 1, ... Bilinear is a triangle; bicubic is Keys's (1981) with
+# a = -1/2, as in Pillow.
 _FILTERS: dict[str, tuple[tuple[int, tuple[float, ...]], ...]] = {
     "bilinear": ((1, (1, -1)),),
     "bicubic": ((1, (-1, 4, -5, 2)), (2, (2, -4, 2.5, -0.5))),
