@@ -48,7 +48,12 @@ TUNED_PAIRS = tuple(
         ("projection_0", "tuned_0"),
     )
 ) + tuple(
-    (f"fine_tuning_fashion_{a}_0", "fine_tuning_fashion_colours_projection_0") for a in ("tuned", "maps_projection")
+    (f"fine_tuning_fashion_{a}_0", f"fine_tuning_fashion_{b}_0")
+    for a, b in (
+        ("tuned", "colours_projection"),
+        ("maps_projection", "colours_projection"),
+        ("colours_projection", "encoders_projection"),
+    )
 )
 CLAIM_PAIRS = (
     *(

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from pairs import ROOT, ssljax
-from tables import FAILURE_KINDS, RESELLER_KINDS, RESELLERS
+from tables import FAILURE_KINDS, RESELLER_KINDS, RESELLER_RUNS
 
 from ssljax.data.atomic_files import write_json
 from ssljax.data.bad_inputs import BadInputs
@@ -180,7 +180,7 @@ def main() -> None:
             measure(experiment.name, ("query",), "hard")
     for difficulty in ("local", "all"):
         measure(imported, ("query",), difficulty)
-    for name in RESELLERS:
+    for name in RESELLER_RUNS:
         measure(name, ("query",), kinds=RESELLER_KINDS)
     table = {imported: remedies(imported)}
     for way, figures in table[imported].items():

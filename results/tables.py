@@ -25,7 +25,7 @@ ATTRIBUTE = ("test/attribute/cmc@1", "test/attribute/map@r")
 LISTING = tuple(f"test/listing/{name}" for name in ("auc", "within", "between"))
 FAILURE_KINDS = ("Perspective", "Watermark", "Recolour", "Light", "Collage")
 RESELLER_KINDS = ("JPEG", "BorderCrop", "Scribble")
-RESELLERS = ("claims_resellers_ranking_0", "claims_resellers_ranking_disturbed_0")
+RESELLER_RUNS = ("claims_resellers_ranking_0", "claims_resellers_ranking_disturbed_0")
 SMALL_FASHION = {
     "imported, with earlier maps": ["claims_robust_imported_0"],
     "221 steps of MoCo": seeds("claims_robust_standard"),
@@ -116,12 +116,16 @@ def fine_tuning(data: str, from_nothing: str, figures: tuple[str, ...]) -> str:
             "colours_projection", repeated=True
         ),
         "the same, and query expansion after it": run("colours_projection", "_expanded", repeated=True),
-        "with Lite2's maps, too, each whitened": run("encoders_whitened", "_whitened"),
-        "with Lite2's maps, too, each whitened, and projected by labels": run("encoders_whitened", "_by_labels"),
-        "with Lite2's maps, too, whitened by labels, and a projection that SupCon trains": run(
+        "with earlier maps of two encoders and colours, each whitened": run("encoders_whitened", "_whitened"),
+        "with earlier maps of two encoders and colours, each whitened, and projected by labels": run(
+            "encoders_whitened", "_by_labels"
+        ),
+        "with earlier maps of two encoders and colours, whitened by labels, and a projection that SupCon trains": run(
             "encoders_projection", repeated=True
         ),
-        "all of it, and query expansion": run("encoders_projection", "_expanded", repeated=True),
+        "the same two encoders and colours, and query expansion after it": run(
+            "encoders_projection", "_expanded", repeated=True
+        ),
     }
     ways = {
         "raw pixels": (["colours_fashion"] if data == "fashion" else run("imported")[0], "raw pixels", ""),
@@ -250,10 +254,10 @@ def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query", am
             for kind in lost.keys() & of:
                 lost[kind].append(share_lost(record, of[kind]))
         cells = [_mean_and_range(values, ".0%") for values in lost.values()]
-        rows.append([label, _mean_and_range(clean, ".3f") or NOT_RUN, *cells])
+        rows.append([label, f"{len(clean)} of {len(seeds_of)}", _mean_and_range(clean, ".3f") or NOT_RUN, *cells])
     if not said:
         return f"Robustness{among}, {disturbed} disturbed: {NOT_RUN}.\n"
-    header = ["", "clean CMC@1", *(f"lost: {kind}" for kind in kinds)]
+    header = ["", "seeds", "clean CMC@1", *(f"lost: {kind}" for kind in kinds)]
     return f"Robustness{among} ({said}):\n\n" + markdown(header, rows)
 
 
@@ -393,7 +397,7 @@ def pages() -> dict[Path, str]:
             alone("claims_in_sequence_dino_0", "claims_in_sequence_labels_100_0", 10),
             over_seeds("claims/attributes", (*ATTRIBUTE, STYLE[0])),
             over_seeds("claims/resellers", (*ATTRIBUTE, STYLE[0])),
-            robustness(list(RESELLERS), RESELLER_KINDS),
+            robustness(list(RESELLER_RUNS), RESELLER_KINDS),
             comparisons(*CLAIM_PAIRS),
         ],
         DOCS / "titles.md": [

@@ -121,8 +121,8 @@ def view(image, aspect, how):
 
 
 def _weights(source, size, extent, shown, resampling):
-    """f32[size, source]: a line of pixels in the middle of one `extent` times as long, of which the middle, `shown`
-    times as long as the line, is resampled."""
+    """f32[size, source]: reads the middle of a line `extent` times as long as the photo's `source` pixels, which lie in
+    its middle; what is read is `shown` times as long as they are."""
     step = shown * source / size
     center = source / 2 + (np.arange(size) + 0.5 - size / 2) * step
     beyond = int(np.ceil((extent - 1) * source / 2))

@@ -41,15 +41,15 @@ def _resize_one(photo: Array, box: Box, flip: Array | None, size: int, filter: F
     source = photo.shape[0]
     step = box.height[:, None] * (source / size)
     center = box.top[:, None] * source + (jnp.arange(size)[None] + 0.5) * step
-    wide = jnp.maximum(step, 1)
-    reach = REACH[filter] * wide
+    unit = jnp.maximum(step, 1)
+    reach = REACH[filter] * unit
     taps = min(source, math.ceil(2 * REACH[filter] * max(1, source / size)))  # within `reach` of a center, at most
     first = jnp.clip(jnp.floor(center - reach + 0.5).astype(jnp.int32), 0, source - taps)
 
     planes = photo.transpose(2, 0, 1)
     total, weights = jnp.zeros(()), jnp.zeros(())
     for tap in range(taps):
-        weight = weigh(jnp.abs(first + tap + 0.5 - center) / wide, filter)
+        weight = weigh(jnp.abs(first + tap + 0.5 - center) / unit, filter)
         row = planes.at[:, first + tap].get(mode="promise_in_bounds").astype(jnp.float32)  # f32[3, n, size, S]
         total, weights = total + weight[None, :, :, None] * row, weights + weight
     total = total / weights[None, :, :, None]

@@ -105,30 +105,30 @@ def padded_weights(extent: Array, share: float, source: int, size: int, filter: 
     """
     extent = extent[:, None]
     step, beyond = extent * (share * source / size), (extent - 1) * (source / 2)
-    wide = jnp.maximum(step, 1)
+    unit = jnp.maximum(step, 1)
     center = source / 2 + (jnp.arange(size)[None] + 0.5 - size / 2) * step
-    weights = weigh(jnp.abs(jnp.arange(source)[None, None] + 0.5 - center[..., None]) / wide[..., None], filter)
+    weights = weigh(jnp.abs(jnp.arange(source)[None, None] + 0.5 - center[..., None]) / unit[..., None], filter)
     # The weights of all pixels of the longer line, in closed form: of those before the center, the nearest of which is
     # `near` away, and of those after it.
     before = jnp.floor(center - 0.5)
     near = center - 0.5 - before
-    total = _total(near, wide, before + 1 + beyond, filter)
-    total = total + _total(1 - near, wide, source + beyond - before - 1, filter)
+    total = _total(near, unit, before + 1 + beyond, filter)
+    total = total + _total(1 - near, unit, source + beyond - before - 1, filter)
     return weights / total[..., None]
 
 
-def _total(near: Array, wide: Array, there: Array, filter: Filter) -> Array:
-    """The weights at the distances near, near + 1, ... in pixels, of `there` pixels at most, each `wide` to a unit.
+def _total(near: Array, unit: Array, there: Array, filter: Filter) -> Array:
+    """The sum of the weights at the distances near, near + 1, ... in pixels, of `there` pixels at most.
 
-    Of a last pixel that is there in part, that part counts.
+    A last pixel that is there in part counts in part. `unit` is that of `weigh`, in pixels.
     """
     there = jnp.maximum(0, there)
     whole = jnp.floor(there)
-    total = (there - whole) * weigh((near + whole) / wide, filter)
+    total = (there - whole) * weigh((near + whole) / unit, filter)
     for below, coefficients in _FILTERS[filter]:
-        count = jnp.clip(jnp.floor(below * wide - near) + 1, 0, whole)
+        count = jnp.clip(jnp.floor(below * unit - near) + 1, 0, whole)
         for power, coefficient in enumerate(coefficients):
-            total = total + coefficient * _sum_of_powers(power, near, count) / wide**power
+            total = total + coefficient * _sum_of_powers(power, near, count) / unit**power
     return total
 
 

@@ -14,10 +14,10 @@ Filter = Literal["bilinear", "bicubic"]
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How photos were prepared when weights were trained; the defaults are ImageNet's.
+    """How photos were prepared for weights; the default size, mean and standard deviation are ImageNet's.
 
-    An experiment's views take `mean` and `std` from here unless they have their own. The other fields are theirs, as
-    they suit photos as much as weights: `ssljax import` prints views that have them all.
+    An experiment's views take `mean` and `std` from here unless they have their own. The other fields are set in the
+    views, since they depend on the photos as much as on the weights; `ssljax import` prints views with all of them.
     """
 
     size: int = 224
