@@ -11,7 +11,8 @@ by styles. MoCo on the same blocks, and labels after it, are in claims/robust.py
 Published: nothing on this protocol. Measured on `test`: the joined maps find CMC@1 .487 and MAP@R .302 of styles as
 they are; .505 and .318 whitened as one vector, .539 and .347 each whitened by itself; and then .544 and .367 projected
 by labels, with MAP@R .248 of attributes. Tuned for an epoch, by one seed, .502 and .315 as they are, and .547 and .376
-projected, with .262 of attributes. Sub-center ArcFace's projection finds .401 and .240. The last map alone, as published, finds .414 and .249, and whitened .452 and .277.
+projected, with .262 of attributes. Sub-center ArcFace's projection finds .401 and .240. The last map alone, as
+published, finds .414 and .249, and whitened .452 and .277.
 """
 
 from typing import Any
