@@ -54,7 +54,7 @@ def session(path: Path) -> Session:
     """An exported file in ONNX Runtime, on the CPU."""
     import onnxruntime
 
-    opened = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    opened: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda image, aspect: opened.run(None, {"image": image, "aspect": aspect})[0]
 
 
@@ -76,11 +76,11 @@ def _converted(function: Callable, inputs: dict[str, jax.ShapeDtypeStruct], outp
 def _write(path: Path, photos: Any, encoder: Any) -> None:
     from onnx import checker, compose
 
-    parts = (
+    view, embedding = (
         compose.add_prefix(part, prefix, rename_inputs=False, rename_outputs=False)
         for part, prefix in ((photos, "photos/"), (encoder, "network/"))
     )
-    whole = compose.merge_models(*parts, [("view", "view")], name="embedding", producer_name="ssljax")
+    whole = compose.merge_models(view, embedding, [("view", "view")], name="embedding", producer_name="ssljax")
     checker.check_model(whole)
     content = whole.SerializeToString()
     replace_file(path, lambda file: file.write(content))
