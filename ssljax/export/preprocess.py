@@ -108,9 +108,9 @@ def _upright(pixels, orientation):
 def view(image, aspect, how):
     """f32[3, V, V] of a photo u8[S, S, 3]: resampled by weights of rows and of columns."""
     planes, size = image.transpose(2, 0, 1).astype(np.float32) / 255, how["view_size"]
-    low, high = {"crop": how["ratio"], "square": (1, 1)}.get(how["fit"], (0, np.inf))
+    low, high = {"crop": how["ratio"], "square": (1, 1)}.get(how["fit"], (aspect, aspect))
     pads, lines = how["fit"] == "pad", []
-    for longer, crop in ((aspect, aspect / low if low else 1), (1 / aspect, high / aspect)):
+    for longer, crop in ((aspect, aspect / low), (1 / aspect, high / aspect)):
         extent = max(1, longer) if pads else 1
         shown = how["share"] * (extent if pads else min(1, crop))
         lines.append(_weights(len(image), size, extent, shown, how["resampling"]))
