@@ -11,6 +11,9 @@ is most alike: one kind of item, one brand, one brand's items of one kind, photo
 - before, after: PSNR in dB against the original on those pixels, mean over the cleaned photos.
 
     python benchmarks/watermarks.py        needs fashion and grocery under SSLJAX_DATA, and some minutes
+    python benchmarks/watermarks.py --run runs/claims_robust_imported_0 --output results/benchmark_unmarked.json
+
+The second line measures only how many styles of marked photos a run's network finds, with marks and without.
 """
 
 import dataclasses
@@ -28,6 +31,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+import ssljax
 from ssljax.data import Catalogue, Grocery, Items
 from ssljax.data.atomic_files import write_json
 from ssljax.data.decode import decode, decode_whole
@@ -51,6 +55,8 @@ class Options:
     """of the marks"""
     sellers: int = 16
     """for each row of Fashion's, and a third of them of Grocery's larger photos"""
+    run: Path | None = None
+    """a run, by whose network styles are found; None for all else, and raw pixels"""
     output: Path = Path("results/benchmark_watermarks.json")
     """where the figures go"""
 
@@ -145,8 +151,15 @@ def mistakes(sellers: Sellers, n: int, count: int) -> dict[str, float | int]:
     return {"sellers": count, "found": float(np.mean(found))}
 
 
-def retrieval(items: Items, sellers: int = 50) -> dict[str, dict[str, float]]:
-    """CMC@1 of styles by raw pixels, with the photos dealt to sellers at random, each with a mark of its own."""
+def by_raw_pixels(photos: Photos) -> np.ndarray:
+    """f32[n, 32 * 32 * 3]."""
+    return raw_pixels(np.stack([decode(photo, 32)[0] for photo in photos]))
+
+
+def retrieval(
+    items: Items, embed: Callable[[Photos], np.ndarray] = by_raw_pixels, sellers: int = 50
+) -> dict[str, dict[str, float]]:
+    """CMC@1 of styles by embeddings, with the photos dealt to sellers at random, each with a mark of its own."""
     originals = [decode_whole(photo)[0] for photo in items.photos]
     owner = np.random.default_rng(0).integers(0, sellers, len(originals))
     opacity = np.random.default_rng(1).choice((0.4, 0.6, 0.8), sellers)
@@ -163,7 +176,7 @@ def retrieval(items: Items, sellers: int = 50) -> dict[str, dict[str, float]]:
     evaluate = Retrieval("productDisplayName", ks=(1,))
     figures = {}
     for name, photos in (("originals", originals), ("marked", marked), ("marks removed", removed)):
-        embeddings = Embeddings.of(items, raw_pixels(np.stack([decode(photo, 32)[0] for photo in photos])))
+        embeddings = Embeddings.of(items, embed(photos))
         figures[name] = {"cmc@1": evaluate(lambda _, e=embeddings: e)["test/cmc@1"]}
     figures["marks removed"]["photos"] = cleaned / len(originals)
     return figures
@@ -172,6 +185,26 @@ def retrieval(items: Items, sellers: int = 50) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Measures, prints and writes."""
     options = tyro.cli(Options, description=__doc__)
+    styles = Catalogue("fashion/styles.csv").load("test")
+    if options.run is not None:
+        model = ssljax.load(options.run)
+        found = retrieval(styles, lambda photos: model.embed(photos).vectors)
+        table = {f"styles of Fashion's test split, {options.run.name}": found}
+    else:
+        table = all_tables(options) | {"styles of Fashion's test split, raw pixels": retrieval(styles)}
+
+    printed = Table("", *(columns := ("sellers", "found", "photos", "iou", "before", "after", "cmc@1")))
+    for group, rows in table.items():
+        printed.add_row(group, style="bold")
+        for row, figures in rows.items():
+            cells = [figures.get(name) for name in columns]
+            printed.add_row(row, *("" if value is None else f"{value:.3g}" for value in cells))
+    Console().print(printed)
+    write_json(options.output, {"environment": environment(), "table": table})
+
+
+def all_tables(options: Options) -> dict[str, dict[str, dict]]:
+    """How often marks are found, and how well they are removed; and how often one is found where there is none."""
     fashion = Catalogue("fashion/styles.csv").load_all()
     grocery = Grocery().load("train")
     names, kinds = fashion.columns["productDisplayName"], fashion.columns["articleType"]
@@ -199,16 +232,7 @@ def main() -> None:
         for n in (10, 15, 20, 40):
             if not (group == "Grocery, one product" and n == 40):  # there are not so many
                 table[f"no mark: {group}"][f"{n} photos"] = mistakes(sellers, n, 2 * count)
-    table["styles of Fashion's test split, raw pixels"] = retrieval(Catalogue("fashion/styles.csv").load("test"))
-
-    printed = Table("", *(columns := ("sellers", "found", "photos", "iou", "before", "after", "cmc@1")))
-    for group, rows in table.items():
-        printed.add_row(group, style="bold")
-        for row, figures in rows.items():
-            cells = [figures.get(name) for name in columns]
-            printed.add_row(row, *("" if value is None else f"{value:.3g}" for value in cells))
-    Console().print(printed)
-    write_json(options.output, {"environment": environment(), "table": table})
+    return table
 
 
 if __name__ == "__main__":

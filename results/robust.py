@@ -1,13 +1,13 @@
 """Trains the experiments with views of what shops do to photos, measures what each loses, and what helps against it.
 
-python results/robust.py            for hours of two CPU cores; what is complete is kept
+python results/robust.py            three hours of two CPU cores; what is complete is kept
 python results/robust.py --judge    measures the runs that are complete, and trains nothing
 
-Writes the records of claims/robust.py and claims/resellers.py, results/robustness/claims_*.json and
-results/benchmark_remedies.json, of which `python results/tables.py` makes tables. Runs of the first seed are measured
-on experiments/difficulties/hard.py, too, and the imported network on local.py and all.py. For the remedies the imported
-network's queries are disturbed at medium strength, and its gallery is not. They tell what is left where a disturbance
-destroys what one looks for, and what helps against it.
+Writes the records of claims/robust.py, results/robustness/claims_robust_*.json and results/benchmark_remedies.json, of
+which `python results/tables.py` makes tables. All runs are measured with disturbed queries; the imported network with a
+disturbed gallery, too; and it, MoCo with the e-commerce recipe and the Siamese baseline at the three difficulties of
+experiments/difficulties. For the remedies the imported network's queries are disturbed at medium strength, and its
+gallery is not. They tell what is left where a disturbance destroys what one looks for, and what helps against it.
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+from claims import DIFFICULTIES
 from pairs import ROOT, ssljax
-from tables import FAILURE_KINDS, RESELLER_KINDS, RESELLER_RUNS
+from tables import COMPARED_RUNS, FAILURE_KINDS
 
 from ssljax.data.atomic_files import write_json
 from ssljax.data.bad_inputs import BadInputs
@@ -28,6 +29,7 @@ from ssljax.evaluation import PerQuery, Robustness, intervals
 from ssljax.evaluation.disturbed import Photos, Pool
 from ssljax.evaluation.metrics import relevant_items
 from ssljax.evaluation.restore import Restored
+from ssljax.evaluation.robustness import SIDES
 from ssljax.evaluation.vectors import normalise
 from ssljax.training.experiment_file import load_experiments
 from ssljax.training.run_folder import Run, environment
@@ -170,18 +172,13 @@ def main() -> None:
     """Trains, measures, and writes the records."""
     if "--judge" not in sys.argv[1:]:
         ssljax("sweep", "experiments/claims/robust.py")
-        ssljax("sweep", "experiments/claims/resellers.py")
     _, runs = load_experiments(ROOT / "experiments/claims/robust.py")
     imported = runs[0].name
     for experiment in runs:
-        first = experiment.seed == 0
-        measure(experiment.name, ("query", "gallery", "both") if first else ("query",))
-        if first:
-            measure(experiment.name, ("query",), "hard")
-    for difficulty in ("local", "all"):
-        measure(imported, ("query",), difficulty)
-    for name in RESELLER_RUNS:
-        measure(name, ("query",), kinds=RESELLER_KINDS)
+        measure(experiment.name, SIDES if experiment.name == imported else ("query",))
+    for difficulty in DIFFICULTIES:
+        for name in COMPARED_RUNS:
+            measure(name, ("query",), difficulty)
     table = {imported: remedies(imported)}
     for way, figures in table[imported].items():
         print(f"{way:65s} {figures}")

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from claims import at_size, claims, seeds, share_lost
+from claims import DIFFICULTIES, at_size, claims, matching_steps, seeds, share_lost
 from markdown_table import HERE, NOT_RUN, markdown
 from pairs import CLAIM_PAIRS, PAIRS, TUNED_PAIRS, alone, comparisons
 from plan_tables import before_and_after, plans
@@ -24,6 +24,7 @@ STYLE = ("test/style/cmc@1", "test/style/map@r")
 ATTRIBUTE = ("test/attribute/cmc@1", "test/attribute/map@r")
 LISTING = tuple(f"test/listing/{name}" for name in ("auc", "within", "between"))
 FAILURE_KINDS = ("Perspective", "Watermark", "Recolour", "Light", "Collage")
+COMPARED_RUNS = tuple(f"claims_robust_{name}_0" for name in ("imported", "ecommerce", "siamese"))
 RESELLER_KINDS = ("JPEG", "BorderCrop", "Scribble")
 RESELLER_RUNS = ("claims_resellers_ranking_0", "claims_resellers_ranking_disturbed_0")
 SMALL_FASHION = {
@@ -312,7 +313,6 @@ def _number(value: object) -> str:
 def pages() -> dict[Path, str]:
     """The pages with generated tables, as they should be."""
     robust = names_of("claims/robust")
-    first = [name for name in robust if name.endswith("_0")]
     tuned = [
         fine_tuning("fashion", "moco_fashion", (*STYLE, ATTRIBUTE[1])),
         fine_tuning("grocery", "natural_views_moby_natural", PRODUCT),
@@ -372,7 +372,7 @@ def pages() -> dict[Path, str]:
             benchmark("metric_learning", "Metric learning, forward and backward, D = 128"),
         ],
         DOCS / "accelerators.md": [plans(), before_and_after()],
-        DOCS / "claims.md": [claims(), at_size()],
+        DOCS / "claims.md": [claims(), matching_steps(), at_size()],
         DOCS / "claims_tables.md": [
             over_seeds("claims/natural_photos", (*PRODUCT, *LISTING)),
             over_seeds("claims/natural_views", (*PRODUCT, LISTING[0])),
@@ -383,10 +383,14 @@ def pages() -> dict[Path, str]:
                 said=" (standard, ecommerce and often: views for MoCo; siamese: pairs of photos of a style, "
                 "with standard views unless it says ecommerce)",
             ),
-            *(robustness(robust, FAILURE_KINDS, side) for side in ("query", "gallery", "both")),
-            robustness([f"{name}-hard" for name in first], FAILURE_KINDS, among=" among studio photos of groceries"),
-            robustness([f"{first[0]}-{n}" for n in ("local", "all")], FAILURE_KINDS, among=" among 100,000 photos"),
+            robustness(robust, FAILURE_KINDS),
+            *(robustness([robust[0]], FAILURE_KINDS, side) for side in ("gallery", "both")),
+            *(
+                robustness([f"{name}-{difficulty}" for name in COMPARED_RUNS], FAILURE_KINDS, among=f" among {among}")
+                for difficulty, among in DIFFICULTIES.items()
+            ),
             benchmark("remedies", "What is left of CMC@1 at strength 0.6, of 1,000 queries"),
+            benchmark("unmarked", "Styles of photos with sellers' marks, and with these removed"),
             over_seeds("claims/labels", (*STYLE, ATTRIBUTE[1])),
             over_seeds(
                 "claims/in_sequence",
@@ -398,6 +402,7 @@ def pages() -> dict[Path, str]:
             over_seeds("claims/attributes", (*ATTRIBUTE, STYLE[0])),
             over_seeds("claims/resellers", (*ATTRIBUTE, STYLE[0])),
             robustness(list(RESELLER_RUNS), RESELLER_KINDS),
+            benchmark("index_advice", "Kinds of index on all of Fashion, which 28 updates a second suit"),
             comparisons(*CLAIM_PAIRS),
         ],
         DOCS / "titles.md": [
