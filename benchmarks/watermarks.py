@@ -11,9 +11,10 @@ is most alike: one kind of item, one brand, one brand's items of one kind, photo
 - before, after: PSNR in dB against the original on those pixels, mean over the cleaned photos.
 
     python benchmarks/watermarks.py        needs fashion and grocery under SSLJAX_DATA, and some minutes
-    python benchmarks/watermarks.py --run runs/claims_robust_imported_0 --output results/benchmark_unmarked.json
+    python benchmarks/watermarks.py --run runs/claims_robust_imported_0
 
-The second line measures only how many styles of marked photos a run's network finds, with marks and without.
+The second line measures only how many styles of marked photos a run's network finds (cmc@1), beside the share of all
+photos that were cleaned (photos). Its figures go to results/benchmark_unmarked.json.
 """
 
 import dataclasses
@@ -56,9 +57,12 @@ class Options:
     sellers: int = 16
     """for each row of Fashion's, and a third of them of Grocery's larger photos"""
     run: Path | None = None
-    """a run, by whose network styles are found; None for all else, and raw pixels"""
-    output: Path = Path("results/benchmark_watermarks.json")
-    """where the figures go"""
+    """a complete run: only its retrieval of styles is measured; by default all else, with raw pixels"""
+
+    @property
+    def output(self) -> Path:
+        """Where the figures go."""
+        return Path("results") / ("benchmark_unmarked.json" if self.run else "benchmark_watermarks.json")
 
 
 Photos = list[np.ndarray]  # u8[h, w, 3] each
@@ -191,7 +195,7 @@ def main() -> None:
         found = retrieval(styles, lambda photos: model.embed(photos).vectors)
         table = {f"styles of Fashion's test split, {options.run.name}": found}
     else:
-        table = all_tables(options) | {"styles of Fashion's test split, raw pixels": retrieval(styles)}
+        table = marks(options) | {"styles of Fashion's test split, raw pixels": retrieval(styles)}
 
     printed = Table("", *(columns := ("sellers", "found", "photos", "iou", "before", "after", "cmc@1")))
     for group, rows in table.items():
@@ -203,7 +207,7 @@ def main() -> None:
     write_json(options.output, {"environment": environment(), "table": table})
 
 
-def all_tables(options: Options) -> dict[str, dict[str, dict]]:
+def marks(options: Options) -> dict[str, dict[str, dict]]:
     """How often marks are found, and how well they are removed; and how often one is found where there is none."""
     fashion = Catalogue("fashion/styles.csv").load_all()
     grocery = Grocery().load("train")

@@ -5,8 +5,8 @@ python results/listings.py
 """
 
 import numpy as np
+from commands import ROOT
 from matplotlib.figure import Figure
-from pairs import ROOT
 
 from ssljax.evaluation import Embeddings
 from ssljax.evaluation.evaluators.separation import pair_similarities

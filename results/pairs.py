@@ -6,13 +6,12 @@ Writes results/comparisons/*.json, of which `python results/tables.py` makes tab
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterable
 
+from claims import SEEDS
+from commands import ROOT, ssljax
 from markdown_table import HERE, NOT_RUN, markdown
 
-ROOT = HERE.parent
 PAIRS = (
     *((f"mining_{one}", "mining_batch_hard") for one in ("all", "multi_similarity")),
     *(
@@ -60,10 +59,7 @@ CLAIM_PAIRS = (
         ("claims_natural_photos_" + a, "claims_natural_photos_" + b)
         for a, b in (
             ("imported", "natural_0"),
-            ("augmented_0", "natural_0"),
-            ("augmented_1", "natural_1"),
-            ("augmented_1", "both_1"),
-            ("augmented_2", "natural_2"),
+            *((f"augmented_{seed}", f"{views}_{seed}") for seed in SEEDS for views in ("natural", "both")),
         )
     ),
     *(
@@ -73,7 +69,7 @@ CLAIM_PAIRS = (
     ("claims_robust_imported_0", "claims_robust_standard_0"),
     *(
         (f"claims_robust_{a}_{seed}", f"claims_robust_{b}_{seed}")
-        for seed in (0, 1, 2)
+        for seed in SEEDS
         for a, b in (
             ("siamese", "standard"),
             ("standard", "ecommerce"),
@@ -82,21 +78,33 @@ CLAIM_PAIRS = (
             ("siamese", "siamese_after_moco"),
         )
     ),
-    *(("imported_fashion", f"claims_labels_{percent}_1") for percent in (1, 10, 100)),
+    *(("imported_fashion", f"claims_labels_{percent}_{seed}") for percent in (1, 10, 100) for seed in SEEDS),
     *(
         (f"claims_in_sequence_{a}_{seed}", f"claims_in_sequence_{b}_{seed}")
-        for seed in (0, 1, 2)
+        for seed in SEEDS
         for a, b in (("labels_10", "after_moby_10"), ("labels_100", "after_moby_100"))
     ),
-    ("claims_in_sequence_dino_0", "claims_in_sequence_labels_100_0"),
-    ("claims_natural_photos_natural_2", "claims_in_sequence_labels_100_2"),
     *(
-        (f"claims_attributes_{a}_2", f"claims_attributes_{b}_2")
+        (f"claims_{a}_{seed}", f"claims_in_sequence_labels_100_{seed}")
+        for seed in SEEDS
+        for a in ("in_sequence_dino", "natural_photos_natural")
+    ),
+    *(
+        (f"claims_attributes_{a}_{seed}", f"claims_attributes_{b}_{seed}")
+        for seed in SEEDS
         for a, b in (
             ("articleType", "iou"),
             ("levels", "iou"),
             ("iou", "ranking_and_naming"),
             ("naming", "ranking_and_naming"),
+        )
+    ),
+    *(
+        (f"claims_resellers_{a}_0", f"claims_resellers_{b}_0")
+        for a, b in (
+            ("naming", "ranking_naming"),
+            ("naming", "ranking_naming_vae"),
+            ("ranking_naming_vae", "ranking_naming_vae_learnt"),
         )
     ),
 )
@@ -116,24 +124,18 @@ def comparisons(*pairs: tuple[str, str]) -> str:
             f"{d['mean']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})" for d in (found, record["differences"]["map@r"])
         ]
         rows.append([a, b, *shown, f"{found['worse']:,}", f"{found['better']:,}"])
-    header = ["A", "B", "CMC@1, B less A (95 %)", "MAP@R, B less A (95 %)", "found by A alone", "by B alone"]
+    header = ["A", "B", "CMC@1, B minus A (95 %)", "MAP@R, B minus A (95 %)", "found by A alone", "by B alone"]
     return "Pairs of runs, by `ssljax compare`:\n\n" + markdown(header, rows)
 
 
 def alone(a: str, b: str, most: int) -> str:
-    """The kinds of queries, at most so many, of which only one of two runs, A and B, finds most."""
+    """The kinds of queries, at most so many, on which two runs, A and B, differ most."""
     path = HERE / "comparisons" / f"{a}-{b}.json"
     header = ["queries", "in all", f"found by {a} alone", f"by {b} alone"]
     kinds = json.loads(path.read_text())["kinds"] if path.exists() else {}
     rows = [[kind, *(f"{n[key]:,}" for key in ("queries", "a", "b"))] for kind, n in list(kinds.items())[:most]]
-    title = f"The {most} kinds of queries of which most are found by only one of two runs"
+    title = f"The {most} kinds of queries on which the two runs differ most"
     return f"{title}:\n\n" + markdown(header, rows or [[NOT_RUN, "", "", ""]])
-
-
-def ssljax(*arguments: str) -> None:
-    """Runs a command of ssljax in the root of the repository; exits if it fails."""
-    if subprocess.run([sys.executable, "-m", "ssljax.cli", *arguments], cwd=ROOT).returncode:
-        sys.exit(f"ssljax {' '.join(arguments)} failed")
 
 
 def compare(pairs: Iterable[tuple[str, str]]) -> None:

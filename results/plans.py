@@ -10,9 +10,9 @@ Further lines are of other machines, and their records have the machine's name.
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from commands import ROOT
+
 LINE = re.compile(r"^ssljax plan (experiments/\S+\.py) (.*)$", re.MULTILINE)
 
 
@@ -30,11 +30,11 @@ def lines() -> list[tuple[str, str, list[str]]]:
 
 def main() -> None:
     """Plans all, or those that the command line names."""
-    for file, name, machine in lines():
+    for file, name, options in lines():
         if file in sys.argv[1:] or not sys.argv[1:]:
-            command = [sys.executable, "-m", "ssljax.cli", "plan", file, *machine]
-            options = ("--step-only", "--json", f"results/plans/{name}.json")  # the step needs most, and takes longest
-            done = subprocess.run([*command, *options], cwd=ROOT)
+            command = [sys.executable, "-m", "ssljax.cli", "plan", file, *options]
+            command += ["--step-only", "--json", f"results/plans/{name}.json"]  # the step needs most, and takes longest
+            done = subprocess.run(command, cwd=ROOT)
             if done.returncode not in (0, 1):  # 1: it does not fit, which the record says too
                 sys.exit(f"{' '.join(command)} failed")
 

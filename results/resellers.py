@@ -1,15 +1,14 @@
 """Trains claims/resellers.py, measures what disturbances cost, and which index suits the catalogue.
 
-python results/resellers.py     an hour and a half of two CPU cores; what is complete is kept
+python results/resellers.py     an hour or two of two CPU cores; complete runs are kept
 
-Writes the records of the runs, results/robustness/claims_resellers_*.json, and results/benchmark_index_advice.json: the
-kinds of index, measured by `ssljax index-advice` on the embeddings of all of Fashion's photos, of which `python
-results/tables.py` makes tables.
+Writes the records of the runs, results/robustness/claims_resellers_*.json, and results/benchmark_index_advice.json:
+kinds of index, measured on the embeddings of all of Fashion's photos. `python results/tables.py` makes tables of them.
 """
 
-from pairs import ROOT, ssljax
+from claims import RESELLER_KINDS, RESELLER_RUNS
+from commands import ROOT, ssljax
 from robust import measure
-from tables import RESELLER_KINDS, RESELLER_RUNS
 
 from ssljax.data.atomic_files import write_json
 from ssljax.evaluation import Embeddings
@@ -17,7 +16,7 @@ from ssljax.search import index_advice
 from ssljax.training.run_folder import environment
 
 UPDATES_PER_HOUR = 100_000.0
-"""28 a second: twice that is what the service of benchmarks/serve_updates.py takes beside its searches."""
+"""28 a second; the service of benchmarks/serve_updates.py takes 47 beside its searches."""
 FIGURES = ("recall", "qps", "p50_ms", "p99_ms", "build_seconds", "memory_mib", "updates_per_hour")
 
 

@@ -1,13 +1,13 @@
 """Trains the experiments with views of what shops do to photos, measures what each loses, and what helps against it.
 
-python results/robust.py            three hours of two CPU cores; what is complete is kept
+python results/robust.py            some three hours of two CPU cores; complete runs are kept
 python results/robust.py --judge    measures the runs that are complete, and trains nothing
 
 Writes the records of claims/robust.py, results/robustness/claims_robust_*.json and results/benchmark_remedies.json, of
-which `python results/tables.py` makes tables. All runs are measured with disturbed queries; the imported network with a
-disturbed gallery, too; and it, MoCo with the e-commerce recipe and the Siamese baseline at the three difficulties of
-experiments/difficulties. For the remedies the imported network's queries are disturbed at medium strength, and its
-gallery is not. They tell what is left where a disturbance destroys what one looks for, and what helps against it.
+which `python results/tables.py` makes tables. All runs are measured with disturbed queries, the imported network also
+with a disturbed gallery. At the three difficulties of experiments/difficulties MoCo with the e-commerce recipe is
+measured beside the Siamese baselines. Remedies are other ways to ask the imported network, with queries disturbed at
+medium strength and a gallery that is not.
 """
 
 import dataclasses
@@ -19,9 +19,8 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-from claims import DIFFICULTIES
-from pairs import ROOT, ssljax
-from tables import COMPARED_RUNS, FAILURE_KINDS
+from claims import COMPARED_RUNS, DIFFICULTIES, FAILURE_KINDS
+from commands import ROOT, ssljax
 
 from ssljax.data.atomic_files import write_json
 from ssljax.data.bad_inputs import BadInputs
@@ -90,22 +89,23 @@ def without_colours(names: np.ndarray, colours: np.ndarray) -> np.ndarray:
 
 
 def found(
-    parts: list[np.ndarray], gallery: np.ndarray, groups: np.ndarray, count: int, *, each: bool = False
+    parts: list[np.ndarray], gallery: np.ndarray, groups: np.ndarray, count: int, *, each: bool = False, first: int = 1
 ) -> dict[str, float]:
-    """CMC@1 with its interval, of queries f32[count, D] by several views of each.
+    """The share of queries that find what they look for, with its interval; queries f32[count, D] by several views.
 
-    The nearest of what the views find is the answer; with `each` every view gives one, and one right answer is enough.
-    The queries are the first rows of the gallery f32[n, D], whose groups are i[n].
+    The nearest of what the views find are the answers, the `first` of them; with `each` every view gives one. One right
+    answer is enough. The queries are the first rows of the gallery f32[n, D], whose groups are i[n].
     """
     gallery, own = normalise(gallery), np.arange(count)
     cosines = np.stack([normalise(part) @ gallery.T for part in parts])
     cosines[:, own, own] = -np.inf
-    answers = cosines.argmax(axis=2) if each else cosines.max(axis=0).argmax(axis=1)[None]
-    hits = (groups[answers] == groups[:count]).any(axis=0)
+    nearest = np.argpartition(-cosines.max(axis=0), first, axis=1)[:, :first]
+    answers = cosines.argmax(axis=2).T if each else nearest
+    hits = (groups[answers] == groups[:count, None]).any(axis=1)
     asked = relevant_items(groups[:count], groups, own) > 0
-    figure = PerQuery(np.flatnonzero(asked), groups[:count][asked], {"cmc@1": hits[asked].astype(float)})
-    low, high = intervals(figure)["cmc@1"]
-    return {"CMC@1": float(hits[asked].mean()), "from": low, "to": high, "queries": int(asked.sum())}
+    figure = PerQuery(np.flatnonzero(asked), groups[:count][asked], {"found": hits[asked].astype(float)})
+    low, high = intervals(figure)["found"]
+    return {"found": float(hits[asked].mean()), "from": low, "to": high, "queries": int(asked.sum())}
 
 
 def remedies(name: str) -> dict[str, dict[str, float]]:
@@ -136,8 +136,10 @@ def remedies(name: str) -> dict[str, dict[str, float]]:
         "clean, by the whole and its quarters": judge([clean, *quarters]),
         "collage": judge(collages[4:]),
         "collage, by the whole and its quarters": judge(collages),
-        "collage, an answer for each of them, of which one is right": judge(collages, each=True),
-        "clean, an answer for each of them, of which one is right": judge([clean, *quarters], each=True),
+        "collage, an answer for each of these five, of which one is right": judge(collages, each=True),
+        "collage, five answers for the whole, of which one is right": judge(collages[4:], first=5),
+        "clean, an answer for each of these five, of which one is right": judge([clean, *quarters], each=True),
+        "clean, five answers for the whole, of which one is right": judge([clean], first=5),
         "no collage, but the photo at half of its sides": judge([embedded(pool.count, Shrunk())]),
         "other colours": judge([recoloured]),
         "clean, of the same style in any colour": blind([clean], gallery=gallery),

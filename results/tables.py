@@ -9,7 +9,20 @@ import re
 import sys
 from pathlib import Path
 
-from claims import DIFFICULTIES, at_size, claims, matching_steps, seeds, share_lost
+from claims import (
+    COMPARED_RUNS,
+    DIFFICULTIES,
+    FAILURE_KINDS,
+    RESELLER_KINDS,
+    RESELLER_RUNS,
+    Seen,
+    at_medium,
+    at_size,
+    claims,
+    matching_steps,
+    seeds,
+    seen,
+)
 from markdown_table import HERE, NOT_RUN, markdown
 from pairs import CLAIM_PAIRS, PAIRS, TUNED_PAIRS, alone, comparisons
 from plan_tables import before_and_after, plans
@@ -19,14 +32,10 @@ from ssljax.training.experiment_file import load_experiments
 README, DOCS, EXPERIMENTS = (HERE.parent / name for name in ("README.md", "docs", "experiments"))
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
 HEADLINES = ("quickstart", "pretrained_imported", "pretrained_tuned")
-PRODUCT = ("test/product/cmc@1", "test/iconic/cmc@1")
-STYLE = ("test/style/cmc@1", "test/style/map@r")
-ATTRIBUTE = ("test/attribute/cmc@1", "test/attribute/map@r")
-LISTING = tuple(f"test/listing/{name}" for name in ("auc", "within", "between"))
-FAILURE_KINDS = ("Perspective", "Watermark", "Recolour", "Light", "Collage")
-COMPARED_RUNS = tuple(f"claims_robust_{name}_0" for name in ("imported", "ecommerce", "siamese"))
-RESELLER_KINDS = ("JPEG", "BorderCrop", "Scribble")
-RESELLER_RUNS = ("claims_resellers_ranking_0", "claims_resellers_ranking_disturbed_0")
+PRODUCT_FIGURES = ("test/product/cmc@1", "test/iconic/cmc@1")
+STYLE_FIGURES = ("test/style/cmc@1", "test/style/map@r")
+ATTRIBUTE_FIGURES = ("test/attribute/cmc@1", "test/attribute/map@r")
+LISTING_FIGURES = tuple(f"test/listing/{name}" for name in ("auc", "within", "between"))
 SMALL_FASHION = {
     "imported, with earlier maps": ["claims_robust_imported_0"],
     "221 steps of MoCo": seeds("claims_robust_standard"),
@@ -86,9 +95,9 @@ def sweep(files: tuple[str, ...], figures: tuple[str, ...], *, start: str | None
         for network in ("trained", "teacher"):
             if network in record["table"]:
                 label = name + (", teacher" if network == "teacher" else "")
-                rows.append([label, *(_with_interval(record["table"][network], figure) for figure in figures)])
+                rows.append([label, *(str(Seen.of([record["table"][network]], figure)) for figure in figures)])
     for label, baseline in baselines.items():
-        rows.append([label, *(_with_interval(baseline, figure) for figure in figures)])
+        rows.append([label, *(str(Seen.of([baseline], figure)) for figure in figures)])
     said = ", ".join(f"[`experiments/{file}.py`](../experiments/{file}.py)" for file in files)
     title = f"By {said}" + (f" ({circumstances} for the last)" if circumstances else "")
     return f"{title}:\n\n" + markdown(["", *figures], rows)
@@ -152,17 +161,14 @@ def fine_tuning(data: str, from_nothing: str, figures: tuple[str, ...]) -> str:
             rows.append([way, NOT_RUN, *[""] * len(figures)])
             continue
         minutes = sum(record["seconds"] for record in records) / len(records) / 60 if row == "trained" else 0
-        cells = [_over_seeds(tables, figure) if figure in tables[0] else "" for figure in named]
+        cells = [str(Seen.of(tables, figure)) if figure in tables[0] else "" for figure in named]
         rows.append([way, *cells, f"{minutes:.1f}" if minutes else ""])
     return f"{data.capitalize()}:\n\n" + markdown(["", *figures, "minutes of training"], rows)
 
 
 def small_photos(title: str, ways: dict[str, list[str]], figures: tuple[str, ...]) -> str:
     """A line for each way to train on small photos, whose runs are given, and a column for each figure."""
-    rows = []
-    for way, names in ways.items():
-        tables = [json.loads(p.read_text())["table"]["trained"] for n in names if (p := HERE / f"{n}.json").exists()]
-        rows.append([way, *(_over_seeds(tables, figure) if tables else NOT_RUN for figure in figures)])
+    rows = [[way, *(str(seen(names, figure) or NOT_RUN) for figure in figures)] for way, names in ways.items()]
     return f"{title}:\n\n" + markdown(["", *figures], rows)
 
 
@@ -171,7 +177,7 @@ def over_seeds(file: str, figures: tuple[str, ...], *, said: str = "") -> str:
     first seed, and then the smallest and the largest. `said` explains the lines' names."""
     rows = []
     for label, (tables, wanted) in _by_seeds(file).items():
-        cells = [_over_seeds(tables, figure) if tables and figure in tables[0] else "" for figure in figures]
+        cells = [str(Seen.of(tables, figure)) if tables and figure in tables[0] else "" for figure in figures]
         rows.append([label, f"{len(tables)} of {wanted}", *(cells if tables else [NOT_RUN, *cells[1:]])])
     title = f"By [`experiments/{file}.py`](../experiments/{file}.py)"
     return f"{title}{said}:\n\n" + markdown(["", "seeds run", *(f.removeprefix("test/") for f in figures)], rows)
@@ -188,8 +194,8 @@ def told(file: str) -> str:
                     figures = [f"test/attributes/{column}/{name}@{share}%" for share in shares]
                     means = [sum(table[f] for table in tables) / len(tables) for f in figures]
                     rows.append([label, column, way, *(f"{mean:.3f}" for mean in means)])
-    header = ["", "attribute", "told by", *(f"{share} % of the labels" for share in shares)]
-    return "Share of values told rightly:\n\n" + markdown(header, rows or [[NOT_RUN, *[""] * 6]])
+    header = ["", "attribute", "predicted by", *(f"{share} % of the labels" for share in shares)]
+    return "Accuracy of predicted attributes:\n\n" + markdown(header, rows or [[NOT_RUN, *[""] * 6]])
 
 
 def _by_seeds(file: str) -> dict[str, tuple[list[dict], int]]:
@@ -223,18 +229,6 @@ def run_only(table: str) -> str:
     return "".join(line for line in table.splitlines(True) if NOT_RUN not in line)
 
 
-def _over_seeds(tables: list[dict], figure: str) -> str:
-    values = [table[figure] for table in tables]
-    mean = {figure: sum(values) / len(values)}
-    said = _with_interval({**tables[0], **mean}, figure)
-    return said if len(values) == 1 else f"{said}; seeds {min(values):.3f} to {max(values):.3f}"
-
-
-def _with_interval(figures: dict, figure: str) -> str:
-    ends = [f"{figures[end]:.3f}" for end in (f"{figure}-low", f"{figure}-high") if end in figures]
-    return f"{figures[figure]:.3f}" + (f" ({' to '.join(ends)})" if ends else "")
-
-
 def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query", among: str = "") -> str:
     """A line for each run, whatever its seed: CMC@1 of its clean queries, and the share that is lost under each kind.
 
@@ -253,8 +247,9 @@ def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query", am
                 clean.append(next(iter(of.values()))["clean"])
                 said = f"{record['queries']:,} queries, {disturbed} disturbed at strength {record['medium']:g}"
             for kind in lost.keys() & of:
-                lost[kind].append(share_lost(record, of[kind]))
-        cells = [_mean_and_range(values, ".0%") for values in lost.values()]
+                lost[kind].append(1 - at_medium(record, of[kind]) / of[kind]["clean"])
+        fewer = [f", {len(v)} seeds" * (0 < len(v) < len(clean)) for v in lost.values()]
+        cells = [_mean_and_range(v, ".0%") + said for v, said in zip(lost.values(), fewer, strict=True)]
         rows.append([label, f"{len(clean)} of {len(seeds_of)}", _mean_and_range(clean, ".3f") or NOT_RUN, *cells])
     if not said:
         return f"Robustness{among}, {disturbed} disturbed: {NOT_RUN}.\n"
@@ -314,12 +309,14 @@ def pages() -> dict[Path, str]:
     """The pages with generated tables, as they should be."""
     robust = names_of("claims/robust")
     tuned = [
-        fine_tuning("fashion", "moco_fashion", (*STYLE, ATTRIBUTE[1])),
-        fine_tuning("grocery", "natural_views_moby_natural", PRODUCT),
+        fine_tuning("fashion", "moco_fashion", (*STYLE_FIGURES, ATTRIBUTE_FIGURES[1])),
+        fine_tuning("grocery", "natural_views_moby_natural", PRODUCT_FIGURES),
     ]
     small = [
-        small_photos("Fashion, trained on crops of 64 px and judged at 80", SMALL_FASHION, (*STYLE, ATTRIBUTE[1])),
-        small_photos("Grocery, trained on crops of 64 px and judged at 96", SMALL_GROCERY, PRODUCT),
+        small_photos(
+            "Fashion, trained on crops of 64 px and judged at 80", SMALL_FASHION, (*STYLE_FIGURES, ATTRIBUTE_FIGURES[1])
+        ),
+        small_photos("Grocery, trained on crops of 64 px and judged at 96", SMALL_GROCERY, PRODUCT_FIGURES),
     ]
     parts = {
         README: [run_only(table) for table in (*tuned, experiments())],
@@ -330,8 +327,8 @@ def pages() -> dict[Path, str]:
             before_and_after(),
         ],
         DOCS / "ecommerce.md": [
-            sweep(("natural_views",), (*PRODUCT, LISTING[0])),
-            sweep(("shop_views",), ("test/style/cmc@1", "test/style/map@r")),
+            sweep(("natural_views",), (*PRODUCT_FIGURES, LISTING_FIGURES[0])),
+            sweep(("shop_views",), STYLE_FIGURES),
             robustness(names_of("shop_views"), FAILURE_KINDS),
             benchmark("views", "Views, 64 photos at a time"),
         ],
@@ -357,16 +354,21 @@ def pages() -> dict[Path, str]:
         DOCS / "matching.md": [matching()],
         DOCS / "post_processing.md": [benchmark("rerank", "Test split of Fashion")],
         DOCS / "attributes.md": [
-            benchmark("attributes", "Values told rightly, from shares of the labels and all"),
+            benchmark("attributes", "Accuracy of predicted attributes, from shares of the labels and all"),
             benchmark("words", "Words of the title"),
         ],
         DOCS / "metric_learning.md": [
-            sweep(("metric_learning/mining",), (*STYLE, ATTRIBUTE[1]), start="moco_fashion"),
-            sweep(("metric_learning/memory",), STYLE, start="moco_fashion"),
-            sweep(("metric_learning/batch_shapes",), STYLE, start="moco_fashion"),
-            sweep(("metric_learning/attribute_triplets",), (*ATTRIBUTE, STYLE[0]), start="moco_fashion"),
-            sweep(("metric_learning/many_tasks",), (*ATTRIBUTE, STYLE[0]), start="moco_fashion"),
-            sweep(("metric_learning/few_labels", "metric_learning/few_labels_tuned"), (*STYLE, ATTRIBUTE[1])),
+            sweep(("metric_learning/mining",), (*STYLE_FIGURES, ATTRIBUTE_FIGURES[1]), start="moco_fashion"),
+            sweep(("metric_learning/memory",), STYLE_FIGURES, start="moco_fashion"),
+            sweep(("metric_learning/batch_shapes",), STYLE_FIGURES, start="moco_fashion"),
+            sweep(
+                ("metric_learning/attribute_triplets",), (*ATTRIBUTE_FIGURES, STYLE_FIGURES[0]), start="moco_fashion"
+            ),
+            sweep(("metric_learning/many_tasks",), (*ATTRIBUTE_FIGURES, STYLE_FIGURES[0]), start="moco_fashion"),
+            sweep(
+                ("metric_learning/few_labels", "metric_learning/few_labels_tuned"),
+                (*STYLE_FIGURES, ATTRIBUTE_FIGURES[1]),
+            ),
             alone("few_labels_moco", "few_labels_100", 10),
             comparisons(*PAIRS),
             benchmark("metric_learning", "Metric learning, forward and backward, D = 128"),
@@ -374,12 +376,12 @@ def pages() -> dict[Path, str]:
         DOCS / "accelerators.md": [plans(), before_and_after()],
         DOCS / "claims.md": [claims(), matching_steps(), at_size()],
         DOCS / "claims_tables.md": [
-            over_seeds("claims/natural_photos", (*PRODUCT, *LISTING)),
-            over_seeds("claims/natural_views", (*PRODUCT, LISTING[0])),
+            over_seeds("claims/natural_photos", (*PRODUCT_FIGURES, *LISTING_FIGURES)),
+            over_seeds("claims/natural_views", (*PRODUCT_FIGURES, LISTING_FIGURES[0])),
             told("claims/natural_views"),
             over_seeds(
                 "claims/robust",
-                (*STYLE, ATTRIBUTE[1]),
+                (*STYLE_FIGURES, ATTRIBUTE_FIGURES[1]),
                 said=" (standard, ecommerce and often: views for MoCo; siamese: pairs of photos of a style, "
                 "with standard views unless it says ecommerce)",
             ),
@@ -389,27 +391,35 @@ def pages() -> dict[Path, str]:
                 robustness([f"{name}-{difficulty}" for name in COMPARED_RUNS], FAILURE_KINDS, among=f" among {among}")
                 for difficulty, among in DIFFICULTIES.items()
             ),
-            benchmark("remedies", "What is left of CMC@1 at strength 0.6, of 1,000 queries"),
-            benchmark("unmarked", "Styles of photos with sellers' marks, and with these removed"),
-            over_seeds("claims/labels", (*STYLE, ATTRIBUTE[1])),
+            benchmark(
+                "remedies",
+                "The share of 1,000 queries that find their style, disturbed at strength 0.6, by ways to ask",
+            ),
+            benchmark(
+                "unmarked", "CMC@1 of styles: photos as they are, with sellers' watermarks, and with these removed"
+            ),
+            over_seeds("claims/labels", (*STYLE_FIGURES, ATTRIBUTE_FIGURES[1])),
             over_seeds(
                 "claims/in_sequence",
-                (*PRODUCT, LISTING[0]),
+                (*PRODUCT_FIGURES, LISTING_FIGURES[0]),
                 said=" (labels: of 10 or 100 % of the products; after_moby: the same for half of the steps, after "
                 "moby_half; dino_vit: from random weights)",
             ),
             alone("claims_in_sequence_dino_0", "claims_in_sequence_labels_100_0", 10),
-            over_seeds("claims/attributes", (*ATTRIBUTE, STYLE[0])),
-            over_seeds("claims/resellers", (*ATTRIBUTE, STYLE[0])),
+            over_seeds("claims/attributes", (*ATTRIBUTE_FIGURES, STYLE_FIGURES[0])),
+            over_seeds("claims/resellers", (*ATTRIBUTE_FIGURES, STYLE_FIGURES[0])),
             robustness(list(RESELLER_RUNS), RESELLER_KINDS),
-            benchmark("index_advice", "Kinds of index on all of Fashion, which 28 updates a second suit"),
+            benchmark(
+                "index_advice",
+                "Kinds of index on all photos of Fashion; recommended for recall@10 of .95 and 28 updates a second",
+            ),
             comparisons(*CLAIM_PAIRS),
         ],
         DOCS / "titles.md": [
             benchmark("titles", "Matched products of Fashion's test split, row-wise F1, means of three seeds"),
-            sweep(("titles/fashion",), (*STYLE, "test/style/row-f1")),
+            sweep(("titles/fashion",), (*STYLE_FIGURES, "test/style/row-f1")),
             sweep(("titles/clip",), tuple(f"test/style/{way}/cmc@{k}" for way in WAYS for k in (1, 5, 10))),
-            sweep(("titles/grocery",), PRODUCT),
+            sweep(("titles/grocery",), PRODUCT_FIGURES),
         ],
         DOCS / "triplets.md": [benchmark("triplets", "Mining of six triplets a photo")],
     }

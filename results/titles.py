@@ -1,4 +1,4 @@
-"""Trains the experiments that match photos with titles, and judges each step of the matching.
+"""Trains the experiments that match photos of Fashion with titles, and judges each step of the matching.
 
 python results/titles.py            about two hours of two CPU cores; what is complete is kept
 python results/titles.py --judge    judges the seeds that are complete, and trains nothing
@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from pairs import ROOT, ssljax
+from claims import SEEDS
+from commands import ROOT, ssljax
 
 from ssljax.data.atomic_files import write_json
 from ssljax.evaluation import Embeddings, PerQuery, intervals
@@ -31,7 +32,6 @@ from ssljax.evaluation.tfidf import TFIDF, top_k
 from ssljax.evaluation.vectors import normalise
 from ssljax.training.run_folder import environment
 
-SEEDS = (0, 1, 2)
 SPLITS = ("val", "test")
 ALONE = {
     "photo": "photo",
@@ -83,13 +83,13 @@ class Seed:
         return Candidates(*top_k(rows, rows, 49, exclude=np.arange(rows.shape[0])))
 
     def judge(self, candidates: Callable[[str], Candidates], *, use_min2: bool = False) -> Figures:
-        """Of candidates of a split."""
+        """F1 of the rows of test, by thresholds chosen on val and by the best of test itself."""
         val, test = (Judged.of(candidates(split), self.groups[split]) for split in SPLITS)
         chosen, best = ((j.best_min2() if use_min2 else (j.best_threshold(),)) for j in (val, test))
         return test.f1(*chosen), test.f1(*best)
 
     def judge_union(self, parts: Callable[[str], Sequence[Candidates]]) -> Figures:
-        """Of the union of several candidates, each with its threshold."""
+        """The same of the union of several candidates, each with its threshold."""
 
         def f1(of: str) -> np.ndarray:
             thresholds = calibrate_union(parts(of), self.groups[of])

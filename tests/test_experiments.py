@@ -14,7 +14,7 @@ from ssljax.types import UserError
 
 ROOT = Path(__file__).parent.parent / "experiments"
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
-WITH_A_MACHINE = [file for file in FILES if file.split("/")[0] in ("cifar10", "ecommerce", "imagenet")]
+WITH_A_MACHINE = [file for file in FILES if file.split("/")[0] in ("cifar10", "ecommerce", "imagenet", "landmarks")]
 
 
 @pytest.mark.parametrize("file", FILES)

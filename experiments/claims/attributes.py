@@ -2,8 +2,8 @@
 
 As metric_learning/attribute_triplets.py and many_tasks.py, which start from an encoder that MoCo trained from nothing,
 but on what ImageNet's EfficientNet-Lite0 has made of the photos (run claims/photos.py first): a linear projection
-learns, in a minute a run, so that there are three seeds of each. Negatives are the nearest of eight, except in seed 0,
-which has random ones too.
+learns, in about two minutes a run, so that there are three seeds of each. Negatives are the nearest of eight, except in
+seed 0, which has random ones too.
 
     ssljax sweep experiments/claims/photos.py
     ssljax sweep experiments/claims/attributes.py

