@@ -63,15 +63,15 @@ def disturbed(names: Sequence[str]) -> list[dict]:
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
-def at_medium(record: dict, curve: dict) -> float:
-    """A curve of a record of robustness at medium strength."""
-    return curve["values"][record["suite"]["strengths"].index(record["medium"])]
-
-
 def curve(record: dict, kind: str) -> dict:
-    """The curve of CMC@1 for queries that are disturbed in one way."""
+    """The curve of CMC@1 of a record of robustness, for queries that are disturbed in one way."""
     wanted = ("student", "query", "cmc@1", kind)
     return next(c for c in record["curves"] if (c["way"], c["side"], c["figure"], c["disturbance"]) == wanted)
+
+
+def at_medium(record: dict, of: dict) -> float:
+    """What a record's curve is at medium strength."""
+    return of["values"][record["suite"]["strengths"].index(record["medium"])]
 
 
 def claims() -> str:
