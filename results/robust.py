@@ -1,6 +1,6 @@
 """Trains the experiments with views of what shops do to photos, measures what each loses, and what helps against it.
 
-python results/robust.py            some three hours of two CPU cores; complete runs are kept
+python results/robust.py            two to three hours of two CPU cores; complete runs are kept
 python results/robust.py --judge    measures the runs that are complete, and trains nothing
 
 Writes the records of claims/robust.py, results/robustness/claims_robust_*.json and results/benchmark_remedies.json, of
@@ -143,6 +143,7 @@ def remedies(name: str) -> dict[str, dict[str, float]]:
         "no collage, but the photo at half of its sides": judge([embedded(pool.count, Shrunk())]),
         "other colours": judge([recoloured]),
         "clean, of the same style in any colour": blind([clean], gallery=gallery),
+        "clean, of the same style in any colour, by grey copies": blind([grey[: pool.count]], gallery=grey),
         "other colours, of the same style in any colour": blind([recoloured], gallery=gallery),
         "other colours, of the same style in any colour, by grey copies": blind(
             [embedded(pool.count, Grey(of=Recolour()))], gallery=grey
