@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from markdown_table import HERE, NOT_RUN, markdown
 
+from ssljax.training.experiment_file import load_experiments
+
 STYLE, ATTRIBUTE, PRODUCT = "test/style/cmc@1", "test/attribute/map@r", "test/product/cmc@1"
 LISTING = "test/listing/auc"
 SEEDS = (0, 1, 2)
@@ -111,10 +113,12 @@ def at_size() -> str:
         folder, file = plan.split("_", 1)
         cells = [system, f"[`experiments/{folder}/{file}.py`](../experiments/{folder}/{file}.py)"]
         if not (record["time"] or {}).get("hours"):
-            rows.append([*cells, NOT_RUN, "", ""])
+            rows.append([*cells, NOT_RUN, "", "", ""])
             continue
-        rows.append([*cells, f"TPU {record['target']}", f"{record['photos']:,}", f"{record['time']['hours']:.1f}"])
-    header = ["system", "experiment", "machine", "photos or listings", "hours of its first run, by `ssljax plan`"]
+        runs = len(load_experiments(HERE.parent / "experiments" / folder / f"{file}.py")[1])
+        cells += [f"TPU {record['target']}", f"{record['photos']:,}", str(runs)]
+        rows.append([*cells, f"{record['time']['hours']:.1f}"])
+    header = ["system", "experiment", "machine", "photos or listings", "runs", "hours of the first, by `ssljax plan`"]
     return "What would decide these claims at size; none of it was run:\n\n" + markdown(header, rows)
 
 
@@ -147,16 +151,15 @@ def _compared(
         return "not seen" + ", one seed" * (len(b.seeds) == 1)
     paths = [path for x, y in pairs if (path := HERE / "comparisons" / f"{x}-{y}.json").exists()]
     lows = [json.loads(path.read_text())["differences"][figure]["low"] for path in paths]
-    times = f"{b.mean / a.mean:.2f} times"
     if lows and min(lows) <= 0:
-        return f"higher, {times}, within the interval of the paired difference"
+        return "higher, within the interval of the paired difference"
     if len(b.seeds) == 1 and not lows:
         if b.low == b.high:
-            return f"higher, {times}, one seed, without an interval"
+            return "higher, one seed, without an interval"
         if b.low <= a.mean:
-            return f"higher, {times}, one seed, within the interval"
-    one = ", one seed" * (len(b.seeds) == 1)
-    return f"seen{one}: {times}" if b.mean >= ratio * a.mean else f"higher{one}, but {times} instead of {ratio:g}"
+            return "higher, one seed, within the interval"
+    times = f", {b.mean / a.mean:.2f} times" * (ratio > 1) + ", one seed" * (len(b.seeds) == 1)
+    return f"seen{times}" if b.mean >= ratio * a.mean else f"higher{times} instead of {ratio:g}"
 
 
 def _natural_views() -> list[str]:
@@ -170,7 +173,8 @@ def _natural_views() -> list[str]:
         shown.append(f"from {start} weights, augmented {a or NOT_RUN}, natural {b or NOT_RUN}")
         verdicts.append(f"from {start} weights {_compared(a, b, pairs=list(zip(*names, strict=True)))}")
     shown.append(f"imported and not trained {seen(['claims_natural_photos_imported'], PRODUCT) or NOT_RUN}")
-    claim, found = "natural views replace augmented ones", "MoBY, product CMC@1: " + "; ".join(shown)
+    claim = "two photos of a listing teach more than two augmentations of one photo"
+    found = "MoBY, product CMC@1: " + "; ".join(shown)
     return _line("A", claim, found, "; ".join(verdicts), "ssljax sweep experiments/claims/natural_photos.py")
 
 
@@ -179,7 +183,7 @@ def _listings() -> list[str]:
         seen(names, LISTING) for names in (["claims_natural_views_imported"], seeds("claims_natural_views_moby"))
     )
     imported, augmented, natural = (
-        seen(names, LISTING) or NOT_RUN
+        seen(names, LISTING)
         for names in (
             ["claims_natural_photos_imported"],
             seeds("claims_natural_photos_augmented"),
@@ -189,10 +193,14 @@ def _listings() -> list[str]:
     found = (
         "AUC, how often a pair of photos within a listing is nearer than a pair across listings: ImageNet's vectors "
         f"{start or NOT_RUN}, a projection of them by MoBY on natural pairs {end or NOT_RUN}; at 96 px imported "
-        f"{imported}, MoBY's last blocks with augmented views {augmented}, with natural ones {natural}"
+        f"{imported or NOT_RUN}, MoBY's last blocks with augmented views {augmented or NOT_RUN}, with natural ones "
+        f"{natural or NOT_RUN}"
     )
-    claim, command = "photos of one listing come to lie closer", "ssljax sweep experiments/claims/natural_views.py"
-    return _line("A", claim, found, _compared(start, end), command)
+    claim = "photos of one listing come to lie closer than those of others"
+    verdict = f"a projection beside the vectors: {_compared(start, end)}; "
+    verdict += f"natural beside augmented views: {_compared(augmented, natural)}"
+    commands = (f"ssljax sweep experiments/claims/{file}.py" for file in ("natural_views", "natural_photos"))
+    return _line("A", claim, found, verdict, *commands)
 
 
 def _robust() -> list[str]:
@@ -243,19 +251,20 @@ def _difficulties() -> list[str]:
             continue
         found = {"clean": [curve(record, KINDS[0])["clean"] for record in records]}
         found |= {kind: [at_medium(record, curve(record, kind)) for record in records] for kind in KINDS}
-        said = (f"{kind} {', '.join(f'{value:.3f}' for value in values)}" for kind, values in found.items())
-        shown.append(f"{among}: {'; '.join(said)}")
+        shown.append(f"{among}, {', '.join(f'{value:.3f}' for value in found['clean'])}")
         for place, its in ((1, "standard"), (2, "the same")):
             pairs = {kind: (values[0], values[place], records[0]["queries"]) for kind, values in found.items()}
             more = [kind for kind, (a, b, queries) in pairs.items() if _apart(a, b, queries)]
             fewer = [kind for kind, (a, b, queries) in pairs.items() if _apart(b, a, queries)]
-            said = f"MoCo finds more under {', '.join(more) or 'none'}, fewer under {', '.join(fewer) or 'none'}"
-            verdicts.append(f"{difficulty}, Siamese with {its} views: {said}")
+            said = " and ".join(
+                f"{word} under {', '.join(kinds)}" for word, kinds in (("more", more), ("fewer", fewer)) if kinds
+            )
+            verdicts.append(f"{among}, MoCo beside Siamese with {its} views: {said or 'no difference'}")
     claim = "MoCo with such views finds more than a Siamese baseline at three difficulties"
-    found = (
-        "CMC@1 by MoCo with e-commerce views, Siamese, and Siamese with e-commerce views, at medium strength; among "
+    found = "CMC@1 of clean queries by MoCo with e-commerce views, Siamese, and Siamese with the same views; among "
+    verdict = (
+        "; ".join(("beyond two standard errors, clean or disturbed, one seed", *verdicts)) if verdicts else NOT_RUN
     )
-    verdict = f"beyond two standard errors, one seed: {'; '.join(verdicts)}" if verdicts else NOT_RUN
     return _line("B", claim, found + "; among ".join(shown), verdict, "python results/robust.py")
 
 
@@ -279,8 +288,8 @@ def _matching() -> list[str]:
 
 def _labels() -> list[str]:
     parts = {f"{percent} %": seen(seeds(f"claims_labels_{percent}"), STYLE) for percent in (1, 10, 100)}
-    imported = seen(["fine_tuning_fashion_levels"], STYLE)
-    found = f"style CMC@1 from ImageNet's weights: as they are {imported or NOT_RUN}; with labels of " + ", ".join(
+    imported = seen(["imported_fashion"], STYLE)
+    found = f"style CMC@1 of vectors as imported {imported or NOT_RUN}; of a projection by labels of " + ", ".join(
         f"{share} of styles {value or NOT_RUN}" for share, value in parts.items()
     )
     verdict = _compared(
@@ -325,8 +334,9 @@ def _attributes() -> list[str]:
         f"levels {_compared(there.get(best), by['levels'], 2.0)}",
         f"IoU {_compared(there.get(best), by['iou'], 2.0, pairs=pairs, figure='map@r')}",
     ]
-    claim, command = "triplets by several attributes are twice as good as by one", "attributes.py"
-    return _line("E", claim, found, "; ".join(verdicts), f"ssljax sweep experiments/claims/{command}")
+    claim = "triplets by several attributes are twice as good as by one"
+    files = ("claims/attributes.py", "fine_tuning/fashion.py --only 1")
+    return _line("E", claim, found, "; ".join(verdicts), *(f"ssljax sweep experiments/{file}" for file in files))
 
 
 def _tasks() -> list[str]:

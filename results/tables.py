@@ -13,12 +13,15 @@ from claims import (
     COMPARED_RUNS,
     DIFFICULTIES,
     FAILURE_KINDS,
+    KINDS,
     RESELLER_KINDS,
     RESELLER_RUNS,
     Seen,
     at_medium,
     at_size,
     claims,
+    curve,
+    disturbed,
     matching_steps,
     seeds,
     seen,
@@ -257,6 +260,20 @@ def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query", am
     return f"Robustness{among} ({said}):\n\n" + markdown(header, rows)
 
 
+def strengths(names: list[str], kinds: tuple[str, ...]) -> str:
+    """A line for each run, whatever its seed, and kind of disturbance: CMC@1 at each strength, the mean over seeds."""
+    rows, header = [], []
+    for label, seeds_of in _whatever_the_seed(names).items():
+        records = disturbed(seeds_of)
+        for kind in kinds if records else ():
+            curves = [curve(record, kind) for record in records]
+            values = [[of["clean"], *of["values"]] for of in curves]
+            header = ["clean", *(f"{strength:g}" for strength in records[0]["suite"]["strengths"])]
+            rows.append([label, kind, *(f"{sum(v) / len(v):.3f}" for v in zip(*values, strict=True))])
+    title = "CMC@1 of disturbed queries by the strength of the disturbance, means over seeds"
+    return f"{title}:\n\n" + markdown(["", "", *header], rows)
+
+
 def _circumstances(record: dict) -> str:
     environment = record["environment"]
     return f"{environment['device']}, {environment['cpu_cores']} cores, {record['seconds'] / 60:.0f} min"
@@ -386,6 +403,7 @@ def pages() -> dict[Path, str]:
                 "with standard views unless it says ecommerce)",
             ),
             robustness(robust, FAILURE_KINDS),
+            strengths(robust, KINDS),
             *(robustness([robust[0]], FAILURE_KINDS, side) for side in ("gallery", "both")),
             *(
                 robustness([f"{name}-{difficulty}" for name in COMPARED_RUNS], FAILURE_KINDS, among=f" among {among}")
