@@ -102,8 +102,7 @@ CLAIM_PAIRS = (
     *(
         (f"claims_resellers_{a}_0", f"claims_resellers_{b}_0")
         for a, b in (
-            ("naming", "ranking_naming"),
-            ("naming", "ranking_naming_vae"),
+            *(("naming", tasks) for tasks in ("ranking_naming", "naming_vae", "ranking_naming_vae")),
             ("ranking_naming_vae", "ranking_naming_vae_learnt"),
         )
     ),
