@@ -249,13 +249,13 @@ def _difficulties() -> list[str]:
         if len(records) < len(COMPARED_RUNS):
             shown.append(f"{among}, {NOT_RUN}")
             continue
+        queries = records[0]["queries"]
         found = {"clean": [curve(record, KINDS[0])["clean"] for record in records]}
         found |= {kind: [at_medium(record, curve(record, kind)) for record in records] for kind in KINDS}
         shown.append(f"{among}, {', '.join(f'{value:.3f}' for value in found['clean'])}")
         for place, its in ((1, "standard"), (2, "the same")):
-            pairs = {kind: (values[0], values[place], records[0]["queries"]) for kind, values in found.items()}
-            more = [kind for kind, (a, b, queries) in pairs.items() if _apart(a, b, queries)]
-            fewer = [kind for kind, (a, b, queries) in pairs.items() if _apart(b, a, queries)]
+            more = [kind for kind, values in found.items() if _apart(values[0], values[place], queries)]
+            fewer = [kind for kind, values in found.items() if _apart(values[place], values[0], queries)]
             said = " and ".join(
                 f"{word} under {', '.join(kinds)}" for word, kinds in (("more", more), ("fewer", fewer)) if kinds
             )

@@ -5,7 +5,8 @@ python results/pretrained.py       hours of two CPU cores; what is complete is k
 Writes results/fine_tuning_*.json and results/comparisons/*.json, of which `python results/tables.py` makes tables.
 """
 
-from commands import TUNED_PAIRS, compare, ssljax
+from commands import ssljax
+from pairs import TUNED_PAIRS, compare
 
 FILES = ("fine_tuning/fashion", "fine_tuning/grocery", "pretrained", "claims/photos", "fine_tuning/fashion_vectors")
 

@@ -1,6 +1,6 @@
 """Trains the experiments with views of what shops do to photos, measures what each loses, and what helps against it.
 
-python results/robust.py            two to three hours of two CPU cores; complete runs are kept
+python results/robust.py            some two hours of two CPU cores, added up from its parts; complete runs are kept
 python results/robust.py --judge    measures the runs that are complete, and trains nothing
 
 Writes the records of claims/robust.py, results/robustness/claims_robust_*.json and results/benchmark_remedies.json, of

@@ -238,24 +238,22 @@ def robustness(names: list[str], kinds: tuple[str, ...], side: str = "query", am
     With several seeds it is the mean, and then the smallest and the largest. `among` says what the queries are searched
     among, if not their own data.
     """
-    rows, said, disturbed = [], "", {"query": "the queries", "gallery": "the gallery", "both": "both sides"}[side]
+    rows, said, whose = [], "", {"query": "the queries", "gallery": "the gallery", "both": "both sides"}[side]
     for label, seeds_of in _whatever_the_seed(names).items():
         clean, lost = [], {kind: [] for kind in kinds}
-        for name in seeds_of:
-            path = HERE / "robustness" / f"{name}.json"
-            record = json.loads(path.read_text()) if path.exists() else {"curves": []}
+        for record in disturbed(seeds_of):
             shown = ("student", side, "cmc@1")
             of = {c["disturbance"]: c for c in record["curves"] if (c["way"], c["side"], c["figure"]) == shown}
             if of:
                 clean.append(next(iter(of.values()))["clean"])
-                said = f"{record['queries']:,} queries, {disturbed} disturbed at strength {record['medium']:g}"
+                said = f"{record['queries']:,} queries, {whose} disturbed at strength {record['medium']:g}"
             for kind in lost.keys() & of:
                 lost[kind].append(1 - at_medium(record, of[kind]) / of[kind]["clean"])
         fewer = [f", {len(v)} seeds" * (0 < len(v) < len(clean)) for v in lost.values()]
-        cells = [_mean_and_range(v, ".0%") + said for v, said in zip(lost.values(), fewer, strict=True)]
+        cells = [_mean_and_range(v, ".0%") + count for v, count in zip(lost.values(), fewer, strict=True)]
         rows.append([label, f"{len(clean)} of {len(seeds_of)}", _mean_and_range(clean, ".3f") or NOT_RUN, *cells])
     if not said:
-        return f"Robustness{among}, {disturbed} disturbed: {NOT_RUN}.\n"
+        return f"Robustness{among}, {whose} disturbed: {NOT_RUN}.\n"
     header = ["", "seeds", "clean CMC@1", *(f"lost: {kind}" for kind in kinds)]
     return f"Robustness{among} ({said}):\n\n" + markdown(header, rows)
 
